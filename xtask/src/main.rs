@@ -1,0 +1,2 @@
+//! Placeholder until its first verb lands.
+fn main() {}
