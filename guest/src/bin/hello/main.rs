@@ -1,0 +1,26 @@
+//! The guest that says hello, and that behaves badly on request.
+//!
+//! The boot argument `mode=` chooses what it does:
+//! - `hello` (default): prints what it finds of CPU, memory and PSCI, starts every other vCPU, and passes.
+//! - `outside`: loads, stores and fetches outside RAM and devices; every one must end in a synchronous
+//!   external abort at the very instruction, and everything else must go on.
+//! - `poweroff`: turns the machine off without a verdict.
+//! - `reset`: resets the machine once; the second boot must find its memory fresh.
+
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+#[cfg(target_os = "none")]
+mod facts;
+#[cfg(target_os = "none")]
+mod outside;
+#[cfg(target_os = "none")]
+mod reset;
+#[cfg(target_os = "none")]
+mod run;
+#[cfg(target_os = "none")]
+mod window;
+
+#[cfg(not(target_os = "none"))]
+fn main() {
+    eprintln!("hello is a guest: boot it with `cargo xtask qemu --guest hello`");
+}

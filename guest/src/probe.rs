@@ -1,0 +1,147 @@
+//! Accesses that may abort: each answers with the abort's syndrome instead of ending the guest.
+//!
+//! The vectors know a probe by the address of its one instruction, as Linux's exception table does, so
+//! an abort is recovered only where it is expected, and that ELR names the very instruction is checked
+//! by the way.
+
+use core::arch::naked_asm;
+
+use aarch64_rt::RegisterStateRef;
+
+/// What a probe met.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Outcome {
+    /// ESR_EL1 of the abort; 0 if there was none.
+    pub esr: u64,
+    /// FAR_EL1 of the abort: the virtual address of the access.
+    pub far: u64,
+}
+
+/// Exception classes and fault status codes (Arm ARM D17.2.37, ESR_EL1).
+const CLASS_INSTRUCTION_ABORT: u64 = 0x21;
+const CLASS_DATA_ABORT: u64 = 0x25;
+const EXTERNAL_ABORT: u64 = 0x10;
+const EXTERNAL_ABORT_ON_WALK: core::ops::RangeInclusive<u64> = 0x14..=0x17;
+
+impl Outcome {
+    /// Whether it was a synchronous external abort of a load or store, not of a table walk.
+    pub const fn is_external_data_abort(&self) -> bool {
+        self.esr >> 26 == CLASS_DATA_ABORT && self.esr & 0x3f == EXTERNAL_ABORT
+    }
+
+    /// Whether it was a synchronous external abort of an instruction fetch, not of a table walk.
+    pub const fn is_external_instruction_abort(&self) -> bool {
+        self.esr >> 26 == CLASS_INSTRUCTION_ABORT && self.esr & 0x3f == EXTERNAL_ABORT
+    }
+
+    /// Whether it was a synchronous external abort of a load or store because of its table walk.
+    pub fn is_external_abort_on_walk(&self) -> bool {
+        self.esr >> 26 == CLASS_DATA_ABORT && EXTERNAL_ABORT_ON_WALK.contains(&(self.esr & 0x3f))
+    }
+}
+
+/// One kind of access to a virtual address.
+///
+/// # Safety
+///
+/// The address holds nothing that the guest's Rust code uses: a store overwrites what is there, a
+/// fetch runs it.
+pub type Probe = unsafe extern "C" fn(address: u64) -> Outcome;
+
+/// Defines a probe that is the one instruction `$access`, with the address in x2.
+macro_rules! probe {
+    ($(#[$doc:meta])* $name:ident, $at:literal, $access:literal) => {
+        $(#[$doc])*
+        ///
+        /// # Safety
+        ///
+        /// As [`Probe`] says.
+        #[unsafe(naked)]
+        pub unsafe extern "C" fn $name(address: u64) -> Outcome {
+            naked_asm!(
+                "mov x2, x0",
+                "mov x0, #0",
+                "mov x1, #0",
+                concat!(".global ", $at),
+                concat!($at, ":"),
+                $access,
+                "ret",
+            )
+        }
+    };
+}
+
+probe!(
+    /// Loads 4 bytes.
+    load, "probe_load_at", "ldr w3, [x2]"
+);
+probe!(
+    /// Stores 4 bytes.
+    store, "probe_store_at", "str w3, [x2]"
+);
+probe!(
+    /// Loads 16 bytes with one instruction that writes two registers, for which a stage-2 fault
+    /// carries no instruction syndrome.
+    load_pair, "probe_load_pair_at", "ldp x3, x4, [x2]"
+);
+probe!(
+    /// Stores 8 bytes and writes the address back, which leaves no instruction syndrome either.
+    store_write_back, "probe_store_write_back_at", "str x3, [x2], #8"
+);
+
+/// Branches to the address.
+///
+/// # Safety
+///
+/// As [`Probe`] says.
+#[unsafe(naked)]
+pub unsafe extern "C" fn fetch(address: u64) -> Outcome {
+    naked_asm!(
+        "stp x29, x30, [sp, #-16]!",
+        "mov x29, sp",
+        "mov x2, x0",
+        "mov x0, #0",
+        "mov x1, #0",
+        "blr x2",
+        ".global probe_fetch_back",
+        "probe_fetch_back:",
+        "ldp x29, x30, [sp], #16",
+        "ret",
+    )
+}
+
+unsafe extern "C" {
+    static probe_load_at: u8;
+    static probe_store_at: u8;
+    static probe_load_pair_at: u8;
+    static probe_store_write_back_at: u8;
+    static probe_fetch_back: u8;
+}
+
+/// If the exception is a probe's, makes the probe return `esr` and `far`, and says so.
+pub(crate) fn recover(state: &mut RegisterStateRef<'_>, esr: u64, far: u64) -> bool {
+    let accesses = [
+        &raw const probe_load_at,
+        &raw const probe_store_at,
+        &raw const probe_load_pair_at,
+        &raw const probe_store_write_back_at,
+    ];
+    let fetch_back = &raw const probe_fetch_back as usize;
+    // A fetch aborts at the address that was branched to, with the probe in x30 (`sp` in this struct).
+    let fetched = state.elr as u64 == far && state.sp == fetch_back as u64;
+    let resume = if fetched {
+        fetch_back
+    } else if accesses.iter().any(|&at| at as usize == state.elr) {
+        state.elr + 4
+    } else {
+        return false;
+    };
+    // SAFETY: the probes return x0 and x1 and go on at `resume`, just after their access, with nothing
+    // else changed.
+    let registers = unsafe { state.get_mut() };
+    registers.registers[0] = esr;
+    registers.registers[1] = far;
+    registers.elr = resume;
+    true
+}
