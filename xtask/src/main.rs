@@ -1,2 +1,55 @@
-//! Placeholder until its first verb lands.
-fn main() {}
+//! `cargo xtask`: the command line, and the exit status made of what a verb returns.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{CommandFactory, Parser};
+use xtask::build::Images;
+use xtask::cli::{Cli, Verb};
+use xtask::{boot, interrupt, setup, test};
+
+/// The exit status of wrong usage and of a set-up or build that fails.
+const EXIT_UNUSABLE: u8 = 2;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match interrupt::catch().and_then(|()| dispatch(cli)) {
+        Ok(status) => ExitCode::from(status),
+        Err(_) if interrupt::raised() => ExitCode::from(interrupt::EXIT_STATUS),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(EXIT_UNUSABLE)
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<u8> {
+    match cli.verb {
+        Some(Verb::Qemu(options)) => boot::boot(&options),
+        Some(Verb::Build) => build(),
+        Some(Verb::Test(options)) => test::test(&options),
+        Some(Verb::Setup) => set_up(),
+        None => {
+            Cli::command().print_long_help()?;
+            Ok(0)
+        }
+    }
+}
+
+fn build() -> Result<u8> {
+    setup::for_build()?;
+    let images = Images::build()?;
+    for image in std::iter::once(&images.hypervisor).chain(&images.guests) {
+        println!("{:<8} {}", image.name, image.flat.display());
+    }
+    Ok(0)
+}
+
+fn set_up() -> Result<u8> {
+    setup::for_tests()?;
+    match setup::miri() {
+        Ok(()) => println!("Everything is there."),
+        Err(reason) => println!("Everything is there but Miri, which will be skipped: {reason:#}"),
+    }
+    Ok(0)
+}

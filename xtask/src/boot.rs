@@ -1,0 +1,168 @@
+//! `cargo xtask qemu`: from options to a booted machine, its console on the terminal.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use crate::build::{Images, unknown_guest};
+use crate::cli::QemuOptions;
+use crate::hyp_args::HypArgs;
+use crate::qemu::{Machine, TESTED_CPUS};
+use crate::run::{Outcome, Screen, run};
+use crate::symbols::Symbols;
+use crate::terminal::Terminal;
+use crate::workspace::Workspace;
+use crate::{setup, shell};
+
+/// What the stress guest gets unless the user says otherwise: boot arguments for a short run in
+/// which compaction races the guest.
+const STRESS_DEFAULTS: [(&str, &str); 2] = [
+    ("compaction", "stress"),
+    ("guest-args", "seconds=10 seed=1"),
+];
+
+/// Builds and boots, and returns the exit status.
+///
+/// # Errors
+///
+/// When the options make no sense together, or set-up or the build fails, or QEMU cannot be run.
+pub fn boot(options: &QemuOptions) -> Result<u8> {
+    let machine = machine(options)?;
+    setup::for_boot()?;
+    let guests = Workspace::load()?.guests();
+    if !guests.contains(&options.guest) {
+        bail!(unknown_guest(&options.guest, guests));
+    }
+    if !machine.cpu.is_tested() {
+        let tested = TESTED_CPUS.join(", ");
+        eprintln!(
+            "warning: {} is not one of the tested CPU models ({tested})",
+            machine.cpu
+        );
+    }
+    let images = Images::build()?;
+    let command = machine.command(&images.hypervisor.flat, &images.guest(&options.guest)?.flat);
+    eprintln!("     Booting {}", shell::line(&command));
+
+    let start = Instant::now();
+    let symbols = Symbols::open(&images.hypervisor.elf)?;
+    let timeout = options.timeout.map(Duration::from_secs);
+    let terminal = Terminal::borrow();
+    let mut console = Stdout::default();
+    let outcome = run(command, timeout, Some(&symbols), &terminal, &mut console)?;
+    drop(terminal);
+    console.finish();
+    report(&outcome, start.elapsed());
+    Ok(outcome.exit_code())
+}
+
+fn report(outcome: &Outcome, elapsed: Duration) {
+    eprintln!(
+        "{:>12} after {:.1} s: {outcome}",
+        "Ended",
+        elapsed.as_secs_f64()
+    );
+    if matches!(outcome, Outcome::Refused(_)) {
+        eprintln!("QEMU's own message is above; `qemu-system-aarch64 -cpu help` lists CPU models.");
+    }
+}
+
+fn machine(options: &QemuOptions) -> Result<Machine> {
+    Ok(Machine {
+        cpu: options.cpu.clone(),
+        cpus: options.cpus,
+        memory: options.memory,
+        hyp_args: hyp_args(options)?.to_string(),
+        extra: options.extra.clone(),
+    })
+}
+
+fn hyp_args(options: &QemuOptions) -> Result<HypArgs> {
+    let mut args = HypArgs::parse(&options.hyp_args)?;
+    args.option("vcpus", "--vcpus", options.vcpus.map(|n| n.to_string()))?;
+    let guest_memory = options.guest_memory.map(|size| size.to_string());
+    args.option("guest-memory", "--guest-memory", guest_memory)?;
+    if options.guest == "stress" {
+        for (key, value) in STRESS_DEFAULTS {
+            args.default(key, value);
+        }
+    }
+    Ok(args)
+}
+
+/// The console on standard output, lines shown as they grow.
+#[derive(Default)]
+struct Stdout {
+    /// How many bytes of the line that is growing are on the screen.
+    shown: usize,
+}
+
+impl Stdout {
+    /// Ends a line that was left open.
+    fn finish(&mut self) {
+        if std::mem::take(&mut self.shown) > 0 {
+            println!();
+        }
+    }
+
+    fn write(&mut self, text: &str) {
+        let mut out = io::stdout().lock();
+        // Nobody reads on: the run's verdict is still worth having.
+        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    }
+}
+
+impl Screen for Stdout {
+    fn line(&mut self, line: &str) {
+        let shown = std::mem::take(&mut self.shown);
+        let rest = line.get(shown..).unwrap_or(line);
+        self.write(&format!("{rest}\n"));
+    }
+
+    fn partial(&mut self, start: &str) {
+        let start = start.trim_end_matches('\r');
+        if io::stdout().is_terminal() && start.len() > self.shown {
+            let rest = start.get(self.shown..).unwrap_or_default();
+            self.write(rest);
+            self.shown = start.len();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Cli, Verb};
+    use clap::Parser;
+
+    fn args(words: &[&str]) -> Result<String> {
+        let cli = Cli::try_parse_from(["cargo xtask", "qemu"].iter().chain(words))?;
+        match cli.verb {
+            Some(Verb::Qemu(options)) => machine(&options).map(|machine| machine.hyp_args),
+            other => panic!("{other:?} is not `qemu`"),
+        }
+    }
+
+    #[test]
+    fn the_stress_guest_runs_short_and_raced() {
+        let expected = "compaction=stress guest-args=\"seconds=10 seed=1\"";
+        assert_eq!(args(&[]).expect("defaults"), expected);
+        assert_eq!(args(&["--guest", "hello"]).expect("options"), "");
+    }
+
+    #[test]
+    fn the_user_has_the_last_word() {
+        let words = [
+            "--hyp-args",
+            "compaction=off guest-args=seconds=3",
+            "--vcpus",
+            "2",
+        ];
+        assert_eq!(
+            args(&words).expect("options"),
+            "compaction=off guest-args=seconds=3 vcpus=2"
+        );
+        assert!(args(&["--hyp-args", "vcpus=1", "--vcpus", "2"]).is_err());
+    }
+}

@@ -1,0 +1,22 @@
+//! What `cargo xtask` is made of: set-up, building the images that boot, running them in QEMU and
+//! reading their console, and the orchestra of tests. The boot tests use it as a library.
+//!
+//! Nothing here keeps state between two runs but files under the target directory.
+
+pub mod boot;
+pub mod build;
+pub mod child;
+pub mod cli;
+pub mod console;
+pub mod flatten;
+pub mod hyp_args;
+pub mod interrupt;
+pub mod qemu;
+pub mod run;
+pub mod setup;
+pub mod shell;
+pub mod size;
+pub mod symbols;
+pub mod terminal;
+pub mod test;
+pub mod workspace;

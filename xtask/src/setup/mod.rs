@@ -1,0 +1,82 @@
+//! What has to be on the machine before anything is built or booted, and nothing else: looked for,
+//! installed where that needs no question, and otherwise asked for in one message.
+//!
+//! Everything that is installed is named on standard error before it is.
+
+mod qemu;
+mod rust;
+
+use std::process::{Command, Stdio};
+
+use anyhow::{Result, bail};
+
+pub use rust::miri;
+
+use crate::{shell, workspace};
+
+/// What `cargo xtask build` needs: the Rust target.
+///
+/// # Errors
+///
+/// When it is missing and cannot be installed; the message says what to type.
+pub fn for_build() -> Result<()> {
+    rust::target()
+}
+
+/// What `cargo xtask qemu` needs: the Rust target and QEMU.
+///
+/// # Errors
+///
+/// As [`for_build`].
+pub fn for_boot() -> Result<()> {
+    for_build()?;
+    qemu::qemu()
+}
+
+/// What `cargo xtask test` cannot do without: the above, rustfmt and Clippy.
+///
+/// # Errors
+///
+/// As [`for_build`].
+pub fn for_tests() -> Result<()> {
+    rust::component("rustfmt", &["fmt", "--version"])?;
+    rust::component("clippy", &["clippy", "--version"])?;
+    for_boot()
+}
+
+/// Says on standard error what is going on.
+fn say(what: &str) {
+    eprintln!("setup: {what}");
+}
+
+/// A command in the root of the source tree, where rustup sees which toolchain is meant.
+fn command(program: &str, args: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.args(args).current_dir(workspace::root());
+    command.stdin(Stdio::null());
+    command
+}
+
+/// Whether the command can be run and succeeds. Its output is thrown away.
+fn succeeds(command: &mut Command) -> bool {
+    let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
+}
+
+/// What the command prints, if it can be run and succeeds.
+fn output_of(command: &mut Command) -> Option<String> {
+    let output = command.stderr(Stdio::null()).output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    output.status.success().then_some(text)
+}
+
+/// Runs an installing command with its output in sight.
+fn install(command: &mut Command) -> Result<()> {
+    let words = shell::line(command);
+    say(&format!("running {words}"));
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => bail!("`{words}` failed ({status})"),
+        Err(error) => bail!("could not run `{words}`: {error}"),
+    }
+}

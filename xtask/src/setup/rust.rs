@@ -1,0 +1,147 @@
+//! Parts of the Rust toolchain, through rustup. Each is asked for by name, which works also where
+//! rustup's automatic installation is switched off.
+
+use std::env;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+use super::{command, install, output_of, say, succeeds};
+use crate::workspace::BARE_TARGET;
+
+/// The toolchain that has Miri.
+const NIGHTLY: &str = "nightly";
+
+/// What Miri consists of.
+const MIRI_PARTS: [&str; 2] = ["miri", "rust-src"];
+
+/// Makes sure that the standard library for [`BARE_TARGET`] is there.
+pub(super) fn target() -> Result<()> {
+    if has_target() {
+        return Ok(());
+    }
+    say(&format!("installing the Rust target {BARE_TARGET}"));
+    add(&["target", "add", BARE_TARGET])?;
+    if !has_target() {
+        bail!(
+            "rustup has added the target {BARE_TARGET}, but `rustc` does not find it; \
+             is `rustc` the one that rustup provides?"
+        );
+    }
+    Ok(())
+}
+
+fn has_target() -> bool {
+    let rustc = env::var("RUSTC").unwrap_or_else(|_| "rustc".into());
+    let args = ["--print", "target-libdir", "--target", BARE_TARGET];
+    output_of(&mut command(&rustc, &args)).is_some_and(|path| Path::new(path.trim()).is_dir())
+}
+
+/// Makes sure that `cargo` with `probe` works, which the component `name` provides.
+pub(super) fn component(name: &str, probe: &[&str]) -> Result<()> {
+    let works = || succeeds(crate::workspace::cargo().args(probe));
+    if works() {
+        return Ok(());
+    }
+    say(&format!("installing the Rust component {name}"));
+    add(&["component", "add", name])?;
+    if !works() {
+        bail!(
+            "rustup has added {name}, but `cargo {}` fails",
+            probe.join(" ")
+        );
+    }
+    Ok(())
+}
+
+fn add(args: &[&str]) -> Result<()> {
+    if !has_rustup() {
+        bail!(
+            "`rustup {}` is needed, and there is no rustup. Install rustup (https://rustup.rs), or \
+             use your system's package for it, and run this again",
+            args.join(" ")
+        );
+    }
+    install(&mut command("rustup", args))
+        .context("rustup could not install it; is there a network connection?")
+}
+
+fn has_rustup() -> bool {
+    succeeds(&mut command("rustup", &["--version"]))
+}
+
+/// Makes sure that Miri is there. It is the one tool that the tests can do without.
+///
+/// # Errors
+///
+/// The reason why there is none.
+pub fn miri() -> Result<()> {
+    if !has_rustup() {
+        bail!("there is no rustup to install it with");
+    }
+    let toolchains = output_of(&mut command("rustup", &["toolchain", "list"])).unwrap_or_default();
+    if !has_nightly(&toolchains) {
+        say("installing the Rust toolchain nightly with Miri");
+        let mut args = vec!["toolchain", "install", NIGHTLY, "--profile", "minimal"];
+        args.extend(MIRI_PARTS.iter().flat_map(|part| ["--component", part]));
+        return install(&mut command("rustup", &args));
+    }
+    let list = ["component", "list", "--installed", "--toolchain", NIGHTLY];
+    let installed = output_of(&mut command("rustup", &list)).unwrap_or_default();
+    let missing = missing_parts(&installed);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    say(&format!(
+        "installing {} for Rust nightly",
+        missing.join(" and ")
+    ));
+    let mut args = vec!["component", "add", "--toolchain", NIGHTLY];
+    args.extend(missing);
+    install(&mut command("rustup", &args))
+}
+
+/// Whether rustup's list of toolchains has the nightly of the host.
+fn has_nightly(toolchains: &str) -> bool {
+    let mut names = toolchains
+        .lines()
+        .filter_map(|line| line.split_whitespace().next());
+    names.any(|name| {
+        let host = name.strip_prefix("nightly-");
+        // A dated nightly (nightly-2025-01-01-...) is another toolchain.
+        name == NIGHTLY || host.is_some_and(|h| !h.starts_with(|c: char| c.is_ascii_digit()))
+    })
+}
+
+/// What Miri lacks, by rustup's list of installed components.
+fn missing_parts(installed: &str) -> Vec<&'static str> {
+    let has = |part: &str| installed.lines().any(|line| line.starts_with(part));
+    MIRI_PARTS.into_iter().filter(|part| !has(part)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nightly_is_told_from_other_toolchains() {
+        let host = "x86_64-unknown-linux-gnu";
+        assert!(has_nightly(&format!(
+            "stable-{host} (active)\nnightly-{host}\n"
+        )));
+        assert!(!has_nightly(&format!(
+            "stable-{host}\nnightly-2025-01-01-{host}\n"
+        )));
+        assert!(!has_nightly("no installed toolchains"));
+    }
+
+    #[test]
+    fn missing_parts_of_miri_are_named() {
+        assert!(missing_parts("miri-x86_64-unknown-linux-gnu\nrust-src\n").is_empty());
+        assert_eq!(
+            missing_parts("rust-std-x86_64-unknown-linux-gnu\nmiri-x\n"),
+            ["rust-src"]
+        );
+        assert_eq!(missing_parts(""), MIRI_PARTS);
+    }
+}

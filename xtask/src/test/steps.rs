@@ -1,0 +1,261 @@
+//! The list of steps: what each runs, what it counts for and when it is left out.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+use super::job::{Counts, Job};
+use crate::cli::TestOptions;
+use crate::setup;
+use crate::workspace::{self, BARE_TARGET, GUEST_PACKAGE, HYP_PACKAGE, Workspace};
+
+/// How long one command may take, builds included.
+const LIMIT: Duration = Duration::from_secs(20 * 60);
+
+/// The package that the model checker and Miri look at first.
+const STAGE2_PACKAGE: &str = "stage2";
+
+/// What a file with tests for the model checker is called.
+const MODEL_PREFIX: &str = "model_";
+
+/// A step of `cargo xtask test`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StepName {
+    /// rustfmt changes nothing
+    Fmt,
+    /// Clippy has nothing to say, on the host and on the bare target
+    Clippy,
+    /// The documentation builds without warnings, and its examples run
+    Docs,
+    /// Unit, property and integration tests on the host
+    Host,
+    /// The protocol under the model checker
+    Model,
+    /// Host tests under Miri
+    Miri,
+    /// The hypervisor and its guests in QEMU
+    Boot,
+}
+
+impl StepName {
+    /// What the step checks.
+    pub(super) fn about(self) -> String {
+        let value = self.to_possible_value();
+        let help = value.as_ref().and_then(|value| value.get_help());
+        help.map(ToString::to_string).unwrap_or_default()
+    }
+}
+
+impl std::fmt::Display for StepName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let value = self.to_possible_value();
+        f.pad(value.as_ref().map_or("", |value| value.get_name()))
+    }
+}
+
+/// A step with its commands.
+#[derive(Debug)]
+pub(super) struct Step {
+    /// Its name.
+    pub(super) name: StepName,
+    /// Its commands, run one after another.
+    pub(super) jobs: Vec<Job>,
+    /// Why it is left out, where it is.
+    pub(super) skip: Option<String>,
+}
+
+/// The steps that the options ask for, in order. Looks for Miri, and installs it, if it is asked
+/// for.
+pub(super) fn steps(workspace: &Workspace, options: &TestOptions) -> Vec<Step> {
+    let asked = |name: &StepName| options.only.is_empty() || options.only.contains(name);
+    let names = StepName::value_variants().iter().copied().filter(asked);
+    let target = workspace.target_directory();
+    names
+        .map(|name| step(name, workspace, &target, options.quick))
+        .collect()
+}
+
+fn step(name: StepName, workspace: &Workspace, target: &Path, quick: bool) -> Step {
+    let mut skip = None;
+    let jobs = match name {
+        StepName::Fmt => vec![check(cargo(&["fmt", "--all", "--check"]))],
+        StepName::Clippy => clippy(),
+        StepName::Docs => docs(),
+        StepName::Host => vec![tests(cargo(&[
+            "test",
+            "--locked",
+            "--workspace",
+            "--lib",
+            "--bins",
+            "--tests",
+            "--no-fail-fast",
+        ]))],
+        StepName::Model => {
+            skip = why_no_models(workspace, quick);
+            vec![models(workspace, target)]
+        }
+        StepName::Miri => {
+            skip = why_no_miri(quick);
+            [STAGE2_PACKAGE, HYP_PACKAGE].map(miri).into()
+        }
+        StepName::Boot => vec![boot(quick)],
+    };
+    Step { name, jobs, skip }
+}
+
+fn clippy() -> Vec<Job> {
+    let mut host = cargo(&["clippy", "--locked", "--workspace", "--all-targets"]);
+    let mut bare = cargo(&["clippy", "--locked", "--lib", "--bins"]);
+    for_bare_target(&mut bare);
+    for command in [&mut host, &mut bare] {
+        command.args(["--", "--deny", "warnings"]);
+    }
+    vec![check(host), check(bare)]
+}
+
+fn docs() -> Vec<Job> {
+    let host = cargo(&["doc", "--locked", "--workspace", "--no-deps"]);
+    let mut bare = cargo(&["doc", "--locked", "--no-deps"]);
+    for_bare_target(&mut bare);
+    let mut jobs = vec![check(host), check(bare)];
+    for job in &mut jobs {
+        job.command.env("RUSTDOCFLAGS", "--deny warnings");
+    }
+    let examples = cargo(&["test", "--locked", "--workspace", "--doc", "--no-fail-fast"]);
+    jobs.push(tests(examples));
+    jobs
+}
+
+fn for_bare_target(command: &mut Command) {
+    command.args(["--target", BARE_TARGET]).args([
+        "--package",
+        HYP_PACKAGE,
+        "--package",
+        GUEST_PACKAGE,
+    ]);
+}
+
+fn model_tests(workspace: &Workspace) -> Vec<String> {
+    let mut names = workspace.targets_of(STAGE2_PACKAGE, "test");
+    names.retain(|name| name.starts_with(MODEL_PREFIX));
+    names
+}
+
+fn why_no_models(workspace: &Workspace, quick: bool) -> Option<String> {
+    if quick {
+        Some("--quick".to_owned())
+    } else {
+        let none = model_tests(workspace).is_empty();
+        none.then(|| format!("{STAGE2_PACKAGE} has no tests/{MODEL_PREFIX}*.rs"))
+    }
+}
+
+/// The model checker replaces atomics and threads by its own throughout the crate, so its builds
+/// are kept apart from all others.
+fn models(workspace: &Workspace, target: &Path) -> Job {
+    let mut command = cargo(&["test", "--locked", "--release", "--no-fail-fast"]);
+    command.args(["--package", STAGE2_PACKAGE]);
+    for name in model_tests(workspace) {
+        command.args(["--test", &name]);
+    }
+    command
+        .env("RUSTFLAGS", "--cfg loom")
+        .env("CARGO_TARGET_DIR", target.join("loom"));
+    tests(command)
+}
+
+fn why_no_miri(quick: bool) -> Option<String> {
+    if quick {
+        return Some("--quick".to_owned());
+    }
+    setup::miri().err().map(|reason| format!("{reason:#}"))
+}
+
+fn miri(package: &str) -> Job {
+    let mut command = Command::new("rustup");
+    command
+        .args([
+            "run",
+            "nightly",
+            "cargo",
+            "miri",
+            "test",
+            "--locked",
+            "--no-fail-fast",
+        ])
+        .args(["--package", package, "--lib"])
+        .current_dir(workspace::root())
+        // Property tests look at the clock and the environment.
+        .env("MIRIFLAGS", "-Zmiri-disable-isolation")
+        // These name the toolchain that runs xtask.
+        .env_remove("CARGO")
+        .env_remove("RUSTUP_TOOLCHAIN");
+    tests(command)
+}
+
+fn boot(quick: bool) -> Job {
+    let mut command = cargo(&["run", "--locked", "--quiet", "--package", "tests"]);
+    command.args(["--bin", "boot-tests", "--"]);
+    if quick {
+        command.arg("--quick");
+    }
+    Job {
+        shows_itself: true,
+        ..tests(command)
+    }
+}
+
+fn cargo(args: &[&str]) -> Command {
+    let mut command = workspace::cargo();
+    command.args(args);
+    command
+}
+
+/// A command that is one test by itself.
+fn check(command: Command) -> Job {
+    Job {
+        command,
+        counts: Counts::One,
+        shows_itself: false,
+        limit: LIMIT,
+    }
+}
+
+/// A command that runs tests.
+fn tests(command: Command) -> Job {
+    Job {
+        counts: Counts::Tests,
+        ..check(command)
+    }
+}
+
+#[cfg(test)]
+mod unit {
+    use super::*;
+    use crate::shell;
+
+    #[test]
+    fn every_command_keeps_to_the_lock_file() {
+        let workspace = Workspace::load().expect("a workspace");
+        let target = Path::new("target");
+        for &name in StepName::value_variants() {
+            // Quick, so that nothing is installed.
+            for job in step(name, &workspace, target, true).jobs {
+                let line = shell::line(&job.command);
+                assert!(line.contains("--locked") || name == StepName::Fmt, "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_the_steps_asked_for() {
+        let workspace = Workspace::load().expect("a workspace");
+        let only = vec![StepName::Docs, StepName::Fmt];
+        let options = TestOptions { quick: true, only };
+        let names: Vec<_> = steps(&workspace, &options).iter().map(|s| s.name).collect();
+        assert_eq!(names, [StepName::Fmt, StepName::Docs]);
+        assert!(StepName::Boot.about().contains("QEMU"));
+    }
+}

@@ -1,0 +1,151 @@
+//! The sum of all steps: a table, and the line that machines read.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::job::Count;
+use super::steps::StepName;
+
+/// A step that has ended.
+#[derive(Debug)]
+pub(super) struct Row {
+    name: StepName,
+    count: Count,
+    elapsed: Duration,
+    /// Why it was left out, where it was.
+    skipped: Option<String>,
+}
+
+impl Row {
+    /// A step that ran.
+    pub(super) fn ran(name: StepName, count: Count, elapsed: Duration) -> Self {
+        Self {
+            name,
+            count,
+            elapsed,
+            skipped: None,
+        }
+    }
+
+    /// A step that was left out, for this reason. It counts as one skipped test.
+    pub(super) fn skipped(name: StepName, reason: String) -> Self {
+        let count = Count {
+            skipped: 1,
+            ..Count::default()
+        };
+        Self {
+            name,
+            count,
+            elapsed: Duration::ZERO,
+            skipped: Some(reason),
+        }
+    }
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Count { passed, failed, .. } = self.count;
+        let verdict = if failed == 0 { "ok" } else { "FAILED" };
+        let seconds = self.elapsed.as_secs_f64();
+        write!(
+            f,
+            "{}: {verdict}, {passed} passed, {failed} failed, {seconds:.1} s",
+            self.name
+        )
+    }
+}
+
+/// All steps that have ended.
+#[derive(Debug, Default)]
+pub(super) struct Summary(Vec<Row>);
+
+impl Summary {
+    /// Adds a step.
+    pub(super) fn add(&mut self, row: Row) {
+        self.0.push(row);
+    }
+
+    /// Whether anything failed.
+    pub(super) fn failed(&self) -> bool {
+        self.total().failed > 0
+    }
+
+    fn total(&self) -> Count {
+        let mut total = Count::default();
+        for row in &self.0 {
+            total += row.count;
+        }
+        total
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\nstep     passed  failed  skipped      time")?;
+        for Row {
+            name,
+            count,
+            elapsed,
+            skipped,
+        } in &self.0
+        {
+            let Count {
+                passed,
+                failed,
+                skipped: left_out,
+            } = count;
+            let name = name.to_string();
+            write!(f, "{name:<8} {passed:>6}  {failed:>6}  {left_out:>7}  ")?;
+            match skipped {
+                Some(reason) => writeln!(f, "{:>8}  {reason}", "-")?,
+                None => writeln!(f, "{:>6.1} s", elapsed.as_secs_f64())?,
+            }
+        }
+        let Count {
+            passed,
+            failed,
+            skipped,
+        } = self.total();
+        write!(f, "\n{passed} passed, {failed} failed")?;
+        if skipped > 0 {
+            write!(f, ", {skipped} skipped")?;
+        }
+        writeln!(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(name: StepName, passed: usize, failed: usize) -> Row {
+        let count = Count {
+            passed,
+            failed,
+            skipped: 0,
+        };
+        Row::ran(name, count, Duration::from_millis(1250))
+    }
+
+    #[test]
+    fn the_last_line_is_the_sum() {
+        let mut summary = Summary::default();
+        summary.add(row(StepName::Fmt, 1, 0));
+        summary.add(row(StepName::Host, 40, 0));
+        assert!(!summary.failed());
+        assert!(summary.to_string().ends_with("\n41 passed, 0 failed\n"));
+
+        summary.add(Row::skipped(StepName::Miri, "no nightly".into()));
+        summary.add(row(StepName::Boot, 0, 2));
+        assert!(summary.failed());
+        let text = summary.to_string();
+        assert!(
+            text.ends_with("\n41 passed, 2 failed, 1 skipped\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("no nightly") && text.contains("1.2 s"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,108 @@
+//! Where things are in the source tree, and how `cargo` is asked about it.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+/// The Rust target of everything that boots.
+pub const BARE_TARGET: &str = "aarch64-unknown-none-softfloat";
+
+/// The package of the hypervisor.
+pub const HYP_PACKAGE: &str = "hyp";
+
+/// The hypervisor's binary.
+pub const HYP_BINARY: &str = "tessera";
+
+/// The package whose binaries are the guests.
+pub const GUEST_PACKAGE: &str = "guest";
+
+/// The root of the source tree.
+pub fn root() -> PathBuf {
+    // Cargo says at run time where the manifest is, which holds also where the tree was moved.
+    let manifest = env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    let parent = manifest.parent().map(Path::to_path_buf);
+    parent.unwrap_or(manifest)
+}
+
+/// A command that runs cargo in the root of the source tree.
+pub fn cargo() -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    command
+}
+
+/// The source tree as cargo describes it.
+pub struct Workspace(Value);
+
+impl Workspace {
+    /// Asks cargo.
+    ///
+    /// # Errors
+    ///
+    /// When cargo cannot be run, or refuses a manifest or the lock file.
+    pub fn load() -> Result<Self> {
+        let output = cargo()
+            .args(["metadata", "--locked", "--no-deps", "--format-version", "1"])
+            .output()
+            .context("could not run cargo")?;
+        if !output.status.success() {
+            let message = String::from_utf8_lossy(&output.stderr);
+            bail!(
+                "cargo could not read the workspace:\n{}",
+                message.trim_end()
+            );
+        }
+        let value = serde_json::from_slice(&output.stdout);
+        Ok(Self(value.context("cargo metadata is no JSON")?))
+    }
+
+    /// Where builds go: `target/`, or what the user has set instead.
+    pub fn target_directory(&self) -> PathBuf {
+        self.0["target_directory"]
+            .as_str()
+            .map_or_else(|| root().join("target"), PathBuf::from)
+    }
+
+    /// The names of the guests, in alphabetical order.
+    pub fn guests(&self) -> Vec<String> {
+        let mut names = self.targets_of(GUEST_PACKAGE, "bin");
+        names.sort();
+        names
+    }
+
+    /// The names of `package`'s targets of a `kind` (`bin`, `lib`, `test`).
+    pub fn targets_of(&self, package: &str, kind: &str) -> Vec<String> {
+        let packages = self.0["packages"].as_array().into_iter().flatten();
+        packages
+            .filter(|entry| entry["name"] == package)
+            .flat_map(|entry| entry["targets"].as_array().into_iter().flatten())
+            .filter(|target| {
+                let kinds = target["kind"].as_array();
+                kinds.is_some_and(|kinds| kinds.iter().any(|k| k == kind))
+            })
+            .filter_map(|target| target["name"].as_str())
+            .map(str::to_owned)
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cargo_knows_the_workspace() {
+        assert!(root().join("Cargo.lock").is_file());
+        let workspace = Workspace::load().expect("a workspace");
+        assert!(
+            workspace
+                .targets_of("xtask", "lib")
+                .contains(&"xtask".into())
+        );
+        assert!(workspace.targets_of("no-such-package", "bin").is_empty());
+    }
+}
