@@ -1,1 +1,5 @@
-//! Placeholder until its first module lands.
+//! The parts of the hypervisor that do not need EL2: they are built and tested on any machine.
+//!
+//! The image (`main.rs`) puts them together with what does.
+
+#![cfg_attr(not(test), no_std)]

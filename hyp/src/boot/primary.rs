@@ -1,0 +1,79 @@
+//! The first CPU's way from the device tree to the scheduler.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use log::{LevelFilter, info};
+use platform::Board;
+use platform::board::{Conduit, Uart};
+use spin::Once;
+
+use super::secondary;
+use crate::el2::{mmu, tables};
+use crate::percpu::PER_CPU;
+use crate::{console, logging};
+
+/// The board, from the moment the first CPU's MMU is on.
+static BOARD: Once<Board<'static>> = Once::new();
+
+/// The device tree's physical address, kept from [`before_mmu`] to [`with_mmu`].
+static DEVICE_TREE: AtomicU64 = AtomicU64::new(0);
+
+/// The board the hypervisor runs on.
+///
+/// # Panics
+///
+/// Before the first CPU's MMU is on, which is before anything but this module runs.
+pub(crate) fn board() -> &'static Board<'static> {
+    BOARD.get().expect("the board is known once the MMU is on")
+}
+
+/// How to call the firmware; QEMU's and Arm's usual way while the board is not known.
+pub(crate) fn conduit() -> Conduit {
+    BOARD.get().map_or(Conduit::Smc, |board| board.psci)
+}
+
+/// Builds EL2's tables from the device tree at `address`. Runs with the MMU off; the entry code turns
+/// it on next.
+pub(super) extern "C" fn before_mmu(address: u64) {
+    DEVICE_TREE.store(address, Ordering::Relaxed);
+    // SAFETY: The boot protocol puts the tree's address into x0; it is reserved, so it stays.
+    let uart = unsafe { platform::device_tree_at(address) }.and_then(Uart::from_device_tree);
+    match uart {
+        Ok(uart) => console::announce(&uart),
+        Err(error) => panic!("{error}"),
+    }
+    let board = read_board();
+    for (cpu, &mpidr) in PER_CPU.iter().zip(&board.cpus) {
+        cpu.prepare(mpidr);
+    }
+    // SAFETY: This is the first CPU, alone, with its MMU off, and comes by once.
+    match unsafe { tables::build(&board) } {
+        // SAFETY: As above; the tables map the image and are never taken apart.
+        Ok(root) => unsafe { mmu::describe(root) },
+        Err(error) => panic!("EL2's translation tables: {error}"),
+    }
+}
+
+/// Goes on with MMU and caches on.
+pub(super) extern "C" fn with_mmu() -> ! {
+    let board = BOARD.call_once(read_board);
+    console::open(&board.uart);
+    logging::start(LevelFilter::Info);
+    info!("Tessera {} at EL2", env!("CARGO_PKG_VERSION"));
+    info!("boot arguments: \"{}\"", board.boot_arguments);
+    secondary::start_all(board);
+    console::line(format_args!("tessera: off"));
+    board.psci.system_off()
+}
+
+/// Reads the device tree.
+fn read_board() -> Board<'static> {
+    let address = DEVICE_TREE.load(Ordering::Relaxed);
+    // SAFETY: As in `before_mmu`, which stored the address.
+    let board = unsafe { platform::device_tree_at(address) }
+        .and_then(|blob| Board::from_device_tree(blob, address));
+    match board {
+        Ok(board) => board,
+        Err(error) => panic!("{error}"),
+    }
+}

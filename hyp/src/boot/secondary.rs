@@ -1,0 +1,54 @@
+//! Starting the other CPUs, and their way to the scheduler.
+
+use core::hint::spin_loop;
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+use log::info;
+use platform::{Board, psci, timer};
+
+use super::entry::secondary_entry_address;
+use crate::percpu::{self, PER_CPU};
+
+/// How long the CPUs get to come up, in seconds.
+const PATIENCE_S: u64 = 10;
+
+/// How many CPUs are up, the first included.
+static ONLINE: AtomicUsize = AtomicUsize::new(1);
+
+/// Starts all other CPUs and waits until they are up.
+///
+/// # Panics
+///
+/// If the firmware refuses to start one, or one does not come up: the machine is not what its device
+/// tree says.
+pub(super) fn start_all(board: &Board<'_>) {
+    let entry = secondary_entry_address();
+    for (cpu, &mpidr) in PER_CPU.iter().zip(&board.cpus).skip(1) {
+        let context = core::ptr::from_ref(cpu) as u64;
+        // SAFETY: The entry code runs with the MMU off and expects the CPU's PerCpu, prepared.
+        if let Err(error) = unsafe { board.psci.cpu_on(mpidr, entry, context) } {
+            panic!(
+                "the firmware does not start cpu{} (affinity {:#x}): {error}",
+                cpu.index(),
+                mpidr.raw()
+            );
+        }
+    }
+    let deadline = timer::now() + timer::frequency() * PATIENCE_S;
+    while ONLINE.load(Ordering::Acquire) < board.cpus.len() {
+        assert!(
+            timer::now() < deadline,
+            "{} of {} CPUs came up within {PATIENCE_S} seconds",
+            ONLINE.load(Ordering::Relaxed),
+            board.cpus.len()
+        );
+        spin_loop();
+    }
+}
+
+/// A started CPU goes on here, with MMU and caches on.
+pub(super) extern "C" fn with_mmu() -> ! {
+    info!("up, affinity {:#x}", percpu::this().mpidr().raw());
+    ONLINE.fetch_add(1, Ordering::Release);
+    psci::park()
+}

@@ -1,0 +1,86 @@
+//! The console: whole lines to the PL011, from any CPU.
+//!
+//! One lock, held for a line at a time, the last in the lock order: nothing is locked while it is
+//! held. Its holder runs with interrupts masked, as all of EL2 does. A failing CPU takes the console
+//! away for good ([`seize`]).
+
+use core::fmt::{self, Write};
+use core::mem;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use platform::board::Uart;
+use platform::timer;
+use platform::uart::Console;
+use spin::Mutex;
+
+use crate::el2::fatal::mmu_is_on;
+
+/// How long a failing CPU waits for the line that another CPU is writing, in milliseconds.
+const PATIENCE_MS: u64 = 200;
+
+static CONSOLE: Mutex<Option<Console>> = Mutex::new(None);
+
+/// The UART's address for [`seize`]; zero until known. Stored and loaded plainly, which is allowed
+/// before the MMU is on.
+static REGISTERS: AtomicU64 = AtomicU64::new(0);
+
+/// Says where the console is, while the MMU is off: failures can be reported from here on.
+pub(crate) fn announce(uart: &Uart) {
+    REGISTERS.store(uart.registers.base, Ordering::Relaxed);
+}
+
+/// Opens the console for lines. To be called once, with the MMU on.
+pub(crate) fn open(uart: &Uart) {
+    // SAFETY: EL2's tables map the UART as a device, and this is the only lasting user.
+    *CONSOLE.lock() = unsafe { Console::new(uart.registers.base) };
+}
+
+/// Prints a line. Before [`open`] it is lost.
+pub(crate) fn line(text: fmt::Arguments<'_>) {
+    if let Some(console) = CONSOLE.lock().as_mut() {
+        // The console's writer does not fail.
+        let _ = writeln!(console, "{text}");
+    }
+}
+
+/// Prints a line that guest `vm` wrote, without its line end.
+///
+/// Control characters are shown as escapes, so that a guest cannot forge the hypervisor's lines.
+pub(crate) fn guest_line(vm: usize, text: &str) {
+    line(format_args!("vm{vm}| {}", Printable(text)));
+}
+
+/// Text whose control characters, tabs aside, are shown as escapes.
+struct Printable<'a>(&'a str);
+
+impl fmt::Display for Printable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for character in self.0.chars() {
+            if character.is_control() && character != '\t' {
+                write!(f, "{}", character.escape_default())?;
+            } else {
+                f.write_char(character)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Takes the console away from everyone, for a CPU's last words; `None` if its place is not known.
+///
+/// A line that another CPU is writing is waited for, a while. The lock is never given back, so no
+/// other CPU prints afterwards.
+pub(crate) fn seize() -> Option<Console> {
+    if mmu_is_on() {
+        let deadline = timer::now() + timer::frequency() * PATIENCE_MS / 1000;
+        while timer::now() < deadline {
+            if let Some(guard) = CONSOLE.try_lock() {
+                mem::forget(guard);
+                break;
+            }
+        }
+    }
+    // SAFETY: The registers are mapped as a device, or the MMU is off. Other users are shut out by the
+    // lock, or their last line gets mixed with this one, which harms nothing but that line.
+    unsafe { Console::new(REGISTERS.load(Ordering::Relaxed)) }
+}

@@ -1,0 +1,10 @@
+//! EL2's own house: its translation tables, stacks, vectors, and what happens when it goes wrong.
+
+mod backtrace;
+pub(crate) mod fatal;
+pub(crate) mod layout;
+pub(crate) mod mmu;
+pub(crate) mod stacks;
+mod syndrome;
+pub(crate) mod tables;
+mod vectors;

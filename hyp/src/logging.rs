@@ -1,0 +1,47 @@
+//! The `log` crate's messages, as lines on the console:
+//! `[   1.234567] cpu0 INFO  module: text`, in seconds since the counter started.
+
+use log::{LevelFilter, Log, Metadata, Record};
+use platform::timer;
+
+use crate::{console, percpu};
+
+/// Prints every message that the level lets through.
+struct Logger;
+
+impl Log for Logger {
+    fn enabled(&self, _metadata: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        let ticks = timer::now();
+        let frequency = timer::frequency().max(1);
+        let seconds = ticks / frequency;
+        let micros = ticks % frequency * 1_000_000 / frequency;
+        console::line(format_args!(
+            "[{seconds:4}.{micros:06}] cpu{} {:<5} {}: {}",
+            percpu::this().index(),
+            record.level(),
+            module(record.target()),
+            record.args()
+        ));
+    }
+
+    fn flush(&self) {}
+}
+
+/// The module's path within the hypervisor.
+fn module(target: &str) -> &str {
+    target
+        .strip_prefix("tessera::")
+        .or_else(|| target.strip_prefix("hyp::"))
+        .unwrap_or(target)
+}
+
+/// Starts logging, at `level`.
+pub(crate) fn start(level: LevelFilter) {
+    // An error says that a logger is there already: this one.
+    let _ = log::set_logger(&Logger);
+    log::set_max_level(level);
+}

@@ -1,0 +1,175 @@
+//! The GICv3: distributor, one redistributor a CPU, and the CPU interface that EL2 acknowledges with.
+//!
+//! Interrupts are Non-secure Group 1. A CPU changes only its own redistributor, except for the
+//! defaults that the first CPU sets. A redistributor's lock is a leaf, held over a few register
+//! accesses.
+
+use core::arch::asm;
+use core::ptr::NonNull;
+
+use aarch64_cpu::asm::barrier;
+use arm_gic::gicv3::registers::{Gicd, GicdCtlr, GicrSgi};
+use arm_gic::gicv3::{
+    GicCpuInterface, GicDistributor, GicError, GicRedistributor, GicRedistributorIterator,
+    HIGHEST_NS_PRIORITY, SgiTarget, SgiTargetGroup,
+};
+use arm_gic::{InterruptGroup, UniqueMmioPointer};
+use arrayvec::ArrayVec;
+use spin::Mutex;
+use thiserror::Error;
+
+use crate::board::{self, MAX_CPUS, Mpidr};
+
+pub use arm_gic::IntId;
+
+/// Lets interrupts of every priority through.
+const PRIORITY_MASK_OPEN: u8 = 0xff;
+
+/// Why the interrupt controller cannot be used.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum Error {
+    /// The device tree gives the address zero.
+    #[error("the device tree places the interrupt controller at address 0")]
+    NoAddress,
+    /// The driver refused.
+    #[error("the interrupt controller: {0}")]
+    Driver(#[from] GicError),
+    /// There are two redistributors for one CPU.
+    #[error("the GIC has more redistributors for the CPUs than there are CPUs")]
+    TooManyRedistributors,
+    /// No redistributor says that it belongs to the CPU.
+    #[error("no GIC redistributor belongs to the CPU with affinity {:#x}", .0.raw())]
+    NoRedistributor(Mpidr),
+}
+
+/// A CPU's redistributor.
+struct Redistributor {
+    cpu: Mpidr,
+    driver: Mutex<GicRedistributor<'static>>,
+}
+
+/// The interrupt controller, shared by all CPUs.
+pub struct Gic {
+    redistributors: ArrayVec<Redistributor, MAX_CPUS>,
+}
+
+impl Gic {
+    /// Finds every CPU's redistributor, disables all interrupts, makes them Group 1 and
+    /// level-sensitive, and lets the distributor forward what gets enabled later.
+    ///
+    /// # Errors
+    ///
+    /// What does not fit the device tree. Nothing is enabled then.
+    ///
+    /// # Safety
+    ///
+    /// The registers must be mapped as device memory at their physical addresses, and stay so. This
+    /// may be called once only.
+    pub unsafe fn new(board: &board::Gic, cpus: &[Mpidr]) -> Result<Self, Error> {
+        let mut redistributors = ArrayVec::<Redistributor, MAX_CPUS>::new();
+        for region in &board.redistributors {
+            let base = NonNull::new(region.base as *mut GicrSgi).ok_or(Error::NoAddress)?;
+            // SAFETY: The caller vouches that the region is mapped and has no other user. The walk
+            // ends at the redistributor that says it is the region's last.
+            for mut driver in unsafe { GicRedistributorIterator::new(base)? } {
+                let cpu = Mpidr::from_raw(driver.typer().core_mpidr());
+                if cpus.contains(&cpu) {
+                    driver.configure_default_settings();
+                    let driver = Mutex::new(driver);
+                    redistributors
+                        .try_push(Redistributor { cpu, driver })
+                        .map_err(|_| Error::TooManyRedistributors)?;
+                }
+            }
+        }
+        let gic = Self { redistributors };
+        for &cpu in cpus {
+            gic.of(cpu)?;
+        }
+        let base = NonNull::new(board.distributor.base as *mut Gicd).ok_or(Error::NoAddress)?;
+        // SAFETY: The caller vouches that the distributor is mapped and has no other user.
+        let mut distributor = GicDistributor::new(unsafe { UniqueMmioPointer::new(base) });
+        distributor.enable_all_interrupts(false);
+        distributor.configure_default_settings();
+        distributor.modify_control(GicdCtlr::ARE_NS | GicdCtlr::EnableGrp1NS, true);
+        Ok(gic)
+    }
+
+    /// Makes the CPU that calls this, which must be `cpu`, able to take interrupts: wakes its
+    /// redistributor and opens its CPU interface to Group 1.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoRedistributor`]; the CPU takes no interrupts then.
+    pub fn init_cpu(&self, cpu: Mpidr) -> Result<(), Error> {
+        GicCpuInterface::enable_system_register_el2(true);
+        barrier::isb(barrier::SY);
+        GicCpuInterface::enable_system_register_el1();
+        barrier::isb(barrier::SY);
+        match self.of(cpu)?.driver.lock().mark_core_awake() {
+            Ok(()) | Err(GicError::AlreadyAwake) => {}
+            Err(error) => return Err(error.into()),
+        }
+        // SAFETY: Clears EOImode, so that one write of EOIR1 both drops the priority and
+        // deactivates, and the fields that share pre-emption points; no memory is concerned.
+        unsafe { asm!("msr icc_ctlr_el1, xzr", options(nomem, nostack)) };
+        GicCpuInterface::set_priority_mask(PRIORITY_MASK_OPEN);
+        GicCpuInterface::enable_group1(true);
+        barrier::isb(barrier::SY);
+        Ok(())
+    }
+
+    /// Enables or disables a private interrupt (SGI or PPI) of one CPU.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoRedistributor`], or [`Error::Driver`] for an interrupt that is not private.
+    pub fn enable_private(&self, cpu: Mpidr, interrupt: IntId, on: bool) -> Result<(), Error> {
+        let mut driver = self.of(cpu)?.driver.lock();
+        driver.set_interrupt_priority(interrupt, HIGHEST_NS_PRIORITY)?;
+        driver.enable_interrupt(interrupt, on)?;
+        Ok(())
+    }
+
+    fn of(&self, cpu: Mpidr) -> Result<&Redistributor, Error> {
+        self.redistributors
+            .iter()
+            .find(|redistributor| redistributor.cpu == cpu)
+            .ok_or(Error::NoRedistributor(cpu))
+    }
+}
+
+/// Sends software-generated interrupt `number` (0 to 15, modulo 16) to one CPU.
+///
+/// What the caller stored before is visible to the receiver when it takes the interrupt.
+pub fn send_sgi(cpu: Mpidr, number: u32) {
+    let affinity0 = cpu.affinity(0);
+    // The target list has 16 bits; CPUs with a larger Aff0 would need the range selector, which
+    // `GICD_TYPER.RSS` announces and this board does not have.
+    let target = SgiTarget::List {
+        affinity3: cpu.affinity(3),
+        affinity2: cpu.affinity(2),
+        affinity1: cpu.affinity(1),
+        target_list: 1 << (affinity0 % 16),
+    };
+    barrier::dsb(barrier::ISHST);
+    // The only error is a number that is no SGI, which the masking excludes.
+    let _ = GicCpuInterface::send_sgi(
+        IntId::sgi(number % IntId::SGI_COUNT),
+        target,
+        SgiTargetGroup::CurrentGroup1,
+    );
+    barrier::isb(barrier::SY);
+}
+
+/// Acknowledges the most urgent pending interrupt of this CPU; `None` if there is none.
+///
+/// It stays active, and blocks others of the same CPU, until [`end`] is called with it.
+pub fn acknowledge() -> Option<IntId> {
+    GicCpuInterface::get_and_acknowledge_interrupt(InterruptGroup::Group1)
+}
+
+/// Ends an interrupt that [`acknowledge`] returned on this CPU.
+pub fn end(interrupt: IntId) {
+    GicCpuInterface::end_interrupt(interrupt, InterruptGroup::Group1);
+}

@@ -1,0 +1,52 @@
+//! The PL011 as a console: bytes out, and that is all.
+//!
+//! The firmware or QEMU has set the line's speed, which is therefore left alone.
+
+use core::fmt;
+use core::ptr::NonNull;
+
+use arm_pl011_uart::{PL011Registers, Uart, UniqueMmioPointer};
+
+/// A PL011 that is written to.
+pub struct Console {
+    uart: Uart<'static>,
+}
+
+impl Console {
+    /// Takes the UART whose registers are at physical address `registers`; `None` if that is zero.
+    ///
+    /// # Safety
+    ///
+    /// `registers` must be zero or a PL011, mapped as device memory at its physical address (or the MMU
+    /// be off), and stay so. If another `Console` for it is used at the same time, their output mixes.
+    pub unsafe fn new(registers: u64) -> Option<Self> {
+        let registers = NonNull::new(registers as *mut PL011Registers)?;
+        // SAFETY: The caller vouches for the mapping. Two users can only mix bytes up: each access is
+        // one volatile load or store of a register.
+        let registers = unsafe { UniqueMmioPointer::new(registers) };
+        Some(Self {
+            uart: Uart::new(registers),
+        })
+    }
+
+    /// Writes one byte, waiting while the transmit FIFO is full.
+    pub fn write_byte(&mut self, byte: u8) {
+        while self.uart.is_tx_fifo_full() {
+            core::hint::spin_loop();
+        }
+        self.uart.write_word(byte);
+    }
+}
+
+impl fmt::Write for Console {
+    /// Writes the text with line ends as terminals want them; never fails.
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for byte in text.bytes() {
+            if byte == b'\n' {
+                self.write_byte(b'\r');
+            }
+            self.write_byte(byte);
+        }
+        Ok(())
+    }
+}
