@@ -1,0 +1,203 @@
+//! The list of boot tests.
+
+use xtask::size::Size;
+
+use crate::scenario::{Ending, Scenario};
+
+/// Every boot test, in the order in which they are shown.
+pub fn catalogue() -> Vec<Scenario> {
+    let mut tests = cpu_models();
+    tests.extend(stress());
+    tests.extend(policies());
+    tests.extend(power());
+    tests.extend(trouble());
+    tests
+}
+
+/// What the hardware has is read, shown and used, on every CPU model.
+fn cpu_models() -> Vec<Scenario> {
+    let hello = |name, cpu| {
+        Scenario::new(name, "hello")
+            .on(2, cpu)
+            .wants(r"(?i)PA range")
+            .wants(r"(?i)VMID")
+            .wants(r"(?i)FEAT_BBM|BBM")
+            .wants(r"^vm0\| ")
+            .wants("^tessera: vm0 off$")
+    };
+    vec![
+        hello("hello-cortex-a57", "cortex-a57").quick(),
+        hello("hello-cortex-a72", "cortex-a72"),
+        hello("hello-cortex-a76", "cortex-a76"),
+        hello("hello-neoverse-n1", "neoverse-n1"),
+        hello("hello-max", "max").quick(),
+        Scenario::new("touch-max", "touch"),
+    ]
+}
+
+/// Memory stays as the guest left it while compaction pulls tables away under it.
+fn stress() -> Vec<Scenario> {
+    let stress = |name, cpus, cpu| {
+        Scenario::new(name, "stress")
+            .on(cpus, cpu)
+            .args("compaction=stress guest-args=\"seconds=6 seed=1\"")
+            .wants(r"(?i)collapses")
+            .within(180)
+    };
+    vec![
+        stress("stress-1-cpu", 1, "cortex-a57"),
+        stress("stress-1-cpu-2-vcpus", 1, "max")
+            .args("compaction=stress vcpus=2 guest-args=\"seconds=6 seed=2\""),
+        stress("stress-2-cpus", 2, "cortex-a72"),
+        stress("stress-4-cpus", 4, "neoverse-n1").quick(),
+        stress("stress-8-cpus", 8, "max"),
+    ]
+}
+
+/// Each policy for huge mappings, with compaction as it is by default, and no compaction at all.
+fn policies() -> Vec<Scenario> {
+    let stress = |name, hyp_args| {
+        Scenario::new(name, "stress")
+            .on(2, "cortex-a76")
+            .args(hyp_args)
+            .within(180)
+    };
+    vec![
+        stress("huge-always", "huge=always guest-args=\"seconds=4 seed=3\""),
+        stress("huge-never", "huge=never guest-args=\"seconds=4 seed=4\""),
+        stress(
+            "huge-reserve",
+            "huge=reserve guest-args=\"seconds=4 seed=5\"",
+        ),
+        stress(
+            "compaction-off",
+            "compaction=off guest-args=\"seconds=4 seed=6\"",
+        ),
+    ]
+}
+
+/// Power-off and reset, asked for by the guest.
+fn power() -> Vec<Scenario> {
+    vec![
+        Scenario::new("power-off", "hello")
+            .on(2, "max")
+            .args("guest-args=mode=poweroff")
+            .ends(Ending::PoweredOff)
+            .wants("^tessera: vm0 off$"),
+        Scenario::new("reset", "hello")
+            .on(2, "max")
+            .args("guest-args=mode=reset")
+            .wants(r"^vm0\| reset: boot 0$")
+            .wants(r"^vm0\| reset: boot 1$"),
+    ]
+}
+
+/// What goes wrong, goes wrong for the one who did it.
+fn trouble() -> Vec<Scenario> {
+    vec![
+        Scenario::new("outside-memory", "hello")
+            .on(2, "neoverse-n1")
+            .args("guest-args=mode=outside")
+            .wants(r"^vm0\| outside: load at 0x[0-9a-f]+: ESR 0x[0-9a-f]+, external abort$")
+            .quick(),
+        Scenario::new("out-of-memory", "stress")
+            .on(2, "max")
+            .memory(Size::mib(1024))
+            .args("frames=64M guest-memory=256M guest-args=\"seconds=30 seed=7\"")
+            .ends(Ending::Stopped)
+            .wants("(?i)out of memory")
+            .wants("^tessera: vm0 off$")
+            .wants("^tessera: off$")
+            .may_complain()
+            .within(120),
+        Scenario::new("unknown-arguments", "hello")
+            .args("frobnicate=1 huge=enormous")
+            .wants("frobnicate")
+            .wants("enormous")
+            .wants("compaction-period")
+            .may_complain(),
+        Scenario::new("panic", "hello")
+            .args("panic=now")
+            .ends(Ending::Panicked)
+            .wants("^tessera: PANIC")
+            .wants("^  backtrace: 0x[0-9a-f]+")
+            .wants(r"^      tessera::.* at hyp/src/.*\.rs:\d+")
+            .may_complain()
+            .quick(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn names_are_unique_and_fit_for_folders() {
+        let mut seen = HashSet::new();
+        for test in catalogue() {
+            let fit = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+            assert!(test.name.chars().all(fit), "{}", test.name);
+            assert!(seen.insert(test.name), "{} is there twice", test.name);
+        }
+    }
+
+    #[test]
+    fn patterns_are_regular_expressions() {
+        for test in catalogue() {
+            for pattern in test.wanted.iter().chain(&test.unwanted) {
+                assert!(
+                    regex::Regex::new(pattern).is_ok(),
+                    "{}: {pattern}",
+                    test.name
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn machines_are_possible_and_guests_exist() {
+        let workspace = xtask::workspace::Workspace::load().expect("a workspace");
+        for test in catalogue() {
+            assert!(
+                workspace.guests().contains(&test.guest.into()),
+                "{}",
+                test.name
+            );
+            assert!(
+                xtask::qemu::TESTED_CPUS.contains(&test.cpu),
+                "{}",
+                test.name
+            );
+            assert!(
+                (1..=xtask::qemu::MOST_CPUS).contains(&test.cpus),
+                "{}",
+                test.name
+            );
+            assert!(
+                xtask::hyp_args::HypArgs::parse(test.hyp_args).is_ok(),
+                "{}",
+                test.name
+            );
+        }
+    }
+
+    #[test]
+    fn every_cpu_model_and_every_kind_of_race_is_covered() {
+        let tests = catalogue();
+        for cpu in xtask::qemu::TESTED_CPUS {
+            assert!(
+                tests
+                    .iter()
+                    .any(|test| test.guest == "hello" && test.cpu == cpu)
+            );
+        }
+        for cpus in [1, 2, 4, 8] {
+            assert!(
+                tests.iter().any(|test| {
+                    test.cpus == cpus && test.hyp_args.contains("compaction=stress")
+                })
+            );
+        }
+    }
+}

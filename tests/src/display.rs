@@ -1,0 +1,88 @@
+//! How far the boot tests are: a bar with the running tests on a terminal, plain lines elsewhere.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// The display. Workers share it.
+pub struct Display {
+    bar: Option<ProgressBar>,
+    total: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    done: usize,
+    running: BTreeMap<&'static str, Instant>,
+}
+
+impl Display {
+    /// A display of so many tests.
+    pub fn new(total: usize) -> Self {
+        let bar = xtask::terminal::is_animated().then(|| {
+            let template = "{spinner} boot [{bar:24}] {pos}/{len} {elapsed}  {wide_msg:.dim}";
+            let style = ProgressStyle::with_template(template);
+            let bar = ProgressBar::new(total as u64);
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar.enable_steady_tick(Duration::from_millis(100));
+            bar
+        });
+        Self {
+            bar,
+            total,
+            state: Mutex::default(),
+        }
+    }
+
+    /// A test begins.
+    pub fn start(&self, name: &'static str) {
+        self.change(|state| {
+            state.running.insert(name, Instant::now());
+        });
+    }
+
+    /// A test has ended, and how long it took is shown.
+    pub fn finish(&self, name: &'static str, passed: bool) {
+        let (done, seconds) = self.change(|state| {
+            state.done += 1;
+            let start = state.running.remove(name);
+            let elapsed = start.map_or(Duration::ZERO, |start| start.elapsed());
+            (state.done, elapsed.as_secs_f64())
+        });
+        let verdict = if passed { "ok" } else { "FAILED" };
+        let line = format!(
+            "boot {done:>2}/{} {name}: {verdict}, {seconds:.1} s",
+            self.total
+        );
+        match &self.bar {
+            Some(bar) => {
+                bar.inc(1);
+                bar.suspend(|| eprintln!("{line}"));
+            }
+            None => eprintln!("{line}"),
+        }
+    }
+
+    /// Nothing more comes.
+    pub fn end(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self
+            .state
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let result = change(&mut state);
+        if let Some(bar) = &self.bar {
+            let names: Vec<_> = state.running.keys().copied().collect();
+            bar.set_message(names.join(", "));
+        }
+        result
+    }
+}

@@ -1,0 +1,105 @@
+//! A run compared with what its test expects.
+
+use anyhow::{Context, Result};
+use regex::Regex;
+use xtask::console::Verdict;
+use xtask::run::Outcome;
+
+use crate::scenario::{Ending, Scenario};
+
+/// What is wrong with a run; nothing where the test passed.
+///
+/// # Errors
+///
+/// When a pattern of the test is no regular expression.
+pub fn judge(scenario: &Scenario, outcome: &Outcome, console: &[String]) -> Result<Vec<String>> {
+    let mut wrong = Vec::new();
+    if !ends_as(scenario.ending, outcome) {
+        wrong.push(format!(
+            "expected {}, but: {outcome}",
+            describe(scenario.ending)
+        ));
+    }
+    for pattern in &scenario.wanted {
+        if find(pattern, console)?.is_none() {
+            wrong.push(format!("no line matches `{pattern}`"));
+        }
+    }
+    for pattern in &scenario.unwanted {
+        if let Some(line) = find(pattern, console)? {
+            wrong.push(format!(
+                "a line matches `{pattern}`, which none may: {line}"
+            ));
+        }
+    }
+    Ok(wrong)
+}
+
+fn ends_as(ending: Ending, outcome: &Outcome) -> bool {
+    match ending {
+        Ending::Passed => *outcome == Outcome::Ended(Verdict::Passed),
+        Ending::PoweredOff => *outcome == Outcome::Ended(Verdict::Silent),
+        Ending::Stopped => matches!(outcome, Outcome::Ended(Verdict::Failed(_))),
+        Ending::Panicked => *outcome == Outcome::Ended(Verdict::Panicked),
+    }
+}
+
+fn describe(ending: Ending) -> &'static str {
+    match ending {
+        Ending::Passed => "the guest to pass",
+        Ending::PoweredOff => "a power-off without a verdict",
+        Ending::Stopped => "the guest to be stopped",
+        Ending::Panicked => "a panic of the hypervisor",
+    }
+}
+
+fn find<'a>(pattern: &str, console: &'a [String]) -> Result<Option<&'a String>> {
+    let regex = Regex::new(pattern).with_context(|| format!("`{pattern}` cannot be matched"))?;
+    Ok(console.iter().find(|line| regex.is_match(line)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wrong(scenario: &Scenario, outcome: &Outcome, console: &[&str]) -> Vec<String> {
+        let console: Vec<String> = console.iter().map(ToString::to_string).collect();
+        judge(scenario, outcome, &console).expect("regular expressions")
+    }
+
+    const PASSED: Outcome = Outcome::Ended(Verdict::Passed);
+
+    #[test]
+    fn the_ending_counts() {
+        let test = Scenario::new("a", "hello");
+        assert!(wrong(&test, &PASSED, &[]).is_empty());
+        for outcome in [
+            Outcome::Ended(Verdict::Silent),
+            Outcome::Ended(Verdict::Failed("x".into())),
+            Outcome::Ended(Verdict::Panicked),
+            Outcome::TimedOut,
+        ] {
+            assert_eq!(wrong(&test, &outcome, &[]).len(), 1, "{outcome}");
+        }
+        let silent = Outcome::Ended(Verdict::Silent);
+        assert!(wrong(&test.clone().ends(Ending::PoweredOff), &silent, &[]).is_empty());
+        assert!(!wrong(&test.ends(Ending::Panicked), &PASSED, &[]).is_empty());
+    }
+
+    #[test]
+    fn lines_count() {
+        let test = Scenario::new("a", "hello").wants("^vm0. hi$").wants("b+");
+        assert!(wrong(&test, &PASSED, &["vm0| hi", "abba"]).is_empty());
+        let found = wrong(&test, &PASSED, &["vm0| high"]);
+        assert_eq!(found.len(), 2, "{found:?}");
+    }
+
+    #[test]
+    fn complaints_count_unless_expected() {
+        let test = Scenario::new("a", "hello");
+        let complaint = ["[   1.234567] cpu0 WARN  module: text"];
+        assert_eq!(wrong(&test, &PASSED, &complaint).len(), 1);
+        assert!(wrong(&test, &PASSED, &["vm0| [   1.2] cpu0 WARN  x"]).is_empty());
+        assert!(wrong(&test.may_complain(), &PASSED, &complaint).is_empty());
+    }
+}

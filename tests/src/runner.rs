@@ -1,0 +1,168 @@
+//! Runs boot tests side by side. Each leaves a folder:
+//! - `command`: the command line that repeats the boot in a shell;
+//! - `console.log`: the console, back traces with names, and QEMU's own messages;
+//! - `result`: how it went.
+
+use std::collections::VecDeque;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Context, Result, anyhow};
+use xtask::build::Images;
+use xtask::qemu::Machine;
+use xtask::run::{Outcome, Screen, run};
+use xtask::symbols::Symbols;
+use xtask::terminal::Terminal;
+use xtask::{interrupt, shell};
+
+use crate::display::Display;
+use crate::judge::judge;
+use crate::scenario::Scenario;
+
+/// How much of a failed test's console is shown, in lines.
+const TAIL: usize = 60;
+
+/// How a test that ran went.
+#[derive(Debug)]
+pub struct Report {
+    /// The test's name.
+    pub name: &'static str,
+    /// What is wrong; nothing where it passed.
+    pub wrong: Vec<String>,
+    /// The last lines of the console.
+    pub tail: Vec<String>,
+    /// The folder that it left.
+    pub folder: PathBuf,
+}
+
+impl Report {
+    /// Whether the test passed.
+    pub fn passed(&self) -> bool {
+        self.wrong.is_empty()
+    }
+}
+
+/// Runs `scenarios`, `jobs` at a time, with a folder for each in `folders`. An interrupted run
+/// returns the reports that there are.
+pub fn run_all(
+    scenarios: Vec<Scenario>,
+    images: &Images,
+    folders: &Path,
+    jobs: usize,
+) -> Vec<Report> {
+    let display = Display::new(scenarios.len());
+    let queue = Mutex::new(VecDeque::from(scenarios));
+    let reports = Mutex::new(Vec::new());
+    let next = || lock(&queue).pop_front().filter(|_| !interrupt::raised());
+    thread::scope(|scope| {
+        for _ in 0..jobs.max(1) {
+            scope.spawn(|| {
+                while let Some(scenario) = next() {
+                    display.start(scenario.name);
+                    let report = run_one(&scenario, images, folders);
+                    display.finish(scenario.name, report.passed());
+                    lock(&reports).push(report);
+                }
+            });
+        }
+    });
+    display.end();
+    reports
+        .into_inner()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Runs one test. What keeps it from being run makes it fail.
+fn run_one(scenario: &Scenario, images: &Images, folders: &Path) -> Report {
+    let folder = folders.join(scenario.name);
+    let mut console = Console::default();
+    let wrong = boot(scenario, images, &folder, &mut console)
+        .unwrap_or_else(|error| vec![format!("could not be run: {error:#}")]);
+    let tail = console
+        .lines
+        .split_off(console.lines.len().saturating_sub(TAIL));
+    Report {
+        name: scenario.name,
+        wrong,
+        tail,
+        folder,
+    }
+}
+
+fn boot(
+    scenario: &Scenario,
+    images: &Images,
+    folder: &Path,
+    console: &mut Console,
+) -> Result<Vec<String>> {
+    let write = |name: &str, text: String| {
+        let path = folder.join(name);
+        fs::write(&path, text).with_context(|| format!("could not write {}", path.display()))
+    };
+    fs::create_dir_all(folder)
+        .with_context(|| format!("could not make the folder {}", folder.display()))?;
+    let command =
+        machine(scenario)?.command(&images.hypervisor.flat, &images.guest(scenario.guest)?.flat);
+    write("command", format!("{}\n", shell::line(&command)))?;
+    console.log = Some(File::create(folder.join("console.log")).context("no console.log")?);
+
+    let symbols = Symbols::open(&images.hypervisor.elf)?;
+    let start = Instant::now();
+    let timeout = Some(scenario.timeout);
+    let outcome = run(command, timeout, Some(&symbols), &Terminal::none(), console)?;
+    let wrong = judge(scenario, &outcome, &console.lines)?;
+    write(
+        "result",
+        result(&outcome, start.elapsed().as_secs_f64(), &wrong),
+    )?;
+    Ok(wrong)
+}
+
+fn machine(scenario: &Scenario) -> Result<Machine> {
+    Ok(Machine {
+        cpu: scenario
+            .cpu
+            .parse()
+            .map_err(|error: String| anyhow!(error))?,
+        cpus: scenario.cpus,
+        memory: scenario.memory,
+        hyp_args: scenario.hyp_args.to_owned(),
+        extra: Vec::new(),
+    })
+}
+
+fn result(outcome: &Outcome, seconds: f64, wrong: &[String]) -> String {
+    let verdict = if wrong.is_empty() { "passed" } else { "FAILED" };
+    let mut text = format!("{verdict} after {seconds:.1} s: {outcome}\n");
+    for reason in wrong {
+        text.push_str(&format!("{reason}\n"));
+    }
+    text
+}
+
+/// The console of one run, kept in memory for judging and in a file for people.
+#[derive(Default)]
+struct Console {
+    lines: Vec<String>,
+    log: Option<File>,
+}
+
+impl Screen for Console {
+    fn line(&mut self, line: &str) {
+        if let Some(log) = &mut self.log {
+            // A disk that is full must not change the verdict.
+            let _ = writeln!(log, "{line}");
+        }
+        self.lines.push(line.to_owned());
+    }
+}

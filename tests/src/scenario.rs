@@ -1,0 +1,114 @@
+//! What a boot test declares: the machine, the guest, and what must come of it.
+
+use std::time::Duration;
+
+use xtask::size::Size;
+
+/// How a run must end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The guest gives the verdict `passed` and everything powers off.
+    Passed,
+    /// Everything powers off, and no guest gives a verdict.
+    PoweredOff,
+    /// The hypervisor stops the guest and goes on to a power-off.
+    Stopped,
+    /// The hypervisor panics, and ends QEMU.
+    Panicked,
+}
+
+/// A boot test.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// The name, which is also the name of its folder: lower-case letters, digits and dashes.
+    pub name: &'static str,
+    /// The guest's binary.
+    pub guest: &'static str,
+    /// QEMU's CPU model.
+    pub cpu: &'static str,
+    /// The number of CPUs.
+    pub cpus: u32,
+    /// The machine's RAM.
+    pub memory: Size,
+    /// The hypervisor's boot arguments.
+    pub hyp_args: &'static str,
+    /// How the run must end.
+    pub ending: Ending,
+    /// Regular expressions; each must be found in a line of the console.
+    pub wanted: Vec<&'static str>,
+    /// Regular expressions; none may be found in a line of the console.
+    pub unwanted: Vec<&'static str>,
+    /// How long the run may take.
+    pub timeout: Duration,
+    /// Whether the test belongs to the quick ones.
+    pub quick: bool,
+}
+
+impl Scenario {
+    /// A test of `guest` that must pass within a minute on one `max` CPU with 512 MiB, without a
+    /// complaint of the hypervisor.
+    pub fn new(name: &'static str, guest: &'static str) -> Self {
+        Self {
+            name,
+            guest,
+            cpu: "max",
+            cpus: 1,
+            memory: Size::mib(512),
+            hyp_args: "",
+            ending: Ending::Passed,
+            wanted: Vec::new(),
+            unwanted: vec![r"^\[ *[0-9.]+\] cpu\d+ (ERROR|WARN)"],
+            timeout: Duration::from_secs(60),
+            quick: false,
+        }
+    }
+
+    /// On so many CPUs of this model.
+    pub fn on(mut self, cpus: u32, cpu: &'static str) -> Self {
+        self.cpus = cpus;
+        self.cpu = cpu;
+        self
+    }
+
+    /// With this much RAM.
+    pub fn memory(mut self, memory: Size) -> Self {
+        self.memory = memory;
+        self
+    }
+
+    /// With these boot arguments of the hypervisor.
+    pub fn args(mut self, hyp_args: &'static str) -> Self {
+        self.hyp_args = hyp_args;
+        self
+    }
+
+    /// Ends like this.
+    pub fn ends(mut self, ending: Ending) -> Self {
+        self.ending = ending;
+        self
+    }
+
+    /// A line that this regular expression is found in must come.
+    pub fn wants(mut self, pattern: &'static str) -> Self {
+        self.wanted.push(pattern);
+        self
+    }
+
+    /// The hypervisor may log warnings and errors: the test is about what causes them.
+    pub fn may_complain(mut self) -> Self {
+        self.unwanted.clear();
+        self
+    }
+
+    /// Has so many seconds.
+    pub fn within(mut self, seconds: u64) -> Self {
+        self.timeout = Duration::from_secs(seconds);
+        self
+    }
+
+    /// Is one of the quick ones.
+    pub fn quick(mut self) -> Self {
+        self.quick = true;
+        self
+    }
+}
