@@ -1,0 +1,552 @@
+//! Descriptors: the 64-bit values of table entries (Arm ARM D8.3, "VMSAv8-64 descriptor formats").
+//!
+//! Owns the encoding: what is valid, what a marker is, which bits the hardware writes by itself and
+//! which are software's. A descriptor is a plain value; where it is stored and who may change it is
+//! not known here.
+//!
+//! Entries are single 64-bit words, read and written by one single-copy-atomic access, so a torn
+//! value cannot be seen. (128-bit descriptors, FEAT_D128, are not used.)
+
+use crate::addr::{Level, Pa};
+
+const VALID: u64 = 1 << 0;
+/// At levels 0 to 2: names a table. At level 3 it must be set in a valid entry.
+const TABLE_OR_PAGE: u64 = 1 << 1;
+const ADDRESS: u64 = 0x0000_ffff_ffff_f000;
+/// MemAttr[3:0] for Normal memory, write-back (Arm ARM D8.6, stage 2, FEAT_S2FWB not in use).
+const NORMAL: u64 = 0b1111 << 2;
+/// MemAttr[3:0] for Device-nGnRE, FEAT_S2FWB not in use.
+const DEVICE: u64 = 0b0001 << 2;
+/// MemAttr[2:0] for Normal write-back whatever stage 1 says, FEAT_S2FWB in use.
+const NORMAL_FWB: u64 = 0b110 << 2;
+/// MemAttr[2:0] for Device-nGnRE, FEAT_S2FWB in use.
+const DEVICE_FWB: u64 = 0b001 << 2;
+const MEM_ATTR: u64 = 0b1111 << 2;
+const S2AP_READ: u64 = 1 << 6;
+const S2AP_WRITE: u64 = 1 << 7;
+const INNER_SHAREABLE: u64 = 0b11 << 8;
+const ACCESS_FLAG: u64 = 1 << 10;
+/// Dirty-bit modifier: the hardware may set `S2AP_WRITE` by itself.
+const DBM: u64 = 1 << 51;
+const XN_SHIFT: u32 = 53;
+const XN: u64 = 0b11 << XN_SHIFT;
+/// Software: the mapping allows writes, also while `S2AP_WRITE` is clear to learn of the next one.
+const WRITABLE: u64 = 1 << 55;
+/// Software: a table for splitting this block lies in the deposit.
+const DEPOSIT: u64 = 1 << 56;
+/// Software: a collapse has copied this page's contents, if it was not written since.
+const COPIED: u64 = 1 << 57;
+/// Software: neither moved nor collapsed.
+const PINNED: u64 = 1 << 58;
+/// In an invalid descriptor: a busy marker.
+const BUSY: u64 = 1 << 2;
+
+/// Bits that differ between two entries of one mapping by use alone, not by what is allowed.
+const USE_BITS: u64 = ACCESS_FLAG | S2AP_WRITE | COPIED;
+
+/// Who may execute (Arm ARM D8.4, XN[1:0] with FEAT_XNX).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Execute {
+    /// EL1 and EL0.
+    Both,
+    /// EL0 only; needs FEAT_XNX.
+    User,
+    /// Nobody.
+    Never,
+    /// EL1 only; needs FEAT_XNX.
+    Kernel,
+}
+
+/// What the guest may do with a mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rights {
+    /// Loads.
+    pub read: bool,
+    /// Stores.
+    pub write: bool,
+    /// Instruction fetches.
+    pub execute: Execute,
+}
+
+impl Rights {
+    /// Everything: what a guest's memory is mapped with.
+    pub const ALL: Rights = Rights {
+        read: true,
+        write: true,
+        execute: Execute::Both,
+    };
+    /// Loads and fetches.
+    pub const READ_EXECUTE: Rights = Rights {
+        read: true,
+        write: false,
+        execute: Execute::Both,
+    };
+    /// Loads only.
+    pub const READ: Rights = Rights {
+        read: true,
+        write: false,
+        execute: Execute::Never,
+    };
+    /// Loads and stores.
+    pub const READ_WRITE: Rights = Rights {
+        read: true,
+        write: true,
+        execute: Execute::Never,
+    };
+}
+
+/// The memory type that a mapping gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    /// Normal, write-back cacheable, inner shareable.
+    Normal,
+    /// Device-nGnRE.
+    Device,
+}
+
+/// Everything about a mapping but its address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attributes {
+    /// What the guest may do.
+    pub rights: Rights,
+    /// The memory type.
+    pub memory: Memory,
+    /// Whether the mapping must keep its frame: it is neither moved nor collapsed.
+    pub pinned: bool,
+}
+
+impl Attributes {
+    /// Ordinary guest memory.
+    pub const RAM: Attributes = Attributes {
+        rights: Rights::ALL,
+        memory: Memory::Normal,
+        pinned: false,
+    };
+    /// A device passed through.
+    pub const DEVICE: Attributes = Attributes {
+        rights: Rights::READ_WRITE,
+        memory: Memory::Device,
+        pinned: true,
+    };
+}
+
+/// What of the descriptor format depends on the CPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Format {
+    /// FEAT_S2FWB is present and HCR_EL2.FWB is set.
+    pub force_write_back: bool,
+    /// FEAT_XNX: execution can be allowed at EL0 and EL1 apart.
+    pub execute_never_by_level: bool,
+    /// FEAT_HAFDBS with VTCR_EL2.HD set: the hardware marks pages written by itself.
+    pub hardware_dirty: bool,
+}
+
+/// Why a busy marker stands in an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// 512 entries become one block.
+    Collapse,
+    /// A block becomes a table.
+    Split,
+    /// A page gets another frame.
+    Move,
+    /// An empty table is taken away.
+    FreeTable,
+}
+
+/// A busy marker: somebody works on what the entry covers. It is no mapping, and no hole either.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marker(u64);
+
+impl Marker {
+    /// The marker for `work`; `ticket` tells it from the same CPU's or another's at another time.
+    #[inline]
+    pub(crate) const fn new(work: Work, ticket: u64) -> Self {
+        Self(ticket << 16 | (work as u64) << 4 | BUSY)
+    }
+
+    /// What is being done.
+    pub const fn work(self) -> Work {
+        match self.0 >> 4 & 0b11 {
+            0 => Work::Collapse,
+            1 => Work::Split,
+            2 => Work::Move,
+            _ => Work::FreeTable,
+        }
+    }
+
+    /// Tells markers apart.
+    pub const fn ticket(self) -> u64 {
+        self.0 >> 16
+    }
+
+    #[inline]
+    pub(crate) const fn descriptor(self) -> Descriptor {
+        Descriptor(self.0)
+    }
+}
+
+/// What an entry holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Nothing.
+    Empty,
+    /// A marker: come back later.
+    Busy(Marker),
+    /// A leaf: a page at level 3, a block above.
+    Leaf(Pa),
+    /// A table of the next level.
+    Table(Pa),
+    /// Nothing that can be: a reserved encoding, or an address that fits no entry of the level.
+    Bad,
+}
+
+/// The value of an entry.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Descriptor(u64);
+
+impl Descriptor {
+    /// The empty entry.
+    pub const EMPTY: Descriptor = Descriptor(0);
+
+    /// The descriptor with these bits.
+    #[inline]
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    /// The bits.
+    #[inline]
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// A leaf of `level`, accessed already; `written` tells whether stores go through at once.
+    #[inline]
+    pub(crate) fn leaf(
+        format: Format,
+        level: Level,
+        pa: Pa,
+        attributes: Attributes,
+        written: bool,
+    ) -> Self {
+        let page = if matches!(level, Level::L3) {
+            TABLE_OR_PAGE
+        } else {
+            0
+        };
+        let memory = match (attributes.memory, format.force_write_back) {
+            (Memory::Normal, false) => NORMAL | INNER_SHAREABLE,
+            (Memory::Device, false) => DEVICE,
+            (Memory::Normal, true) => NORMAL_FWB | INNER_SHAREABLE,
+            (Memory::Device, true) => DEVICE_FWB,
+        };
+        let pinned = if attributes.pinned { PINNED } else { 0 };
+        Self(VALID | page | pa.get() | memory | ACCESS_FLAG | pinned)
+            .with_rights(format, level, attributes.rights)
+            .with_written(written)
+    }
+
+    /// The descriptor that names the table at `pa`.
+    #[inline]
+    pub(crate) const fn table(pa: Pa) -> Self {
+        Self(pa.get() | VALID | TABLE_OR_PAGE)
+    }
+
+    /// What an entry of `level` with this value is.
+    #[inline]
+    pub fn kind(self, level: Level) -> Kind {
+        if self.0 & VALID == 0 {
+            return match self.0 {
+                0 => Kind::Empty,
+                bits if bits & (BUSY | TABLE_OR_PAGE) == BUSY => Kind::Busy(Marker(bits)),
+                _ => Kind::Bad,
+            };
+        }
+        let pa = Pa::new(self.0 & ADDRESS);
+        match (self.0 & TABLE_OR_PAGE != 0, level) {
+            (true, Level::L3) => Kind::Leaf(pa),
+            (true, _) => Kind::Table(pa),
+            (false, Level::L1 | Level::L2) if pa.is_aligned(level) => Kind::Leaf(pa),
+            (false, _) => Kind::Bad,
+        }
+    }
+
+    /// The output address of a leaf.
+    #[inline]
+    pub const fn output(self) -> Pa {
+        Pa::new(self.0 & ADDRESS)
+    }
+
+    /// The rights that a leaf's mapping gives, whether or not they are held back for a moment.
+    pub fn rights(self) -> Rights {
+        let execute = match (self.0 & XN) >> XN_SHIFT {
+            0b00 => Execute::Both,
+            0b01 => Execute::User,
+            0b10 => Execute::Never,
+            _ => Execute::Kernel,
+        };
+        Rights {
+            read: self.0 & S2AP_READ != 0,
+            write: self.is_writable(),
+            execute,
+        }
+    }
+
+    /// The memory type of a leaf.
+    pub fn memory(self) -> Memory {
+        // Device-nGnRE and nothing else of ours has MemAttr[2:0] = 0b001, with and without FWB.
+        if self.0 & MEM_ATTR == DEVICE {
+            Memory::Device
+        } else {
+            Memory::Normal
+        }
+    }
+
+    /// Whether the mapping allows stores, perhaps after a fault.
+    #[inline]
+    pub const fn is_writable(self) -> bool {
+        self.0 & WRITABLE != 0
+    }
+
+    /// Whether the page was written, or may be at any time, since this was last cleared: stores go through.
+    #[inline]
+    pub const fn is_written(self) -> bool {
+        self.0 & S2AP_WRITE != 0
+    }
+
+    /// The access flag: the leaf was used since this was last cleared.
+    #[inline]
+    pub const fn is_accessed(self) -> bool {
+        self.0 & ACCESS_FLAG != 0
+    }
+
+    /// Whether the mapping must keep its frame.
+    #[inline]
+    pub const fn is_pinned(self) -> bool {
+        self.0 & PINNED != 0
+    }
+
+    #[inline]
+    pub(crate) const fn is_copied(self) -> bool {
+        self.0 & COPIED != 0
+    }
+
+    #[inline]
+    pub(crate) const fn has_deposit(self) -> bool {
+        self.0 & DEPOSIT != 0
+    }
+
+    #[inline]
+    pub(crate) const fn with_deposit(self, deposit: bool) -> Self {
+        Self(if deposit {
+            self.0 | DEPOSIT
+        } else {
+            self.0 & !DEPOSIT
+        })
+    }
+
+    #[inline]
+    pub(crate) const fn with_output(self, pa: Pa) -> Self {
+        Self(self.0 & !ADDRESS | pa.get())
+    }
+
+    /// The same leaf, with stores going through or trapping; always trapping where they aren't allowed.
+    ///
+    /// Whoever makes stores trap also forgets that a collapse copied the page: what was written
+    /// before would otherwise look as if it had been written never.
+    #[inline]
+    pub(crate) const fn with_written(self, written: bool) -> Self {
+        Self(if written && self.is_writable() {
+            self.0 | S2AP_WRITE
+        } else {
+            self.0 & !(S2AP_WRITE | COPIED)
+        })
+    }
+
+    /// The same leaf with other rights; stores go through if they are allowed and did before.
+    pub(crate) fn with_rights(self, format: Format, level: Level, rights: Rights) -> Self {
+        let mut bits = self.0 & !(S2AP_READ | WRITABLE | DBM | XN);
+        if rights.read {
+            bits |= S2AP_READ;
+        }
+        if rights.write {
+            bits |= WRITABLE;
+            // Not on blocks: one store would mark 512 pages as written.
+            if format.hardware_dirty && matches!(level, Level::L3) {
+                bits |= DBM;
+            }
+        }
+        let xn = match (rights.execute, format.execute_never_by_level) {
+            (Execute::Both, _) => 0b00,
+            (Execute::Never, _) => 0b10,
+            (Execute::User, true) => 0b01,
+            (Execute::Kernel, true) => 0b11,
+            // Without FEAT_XNX bit 54 alone decides, for both levels: rights must not widen.
+            (Execute::User | Execute::Kernel, false) => 0b10,
+        };
+        Self(bits | xn << XN_SHIFT).with_written(self.is_written())
+    }
+
+    /// The same leaf, not yet used: the next access is noticed.
+    #[inline]
+    pub(crate) const fn without_accessed(self) -> Self {
+        Self(self.0 & !ACCESS_FLAG)
+    }
+
+    /// The same leaf, used by an access that stores or not.
+    #[inline]
+    pub(crate) const fn used(self, written: bool) -> Self {
+        let accessed = Self(self.0 | ACCESS_FLAG);
+        if written && accessed.is_writable() {
+            Self(accessed.0 | S2AP_WRITE)
+        } else {
+            accessed
+        }
+    }
+
+    /// The same page in another frame; a copy that a collapse made of the old one does not count.
+    #[inline]
+    pub(crate) const fn moved(self, to: Pa) -> Self {
+        Self(self.0 & !COPIED).with_output(to)
+    }
+
+    /// Marks a page as copied by a collapse, with stores trapping from now on.
+    #[inline]
+    pub(crate) const fn as_copied(self) -> Self {
+        Self(self.0 & !S2AP_WRITE | COPIED)
+    }
+
+    /// The entry of a leaf's `index`-th part, when a block of `level` becomes a table.
+    #[inline]
+    pub(crate) fn part(self, format: Format, level: Level, index: usize) -> Self {
+        let Some(next) = level.next() else {
+            return self;
+        };
+        let page = if matches!(next, Level::L3) {
+            TABLE_OR_PAGE
+        } else {
+            0
+        };
+        let pa = self.output().offset(index as u64 * next.size());
+        let part = Self(self.0 & !(DEPOSIT | TABLE_OR_PAGE) | page).with_output(pa);
+        part.with_rights(format, next, self.rights())
+    }
+
+    /// The block of `level` that takes the place of entries like this one, its first part.
+    #[inline]
+    pub(crate) fn merged(self, format: Format, level: Level, pa: Pa) -> Self {
+        Self(self.0 & !(TABLE_OR_PAGE | COPIED | DEPOSIT))
+            .with_output(pa)
+            .with_rights(format, level, self.rights())
+    }
+
+    /// Whether two leaves differ at most in address and in the marks that use leaves behind.
+    #[inline]
+    pub(crate) const fn is_like(self, other: Self) -> bool {
+        const COMPARED: u64 = !(ADDRESS | USE_BITS);
+        self.0 & COMPARED == other.0 & COMPARED
+    }
+
+    /// The marks of use (access flag, written) of both.
+    #[inline]
+    pub(crate) const fn with_use_of(self, other: Self) -> Self {
+        Self(self.0 | other.0 & (ACCESS_FLAG | S2AP_WRITE))
+    }
+}
+
+impl core::fmt::Debug for Descriptor {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "Descriptor({:#018x})", self.0)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    const PLAIN: Format = Format {
+        force_write_back: false,
+        execute_never_by_level: true,
+        hardware_dirty: true,
+    };
+
+    #[test]
+    fn a_leaf_keeps_its_attributes_through_split_and_merge() {
+        let block = Descriptor::leaf(
+            PLAIN,
+            Level::L2,
+            Pa::new(0x4020_0000),
+            Attributes::RAM,
+            true,
+        );
+        let page = block.part(PLAIN, Level::L2, 3);
+        assert_eq!(page.kind(Level::L3), Kind::Leaf(Pa::new(0x4020_3000)));
+        assert_eq!(page.rights(), Rights::ALL);
+        assert!(page.is_written() && page.is_accessed());
+        let again = block
+            .part(PLAIN, Level::L2, 0)
+            .merged(PLAIN, Level::L2, Pa::new(0x4020_0000));
+        assert_eq!(again, block);
+    }
+
+    #[test]
+    fn reserved_encodings_are_bad() {
+        assert_eq!(
+            Descriptor::from_bits(0x4000_0001).kind(Level::L3),
+            Kind::Bad
+        );
+        assert_eq!(
+            Descriptor::from_bits(0x4000_0001).kind(Level::L0),
+            Kind::Bad
+        );
+        // A block whose address is no multiple of its size.
+        assert_eq!(
+            Descriptor::from_bits(0x4000_1001).kind(Level::L2),
+            Kind::Bad
+        );
+        // Invalid, not empty, and no marker of ours.
+        assert_eq!(Descriptor::from_bits(0x10).kind(Level::L2), Kind::Bad);
+    }
+
+    #[test]
+    fn a_marker_is_neither_empty_nor_bad() {
+        for work in [Work::Collapse, Work::Split, Work::Move, Work::FreeTable] {
+            let marker = Marker::new(work, 77);
+            assert_eq!(marker.descriptor().kind(Level::L2), Kind::Busy(marker));
+            assert_eq!((marker.work(), marker.ticket()), (work, 77));
+        }
+    }
+
+    #[test]
+    fn without_xnx_a_right_for_one_level_is_a_right_for_none() {
+        let rights = Rights {
+            read: true,
+            write: false,
+            execute: Execute::Kernel,
+        };
+        let attributes = Attributes {
+            rights,
+            ..Attributes::RAM
+        };
+        let page = Descriptor::leaf(
+            Format::default(),
+            Level::L3,
+            Pa::new(0x1000),
+            attributes,
+            false,
+        );
+        assert_eq!(page.rights().execute, Execute::Never);
+    }
+
+    #[test]
+    fn stores_never_go_through_where_they_are_not_allowed() {
+        let attributes = Attributes {
+            rights: Rights::READ,
+            ..Attributes::RAM
+        };
+        let page = Descriptor::leaf(PLAIN, Level::L3, Pa::new(0x1000), attributes, true);
+        assert!(!page.is_written() && !page.is_writable());
+    }
+}

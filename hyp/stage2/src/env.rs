@@ -1,0 +1,159 @@
+//! What the table manager needs of the hypervisor around it.
+//!
+//! Owns the traits through which frames, tables' memory, the TLB and the CPUs are reached. There
+//! are no globals: whoever makes a [`Stage2`](crate::Stage2) hands it an [`Environment`].
+//!
+//! None of these calls is made with a table lock held, except [`Window::table`],
+//! [`Frames::table_meta`], [`Tlb`]'s and [`Cpus::current`].
+
+use crate::addr::{ENTRIES, IpaRange, Level, Pa};
+use crate::grace::{CpuSlot, Grace};
+use crate::meta::TableMeta;
+use crate::sync::AtomicU64;
+use crate::vmid::Vmid;
+use core::ops::Deref;
+
+/// The memory of one table: [`ENTRIES`] descriptors.
+#[repr(C, align(4096))]
+pub struct Table {
+    pub(crate) entries: [AtomicU64; ENTRIES],
+}
+
+impl Table {
+    /// A table of empty entries. On hardware a zeroed frame is one already.
+    pub fn empty() -> Self {
+        Self {
+            entries: core::array::from_fn(|_| AtomicU64::new(0)),
+        }
+    }
+}
+
+/// No frame is left. What the caller asked for was not done, and nothing else was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutOfFrames;
+
+/// Physical frames for tables, and what is known of them.
+///
+/// # Safety
+///
+/// - A frame from [`allocate_tables`](Self::allocate_tables) is the caller's alone until it is given back.
+/// - [`table_meta`](Self::table_meta) returns the same metadata for a frame at all times, and different metadata for
+///   different frames.
+pub unsafe trait Frames {
+    /// Allocates `1 << order` adjacent frames, zeroed, aligned to their total size.
+    fn allocate_tables(&self, order: u32) -> Result<Pa, OutOfFrames>;
+
+    /// Takes back frames from [`allocate_tables`](Self::allocate_tables), which nobody can reach any more.
+    fn free_tables(&self, pa: Pa, order: u32);
+
+    /// The metadata of the frame at `pa`; none when no frame of ours is there.
+    fn table_meta(&self, pa: Pa) -> Option<&TableMeta>;
+}
+
+/// The way to the memory of a table: a linear map of all frames, or a temporary mapping.
+///
+/// # Safety
+///
+/// [`table`](Self::table) returns the memory of the frame at `pa` and of nothing else.
+pub unsafe trait Window {
+    /// Access to a table; what is mapped temporarily is unmapped when it is dropped.
+    type Ref<'a>: Deref<Target = Table>
+    where
+        Self: 'a;
+
+    /// The table at `pa`, which is a frame from [`Frames::allocate_tables`] that was not given back.
+    fn table(&self, pa: Pa) -> Self::Ref<'_>;
+}
+
+/// What an invalidation must reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Leaf entries of this level. The hardware may be told so (last level only, TTL hint).
+    Leaf(Level),
+    /// Leaf entries of all levels.
+    Leaves,
+    /// Everything, the walk caches' copies of table descriptors included: no leaf hint.
+    Tables,
+}
+
+/// Translation caches.
+///
+/// # Safety
+///
+/// When [`invalidate`](Self::invalidate) returns, no CPU uses a translation of `vmid` in `range` that was made from a
+/// descriptor replaced before the call, stage-1 translations combined with it included, and every
+/// store that was made through such a translation is visible. In Arm's terms: `dsb ishst`, TLBI by
+/// IPA, `dsb ish`, `tlbi vmalle1is`, `dsb ish`, `isb` (Arm ARM D8.13 and D8.14).
+pub unsafe trait Tlb {
+    /// Invalidates `range` of `vmid` on all CPUs and waits until that is done.
+    fn invalidate(&self, vmid: Vmid, range: IpaRange, scope: Scope);
+
+    /// Invalidates one leaf on this CPU only: for a fault on a descriptor that gained rights.
+    fn invalidate_local(&self, vmid: Vmid, range: IpaRange, scope: Scope);
+
+    /// Makes descriptor writes before it visible to table walks after it (`dsb ishst`).
+    fn publish(&self);
+}
+
+/// The CPUs, and how one of them waits.
+///
+/// # Safety
+///
+/// - [`slots`](Self::slots) is the same slice at all times, and [`current`](Self::current) an index into it.
+/// - A thread that holds a value of this crate which is not [`Send`] (a read section, a lock) stays
+///   on its CPU, and no other thread runs there.
+pub unsafe trait Cpus {
+    /// This crate's memory of each CPU.
+    fn slots(&self) -> &[CpuSlot];
+
+    /// The grace periods of these CPUs: one for all users of the slots.
+    fn grace(&self) -> &Grace;
+
+    /// The index of the CPU that runs this.
+    fn current(&self) -> usize;
+
+    /// Lets other threads of this CPU run. Called with no lock held and outside read sections, by
+    /// someone who waits for another thread.
+    fn relax(&self);
+}
+
+/// All that the table manager needs, in one place.
+pub trait Environment: Sync {
+    /// Where table frames come from.
+    type Frames: Frames;
+    /// How a table's memory is reached.
+    type Window: Window;
+    /// How translations are invalidated.
+    type Tlb: Tlb;
+    /// The CPUs.
+    type Cpus: Cpus;
+
+    /// Table frames.
+    fn frames(&self) -> &Self::Frames;
+    /// Table memory.
+    fn window(&self) -> &Self::Window;
+    /// Translation caches.
+    fn tlb(&self) -> &Self::Tlb;
+    /// The CPUs.
+    fn cpus(&self) -> &Self::Cpus;
+}
+
+impl<E: Environment> Environment for &E {
+    type Frames = E::Frames;
+    type Window = E::Window;
+    type Tlb = E::Tlb;
+    type Cpus = E::Cpus;
+
+    fn frames(&self) -> &E::Frames {
+        (**self).frames()
+    }
+    fn window(&self) -> &E::Window {
+        (**self).window()
+    }
+    fn tlb(&self) -> &E::Tlb {
+        (**self).tlb()
+    }
+    fn cpus(&self) -> &E::Cpus {
+        (**self).cpus()
+    }
+}

@@ -1,0 +1,117 @@
+//! Faults on what is mapped: access flag and permission.
+//!
+//! Owns the answer to a fault whose address has a leaf: the mark that was missing is set, or somebody
+//! else has set it, or the access is not allowed.
+
+use crate::addr::{Ipa, Level};
+use crate::descriptor::{Descriptor, Execute, Kind};
+use crate::env::Environment;
+use crate::lookup::{Absent, Locked};
+use crate::stage2::Stage2;
+use crate::stats::Counter;
+
+/// What the guest was doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// A load, or a walk of the guest's own tables.
+    Read,
+    /// A store.
+    Write,
+    /// An instruction fetch.
+    Execute,
+}
+
+/// What became of a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resolution {
+    /// The access will succeed when the guest tries again.
+    Resolved,
+    /// Nothing is mapped there.
+    Unmapped,
+    /// The mapping does not allow the access.
+    Denied(Descriptor),
+    /// A block of this level is not to be marked as written as a whole: split it, then try again.
+    MustSplit(Level),
+    /// Somebody works on the region: wait, holding nothing, and let the guest try again.
+    Busy,
+}
+
+impl<E: Environment> Stage2<E> {
+    /// Resolves a fault on `ipa` for which a leaf may be there.
+    ///
+    /// `split_blocks` tells what to do with a store to a block whose stores trap: under dirty
+    /// logging it is split, so that one store marks one page.
+    pub fn resolve_fault(&self, ipa: Ipa, access: Access, split_blocks: bool) -> Resolution {
+        loop {
+            let reader = self.read();
+            let table = match reader.descend(ipa, Level::L3) {
+                None => return Resolution::Unmapped,
+                Some(Ok(table)) => table,
+                Some(Err(stopped)) => match stopped.absent {
+                    Absent::Empty => return Resolution::Unmapped,
+                    Absent::Busy(_) | Absent::Contended => return Resolution::Busy,
+                    Absent::Block(_) => stopped.holder,
+                    Absent::Bad(bad) => {
+                        self.clear_bad(stopped, ipa, bad);
+                        continue;
+                    }
+                },
+            };
+            let Ok(mut table) = table.lock() else {
+                continue;
+            };
+            let level = table.level();
+            let entry = table.get(ipa.index(level));
+            return match entry.kind(level) {
+                Kind::Leaf(_) => self.resolve_leaf(&mut table, ipa, access, split_blocks),
+                Kind::Busy(_) => Resolution::Busy,
+                Kind::Empty | Kind::Bad => Resolution::Unmapped,
+                // A block was split since it was seen: begin again, one level further down.
+                Kind::Table(_) => continue,
+            };
+        }
+    }
+
+    fn resolve_leaf(
+        &self,
+        table: &mut Locked<'_, E>,
+        ipa: Ipa,
+        access: Access,
+        split_blocks: bool,
+    ) -> Resolution {
+        let level = table.level();
+        let index = ipa.index(level);
+        let entry = table.get(index);
+        if !allows(entry, access) {
+            return Resolution::Denied(entry);
+        }
+        let store = access == Access::Write;
+        if store && !entry.is_written() && split_blocks && level != Level::L3 {
+            return Resolution::MustSplit(level);
+        }
+        self.count(if store && !entry.is_written() {
+            Counter::WriteFaults
+        } else if !entry.is_accessed() {
+            Counter::AccessFaults
+        } else {
+            Counter::SpuriousFaults
+        });
+        // An entry that only gains rights leaves nothing behind that could be used wrongly.
+        let _ = table.update(index, |entry| entry.used(store));
+        self.publish();
+        // Also when another CPU was faster: this CPU's TLB may hold the lesser entry, and would
+        // fault on it again and again.
+        self.flush_local(ipa, level);
+        Resolution::Resolved
+    }
+}
+
+fn allows(entry: Descriptor, access: Access) -> bool {
+    let rights = entry.rights();
+    match access {
+        Access::Read => rights.read,
+        Access::Write => rights.write,
+        // Whether EL0 or EL1 fetched is not known here; one of them may.
+        Access::Execute => rights.execute != Execute::Never,
+    }
+}

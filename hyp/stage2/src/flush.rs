@@ -1,0 +1,64 @@
+//! What must still be invalidated, and the proof that it was.
+//!
+//! Owns two values that carry break-before-make through the types: whoever takes an entry away gets
+//! a [`Stale`], which must be flushed; whoever makes the next entry, or frees what the old one
+//! named, needs the [`Flushed`] that only a flush gives.
+
+use crate::addr::{IpaRange, Level};
+use crate::descriptor::{Descriptor, Kind};
+use crate::env::Scope;
+
+/// Translations that may still be cached.
+#[must_use = "stale translations live on until this is flushed"]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stale {
+    pub(crate) range: IpaRange,
+    pub(crate) scope: Scope,
+}
+
+impl Stale {
+    /// What an entry of `level` that held `old` may have left behind.
+    #[inline]
+    pub(crate) fn of(range: IpaRange, level: Level, old: Descriptor) -> Self {
+        let scope = match old.kind(level) {
+            Kind::Leaf(_) => Scope::Leaf(level),
+            // A bad entry may have been walked as whatever the hardware took it for.
+            _ => Scope::Tables,
+        };
+        Self { range, scope }
+    }
+
+    /// Both, as one.
+    #[inline]
+    pub(crate) fn and(self, other: Stale) -> Self {
+        let scope = match (self.scope, other.scope) {
+            (a, b) if a == b => a,
+            (Scope::Tables, _) | (_, Scope::Tables) => Scope::Tables,
+            _ => Scope::Leaves,
+        };
+        Self {
+            range: self.range.hull(other.range),
+            scope,
+        }
+    }
+
+    /// `first`, if any, and this.
+    #[inline]
+    pub(crate) fn after(self, first: Option<Stale>) -> Self {
+        match first {
+            Some(first) => first.and(self),
+            None => self,
+        }
+    }
+}
+
+/// Proof that translations were invalidated on all CPUs.
+#[derive(Debug)]
+pub(crate) struct Flushed(());
+
+impl Flushed {
+    /// Made by whoever has just invalidated.
+    pub(crate) fn new() -> Self {
+        Self(())
+    }
+}

@@ -1,0 +1,125 @@
+//! The shape of a VM's tables: address width, start level, and how many tables stand side by side
+//! at the root (Arm ARM D8.2, "Concatenated translation tables").
+
+use crate::addr::{INDEX_BITS, Ipa, IpaRange, Level};
+
+/// At most sixteen tables may be concatenated at the root.
+const MAX_ROOT_ORDER: u32 = 4;
+
+/// The shape of a VM's stage-2 tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    ipa_bits: u32,
+    start: Level,
+}
+
+/// Why there are no tables of such a shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GeometryError {
+    /// The address width is below that of one root table of the start level, or below 25 bits.
+    TooNarrow,
+    /// The address width is above what the CPU or sixteen root tables of the start level allow.
+    TooWide,
+}
+
+impl Geometry {
+    /// The shape with the fewest levels for guest addresses of `ipa_bits`, on a CPU with physical
+    /// addresses of `pa_bits` (ID_AA64MMFR0_EL1.PARange).
+    pub const fn new(ipa_bits: u32, pa_bits: u32) -> Result<Self, GeometryError> {
+        let start = if ipa_bits <= Level::L2.shift() + INDEX_BITS + MAX_ROOT_ORDER {
+            Level::L2
+        } else if ipa_bits <= Level::L1.shift() + INDEX_BITS + MAX_ROOT_ORDER {
+            Level::L1
+        } else {
+            Level::L0
+        };
+        if ipa_bits > pa_bits || ipa_bits > 48 {
+            return Err(GeometryError::TooWide);
+        }
+        Self::with_start(ipa_bits, start)
+    }
+
+    /// The shape with this start level.
+    pub const fn with_start(ipa_bits: u32, start: Level) -> Result<Self, GeometryError> {
+        if ipa_bits <= start.shift() {
+            return Err(GeometryError::TooNarrow);
+        }
+        if ipa_bits > start.shift() + INDEX_BITS + MAX_ROOT_ORDER {
+            return Err(GeometryError::TooWide);
+        }
+        Ok(Self { ipa_bits, start })
+    }
+
+    /// Width of guest addresses.
+    pub const fn ipa_bits(&self) -> u32 {
+        self.ipa_bits
+    }
+
+    /// The level of the root.
+    #[inline]
+    pub const fn start(&self) -> Level {
+        self.start
+    }
+
+    /// log2 of the number of tables at the root.
+    #[inline]
+    pub const fn root_order(&self) -> u32 {
+        self.ipa_bits
+            .saturating_sub(self.start.shift() + INDEX_BITS)
+    }
+
+    /// All addresses of the guest.
+    pub const fn range(&self) -> IpaRange {
+        // An entry of the start level at least: never empty, and whole pages.
+        match IpaRange::new(Ipa::new(0), Ipa::new(1 << self.ipa_bits)) {
+            Some(range) => range,
+            None => IpaRange::entry(Ipa::new(0), Level::L3),
+        }
+    }
+
+    /// Which of the root's tables has the entry for `ipa`; none for an address that is too large.
+    #[inline]
+    pub(crate) const fn root_index(&self, ipa: Ipa) -> Option<u64> {
+        if ipa.get() >> self.ipa_bits != 0 {
+            return None;
+        }
+        Some(ipa.get() >> (self.start.shift() + INDEX_BITS))
+    }
+
+    /// The fields of VTCR_EL2 that the shape decides: T0SZ, SL0, TG0 (4 KiB).
+    pub const fn vtcr(&self) -> u64 {
+        let sl0 = match self.start {
+            Level::L0 => 2,
+            Level::L1 => 1,
+            Level::L2 | Level::L3 => 0,
+        };
+        (64 - self.ipa_bits as u64) | sl0 << 6
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forty_bits_start_at_level_1_with_two_root_tables() {
+        let geometry = Geometry::new(40, 44).unwrap();
+        assert_eq!((geometry.start(), geometry.root_order()), (Level::L1, 1));
+        assert_eq!(geometry.vtcr(), 24 | 1 << 6);
+        assert_eq!(geometry.root_index(Ipa::new(1 << 39)), Some(1));
+        assert_eq!(geometry.root_index(Ipa::new(1 << 40)), None);
+    }
+
+    #[test]
+    fn the_widest_and_narrowest_shapes() {
+        assert_eq!(Geometry::new(48, 48).unwrap().start(), Level::L0);
+        assert_eq!(Geometry::new(44, 44).unwrap().root_order(), 0);
+        assert_eq!(Geometry::new(43, 44).unwrap().root_order(), 4);
+        assert_eq!(Geometry::new(34, 40).unwrap().root_order(), 4);
+        assert_eq!(Geometry::new(36, 32), Err(GeometryError::TooWide));
+        assert_eq!(
+            Geometry::with_start(29, Level::L1),
+            Err(GeometryError::TooNarrow)
+        );
+    }
+}

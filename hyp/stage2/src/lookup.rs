@@ -1,0 +1,480 @@
+//! Finding and locking tables: the calls that can fail.
+//!
+//! Owns the only way from an entry to the table that it names. Nothing here assumes that a table is
+//! there: each step loads an entry once and answers with the table, or with the reason why there is
+//! none. Three kinds of access follow from how a table was asked for, and the types keep them apart:
+//!
+//! | type | how | may |
+//! |---|---|---|
+//! | [`View`] | [`Slot::map`] | read |
+//! | [`Unlocked`] | [`Slot::map_nolock`] | read, and lock later, with a re-check |
+//! | [`Locked`] | [`Slot::lock`], [`Unlocked::lock`] | read and change |
+//!
+//! Invariants:
+//! - A table, and its lock, come from one load of the entry that names it, inside a read section.
+//! - After locking, the entry is loaded again. Only if it has not changed is the table still in the
+//!   tree, and only then is there a [`Locked`].
+//! - A table that holds table descriptors is never detached. So when a table's own parent entry has
+//!   not changed, the whole path above it has not been cut either.
+//!
+//! Lock order: a parent table before its child; the other way round only by [`Unlocked::try_lock`].
+
+use crate::addr::{ENTRIES, Ipa, IpaRange, Level, Pa};
+use crate::descriptor::{Descriptor, Kind, Marker};
+use crate::env::{Environment, Frames, Window};
+use crate::flush::Stale;
+use crate::grace::Section;
+use crate::meta::TableMeta;
+use crate::stage2::Stage2;
+use crate::stats::Counter;
+use crate::sync::{LockGuard, Ordering};
+use core::ops::Deref;
+
+/// How often a lookup begins again before it lets its caller wait instead: each time, somebody
+/// else has changed the entry, so more than a few in a row are a crowd.
+const MAX_RETRIES: u32 = 64;
+
+/// Why there is no table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absent {
+    /// The entry is empty.
+    Empty,
+    /// Somebody works on what the entry covers. Wait, holding nothing, and try again.
+    Busy(Marker),
+    /// The entry is a leaf: a block, or a page where the entry is of level 3.
+    Block(Descriptor),
+    /// The entry can't be. It is cleared by those who change the tables.
+    Bad(Descriptor),
+    /// The entry changed too often while its table was being locked. Wait and try again.
+    Contended,
+}
+
+/// The parent entry was changed since the table was found through it: the table is not, or no
+/// longer surely, part of the tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Changed;
+
+/// A walk that came to an end above the table that was asked for.
+pub struct Stopped<'r, E: Environment> {
+    /// The table whose entry for the address names no table.
+    pub holder: Unlocked<'r, E>,
+    /// Why it names none.
+    pub absent: Absent,
+}
+
+/// A read section in one VM's tables, and the way into them.
+pub struct Reader<'s, E: Environment> {
+    stage2: &'s Stage2<E>,
+    section: Section<'s>,
+}
+
+impl<'s, E: Environment> Reader<'s, E> {
+    pub(crate) fn new(stage2: &'s Stage2<E>) -> Self {
+        Self {
+            stage2,
+            section: Section::enter(stage2.env().cpus()),
+        }
+    }
+
+    /// The root table that has the entry for `ipa`; none if the address is too large.
+    #[inline]
+    pub fn root(&self, ipa: Ipa) -> Option<Unlocked<'_, E>> {
+        let geometry = self.stage2.geometry();
+        let index = geometry.root_index(ipa)?;
+        let pa = self.stage2.root().offset(index << crate::addr::PAGE_SHIFT);
+        let level = geometry.start();
+        let meta = self.stage2.env().frames().table_meta(pa)?;
+        Some(Unlocked {
+            view: View::new(self, pa, level, ipa),
+            meta,
+            parent: None,
+        })
+    }
+
+    /// Walks to the table of `level` that has the entry for `ipa`, locking nothing.
+    ///
+    /// None if the address is too large, or `level` above the root's.
+    #[inline]
+    pub(crate) fn descend(
+        &self,
+        ipa: Ipa,
+        level: Level,
+    ) -> Option<Result<Unlocked<'_, E>, Stopped<'_, E>>> {
+        let mut table = self.root(ipa)?;
+        if level < table.level() {
+            return None;
+        }
+        while table.level() < level {
+            match table.slot(ipa).map_nolock() {
+                Ok(child) => table = child,
+                Err(absent) => {
+                    return Some(Err(Stopped {
+                        holder: table,
+                        absent,
+                    }));
+                }
+            }
+        }
+        Some(Ok(table))
+    }
+
+    #[inline]
+    pub(crate) fn count(&self, counter: Counter) {
+        self.section.slot().counters.count(counter);
+    }
+}
+
+/// A table, for reading. It may be detached at any time, and stays readable until the read section ends.
+pub struct View<'r, E: Environment> {
+    reader: &'r Reader<'r, E>,
+    table: <E::Window as Window>::Ref<'r>,
+    pa: Pa,
+    level: Level,
+    base: Ipa,
+}
+
+impl<'r, E: Environment> View<'r, E> {
+    #[inline]
+    fn new(reader: &'r Reader<'r, E>, pa: Pa, level: Level, ipa: Ipa) -> Self {
+        let covered = level.size() * ENTRIES as u64;
+        Self {
+            reader,
+            table: reader.stage2.env().window().table(pa),
+            pa,
+            level,
+            base: Ipa::new(ipa.get() & !(covered - 1)),
+        }
+    }
+
+    /// The level of the table's entries.
+    #[inline]
+    pub fn level(&self) -> Level {
+        self.level
+    }
+
+    /// Where the table is.
+    #[inline]
+    pub fn pa(&self) -> Pa {
+        self.pa
+    }
+
+    /// The first guest address that the entry of this index covers.
+    #[inline]
+    pub fn ipa(&self, index: usize) -> Ipa {
+        self.base.offset(index as u64 * self.level.size())
+    }
+
+    /// The entry of this index, loaded once.
+    #[inline]
+    pub fn get(&self, index: usize) -> Descriptor {
+        // Acquire: what a table descriptor names was complete before it was stored.
+        Descriptor::from_bits(self.table.entries[index].load(Ordering::Acquire))
+    }
+
+    /// What the entry of this index is.
+    #[inline]
+    pub fn kind(&self, index: usize) -> Kind {
+        self.get(index).kind(self.level)
+    }
+
+    /// The place of the entry for `ipa`.
+    #[inline]
+    pub fn slot(&self, ipa: Ipa) -> Slot<'_, 'r, E> {
+        Slot { view: self, ipa }
+    }
+}
+
+/// The place of one entry, in a table of any kind of access.
+pub struct Slot<'v, 'r, E: Environment> {
+    view: &'v View<'r, E>,
+    ipa: Ipa,
+}
+
+impl<'r, E: Environment> Slot<'_, 'r, E> {
+    fn index(&self) -> usize {
+        self.ipa.index(self.view.level)
+    }
+
+    /// The entry, loaded once.
+    #[inline]
+    pub fn load(&self) -> Descriptor {
+        self.view.get(self.index())
+    }
+
+    /// The table that the entry names, for reading.
+    #[inline]
+    pub fn map(&self) -> Result<View<'r, E>, Absent> {
+        self.map_nolock().map(|unlocked| unlocked.view)
+    }
+
+    /// The table that the entry names, with what it takes to lock it later.
+    #[inline]
+    pub fn map_nolock(&self) -> Result<Unlocked<'r, E>, Absent> {
+        let value = self.load();
+        self.resolve(value).inspect_err(|absent| {
+            self.view.reader.count(match absent {
+                Absent::Empty => Counter::AbsentEmpty,
+                Absent::Busy(_) | Absent::Contended => Counter::AbsentBusy,
+                Absent::Block(_) => Counter::AbsentBlock,
+                Absent::Bad(_) => Counter::AbsentBad,
+            });
+        })
+    }
+
+    /// The table that the entry names, locked and surely part of the tree.
+    ///
+    /// Begins again when the entry changed before the lock was had.
+    pub fn lock(&self) -> Result<Locked<'r, E>, Absent> {
+        for _ in 0..MAX_RETRIES {
+            if let Ok(locked) = self.map_nolock()?.lock() {
+                return Ok(locked);
+            }
+        }
+        Err(Absent::Contended)
+    }
+
+    /// Table and lock from the one value that was loaded; nothing else is consulted.
+    #[inline]
+    pub(crate) fn resolve(&self, value: Descriptor) -> Result<Unlocked<'r, E>, Absent> {
+        let View {
+            reader,
+            pa: parent,
+            level,
+            ..
+        } = *self.view;
+        let pa = match value.kind(level) {
+            Kind::Table(pa) => pa,
+            Kind::Empty => return Err(Absent::Empty),
+            Kind::Busy(marker) => return Err(Absent::Busy(marker)),
+            Kind::Leaf(_) => return Err(Absent::Block(value)),
+            Kind::Bad => return Err(Absent::Bad(value)),
+        };
+        let stage2 = reader.stage2;
+        let level = level.next().ok_or(Absent::Bad(value))?;
+        let meta = stage2
+            .env()
+            .frames()
+            .table_meta(pa)
+            .filter(|meta| meta.is_table_of(stage2.owner(), level))
+            .ok_or(Absent::Bad(value))?;
+        Ok(Unlocked {
+            view: View::new(reader, pa, level, self.ipa),
+            meta,
+            parent: Some(ParentEntry {
+                table: parent,
+                index: self.index(),
+                value,
+            }),
+        })
+    }
+}
+
+/// Where a table was found, and the value that named it.
+#[derive(Clone, Copy)]
+struct ParentEntry {
+    table: Pa,
+    index: usize,
+    value: Descriptor,
+}
+
+/// A table for reading, with the right lock, not taken.
+///
+/// It cannot be written through; that takes [`lock`](Self::lock), which checks that the table is
+/// still part of the tree:
+///
+/// ```compile_fail,E0599
+/// # use stage2::{Environment, lookup::Unlocked, Descriptor};
+/// fn write<E: Environment>(table: &mut Unlocked<'_, E>) {
+///     table.fill(0, Descriptor::EMPTY);
+/// }
+/// ```
+///
+/// And it cannot outlive its read section:
+///
+/// ```compile_fail,E0515
+/// # use stage2::{Environment, lookup::View, Ipa, Stage2};
+/// fn keep<E: Environment>(stage2: &Stage2<E>) -> View<'_, E> {
+///     let reader = stage2.read();
+///     reader.root(Ipa::new(0)).unwrap().slot(Ipa::new(0)).map().unwrap()
+/// }
+/// ```
+pub struct Unlocked<'r, E: Environment> {
+    view: View<'r, E>,
+    meta: &'r TableMeta,
+    parent: Option<ParentEntry>,
+}
+
+impl<'r, E: Environment> Unlocked<'r, E> {
+    /// Locks the table and checks that its parent entry is what it was.
+    #[inline]
+    pub fn lock(self) -> Result<Locked<'r, E>, Changed> {
+        let guard = self.meta.lock();
+        self.recheck(guard)
+    }
+
+    /// As [`lock`](Self::lock), but gives up when somebody holds the lock: for those who hold a
+    /// lock that comes later in the lock order.
+    pub fn try_lock(self) -> Option<Result<Locked<'r, E>, Changed>> {
+        let guard = self.meta.try_lock()?;
+        Some(self.recheck(guard))
+    }
+
+    #[inline]
+    fn recheck(self, guard: LockGuard<'r>) -> Result<Locked<'r, E>, Changed> {
+        if let Some(parent) = self.parent {
+            let reader = self.view.reader;
+            let table = reader.stage2.env().window().table(parent.table);
+            if table.entries[parent.index].load(Ordering::Acquire) != parent.value.bits() {
+                reader.count(Counter::LockRetries);
+                return Err(Changed);
+            }
+        }
+        Ok(Locked {
+            view: self.view,
+            meta: self.meta,
+            parent: self.parent,
+            guard,
+        })
+    }
+
+    /// Whether the table has no entry in use. A hint: only under the lock does it last.
+    pub fn seems_empty(&self) -> bool {
+        self.meta.live() == 0
+    }
+}
+
+impl<'r, E: Environment> Deref for Unlocked<'r, E> {
+    type Target = View<'r, E>;
+
+    fn deref(&self) -> &View<'r, E> {
+        &self.view
+    }
+}
+
+/// A table whose lock is held and which is part of the tree, and stays so while the lock is held.
+///
+/// Dropping it unlocks. The methods that change entries are this crate's own: from outside, tables
+/// change through the operations of [`Stage2`].
+pub struct Locked<'r, E: Environment> {
+    view: View<'r, E>,
+    meta: &'r TableMeta,
+    parent: Option<ParentEntry>,
+    guard: LockGuard<'r>,
+}
+
+impl<'r, E: Environment> Locked<'r, E> {
+    /// Unlocks, and keeps the way back to the lock.
+    pub fn unlock(self) -> Unlocked<'r, E> {
+        drop(self.guard);
+        Unlocked {
+            view: self.view,
+            meta: self.meta,
+            parent: self.parent,
+        }
+    }
+
+    /// Whether no entry is in use.
+    pub fn is_empty(&self) -> bool {
+        self.meta.live() == 0
+    }
+
+    /// How many entries are in use.
+    pub fn live(&self) -> usize {
+        usize::from(self.meta.live())
+    }
+
+    pub(crate) fn meta(&self) -> &'r TableMeta {
+        self.meta
+    }
+
+    /// Fills an empty entry. What a table descriptor names is complete.
+    #[inline]
+    pub(crate) fn fill(&mut self, index: usize, new: Descriptor) {
+        debug_assert_eq!(self.get(index), Descriptor::EMPTY);
+        // Release: a walk that sees the entry sees the table behind it.
+        self.view.table.entries[index].store(new.bits(), Ordering::Release);
+        self.meta.add_live(1);
+    }
+
+    /// Empties an entry.
+    #[inline]
+    pub(crate) fn remove(&mut self, index: usize) -> (Descriptor, Stale) {
+        let old = self.swap(index, Descriptor::EMPTY);
+        self.meta.add_live(-1);
+        (old, self.stale(index, old))
+    }
+
+    /// Break: puts a marker in the place of a valid entry, and returns what the entry was at that moment.
+    pub(crate) fn break_entry(&mut self, index: usize, marker: Marker) -> (Descriptor, Stale) {
+        let old = self.swap(index, marker.descriptor());
+        (old, self.stale(index, old))
+    }
+
+    /// Make: ends the work of `marker`, which this caller put there, with what follows it.
+    /// The proof says that no translation of the old entry is left.
+    pub(crate) fn make_entry(
+        &mut self,
+        index: usize,
+        marker: Marker,
+        new: Descriptor,
+        _proof: &crate::flush::Flushed,
+    ) {
+        let old = self.swap(index, new);
+        debug_assert_eq!(old, marker.descriptor(), "only its owner ends a marker");
+        if new == Descriptor::EMPTY {
+            self.meta.add_live(-1);
+        }
+    }
+
+    /// Replaces a valid entry by one of the same output address and use: no break is needed
+    /// for a change of rights, or between block and table with FEAT_BBM level 2.
+    pub(crate) fn replace(&mut self, index: usize, new: Descriptor) -> (Descriptor, Stale) {
+        let old = self.swap(index, new);
+        (old, self.stale(index, old))
+    }
+
+    /// Changes rights and marks of a leaf, losing none that the hardware sets meanwhile.
+    #[inline]
+    pub(crate) fn update(
+        &mut self,
+        index: usize,
+        mut change: impl FnMut(Descriptor) -> Descriptor,
+    ) -> (Descriptor, Stale) {
+        let entry = &self.view.table.entries[index];
+        let mut old = entry.load(Ordering::Relaxed);
+        loop {
+            let new = change(Descriptor::from_bits(old)).bits();
+            if new == old {
+                break;
+            }
+            match entry.compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => break,
+                Err(seen) => old = seen,
+            }
+        }
+        let old = Descriptor::from_bits(old);
+        (old, self.stale(index, old))
+    }
+
+    #[inline]
+    fn swap(&mut self, index: usize, new: Descriptor) -> Descriptor {
+        Descriptor::from_bits(self.view.table.entries[index].swap(new.bits(), Ordering::AcqRel))
+    }
+
+    #[inline]
+    fn stale(&self, index: usize, old: Descriptor) -> Stale {
+        Stale::of(
+            IpaRange::entry(self.ipa(index), self.level()),
+            self.level(),
+            old,
+        )
+    }
+}
+
+impl<'r, E: Environment> Deref for Locked<'r, E> {
+    type Target = View<'r, E>;
+
+    fn deref(&self) -> &View<'r, E> {
+        &self.view
+    }
+}

@@ -1,0 +1,172 @@
+//! Mapping a page or a block where nothing is mapped: what a translation fault does.
+//!
+//! Tables that are missing on the way are allocated with no lock held, and installed under the lock
+//! of the table that gets the new entry, if that entry is still empty. The leaf itself takes one
+//! lock: that of the table it goes into.
+
+use crate::addr::{Ipa, IpaRange, Level, Pa};
+use crate::descriptor::{Attributes, Descriptor, Execute, Kind};
+use crate::detached::Spare;
+use crate::env::{Environment, OutOfFrames};
+use crate::lookup::{Absent, Locked, Unlocked};
+use crate::stage2::Stage2;
+use crate::stats::Counter;
+
+/// Why nothing was mapped. The tables translate as before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MapError {
+    /// No frame was left for a table.
+    OutOfFrames,
+    /// The guest address is beyond the width of the VM's addresses.
+    OutOfRange,
+    /// An address is no multiple of the mapping's size, or the level has no leaves.
+    Misaligned,
+    /// The CPU cannot give these rights (FEAT_XNX).
+    Unsupported,
+    /// Something is there: a leaf that covers the address, or (for a block) a table below it.
+    Occupied(Descriptor),
+    /// Somebody works on the region: wait, holding nothing, and try again.
+    Busy,
+}
+
+impl From<OutOfFrames> for MapError {
+    fn from(_: OutOfFrames) -> Self {
+        MapError::OutOfFrames
+    }
+}
+
+impl<E: Environment> Stage2<E> {
+    /// Maps the 4 KiB page at `pa` to `ipa`.
+    ///
+    /// `written` lets stores through at once; otherwise the first one faults, and is noticed
+    /// (see [`resolve_fault`](Self::resolve_fault)).
+    pub fn map_page(
+        &self,
+        ipa: Ipa,
+        pa: Pa,
+        attributes: Attributes,
+        written: bool,
+    ) -> Result<(), MapError> {
+        self.map_leaf(ipa, Level::L3, pa, attributes, written)
+    }
+
+    /// Maps the block at `pa` to `ipa`: 2 MiB for level 2, 1 GiB for level 1.
+    ///
+    /// Where a table stands, also an empty one, the answer is [`MapError::Occupied`];
+    /// [`free_empty_tables`](Self::free_empty_tables) takes empty ones away.
+    pub fn map_block(
+        &self,
+        ipa: Ipa,
+        level: Level,
+        pa: Pa,
+        attributes: Attributes,
+        written: bool,
+    ) -> Result<(), MapError> {
+        match level {
+            Level::L1 | Level::L2 => self.map_leaf(ipa, level, pa, attributes, written),
+            Level::L0 | Level::L3 => Err(MapError::Misaligned),
+        }
+    }
+
+    #[inline]
+    fn map_leaf(
+        &self,
+        ipa: Ipa,
+        level: Level,
+        pa: Pa,
+        attributes: Attributes,
+        written: bool,
+    ) -> Result<(), MapError> {
+        if !ipa.is_aligned(level) || !pa.is_aligned(level) {
+            return Err(MapError::Misaligned);
+        }
+        if !self.contains(IpaRange::entry(ipa, level)) || level < self.geometry().start() {
+            return Err(MapError::OutOfRange);
+        }
+        if !self.format().execute_never_by_level
+            && matches!(attributes.rights.execute, Execute::User | Execute::Kernel)
+        {
+            return Err(MapError::Unsupported);
+        }
+        let leaf = Descriptor::leaf(self.format(), level, pa, attributes, written);
+        self.fill_entry(ipa, level, leaf)
+    }
+
+    #[inline]
+    fn fill_entry(&self, ipa: Ipa, level: Level, leaf: Descriptor) -> Result<(), MapError> {
+        let mut spare = Spare::none(self);
+        loop {
+            let reader = self.read();
+            let stopped = match reader.descend(ipa, level).ok_or(MapError::OutOfRange)? {
+                Ok(table) => match table.lock() {
+                    Ok(mut table) => return self.fill_locked(&mut table, ipa, leaf),
+                    // Detached in between; another table or a block is there by now.
+                    Err(_) => continue,
+                },
+                Err(stopped) => stopped,
+            };
+            match stopped.absent {
+                Absent::Empty if spare.is_none() => {
+                    // Not in a section: the allocator may take its time.
+                    drop(stopped);
+                    drop(reader);
+                    spare.fill()?;
+                }
+                Absent::Empty => self.install(stopped.holder, ipa, &mut spare),
+                Absent::Busy(_) | Absent::Contended => return Err(MapError::Busy),
+                Absent::Block(block) => return Err(MapError::Occupied(block)),
+                Absent::Bad(bad) => self.clear_bad(stopped, ipa, bad),
+            }
+        }
+    }
+
+    #[inline]
+    fn fill_locked(
+        &self,
+        table: &mut Locked<'_, E>,
+        ipa: Ipa,
+        leaf: Descriptor,
+    ) -> Result<(), MapError> {
+        let index = ipa.index(table.level());
+        let old = table.get(index);
+        match old.kind(table.level()) {
+            Kind::Empty => {}
+            Kind::Busy(_) => return Err(MapError::Busy),
+            Kind::Leaf(_) | Kind::Table(_) => return Err(MapError::Occupied(old)),
+            Kind::Bad => {
+                let (_, stale) = table.remove(index);
+                let _ = self.flush(stale);
+                self.count(Counter::BadCleared);
+            }
+        }
+        table.fill(index, leaf);
+        self.publish();
+        self.count(match table.level() {
+            Level::L3 => Counter::PagesMapped,
+            _ => Counter::BlocksMapped,
+        });
+        Ok(())
+    }
+
+    /// Installs a fresh table into the entry of `holder` for `ipa`, unless somebody was faster.
+    fn install(&self, holder: Unlocked<'_, E>, ipa: Ipa, spare: &mut Spare<'_, E>) {
+        let Ok(mut holder) = holder.lock() else {
+            return;
+        };
+        let index = ipa.index(holder.level());
+        // Checked again under the lock: between break and make the entry is busy, never empty, so
+        // an empty one is free to be filled.
+        if holder.get(index) != Descriptor::EMPTY {
+            self.count(Counter::InstallsLost);
+            return;
+        }
+        let Some(level) = holder.level().next() else {
+            return;
+        };
+        if let Some(table) = spare.take(level) {
+            holder.fill(index, Descriptor::table(table));
+            self.publish();
+            self.count(Counter::TablesInstalled);
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! What is known of a frame that serves as a table.
+//!
+//! Owns [`TableMeta`]: the table's lock, its level and owner, the count of entries in use, and the
+//! link of the list of tables that wait to be freed. One lives in the metadata of every frame that
+//! may become a table, outside the frame itself, because the hardware reads all of the frame.
+//!
+//! Invariants:
+//! - `kind` names a level and an owner from before the table can be seen until after the grace
+//!   period that follows its removal. A reader that found the frame through an entry, inside a read
+//!   section, may rely on lock and level.
+//! - `live`, `claimed` and the entries of the table change only under `lock`; a fresh table that nobody can
+//!   see yet is the exception.
+//! - `next` belongs to whoever holds the detached table.
+
+use crate::addr::{Level, Pa};
+use crate::sync::{Lock, LockGuard};
+use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
+
+/// Names the tables of one VM among all table frames, so that a frame which became another VM's
+/// table is never taken for this one's. Never zero, and below 2^28.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner(u32);
+
+impl Owner {
+    /// The owner with this number; none for 0 or above 2^28 - 1.
+    pub const fn new(number: u32) -> Option<Self> {
+        if number == 0 || number >= 1 << 28 {
+            None
+        } else {
+            Some(Self(number))
+        }
+    }
+}
+
+/// The metadata that this crate keeps of a table frame.
+///
+/// The frame allocator embeds one in the metadata of each frame, makes it with [`TableMeta::new`]
+/// once and never touches it again, also when the frame is freed and used for something else: the
+/// lock must not be made anew while anybody may wait for it.
+///
+/// The plain atomics here are not the model checker's: each is written only under the table's lock
+/// or by the only one who can reach it, so that the lock, which is modelled, orders them.
+pub struct TableMeta {
+    lock: Lock,
+    next: AtomicU64,
+    kind: AtomicU32,
+    live: AtomicU16,
+    claimed: AtomicBool,
+}
+
+const NO_TABLE: u32 = 0;
+
+impl TableMeta {
+    /// Metadata of a frame that is no table.
+    #[cfg(not(loom))]
+    #[allow(clippy::new_without_default)] // made once a frame, in place; a default would invite remaking
+    pub const fn new() -> Self {
+        Self {
+            lock: Lock::new(()),
+            next: AtomicU64::new(0),
+            kind: AtomicU32::new(NO_TABLE),
+            live: AtomicU16::new(0),
+            claimed: AtomicBool::new(false),
+        }
+    }
+
+    /// Metadata of a frame that is no table.
+    #[cfg(loom)]
+    #[allow(clippy::new_without_default)] // as above
+    pub fn new() -> Self {
+        Self {
+            lock: Lock::new(()),
+            next: AtomicU64::new(0),
+            kind: AtomicU32::new(NO_TABLE),
+            live: AtomicU16::new(0),
+            claimed: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether the frame is a table at this moment, of whatever owner and level.
+    pub fn is_table(&self) -> bool {
+        self.kind.load(Ordering::Relaxed) != NO_TABLE
+    }
+
+    #[inline]
+    pub(crate) fn is_table_of(&self, owner: Owner, level: Level) -> bool {
+        self.kind.load(Ordering::Relaxed) == kind_of(owner, level)
+    }
+
+    /// Makes the frame a table. The caller is the only one who can reach it.
+    #[inline]
+    pub(crate) fn become_table(&self, owner: Owner, level: Level) {
+        self.live.store(0, Ordering::Relaxed);
+        self.claimed.store(false, Ordering::Relaxed);
+        self.kind.store(kind_of(owner, level), Ordering::Relaxed);
+    }
+
+    /// Makes the frame an ordinary one again. No reader can reach it any more.
+    pub(crate) fn cease_to_be_table(&self) {
+        self.kind.store(NO_TABLE, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn lock(&self) -> LockGuard<'_> {
+        self.lock.lock()
+    }
+
+    #[inline]
+    pub(crate) fn try_lock(&self) -> Option<LockGuard<'_>> {
+        self.lock.try_lock()
+    }
+
+    /// Entries in use: valid ones and markers. Exact under the lock, a hint without it.
+    #[inline]
+    pub(crate) fn live(&self) -> u16 {
+        self.live.load(Ordering::Relaxed)
+    }
+
+    /// Adds to the count of entries in use. The lock is held, or the table is not yet visible.
+    #[inline]
+    pub(crate) fn add_live(&self, change: i32) {
+        let live = i32::from(self.live()) + change;
+        debug_assert!((0..=crate::addr::ENTRIES as i32).contains(&live));
+        self.live.store(live as u16, Ordering::Relaxed);
+    }
+
+    /// Claims the table, under its lock; says whether nobody had. A claimed table is neither
+    /// detached nor claimed by anybody else, so that it can be found again after its lock was dropped.
+    pub(crate) fn claim(&self) -> bool {
+        !self.claimed.swap(true, Ordering::Relaxed)
+    }
+
+    /// Lets a claim go. Under the lock, or by the claimant when the table is detached.
+    pub(crate) fn release_claim(&self) {
+        self.claimed.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether somebody has a claim on the table. Exact under the lock.
+    pub(crate) fn is_claimed(&self) -> bool {
+        self.claimed.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_next(&self, next: Option<Pa>) {
+        self.next
+            .store(next.map_or(0, |pa| pa.get() | 1), Ordering::Relaxed);
+    }
+
+    pub(crate) fn next(&self) -> Option<Pa> {
+        let next = self.next.load(Ordering::Relaxed);
+        (next != 0).then(|| Pa::new(next & !1))
+    }
+}
+
+const fn kind_of(owner: Owner, level: Level) -> u32 {
+    owner.0 << 4 | 1 << 3 | level as u32
+}
+
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<TableMeta>() <= 32);

@@ -1,0 +1,127 @@
+//! Changing what a mapping allows: rights of a range, the access flag, and dirty logging.
+//!
+//! Dirty logging keeps no bitmap of its own. A leaf whose stores trap is clean; the first store lets
+//! stores through (the fault handler, or the hardware with FEAT_HAFDBS), and collecting makes them trap
+//! again. So a write fault touches nothing but its own table, and a page's dirt travels with its entry
+//! through moves and splits.
+
+use crate::addr::{Ipa, IpaRange, Level};
+use crate::descriptor::{Descriptor, Rights};
+use crate::env::{Environment, OutOfFrames};
+use crate::flush::Stale;
+use crate::lookup::Locked;
+use crate::range::Edit;
+use crate::stage2::Stage2;
+
+struct Protect<'s, E: Environment> {
+    stage2: &'s Stage2<E>,
+    rights: Rights,
+}
+
+impl<E: Environment> Edit<E> for Protect<'_, E> {
+    const SPLITS_BLOCKS: bool = true;
+
+    fn leaf(&mut self, table: &mut Locked<'_, E>, index: usize, _: Descriptor) -> Option<Stale> {
+        let (format, level) = (self.stage2.format(), table.level());
+        let (_, stale) = table.update(index, |entry| entry.with_rights(format, level, self.rights));
+        Some(stale)
+    }
+}
+
+/// Clears the access flag, telling which were set.
+struct Age<F>(F);
+
+impl<E: Environment, F: FnMut(Ipa, Level)> Edit<E> for Age<F> {
+    const SPLITS_BLOCKS: bool = false;
+
+    fn leaf(&mut self, table: &mut Locked<'_, E>, index: usize, seen: Descriptor) -> Option<Stale> {
+        if !seen.is_accessed() {
+            return None;
+        }
+        let (_, stale) = table.update(index, Descriptor::without_accessed);
+        (self.0)(table.ipa(index), table.level());
+        Some(stale)
+    }
+}
+
+/// Makes stores trap, telling which went through.
+struct Clean<F> {
+    range: IpaRange,
+    dirty: F,
+}
+
+impl<E: Environment, F: FnMut(IpaRange)> Edit<E> for Clean<F> {
+    const SPLITS_BLOCKS: bool = false;
+
+    fn leaf(&mut self, table: &mut Locked<'_, E>, index: usize, seen: Descriptor) -> Option<Stale> {
+        if !seen.is_written() {
+            // With hardware dirty state a store may go through at any time, and is then seen next time.
+            return None;
+        }
+        let covered = IpaRange::entry(table.ipa(index), table.level());
+        if let Some(dirty) = covered.intersection(&self.range) {
+            (self.dirty)(dirty);
+        }
+        if !self.range.covers(&covered) {
+            // The rest of the block is not reported, so it must stay dirty.
+            return None;
+        }
+        let (_, stale) = table.update(index, |entry| entry.with_written(false));
+        Some(stale)
+    }
+}
+
+impl<E: Environment> Stage2<E> {
+    /// Gives all mappings of `range` these rights. Whatever is mapped later has its own.
+    ///
+    /// Blocks that the range covers in part are split first, and if there is no frame for that,
+    /// nothing is changed (but see [`unmap`](Self::unmap) for blocks mapped during the call).
+    pub fn protect(&self, range: IpaRange, rights: Rights) -> Result<(), OutOfFrames> {
+        let Some(range) = range.intersection(&self.geometry().range()) else {
+            return Ok(());
+        };
+        self.split_edges(range)?;
+        self.edit_range(
+            range,
+            &mut Protect {
+                stage2: self,
+                rights,
+            },
+        )
+    }
+
+    /// Clears the access flags of `range`, and reports each leaf that had it set by its first guest
+    /// address and level. A block is one leaf, also if the range covers it in part.
+    ///
+    /// `accessed` is called with a table lock held: it must be short and must not come back here.
+    pub fn age(&self, range: IpaRange, accessed: impl FnMut(Ipa, Level)) {
+        self.edit_whole(range, &mut Age(accessed));
+    }
+
+    /// Makes the next store to each page of `range` fault (or be marked by the hardware): the
+    /// beginning of dirty logging.
+    pub fn write_protect(&self, range: IpaRange) {
+        self.collect_dirty(range, |_| {});
+    }
+
+    /// Collects what was written in `range` since stores were last made to trap, and makes them trap again.
+    ///
+    /// What is reported is true of all stores until this returns, those through translations that
+    /// were still cached included; so copy pages after it has returned, not while it runs. Blocks
+    /// are reported whole, as far as they lie in the range. A leaf unmapped since the last call is
+    /// reported by [`unmap`](Self::unmap) alone.
+    ///
+    /// `dirty` is called with a table lock held: it must be short and must not come back here.
+    pub fn collect_dirty(&self, range: IpaRange, dirty: impl FnMut(IpaRange)) {
+        self.edit_whole(range, &mut Clean { range, dirty });
+    }
+
+    /// Applies an edit that splits nothing, and so cannot run out of frames.
+    fn edit_whole<T: Edit<E>>(&self, range: IpaRange, edit: &mut T) {
+        const { assert!(!T::SPLITS_BLOCKS) };
+        if let Some(range) = range.intersection(&self.geometry().range()) {
+            let result = self.edit_range(range, edit);
+            debug_assert!(result.is_ok());
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! The driver of operations on a range: one run of entries of one table at a time.
+//!
+//! Owns the loop that all of them share: find the deepest table for the cursor, lock it, change a
+//! run of its entries, flush while the lock is still held (so that nothing new is made before the
+//! old is gone from all TLBs), unlock, go on. A busy marker is waited for, with nothing held, and
+//! never skipped: what its owner is about to make belongs to the range too.
+
+use crate::addr::{ENTRIES, Ipa, IpaRange, Level};
+use crate::descriptor::{Descriptor, Kind};
+use crate::env::{Environment, OutOfFrames};
+use crate::flush::Stale;
+use crate::lookup::{Absent, Locked};
+use crate::split::SplitError;
+use crate::stage2::{Stage2, next_entry};
+use crate::stats::Counter;
+
+/// What an operation does with the leaves of its range.
+pub(crate) trait Edit<E: Environment> {
+    /// Whether a block that the range covers in part must be split; otherwise it is edited whole.
+    const SPLITS_BLOCKS: bool;
+
+    /// Changes one leaf, under the table's lock.
+    fn leaf(&mut self, table: &mut Locked<'_, E>, index: usize, old: Descriptor) -> Option<Stale>;
+
+    /// Whether another leaf can be taken before [`run_ends`](Self::run_ends).
+    fn has_room(&self) -> bool {
+        true
+    }
+
+    /// The leaves of the run are flushed and no lock is held.
+    fn run_ends(&mut self, _stage2: &Stage2<E>) {}
+}
+
+/// How a run came to its end.
+enum Step {
+    /// Go on at this address.
+    On(Ipa),
+    /// A marker stands at the cursor.
+    Wait,
+    /// The block of this level at the cursor is covered in part.
+    Split(Level),
+}
+
+impl<E: Environment> Stage2<E> {
+    /// Applies `edit` to all leaves of `range`, which the caller has checked to be in the VM.
+    pub(crate) fn edit_range<T: Edit<E>>(
+        &self,
+        range: IpaRange,
+        edit: &mut T,
+    ) -> Result<(), OutOfFrames> {
+        let mut cursor = range.start();
+        while cursor < range.end() {
+            match self.edit_run(cursor, range, edit) {
+                Step::On(next) => cursor = next,
+                Step::Wait => self.wait(),
+                Step::Split(level) => self.split_for_range(cursor, level)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Splits the blocks that `range` covers in part, so that out of memory shows before anything
+    /// is changed. Splitting changes no translation.
+    pub(crate) fn split_edges(&self, range: IpaRange) -> Result<(), OutOfFrames> {
+        let last = Ipa::new(range.end().get() - 1);
+        for (edge, ipa) in [(range.start(), range.start()), (range.end(), last)] {
+            for level in [Level::L1, Level::L2] {
+                if !edge.is_aligned(level) && level >= self.geometry().start() {
+                    self.split_for_range(ipa, level)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn split_for_range(&self, ipa: Ipa, level: Level) -> Result<(), OutOfFrames> {
+        loop {
+            match self.split_block(ipa, level) {
+                Err(SplitError::OutOfFrames) => return Err(OutOfFrames),
+                Err(SplitError::Busy) => self.wait(),
+                // Whatever is there now, it is no block of this level.
+                Ok(()) | Err(SplitError::NoBlock | SplitError::OutOfRange) => return Ok(()),
+            }
+        }
+    }
+
+    fn edit_run<T: Edit<E>>(&self, cursor: Ipa, range: IpaRange, edit: &mut T) -> Step {
+        let reader = self.read();
+        let table = match reader.descend(cursor, Level::L3) {
+            None => return Step::On(range.end()),
+            Some(Ok(table)) => table,
+            Some(Err(stopped)) => match stopped.absent {
+                Absent::Empty => return Step::On(next_entry(cursor, stopped.holder.level())),
+                Absent::Busy(_) | Absent::Contended => return Step::Wait,
+                Absent::Block(_) => stopped.holder,
+                Absent::Bad(bad) => {
+                    self.clear_bad(stopped, cursor, bad);
+                    return Step::On(cursor);
+                }
+            },
+        };
+        let Ok(mut table) = table.lock() else {
+            return Step::On(cursor);
+        };
+        let mut stale = None;
+        let step = self.edit_locked(&mut table, cursor, range, edit, &mut stale);
+        if let Some(stale) = stale {
+            let _ = self.flush(stale);
+        }
+        drop(table);
+        drop(reader);
+        edit.run_ends(self);
+        step
+    }
+
+    fn edit_locked<T: Edit<E>>(
+        &self,
+        table: &mut Locked<'_, E>,
+        cursor: Ipa,
+        range: IpaRange,
+        edit: &mut T,
+        stale: &mut Option<Stale>,
+    ) -> Step {
+        let level = table.level();
+        let mut ipa = cursor;
+        for index in cursor.index(level)..ENTRIES {
+            if ipa >= range.end() {
+                break;
+            }
+            let entry = table.get(index);
+            let change = match entry.kind(level) {
+                Kind::Empty => None,
+                Kind::Leaf(_) if !edit.has_room() => break,
+                Kind::Leaf(_) => {
+                    if T::SPLITS_BLOCKS && !range.covers(&IpaRange::entry(ipa, level)) {
+                        return if ipa == cursor {
+                            Step::Split(level)
+                        } else {
+                            Step::On(ipa)
+                        };
+                    }
+                    edit.leaf(table, index, entry)
+                }
+                Kind::Busy(_) => {
+                    return if ipa == cursor {
+                        Step::Wait
+                    } else {
+                        Step::On(ipa)
+                    };
+                }
+                // Another run, one level further down.
+                Kind::Table(_) => break,
+                Kind::Bad => {
+                    self.count(Counter::BadCleared);
+                    Some(table.remove(index).1)
+                }
+            };
+            if let Some(change) = change {
+                *stale = Some(change.after(*stale));
+            }
+            ipa = next_entry(ipa, level);
+        }
+        Step::On(ipa)
+    }
+}

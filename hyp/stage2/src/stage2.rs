@@ -1,0 +1,216 @@
+//! One VM's stage-2 tables.
+//!
+//! Owns [`Stage2`]: the root, the shape, the VMID and the deposit. The operations are in modules of
+//! their own, one a subject; this file has what they share: entering a read section, flushing,
+//! waiting, and repairing a bad entry.
+
+use crate::addr::{Ipa, IpaRange, Level, PAGE_SHIFT, Pa};
+use crate::deposit::Deposit;
+use crate::descriptor::{Descriptor, Format, Marker, Work};
+use crate::env::{Cpus, Environment, Frames, OutOfFrames, Scope, Tlb};
+use crate::flush::{Flushed, Stale};
+use crate::geometry::Geometry;
+use crate::lookup::{Reader, Stopped};
+use crate::meta::Owner;
+use crate::stats::Counter;
+use crate::sync::{Ordering, fence};
+use crate::vmid::VmidCell;
+
+/// What a VM's tables are like.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// Their shape.
+    pub geometry: Geometry,
+    /// The descriptor format.
+    pub format: Format,
+    /// Whom the table frames belong to; no other VM may have the same while this one lives.
+    pub owner: Owner,
+    /// FEAT_BBM level 2 is present, and a TLB conflict abort is answered by an invalidation: a
+    /// block and a table of the same addresses may replace each other without a break
+    /// (Arm ARM D8.16).
+    pub direct_size_change: bool,
+}
+
+/// One VM's stage-2 tables, which any number of CPUs change at once.
+///
+/// There is no lock for the whole: each table has its own. All operations take `&self` and are safe
+/// against each other; only [`destroy`](Self::destroy) takes the value, so it cannot be called while
+/// anybody may still arrive:
+///
+/// ```compile_fail,E0505
+/// # use stage2::{Environment, Stage2, Ipa};
+/// fn destroy_under_a_walker<E: Environment>(stage2: Stage2<E>) {
+///     let reader = stage2.read();
+///     stage2.destroy(|_| {});
+///     reader.root(Ipa::new(0));
+/// }
+/// ```
+pub struct Stage2<E: Environment> {
+    env: E,
+    config: Config,
+    root: Pa,
+    vmid: VmidCell,
+    pub(crate) deposit: Deposit,
+}
+
+impl<E: Environment> Stage2<E> {
+    /// Empty tables for a new VM.
+    pub fn new(env: E, config: Config) -> Result<Self, OutOfFrames> {
+        let order = config.geometry.root_order();
+        let root = env.frames().allocate_tables(order)?;
+        for index in 0..1u64 << order {
+            // A frame that was just allocated has metadata.
+            if let Some(meta) = env.frames().table_meta(root.offset(index << PAGE_SHIFT)) {
+                meta.become_table(config.owner, config.geometry.start());
+            }
+        }
+        // The zeroed root is complete before VTTBR_EL2 can name it.
+        env.tlb().publish();
+        Ok(Self {
+            env,
+            config,
+            root,
+            vmid: VmidCell::new(),
+            deposit: Deposit::new(),
+        })
+    }
+
+    /// Where the root is, for VTTBR_EL2.BADDR.
+    #[inline]
+    pub fn root(&self) -> Pa {
+        self.root
+    }
+
+    /// The shape.
+    #[inline]
+    pub fn geometry(&self) -> Geometry {
+        self.config.geometry
+    }
+
+    /// The VM's VMID, for [`VmidAllocator::activate`](crate::vmid::VmidAllocator::activate).
+    #[inline]
+    pub fn vmid(&self) -> &VmidCell {
+        &self.vmid
+    }
+
+    /// The environment.
+    #[inline]
+    pub fn env(&self) -> &E {
+        &self.env
+    }
+
+    /// Enters a read section, from which tables can be looked at.
+    #[inline]
+    pub fn read(&self) -> Reader<'_, E> {
+        Reader::new(self)
+    }
+
+    #[inline]
+    pub(crate) fn owner(&self) -> Owner {
+        self.config.owner
+    }
+
+    #[inline]
+    pub(crate) fn format(&self) -> Format {
+        self.config.format
+    }
+
+    #[inline]
+    pub(crate) fn direct_size_change(&self) -> bool {
+        self.config.direct_size_change
+    }
+
+    /// Whether all of `range` is an address of the guest.
+    #[inline]
+    pub(crate) fn contains(&self, range: IpaRange) -> bool {
+        self.geometry().range().covers(&range)
+    }
+
+    #[inline]
+    pub(crate) fn count(&self, counter: Counter) {
+        self.count_many(counter, 1);
+    }
+
+    #[inline]
+    pub(crate) fn count_many(&self, counter: Counter, n: u64) {
+        let cpus = self.env.cpus();
+        cpus.slots()[cpus.current()].counters.add(counter, n);
+    }
+
+    /// A marker that no one else has.
+    pub(crate) fn marker(&self, work: Work) -> Marker {
+        let cpus = self.env.cpus();
+        let cpu = cpus.current();
+        Marker::new(work, cpus.slots()[cpu].next_ticket(cpu))
+    }
+
+    /// Invalidates on all CPUs what changed entries have left behind.
+    #[inline]
+    pub(crate) fn flush(&self, stale: Stale) -> Flushed {
+        // Full: either this CPU sees the VMID under which another runs the VM, or that CPU sees
+        // the changed entries (see `VmidCell::number`).
+        fence(Ordering::SeqCst);
+        if let Some(vmid) = self.vmid.number() {
+            self.count(Counter::Invalidations);
+            self.env.tlb().invalidate(vmid, stale.range, stale.scope);
+        }
+        Flushed::new()
+    }
+
+    /// Invalidates one leaf on this CPU, after a fault on an entry that gives more than it did.
+    #[inline]
+    pub(crate) fn flush_local(&self, ipa: Ipa, level: Level) {
+        if let Some(vmid) = self.vmid.number() {
+            let range = IpaRange::entry(ipa, level);
+            self.env
+                .tlb()
+                .invalidate_local(vmid, range, Scope::Leaf(level));
+        }
+    }
+
+    /// Makes filled entries visible to table walks.
+    #[inline]
+    pub(crate) fn publish(&self) {
+        self.env.tlb().publish();
+    }
+
+    /// Waits for whoever works on a marker. The caller holds no lock and is in no read section.
+    pub(crate) fn wait(&self) {
+        self.count(Counter::BusyWaits);
+        self.env.cpus().relax();
+    }
+
+    /// Clears the bad entry at which a walk for `ipa` stopped, so that nobody can loop on it.
+    pub(crate) fn clear_bad(&self, stopped: Stopped<'_, E>, ipa: Ipa, bad: Descriptor) {
+        let Ok(mut table) = stopped.holder.lock() else {
+            return;
+        };
+        let index = ipa.index(table.level());
+        if table.get(index) == bad {
+            let (_, stale) = table.remove(index);
+            let _ = self.flush(stale);
+            self.count(Counter::BadCleared);
+        }
+    }
+
+    /// The tables that are reached from here alone, freed: only for the last user.
+    pub(crate) fn free_root(&self) {
+        let order = self.geometry().root_order();
+        for index in 0..1u64 << order {
+            if let Some(meta) = self
+                .env
+                .frames()
+                .table_meta(self.root.offset(index << PAGE_SHIFT))
+            {
+                meta.cease_to_be_table();
+            }
+        }
+        self.env.frames().free_tables(self.root, order);
+    }
+}
+
+/// The address of the entry behind the one that covers `ipa`.
+#[inline]
+pub(crate) fn next_entry(ipa: Ipa, level: Level) -> Ipa {
+    ipa.align_down(level).offset(level.size())
+}

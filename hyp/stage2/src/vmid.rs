@@ -1,0 +1,232 @@
+//! VMIDs with generations.
+//!
+//! Owns the assignment of the hardware's few VMIDs (8 or 16 bits) to any number of VMs. A VM keeps
+//! its VMID for a generation; when all are taken a new generation begins, every TLB is emptied, and
+//! VMs get a VMID anew when they next run.
+//!
+//! Invariants:
+//! - VMID 0 is never a guest's.
+//! - A VM that is running on some CPU while the generation changes keeps its number: it is reserved
+//!   in the new generation, so no other VM gets it.
+//! - The cell of a VM changes only under the allocator's lock.
+//!
+//! Lock order: the allocator's lock is taken with no table lock held, and nothing is taken under it.
+
+use crate::grace::CpuSlot;
+use crate::sync::{AtomicU64, Lock, Ordering, fence};
+use core::sync::atomic::AtomicU64 as PlainAtomicU64;
+
+const NUMBER_BITS: u32 = 16;
+const NUMBERS: usize = 1 << NUMBER_BITS;
+const NUMBER_MASK: u64 = NUMBERS as u64 - 1;
+const FIRST_GENERATION: u64 = 1 << NUMBER_BITS;
+
+/// A VMID as the hardware knows it (VTTBR_EL2.VMID).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Vmid(u16);
+
+impl Vmid {
+    /// The number.
+    pub const fn get(self) -> u16 {
+        self.0
+    }
+}
+
+/// The VMID of one VM, with its generation.
+pub struct VmidCell(AtomicU64);
+
+impl VmidCell {
+    pub(crate) fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    /// The number last given to the VM; none before it first ran.
+    ///
+    /// The caller has put a full barrier behind its descriptor writes: then either it sees the
+    /// number under which a CPU runs the VM, or that CPU sees the new descriptors.
+    #[inline]
+    pub(crate) fn number(&self) -> Option<Vmid> {
+        let number = self.0.load(Ordering::Relaxed) & NUMBER_MASK;
+        (number != 0).then_some(Vmid(number as u16))
+    }
+}
+
+/// What each CPU runs, part of its slot.
+pub(crate) struct ActiveVmid {
+    /// Cell value of the VM that the CPU runs; 0 since a new generation began.
+    active: AtomicU64,
+    /// What it ran when the generation changed. Under the allocator's lock.
+    reserved: PlainAtomicU64,
+}
+
+impl ActiveVmid {
+    #[cfg(not(loom))]
+    pub(crate) const fn new() -> Self {
+        Self {
+            active: AtomicU64::new(0),
+            reserved: PlainAtomicU64::new(0),
+        }
+    }
+
+    #[cfg(loom)]
+    pub(crate) fn new() -> Self {
+        Self {
+            active: AtomicU64::new(0),
+            reserved: PlainAtomicU64::new(0),
+        }
+    }
+}
+
+/// Gives VMIDs to VMs. One a machine.
+pub struct VmidAllocator {
+    generation: AtomicU64,
+    lock: Lock,
+    /// Which numbers are taken in this generation. Under the lock.
+    taken: [PlainAtomicU64; NUMBERS / 64],
+    numbers: usize,
+}
+
+impl VmidAllocator {
+    /// An allocator of VMIDs with this many bits: 8 or 16 (ID_AA64MMFR1_EL1.VMIDBits).
+    #[cfg(not(loom))]
+    pub const fn new(bits: u32) -> Self {
+        Self {
+            generation: AtomicU64::new(FIRST_GENERATION),
+            lock: Lock::new(()),
+            taken: [const { PlainAtomicU64::new(0) }; NUMBERS / 64],
+            numbers: if bits >= NUMBER_BITS {
+                NUMBERS
+            } else {
+                1 << bits
+            },
+        }
+    }
+
+    /// An allocator of VMIDs with this many bits.
+    #[cfg(loom)]
+    pub fn new(bits: u32) -> Self {
+        Self {
+            generation: AtomicU64::new(FIRST_GENERATION),
+            lock: Lock::new(()),
+            taken: [const { PlainAtomicU64::new(0) }; NUMBERS / 64],
+            numbers: 1 << bits.min(NUMBER_BITS),
+        }
+    }
+
+    /// The VMID under which the CPU of index `cpu` is about to run the VM of `cell`; called before
+    /// the VM is loaded onto the CPU, whose VTTBR_EL2 then keeps the number until another is loaded.
+    ///
+    /// `flush_all` empties the TLBs of all CPUs (`dsb ishst; tlbi alle1is; dsb ish; isb`).
+    pub fn activate(
+        &self,
+        slots: &[CpuSlot],
+        cpu: usize,
+        cell: &VmidCell,
+        flush_all: impl FnOnce(),
+    ) -> Vmid {
+        let active = &slots[cpu].vmid.active;
+        let value = cell.0.load(Ordering::Relaxed);
+        let old = active.load(Ordering::Relaxed);
+        // A new generation first swaps every `active` for 0: the exchange fails if that came first.
+        let current = old != 0
+            && generation(value) == self.generation.load(Ordering::Acquire)
+            && active
+                .compare_exchange(old, value, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok();
+        let value = if current {
+            value
+        } else {
+            self.activate_slowly(slots, cpu, cell, flush_all)
+        };
+        Vmid((value & NUMBER_MASK) as u16)
+    }
+
+    #[cold]
+    fn activate_slowly(
+        &self,
+        slots: &[CpuSlot],
+        cpu: usize,
+        cell: &VmidCell,
+        flush_all: impl FnOnce(),
+    ) -> u64 {
+        let _guard = self.lock.lock();
+        let mut value = cell.0.load(Ordering::Relaxed);
+        if generation(value) != self.generation.load(Ordering::Relaxed) {
+            value = self.assign(slots, value, flush_all);
+            cell.0.store(value, Ordering::Relaxed);
+        }
+        slots[cpu].vmid.active.store(value, Ordering::Release);
+        // Pairs with the barrier before `VmidCell::number`.
+        fence(Ordering::SeqCst);
+        value
+    }
+
+    /// A value of the current generation for a VM whose last was `old`. Under the lock.
+    fn assign(&self, slots: &[CpuSlot], old: u64, flush_all: impl FnOnce()) -> u64 {
+        let number = (old & NUMBER_MASK) as usize;
+        if number != 0 {
+            let kept = self.generation.load(Ordering::Relaxed) | number as u64;
+            if replace_reserved(slots, old, kept) || self.take(number) {
+                return kept;
+            }
+        }
+        let free = self.take_any().unwrap_or_else(|| {
+            self.begin_generation(slots, flush_all);
+            // More numbers than CPUs: some number is not reserved.
+            self.take_any().unwrap_or(1)
+        });
+        self.generation.load(Ordering::Relaxed) | free as u64
+    }
+
+    fn begin_generation(&self, slots: &[CpuSlot], flush_all: impl FnOnce()) {
+        self.generation
+            .fetch_add(FIRST_GENERATION, Ordering::AcqRel);
+        for word in &self.taken {
+            word.store(0, Ordering::Relaxed);
+        }
+        for slot in slots {
+            let mut running = slot.vmid.active.swap(0, Ordering::AcqRel);
+            if running == 0 {
+                running = slot.vmid.reserved.load(Ordering::Relaxed);
+            }
+            slot.vmid.reserved.store(running, Ordering::Relaxed);
+            let number = (running & NUMBER_MASK) as usize;
+            if number != 0 {
+                self.take(number);
+            }
+        }
+        flush_all();
+    }
+
+    /// Takes a number; says whether it was free.
+    fn take(&self, number: usize) -> bool {
+        let word = &self.taken[number / 64];
+        let taken = word.load(Ordering::Relaxed);
+        let bit = 1 << (number % 64);
+        word.store(taken | bit, Ordering::Relaxed);
+        taken & bit == 0
+    }
+
+    fn take_any(&self) -> Option<usize> {
+        let free = (1..self.numbers)
+            .find(|n| self.taken[n / 64].load(Ordering::Relaxed) >> (n % 64) & 1 == 0)?;
+        self.take(free);
+        Some(free)
+    }
+}
+
+fn generation(value: u64) -> u64 {
+    value & !NUMBER_MASK
+}
+
+/// Renames `old` to `new` wherever a CPU has it reserved; says whether one has.
+fn replace_reserved(slots: &[CpuSlot], old: u64, new: u64) -> bool {
+    let mut found = false;
+    for slot in slots {
+        if slot.vmid.reserved.load(Ordering::Relaxed) == old {
+            slot.vmid.reserved.store(new, Ordering::Relaxed);
+            found = true;
+        }
+    }
+    found
+}
