@@ -3,3 +3,6 @@
 //! The image (`main.rs`) puts them together with what does.
 
 #![cfg_attr(not(test), no_std)]
+
+pub mod bootargs;
+pub mod features;

@@ -31,12 +31,13 @@ impl Log for Logger {
     fn flush(&self) {}
 }
 
-/// The module's path within the hypervisor.
+/// The part of the hypervisor that speaks: of this program its top-level module, of others the crate.
 fn module(target: &str) -> &str {
-    target
-        .strip_prefix("tessera::")
-        .or_else(|| target.strip_prefix("hyp::"))
-        .unwrap_or(target)
+    let path = ["tessera::", "hyp::"]
+        .into_iter()
+        .find_map(|own| target.strip_prefix(own))
+        .unwrap_or(target);
+    path.split("::").next().unwrap_or(path)
 }
 
 /// Starts logging, at `level`.

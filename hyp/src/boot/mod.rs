@@ -9,8 +9,11 @@
 //! CPU only.
 
 mod entry;
+mod features;
 mod primary;
+mod sabotage;
 mod secondary;
 
 pub(crate) use entry::SCTLR_EL2_RES1;
-pub(crate) use primary::{board, conduit};
+pub(crate) use features::features;
+pub(crate) use primary::{board, conduit, gic};

@@ -2,18 +2,23 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use log::{LevelFilter, info};
+use hyp::bootargs::{self, BootArgs};
+use log::{LevelFilter, info, warn};
 use platform::Board;
 use platform::board::{Conduit, Uart};
+use platform::gic::Gic;
 use spin::Once;
 
-use super::secondary;
+use super::{features, sabotage, secondary};
 use crate::el2::{mmu, tables};
 use crate::percpu::PER_CPU;
-use crate::{console, logging};
+use crate::{console, logging, percpu};
 
 /// The board, from the moment the first CPU's MMU is on.
 static BOARD: Once<Board<'static>> = Once::new();
+
+/// The interrupt controller, as soon as the first CPU has set it up.
+static GIC: Once<Gic> = Once::new();
 
 /// The device tree's physical address, kept from [`before_mmu`] to [`with_mmu`].
 static DEVICE_TREE: AtomicU64 = AtomicU64::new(0);
@@ -25,6 +30,16 @@ static DEVICE_TREE: AtomicU64 = AtomicU64::new(0);
 /// Before the first CPU's MMU is on, which is before anything but this module runs.
 pub(crate) fn board() -> &'static Board<'static> {
     BOARD.get().expect("the board is known once the MMU is on")
+}
+
+/// The board's interrupt controller.
+///
+/// # Panics
+///
+/// Before it is set up, which is before any other CPU is up.
+pub(crate) fn gic() -> &'static Gic {
+    GIC.get()
+        .expect("the GIC is set up before CPUs are started")
 }
 
 /// How to call the firmware; QEMU's and Arm's usual way while the board is not known.
@@ -60,10 +75,53 @@ pub(super) extern "C" fn with_mmu() -> ! {
     console::open(&board.uart);
     logging::start(LevelFilter::Info);
     info!("Tessera {} at EL2", env!("CARGO_PKG_VERSION"));
-    info!("boot arguments: \"{}\"", board.boot_arguments);
+    let arguments = boot_arguments(board);
+    start_interrupts(board);
+    features::add_this_cpu();
     secondary::start_all(board);
+    features::settle();
+    if let Some(sabotage) = arguments.panic {
+        sabotage::fail(sabotage);
+    }
     console::line(format_args!("tessera: off"));
     board.psci.system_off()
+}
+
+/// Sets up the interrupt controller, and this CPU's part of it.
+fn start_interrupts(board: &Board<'static>) {
+    // SAFETY: EL2's tables map its registers as devices, and this is called once.
+    let gic = unsafe { Gic::new(&board.gic, &board.cpus) };
+    match gic {
+        Ok(gic) => GIC.call_once(|| gic),
+        Err(error) => panic!("{error}"),
+    };
+    join_interrupts();
+}
+
+/// Makes the CPU that calls this able to take interrupts.
+pub(super) fn join_interrupts() {
+    if let Err(error) = gic().init_cpu(percpu::this().mpidr()) {
+        panic!("{error}");
+    }
+}
+
+/// Parses the boot arguments, applies the log level, and names what was not understood.
+fn boot_arguments(board: &Board<'static>) -> BootArgs<'static> {
+    let text = board.boot_arguments;
+    info!("boot arguments: \"{text}\"");
+    let mut complaints = 0;
+    let arguments = bootargs::parse(text, &mut |complaint| {
+        warn!("{complaint}");
+        complaints += 1;
+    });
+    if complaints > 0 {
+        warn!("known boot arguments:");
+        for known in bootargs::KNOWN {
+            warn!("    {known}");
+        }
+    }
+    log::set_max_level(arguments.log);
+    arguments
 }
 
 /// Reads the device tree.

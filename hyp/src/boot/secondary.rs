@@ -7,6 +7,8 @@ use log::info;
 use platform::{Board, psci, timer};
 
 use super::entry::secondary_entry_address;
+use super::features;
+use super::primary::join_interrupts;
 use crate::percpu::{self, PER_CPU};
 
 /// How long the CPUs get to come up, in seconds.
@@ -48,6 +50,8 @@ pub(super) fn start_all(board: &Board<'_>) {
 
 /// A started CPU goes on here, with MMU and caches on.
 pub(super) extern "C" fn with_mmu() -> ! {
+    join_interrupts();
+    features::add_this_cpu();
     info!("up, affinity {:#x}", percpu::this().mpidr().raw());
     ONLINE.fetch_add(1, Ordering::Release);
     psci::park()

@@ -1,0 +1,416 @@
+//! The hypervisor's boot arguments: `/chosen/bootargs`, parsed into a typed value.
+//!
+//! Arguments are words of the form `key=value`, separated by blanks; a value that holds blanks is put
+//! in double quotes. Nothing here can fail: what is unknown or malformed is reported to the caller and
+//! left out, and the default stands.
+
+use core::fmt;
+
+use log::LevelFilter;
+
+/// The largest number of vCPUs that a VM may have.
+pub const MAX_VCPUS: usize = 8;
+
+/// Bytes of a page, of which memory sizes must be multiples.
+const PAGE: u64 = 4096;
+
+/// Whether the compaction thread runs, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compaction {
+    /// It does not run.
+    Off,
+    /// It collapses and moves where that pays.
+    On,
+    /// It collapses, splits, moves and unmaps at random, to make races frequent.
+    Stress,
+}
+
+/// How stage-2 faults use 2 MiB frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HugePolicy {
+    /// A fault maps a 2 MiB block where one fits.
+    Always,
+    /// A fault maps single pages only.
+    Never,
+    /// A fault reserves a 2 MiB frame and maps single pages of it, to be collapsed in place later.
+    Reserve,
+}
+
+/// A way to fail on purpose, so that the report and the rights of EL2's own memory can be tested.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sabotage {
+    /// Panic.
+    Panic,
+    /// Call without end, until the stack's guard page is hit.
+    Overflow,
+    /// Write to code.
+    WriteCode,
+    /// Execute data.
+    RunData,
+}
+
+/// The boot arguments, with defaults for those not given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BootArgs<'a> {
+    /// `log`: the least urgent messages that are printed.
+    pub log: LevelFilter,
+    /// `vcpus`: the guest's vCPUs, 1 to [`MAX_VCPUS`]; `None` means as many as there are CPUs.
+    pub vcpus: Option<usize>,
+    /// `guest-memory`: the guest's RAM in bytes, a multiple of 4 KiB.
+    pub guest_memory: u64,
+    /// `guest-args`: the guest's own boot arguments.
+    pub guest_args: &'a str,
+    /// `compaction`: whether the compaction thread runs.
+    pub compaction: Compaction,
+    /// `compaction-period`: how long the compaction thread sleeps between steps, in milliseconds.
+    pub compaction_period: u32,
+    /// `compaction-step`: how many pages the compaction thread looks at or copies in a step.
+    pub compaction_step: u32,
+    /// `collapse-fill`: how many of a region's 512 pages must be mapped to collapse it by copying.
+    pub collapse_fill: u32,
+    /// `huge`: how faults use 2 MiB frames.
+    pub huge: HugePolicy,
+    /// `frames`: the most physical memory that the hypervisor uses, in bytes, a multiple of 4 KiB;
+    /// `None` means all.
+    pub frames: Option<u64>,
+    /// `panic`: the hypervisor fails on purpose once it is up.
+    pub panic: Option<Sabotage>,
+}
+
+impl Default for BootArgs<'_> {
+    fn default() -> Self {
+        Self {
+            log: LevelFilter::Info,
+            vcpus: None,
+            guest_memory: 128 << 20,
+            guest_args: "",
+            compaction: Compaction::On,
+            compaction_period: 10,
+            compaction_step: 64,
+            collapse_fill: 400,
+            huge: HugePolicy::Reserve,
+            frames: None,
+            panic: None,
+        }
+    }
+}
+
+/// Every argument and its values, as shown to a user whose argument was not understood.
+pub const KNOWN: &[&str] = &[
+    "log=error|warn|info|debug|trace",
+    "vcpus=1..8",
+    "guest-memory=SIZE",
+    "guest-args=\"...\"",
+    "compaction=on|off|stress",
+    "compaction-period=MILLISECONDS",
+    "compaction-step=PAGES",
+    "collapse-fill=1..512",
+    "huge=always|never|reserve",
+    "frames=SIZE",
+    "panic=now|overflow|write-code|run-data",
+];
+
+/// An argument that was left out, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Complaint<'a> {
+    /// The word as it was given.
+    pub argument: &'a str,
+    /// What is wrong with it.
+    pub reason: Reason,
+}
+
+/// What is wrong with an argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// There is no such key.
+    Unknown,
+    /// The word has no `=`.
+    NoValue,
+    /// The value's quotes are not closed.
+    OpenQuote,
+    /// The value is not one that the key takes; this is what it takes.
+    Expected(&'static str),
+}
+
+impl fmt::Display for Complaint<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "boot argument `{}` ignored: ", self.argument)?;
+        match self.reason {
+            Reason::Unknown => f.write_str("unknown"),
+            Reason::NoValue => f.write_str("no value, expected key=value"),
+            Reason::OpenQuote => f.write_str("its closing quote is missing"),
+            Reason::Expected(values) => write!(f, "expected {values}"),
+        }
+    }
+}
+
+/// Parses boot arguments. Every word that is not understood is handed to `complain` and left out; of
+/// several words with one key the last one that is understood counts.
+pub fn parse<'a>(text: &'a str, complain: &mut impl FnMut(Complaint<'a>)) -> BootArgs<'a> {
+    let mut args = BootArgs::default();
+    for argument in words(text) {
+        if let Err(reason) = set(&mut args, argument) {
+            complain(Complaint { argument, reason });
+        }
+    }
+    args
+}
+
+/// The words of a text: runs of characters that are no blanks, or stand between double quotes.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    let mut quoted = false;
+    text.split(move |character: char| {
+        quoted ^= character == '"';
+        character.is_whitespace() && !quoted
+    })
+    .filter(|word| !word.is_empty())
+}
+
+/// Puts one argument's value into its place.
+fn set<'a>(args: &mut BootArgs<'a>, argument: &'a str) -> Result<(), Reason> {
+    let (key, value) = argument.split_once('=').ok_or(Reason::NoValue)?;
+    let value = unquoted(value)?;
+    match key {
+        "log" => {
+            args.log = choice(
+                value,
+                "error, warn, info, debug or trace",
+                &[
+                    ("error", LevelFilter::Error),
+                    ("warn", LevelFilter::Warn),
+                    ("info", LevelFilter::Info),
+                    ("debug", LevelFilter::Debug),
+                    ("trace", LevelFilter::Trace),
+                ],
+            )?;
+        }
+        "vcpus" => {
+            let count = number(value, 1, MAX_VCPUS as u32, "a number from 1 to 8")?;
+            args.vcpus = Some(count as usize);
+        }
+        "guest-memory" => args.guest_memory = size(value)?,
+        "guest-args" => args.guest_args = value,
+        "compaction" => {
+            args.compaction = choice(
+                value,
+                "on, off or stress",
+                &[
+                    ("on", Compaction::On),
+                    ("off", Compaction::Off),
+                    ("stress", Compaction::Stress),
+                ],
+            )?;
+        }
+        "compaction-period" => {
+            const EXPECTED: &str = "milliseconds from 1 to 60000";
+            args.compaction_period = number(value, 1, 60_000, EXPECTED)?;
+        }
+        "compaction-step" => {
+            args.compaction_step = number(value, 1, 65_536, "pages from 1 to 65536")?;
+        }
+        "collapse-fill" => {
+            args.collapse_fill = number(value, 1, 512, "a number from 1 to 512")?;
+        }
+        "huge" => {
+            args.huge = choice(
+                value,
+                "always, never or reserve",
+                &[
+                    ("always", HugePolicy::Always),
+                    ("never", HugePolicy::Never),
+                    ("reserve", HugePolicy::Reserve),
+                ],
+            )?;
+        }
+        "frames" => args.frames = Some(size(value)?),
+        "panic" => {
+            let sabotage = choice(
+                value,
+                "now, overflow, write-code or run-data",
+                &[
+                    ("now", Sabotage::Panic),
+                    ("overflow", Sabotage::Overflow),
+                    ("write-code", Sabotage::WriteCode),
+                    ("run-data", Sabotage::RunData),
+                ],
+            )?;
+            args.panic = Some(sabotage);
+        }
+        _ => return Err(Reason::Unknown),
+    }
+    Ok(())
+}
+
+/// A value without the quotes around it, if there are any.
+fn unquoted(value: &str) -> Result<&str, Reason> {
+    match value.strip_prefix('"') {
+        Some(rest) => rest.strip_suffix('"').ok_or(Reason::OpenQuote),
+        None => Ok(value),
+    }
+}
+
+fn choice<T: Copy>(
+    value: &str,
+    expected: &'static str,
+    choices: &[(&str, T)],
+) -> Result<T, Reason> {
+    choices
+        .iter()
+        .find(|(name, _)| *name == value)
+        .map(|&(_, choice)| choice)
+        .ok_or(Reason::Expected(expected))
+}
+
+fn number(value: &str, least: u32, most: u32, expected: &'static str) -> Result<u32, Reason> {
+    value
+        .parse()
+        .ok()
+        .filter(|number| (least..=most).contains(number))
+        .ok_or(Reason::Expected(expected))
+}
+
+/// Bytes, from a number with an optional suffix K, M or G; at least one page, and whole pages.
+fn size(value: &str) -> Result<u64, Reason> {
+    const EXPECTED: Reason =
+        Reason::Expected("a size such as 128M (suffixes K, M, G), a multiple of 4K");
+    let shift = match value.bytes().last() {
+        Some(b'K' | b'k') => 10,
+        Some(b'M' | b'm') => 20,
+        Some(b'G' | b'g') => 30,
+        _ => 0,
+    };
+    let digits = if shift == 0 {
+        value
+    } else {
+        &value[..value.len() - 1]
+    };
+    digits
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(1 << shift))
+        .filter(|bytes| *bytes > 0 && bytes.is_multiple_of(PAGE))
+        .ok_or(EXPECTED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Parses `text` and returns the result with the complaints as text.
+    fn parse_all(text: &str) -> (BootArgs<'_>, Vec<Complaint<'_>>) {
+        let mut complaints = Vec::new();
+        let args = parse(text, &mut |complaint| complaints.push(complaint));
+        (args, complaints)
+    }
+
+    fn expect_reason(text: &str, reason: Reason) {
+        let (args, complaints) = parse_all(text);
+        assert_eq!(args, BootArgs::default(), "{text}");
+        assert_eq!(complaints.len(), 1, "{text}: {complaints:?}");
+        assert_eq!(complaints[0].argument, text.trim());
+        assert_eq!(complaints[0].reason, reason, "{text}");
+    }
+
+    #[test]
+    fn nothing_gives_the_defaults() {
+        let (args, complaints) = parse_all("  ");
+        assert_eq!(args, BootArgs::default());
+        assert!(complaints.is_empty());
+    }
+
+    #[test]
+    fn every_key_is_understood() {
+        let (args, complaints) = parse_all(
+            "log=trace vcpus=3 guest-memory=64M guest-args=\"seconds=5 seed=7\" compaction=stress \
+             compaction-period=2 compaction-step=512 collapse-fill=17 huge=never frames=1G panic=now",
+        );
+        assert!(complaints.is_empty(), "{complaints:?}");
+        assert_eq!(
+            args,
+            BootArgs {
+                log: LevelFilter::Trace,
+                vcpus: Some(3),
+                guest_memory: 64 << 20,
+                guest_args: "seconds=5 seed=7",
+                compaction: Compaction::Stress,
+                compaction_period: 2,
+                compaction_step: 512,
+                collapse_fill: 17,
+                huge: HugePolicy::Never,
+                frames: Some(1 << 30),
+                panic: Some(Sabotage::Panic),
+            }
+        );
+    }
+
+    #[test]
+    fn the_list_of_known_arguments_names_every_key() {
+        for known in KNOWN {
+            let (key, _) = known.split_once('=').unwrap();
+            let word = format!("{key}=?");
+            let (_, complaints) = parse_all(&word);
+            for complaint in complaints {
+                assert_ne!(complaint.reason, Reason::Unknown, "{key}");
+            }
+        }
+    }
+
+    #[test]
+    fn unknown_and_malformed_words_are_named_and_ignored() {
+        expect_reason("wibble=1", Reason::Unknown);
+        expect_reason("quiet", Reason::NoValue);
+        expect_reason("guest-args=\"a b", Reason::OpenQuote);
+        expect_reason("guest-args=\"", Reason::OpenQuote);
+        expect_reason("vcpus=0", Reason::Expected("a number from 1 to 8"));
+        expect_reason("vcpus=9", Reason::Expected("a number from 1 to 8"));
+        expect_reason("vcpus=-1", Reason::Expected("a number from 1 to 8"));
+        expect_reason("huge=maybe", Reason::Expected("always, never or reserve"));
+        expect_reason(
+            "panic=later",
+            Reason::Expected("now, overflow, write-code or run-data"),
+        );
+    }
+
+    #[test]
+    fn the_rest_of_the_line_survives_a_bad_word() {
+        let (args, complaints) = parse_all("nonsense vcpus=2 vcpus=many log=debug");
+        assert_eq!(args.vcpus, Some(2));
+        assert_eq!(args.log, LevelFilter::Debug);
+        assert_eq!(complaints.len(), 2);
+    }
+
+    #[test]
+    fn sizes_have_suffixes_and_are_whole_pages() {
+        for (text, bytes) in [
+            ("4096", 4096),
+            ("8k", 8192),
+            ("3M", 3 << 20),
+            ("2G", 2 << 30),
+        ] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in [
+            "",
+            "M",
+            "0",
+            "0G",
+            "4095",
+            "1T",
+            "-4K",
+            "99999999999G",
+            "4K4",
+            "é",
+        ] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_complaint_says_what_to_write_instead() {
+        let (_, complaints) = parse_all("huge=2M");
+        assert_eq!(
+            complaints[0].to_string(),
+            "boot argument `huge=2M` ignored: expected always, never or reserve"
+        );
+    }
+}

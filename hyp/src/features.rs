@@ -1,0 +1,338 @@
+//! What the CPUs can do, decoded from their ID registers.
+//!
+//! Fields and encodings are those of the Arm ARM's `ID_AA64*` registers. Fields are read as unsigned
+//! "at least" values, so that a CPU newer than this file is taken for the newest one it knows.
+
+use core::fmt;
+
+/// The raw values of one CPU's ID registers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IdRegisters {
+    /// `ID_AA64MMFR0_EL1`.
+    pub mmfr0: u64,
+    /// `ID_AA64MMFR1_EL1`.
+    pub mmfr1: u64,
+    /// `ID_AA64MMFR2_EL1`.
+    pub mmfr2: u64,
+    /// `ID_AA64ISAR0_EL1`.
+    pub isar0: u64,
+    /// `ID_AA64ISAR1_EL1`.
+    pub isar1: u64,
+    /// `ID_AA64PFR0_EL1`.
+    pub pfr0: u64,
+    /// `ID_AA64PFR1_EL1`.
+    pub pfr1: u64,
+}
+
+/// What a CPU, or every CPU of a machine, can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Features {
+    /// Bits of a physical address (`PARange`).
+    pub pa_bits: u8,
+    /// Bits of a VMID: 8, or 16 with FEAT_VMID16.
+    pub vmid_bits: u8,
+    /// FEAT_TLBIRANGE: TLB invalidation by range.
+    pub range_tlbi: bool,
+    /// FEAT_TTL: TLB invalidation with a level hint.
+    pub ttl: bool,
+    /// FEAT_BBM: how a live entry may change its size, level 0 (only through break-before-make) to 2.
+    pub bbm_level: u8,
+    /// FEAT_HAFDBS: the hardware sets the access flag.
+    pub hardware_access_flag: bool,
+    /// FEAT_HAFDBS: the hardware sets the dirty state too.
+    pub hardware_dirty_state: bool,
+    /// FEAT_XNX: stage 2 tells execution at EL0 from that at EL1.
+    pub xnx: bool,
+    /// FEAT_S2FWB: stage 2 can force memory to be write-back.
+    pub forced_write_back: bool,
+    /// FEAT_LSE: atomic instructions.
+    pub lse: bool,
+    /// FEAT_PAuth: pointer authentication.
+    pub pointer_authentication: bool,
+    /// FEAT_MTE2: memory tags, with their storage.
+    pub memory_tagging: bool,
+    /// FEAT_SVE.
+    pub sve: bool,
+}
+
+impl Features {
+    /// Decodes one CPU's ID registers.
+    pub const fn decode(registers: &IdRegisters) -> Self {
+        let dirty = field(registers.mmfr1, 0);
+        // APA, API, GPA and GPI: any of the algorithms.
+        let pointer_authentication = registers.isar1 & 0xff00_0ff0 != 0;
+        Self {
+            pa_bits: match field(registers.mmfr0, 0) {
+                0 => 32,
+                1 => 36,
+                2 => 40,
+                3 => 42,
+                4 => 44,
+                5 => 48,
+                _ => 52,
+            },
+            vmid_bits: if field(registers.mmfr1, 4) >= 2 {
+                16
+            } else {
+                8
+            },
+            range_tlbi: field(registers.isar0, 56) >= 2,
+            ttl: field(registers.mmfr2, 48) >= 1,
+            bbm_level: match field(registers.mmfr2, 52) {
+                level @ 0..=2 => level,
+                _ => 2,
+            },
+            hardware_access_flag: dirty >= 1,
+            hardware_dirty_state: dirty >= 2,
+            xnx: field(registers.mmfr1, 28) >= 1,
+            forced_write_back: field(registers.mmfr2, 40) >= 1,
+            lse: field(registers.isar0, 20) >= 2,
+            pointer_authentication,
+            memory_tagging: field(registers.pfr1, 8) >= 2,
+            sve: field(registers.pfr0, 32) >= 1,
+        }
+    }
+
+    /// What both can do: the machine's features are the common ones of its CPUs.
+    #[must_use]
+    pub fn common(self, other: Self) -> Self {
+        Self {
+            pa_bits: self.pa_bits.min(other.pa_bits),
+            vmid_bits: self.vmid_bits.min(other.vmid_bits),
+            range_tlbi: self.range_tlbi && other.range_tlbi,
+            ttl: self.ttl && other.ttl,
+            bbm_level: self.bbm_level.min(other.bbm_level),
+            hardware_access_flag: self.hardware_access_flag && other.hardware_access_flag,
+            hardware_dirty_state: self.hardware_dirty_state && other.hardware_dirty_state,
+            xnx: self.xnx && other.xnx,
+            forced_write_back: self.forced_write_back && other.forced_write_back,
+            lse: self.lse && other.lse,
+            pointer_authentication: self.pointer_authentication && other.pointer_authentication,
+            memory_tagging: self.memory_tagging && other.memory_tagging,
+            sve: self.sve && other.sve,
+        }
+    }
+
+    /// Bits of an address in 64-bit descriptors of 4 KiB tables: physical addresses beyond 48 bits
+    /// take FEAT_LPA2's descriptors, which are not used.
+    pub fn table_pa_bits(&self) -> u8 {
+        self.pa_bits.min(48)
+    }
+
+    /// The features as rows of a table: what it is, Arm's name for it, what there is.
+    pub fn rows(&self) -> [Row; 13] {
+        let row = |what, arm_name, value| Row {
+            what,
+            arm_name,
+            value,
+        };
+        [
+            row("physical address", "PARange", Value::Bits(self.pa_bits)),
+            row("VMID", "FEAT_VMID16", Value::Bits(self.vmid_bits)),
+            row(
+                "TLB invalidation by range",
+                "FEAT_TLBIRANGE",
+                self.range_tlbi.into(),
+            ),
+            row("TLB level hint", "FEAT_TTL", self.ttl.into()),
+            row(
+                "block size change",
+                "FEAT_BBM",
+                Value::Level(self.bbm_level),
+            ),
+            row(
+                "hardware access flag",
+                "FEAT_HAFDBS",
+                self.hardware_access_flag.into(),
+            ),
+            row(
+                "hardware dirty state",
+                "FEAT_HAFDBS",
+                self.hardware_dirty_state.into(),
+            ),
+            row("execute-never by level", "FEAT_XNX", self.xnx.into()),
+            row(
+                "forced write-back",
+                "FEAT_S2FWB",
+                self.forced_write_back.into(),
+            ),
+            row("atomic instructions", "FEAT_LSE", self.lse.into()),
+            row(
+                "pointer authentication",
+                "FEAT_PAuth",
+                self.pointer_authentication.into(),
+            ),
+            row("memory tagging", "FEAT_MTE2", self.memory_tagging.into()),
+            row("scalable vectors", "FEAT_SVE", self.sve.into()),
+        ]
+    }
+}
+
+/// The unsigned four-bit field of an ID register whose lowest bit is `shift`.
+const fn field(register: u64, shift: u32) -> u8 {
+    (register >> shift & 0xf) as u8
+}
+
+/// One row of the feature table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    what: &'static str,
+    arm_name: &'static str,
+    value: Value,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Value {
+    Bits(u8),
+    Level(u8),
+    Present(bool),
+}
+
+impl From<bool> for Value {
+    fn from(present: bool) -> Self {
+        Self::Present(present)
+    }
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:<26} {:<15} ", self.what, self.arm_name)?;
+        match self.value {
+            Value::Bits(bits) => write!(f, "{bits} bits"),
+            Value::Level(level) => write!(f, "level {level}"),
+            Value::Present(true) => f.write_str("yes"),
+            Value::Present(false) => f.write_str("no"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // The registers as QEMU 7.2 gives them at EL2.
+    const CORTEX_A57: IdRegisters = IdRegisters {
+        mmfr0: 0x1124,
+        mmfr1: 0,
+        mmfr2: 0,
+        isar0: 0x1_1120,
+        isar1: 0,
+        pfr0: 0x100_0222,
+        pfr1: 0,
+    };
+    const NEOVERSE_N1: IdRegisters = IdRegisters {
+        mmfr0: 0x10_1125,
+        mmfr1: 0x1021_2122,
+        mmfr2: 0x1011,
+        isar0: 0x1000_1021_1120,
+        isar1: 0x10_0001,
+        pfr0: 0x1100_0000_1111_0112,
+        pfr1: 0x20,
+    };
+    const MAX: IdRegisters = IdRegisters {
+        mmfr0: 0x323_1020_1126,
+        mmfr1: 0x110_1021_1122,
+        mmfr2: 0x1021_0110_1001_1011,
+        isar0: 0x1221_1111_1021_2120,
+        isar1: 0x11_1111_0121_1012,
+        pfr0: 0x1201_0011_2111_0222,
+        pfr1: 0x100_0021,
+    };
+
+    const SMALLEST: Features = Features {
+        pa_bits: 44,
+        vmid_bits: 8,
+        range_tlbi: false,
+        ttl: false,
+        bbm_level: 0,
+        hardware_access_flag: false,
+        hardware_dirty_state: false,
+        xnx: false,
+        forced_write_back: false,
+        lse: false,
+        pointer_authentication: false,
+        memory_tagging: false,
+        sve: false,
+    };
+
+    #[test]
+    fn cortex_a57_has_nothing_beyond_armv8_0() {
+        assert_eq!(Features::decode(&CORTEX_A57), SMALLEST);
+    }
+
+    #[test]
+    fn neoverse_n1_has_what_armv8_2_brought() {
+        assert_eq!(
+            Features::decode(&NEOVERSE_N1),
+            Features {
+                pa_bits: 48,
+                vmid_bits: 16,
+                hardware_access_flag: true,
+                hardware_dirty_state: true,
+                xnx: true,
+                lse: true,
+                ..SMALLEST
+            }
+        );
+    }
+
+    #[test]
+    fn max_has_everything_but_tag_storage() {
+        let features = Features::decode(&MAX);
+        assert_eq!(
+            features,
+            Features {
+                pa_bits: 52,
+                vmid_bits: 16,
+                range_tlbi: true,
+                ttl: true,
+                bbm_level: 2,
+                hardware_access_flag: true,
+                hardware_dirty_state: true,
+                xnx: true,
+                forced_write_back: true,
+                lse: true,
+                pointer_authentication: true,
+                memory_tagging: false,
+                sve: true,
+            }
+        );
+        assert_eq!(features.table_pa_bits(), 48);
+    }
+
+    #[test]
+    fn values_of_the_future_count_as_the_newest_known() {
+        let features = Features::decode(&IdRegisters {
+            mmfr0: 0xf,
+            mmfr1: 0xffff_ffff,
+            mmfr2: u64::MAX,
+            isar0: u64::MAX,
+            ..IdRegisters::default()
+        });
+        assert_eq!(features.pa_bits, 52);
+        assert_eq!(features.bbm_level, 2);
+        assert!(features.range_tlbi && features.hardware_dirty_state && features.lse);
+    }
+
+    #[test]
+    fn a_machine_has_what_all_its_cpus_have() {
+        let [a57, n1, max] = [CORTEX_A57, NEOVERSE_N1, MAX].map(|id| Features::decode(&id));
+        assert_eq!(max.common(n1), Features { pa_bits: 48, ..n1 });
+        assert_eq!(n1.common(a57), a57);
+        assert_eq!(a57.common(n1), a57);
+    }
+
+    #[test]
+    fn rows_line_up() {
+        let rows = Features::decode(&MAX).rows().map(|row| row.to_string());
+        assert_eq!(
+            rows[0],
+            "physical address           PARange         52 bits"
+        );
+        assert_eq!(
+            rows[4],
+            "block size change          FEAT_BBM        level 2"
+        );
+        assert_eq!(rows[11], "memory tagging             FEAT_MTE2       no");
+    }
+}
