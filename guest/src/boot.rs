@@ -54,7 +54,7 @@ static STARTED: [AtomicBool; MAX_VCPUS - 1] = [const { AtomicBool::new(false) };
 static MACHINE: Once<Machine<'static>> = Once::new();
 
 unsafe extern "Rust" {
-    /// The guest's own part, which [`crate::main!`] defines with this very signature.
+    /// The guest's own part, which `guest::main!` defines with this very signature.
     safe fn guest_run(machine: &'static Machine<'static>);
 }
 
@@ -66,18 +66,15 @@ fn start(tree: u64, _x1: u64, _x2: u64, _x3: u64) -> ! {
     verdict::passed()
 }
 
-/// Reads the device tree at IPA `tree`. Failing that there is nobody to tell where the console is, so
-/// its usual place must do for saying so.
+/// Reads the device tree at IPA `tree`.
 fn read_machine(tree: u64) -> Machine<'static> {
     // SAFETY: x0 at entry is the address of a device tree by the boot protocol; it lies in RAM, which
     // is mapped, and nothing writes to it: it is outside the image and pools leave it out.
-    let machine = unsafe { Fdt::from_raw(tree as *const u8) }
-        .map_err(|_| "x0 points to no valid device tree")
+    let tree_at_x0 = unsafe { Fdt::from_raw(tree as *const u8) };
+    let machine = tree_at_x0
+        .map_err(|_| "no valid device tree there")
         .and_then(Machine::from_tree);
-    machine.unwrap_or_else(|reason| {
-        console::open(console::USUAL_PLACE);
-        panic!("{reason} (x0 = {tree:#x})")
-    })
+    machine.unwrap_or_else(|reason| panic!("x0 = {tree:#x}: {reason}"))
 }
 
 /// The RAM that is free for the guest's use.

@@ -8,47 +8,56 @@ use core::{
 use arm_pl011_uart::{PL011Registers, Uart, UniqueMmioPointer};
 use spin::Mutex;
 
-/// IPA of the PL011 on QEMU `virt`, for the case that the device tree can't be asked.
-pub const USUAL_PLACE: u64 = 0x900_0000;
+use crate::time;
 
-/// How often a panicking vCPU tries for the lock before it writes nevertheless.
-const PATIENCE: usize = 1_000_000;
+/// IPA of the PL011 on QEMU `virt`, which serves until the device tree has been read.
+const USUAL_PLACE: NonNull<PL011Registers> =
+    NonNull::new(0x900_0000 as *mut PL011Registers).unwrap();
 
-static CONSOLE: Mutex<Option<Uart<'static>>> = Mutex::new(None);
+/// How long a panicking vCPU waits for the lock.
+const PATIENCE_SECONDS: u64 = 1;
 
-/// Sends output to the PL011 at IPA `base` from now on; lines printed before are lost.
+static CONSOLE: Mutex<Uart<'static>> = Mutex::new(uart(USUAL_PLACE));
+
+const fn uart(registers: NonNull<PL011Registers>) -> Uart<'static> {
+    // SAFETY: stage 1 maps the PL011 at its own address as device memory. Its registers are reached
+    // through the one value in `CONSOLE`, and by the guest `touch` in a way that changes nothing.
+    Uart::new(unsafe { UniqueMmioPointer::new(registers) })
+}
+
+/// Sends output to the PL011 at IPA `base` from now on.
 pub fn open(base: u64) {
-    let Some(registers) = NonNull::new(base as *mut PL011Registers) else {
-        return;
-    };
-    // SAFETY: `base` is where the device tree has the PL011; stage 1 maps it as device memory at its
-    // own address, and it is touched through this value only, or by `touch` in a way that changes
-    // nothing.
-    let registers = unsafe { UniqueMmioPointer::new(registers) };
-    *CONSOLE.lock() = Some(Uart::new(registers));
+    if let Some(registers) = NonNull::new(base as *mut PL011Registers) {
+        *CONSOLE.lock() = uart(registers);
+    }
 }
 
 /// Writes `line` and a line end; [`println!`](crate::println) is more convenient.
 pub fn write_line(line: fmt::Arguments<'_>) {
-    if let Some(uart) = CONSOLE.lock().as_mut() {
-        // The PL011 never refuses a byte, so the only error would be of formatting itself.
-        let _ = uart.write_fmt(line);
-        let _ = uart.write_str("\n");
-    }
+    write_to(&mut CONSOLE.lock(), line);
 }
 
-/// As [`write_line`], for a panic: begins a new line, and gives up waiting for a vCPU that holds the
-/// lock and may never come back.
+/// As [`write_line`], for a panic: does not wait for ever for a vCPU that holds the lock and may never
+/// come back.
 pub(crate) fn write_last_line(line: fmt::Arguments<'_>) {
-    let mut tries = 0;
-    while CONSOLE.is_locked() && tries < PATIENCE {
-        tries += 1;
+    let deadline = time::now().saturating_add(PATIENCE_SECONDS * time::frequency());
+    while time::now() < deadline {
+        if let Some(mut uart) = CONSOLE.try_lock() {
+            return write_to(&mut uart, line);
+        }
         core::hint::spin_loop();
     }
-    // SAFETY: the holder, if there still is one, is this vCPU, in the middle of a line it will never
-    // finish, or one that hung; either way the machine is about to be powered off.
+    // SAFETY: who has held the lock for so long is this vCPU, in the middle of a line that it will never
+    // finish, or one that hangs. If that one wakes up all the same, its line and this one mix, in the
+    // data register and nowhere else.
     unsafe { CONSOLE.force_unlock() };
     write_line(line);
+}
+
+fn write_to(uart: &mut Uart<'static>, line: fmt::Arguments<'_>) {
+    // The PL011 never refuses a byte, so the only error would be of formatting itself.
+    let _ = uart.write_fmt(line);
+    let _ = uart.write_str("\n");
 }
 
 /// Prints a line on the console.

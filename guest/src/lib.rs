@@ -1,6 +1,6 @@
 //! A small runtime for guests at EL1 on QEMU `virt`, alone or under Tessera.
 //!
-//! A guest is a binary that says [`main!`]`(run)`; this crate owns everything before and after `run`:
+//! A guest is a binary that says `guest::main!(run)`; this crate owns everything before and after `run`:
 //! the entry code, the stage-1 tables, the vectors, the console, the other vCPUs, and the verdict.
 //! Returning from `run` prints `verdict: passed`; a panic anywhere prints `verdict: failed: <message>`;
 //! both power the machine off.

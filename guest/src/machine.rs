@@ -78,12 +78,16 @@ impl<'a> Machine<'a> {
         Span::sized(data.as_ptr() as u64, data.len() as u64)
     }
 
-    /// The name of the device whose registers contain `ipa`, if the tree has one.
+    /// The name of the device or bus whose registers or windows contain `ipa`, if the tree has one.
     pub fn device_at(&self, ipa: u64) -> Option<&'a str> {
         self.tree
             .root()
             .children()
-            .find(|node| regs(*node).any(|reg| reg.contains(ipa)))
+            .find(|node| {
+                regs(*node)
+                    .chain(ranges(*node))
+                    .any(|span| span.contains(ipa))
+            })
             .map(|node| node.name())
     }
 
@@ -98,6 +102,15 @@ impl<'a> Machine<'a> {
 fn regs(node: FdtNode<'_>) -> impl Iterator<Item = Span> {
     let regs = node.reg().ok().flatten().into_iter().flatten();
     regs.filter_map(|reg| Some(Span::sized(reg.address().ok()?, reg.size().ok()?)))
+}
+
+/// The windows through which a bus reaches its children.
+fn ranges(node: FdtNode<'_>) -> impl Iterator<Item = Span> {
+    let ranges = node.ranges().ok().flatten().into_iter().flatten();
+    ranges.filter_map(|range| {
+        let start = range.parent_bus_address().ok()?;
+        Some(Span::sized(start, range.length().ok()?))
+    })
 }
 
 fn first_reg(node: FdtNode<'_>) -> Option<Span> {
@@ -195,6 +208,14 @@ mod tests {
             ),
             node("psci", vec![property("method", method)]),
             node(
+                "pcie@10000000",
+                vec![
+                    property("#address-cells", cells(&[3])),
+                    property("#size-cells", cells(&[2])),
+                    property("ranges", cells(&[0, 0, 0, 0x80, 0, 0x80, 0])),
+                ],
+            ),
+            node(
                 "chosen",
                 vec![
                     property("bootargs", b"seconds=3\0".to_vec()),
@@ -226,6 +247,7 @@ mod tests {
         assert_eq!(machine.boot_count(), Some(1));
         assert_eq!(machine.device_at(0x900_0ffc), Some("pl011@9000000"));
         assert_eq!(machine.device_at(0x900_1000), None);
+        assert_eq!(machine.device_at(0xff_ffff_f000), Some("pcie@10000000"));
         assert_eq!(machine.tree_span().size(), blob.len() as u64);
     }
 

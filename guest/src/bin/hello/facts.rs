@@ -23,7 +23,7 @@ static UP: AtomicUsize = AtomicUsize::new(0);
 /// Prints the facts, and starts the other vCPUs, each of which prints a line.
 pub(crate) fn print(machine: &'static Machine<'static>) {
     let el = CurrentEL.read(CurrentEL::EL);
-    assert_eq!(el, 1, "the guest runs at EL{el}");
+    assert!(el == 1, "the guest runs at EL{el}");
     println!(
         "hello from EL1, MIDR {:#x}, {} PA bits",
         MIDR_EL1.get(),
@@ -68,15 +68,13 @@ fn check_psci(machine: &Machine<'static>) {
             psci::cpu_on(NOBODY, 0),
         )
     };
-    assert_eq!(
-        again,
-        Err(Error::AlreadyOn),
-        "CPU_ON of the vCPU that calls"
+    assert!(
+        again == Err(Error::AlreadyOn),
+        "CPU_ON of the vCPU that calls: {again:?}"
     );
-    assert_eq!(
-        nobody,
-        Err(Error::InvalidParameters),
-        "CPU_ON of a vCPU that is not there"
+    assert!(
+        nobody == Err(Error::InvalidParameters),
+        "CPU_ON of a vCPU that is not there: {nobody:?}"
     );
 }
 
