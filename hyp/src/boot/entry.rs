@@ -14,8 +14,11 @@ use crate::percpu::{PER_CPU, PerCpu};
 
 /// `HCR_EL2` outside guests: EL1 is AArch64, E2H clear, nothing trapped.
 const HCR_EL2: u64 = 1 << 31;
-/// `SCTLR_EL2` with MMU and caches off: the RES1 bits of an EL2 with E2H clear (Arm ARM D23.2.144).
+/// The RES1 bits of `SCTLR_EL2` with E2H clear (Arm ARM, `SCTLR_EL2`).
 pub(crate) const SCTLR_EL2_RES1: u64 = 0x30c5_0830;
+/// `SCTLR_EL2` until the MMU is on. Alignment is checked: memory is Device memory then, where accesses
+/// must be aligned on real hardware whatever an emulator lets pass.
+const SCTLR_EL2_MMU_OFF: u64 = SCTLR_EL2_RES1 | 1 << 1;
 /// `CPTR_EL2`: SVE and SME trapped, FP/SIMD not; the other set bits are RES1.
 const CPTR_EL2: u64 = 0x33ff;
 
@@ -36,7 +39,17 @@ image_header:
     .section .text.boot, "ax"
 primary_entry:
     mov     x19, x0
-    bl      el2_known_state
+    msr     spsel, #1
+    adrp    x1, stacks_start
+    add     x1, x1, {stack_slot}
+    mov     sp, x1
+    mrs     x0, currentel
+    lsr     x0, x0, #2
+    cmp     x0, #2
+    b.eq    1f
+    mov     x1, x19
+    b       {wrong_level}
+1:  bl      el2_known_state
     adrp    x1, bss_start
     add     x1, x1, :lo12:bss_start
     adrp    x2, bss_end
@@ -48,9 +61,6 @@ primary_entry:
 2:  adrp    x0, {per_cpu}
     add     x0, x0, :lo12:{per_cpu}
     msr     tpidr_el2, x0
-    adrp    x1, stacks_start
-    add     x1, x1, {stack_slot}
-    mov     sp, x1
     mov     x29, xzr
     mov     x30, xzr
     mov     x0, x19
@@ -70,17 +80,11 @@ secondary_entry:
     mov     x30, xzr
     b       {secondary}
 
-// Masks interrupts and gives EL2's registers their values; parks a CPU that is not at EL2.
-// Changes x1.
+// Masks interrupts and gives EL2's registers their values. Changes x1.
 el2_known_state:
     msr     daifset, #0xf
     msr     spsel, #1
-    mrs     x1, currentel
-    cmp     x1, #(2 << 2)
-    b.eq    1f
-0:  wfe
-    b       0b
-1:  ldr     x1, ={hcr}
+    ldr     x1, ={hcr}
     msr     hcr_el2, x1
     isb                             // E2H decides how the next registers are read
     ldr     x1, ={sctlr}
@@ -135,10 +139,11 @@ el2_mmu_on:
     stack_slot = const STACK_SLOT,
     describe = sym super::primary::before_mmu,
     primary = sym super::primary::with_mmu,
+    wrong_level = sym super::primary::wrong_level,
     secondary = sym super::secondary::with_mmu,
     boot_stack_top = const offset_of!(PerCpu, boot_stack_top),
     hcr = const HCR_EL2,
-    sctlr = const SCTLR_EL2_RES1,
+    sctlr = const SCTLR_EL2_MMU_OFF,
     cptr = const CPTR_EL2,
     registers = sym BOOT_REGISTERS,
 );

@@ -1,5 +1,6 @@
 //! The first CPU's way from the device tree to the scheduler.
 
+use core::fmt::Write;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use hyp::bootargs::{self, BootArgs};
@@ -7,6 +8,7 @@ use log::{LevelFilter, info, warn};
 use platform::Board;
 use platform::board::{Conduit, Uart};
 use platform::gic::Gic;
+use platform::uart::Console;
 use spin::Once;
 
 use super::{features, sabotage, secondary};
@@ -45,6 +47,26 @@ pub(crate) fn gic() -> &'static Gic {
 /// How to call the firmware; QEMU's and Arm's usual way while the board is not known.
 pub(crate) fn conduit() -> Conduit {
     BOARD.get().map_or(Conduit::Smc, |board| board.psci)
+}
+
+/// Says that the loader entered at `level` instead of EL2, and gives up. No register of EL2 may be
+/// touched here, so this does not panic.
+pub(super) extern "C" fn wrong_level(level: u64, address: u64) -> ! {
+    // SAFETY: As in `before_mmu`.
+    let blob = unsafe { platform::device_tree_at(address) };
+    if let Ok(uart) = blob.and_then(Uart::from_device_tree)
+        // SAFETY: The MMU is off, and nothing else runs.
+        && let Some(mut console) = unsafe { Console::new(uart.registers.base) }
+    {
+        // The console's writer does not fail.
+        let _ = writeln!(
+            console,
+            "tessera: PANIC: entered at EL{level}, but only EL2 will do; start QEMU with \
+             `-M virt,virtualization=on`"
+        );
+    }
+    // Without EL2 the firmware that QEMU plays is called by HVC.
+    Conduit::Hvc.system_off()
 }
 
 /// Builds EL2's tables from the device tree at `address`. Runs with the MMU off; the entry code turns

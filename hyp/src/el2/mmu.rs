@@ -9,7 +9,7 @@ use crate::boot::SCTLR_EL2_RES1;
 /// Bits of an EL2 virtual address: one level-1 table's worth, 512 GiB.
 pub(crate) const VA_BITS: u32 = 39;
 
-/// RES1 bits of `TCR_EL2` with E2H clear (Arm ARM D23.2.155).
+/// RES1 bits of `TCR_EL2` with E2H clear (Arm ARM, `TCR_EL2`).
 const TCR_EL2_RES1: u64 = 1 << 31 | 1 << 23;
 /// The largest `TCR_EL2.PS` without FEAT_LPA2's descriptors: 48 bits.
 const PS_48_BITS: u64 = 0b0101;
