@@ -6,3 +6,4 @@
 
 pub mod bootargs;
 pub mod features;
+pub mod frames;

@@ -1,0 +1,163 @@
+//! Each CPU's own stock of single frames.
+//!
+//! Owns [`CpuCache`]: two stacks of free 4 KiB frames, those known to be zeroed and the others, and
+//! the CPU's tally. In the common case a CPU takes its own cache's lock only, and all that is on
+//! cache lines which nobody else writes. Others take it to drain the cache, for an isolation, and
+//! for the figures. Lock order: a cache, then the buddy; never two caches.
+//!
+//! Invariant: under the cache's lock, the frames in its stacks are `Cached`, and in no other list.
+
+use super::Contents;
+use super::account::Tally;
+use super::buddy::Buddy;
+use super::frame::Index;
+use super::inventory::Inventory;
+use super::state::Order;
+use spin::mutex::{SpinMutex, SpinMutexGuard, TicketMutex};
+
+/// Frames that a stack has room for; a power of two.
+const CAPACITY: usize = 64;
+/// Frames that go from or to the buddy at once.
+const BATCH: usize = CAPACITY / 2;
+
+/// A stack of free frames.
+struct Stack {
+    len: usize,
+    frames: [Index; CAPACITY],
+}
+
+impl Stack {
+    const fn new() -> Self {
+        Self {
+            len: 0,
+            frames: [Index(0); CAPACITY],
+        }
+    }
+
+    #[inline]
+    fn pop(&mut self) -> Option<Index> {
+        self.len = self.len.checked_sub(1)?;
+        Some(self.frames[self.len % CAPACITY])
+    }
+
+    /// Puts a frame on top of a stack that has room for it.
+    #[inline]
+    fn push(&mut self, index: Index) {
+        debug_assert!(self.len < CAPACITY);
+        self.frames[self.len % CAPACITY] = index;
+        self.len += 1;
+    }
+
+    /// Gives the lowest `count` frames, or as many as there are, back to the buddy.
+    fn give_back(&mut self, count: usize, buddy: &mut Buddy, inventory: &Inventory) {
+        let count = count.min(self.len);
+        for &index in &self.frames[..count] {
+            buddy.give_back(inventory, index, Order::PAGE);
+        }
+        self.frames.copy_within(count..self.len, 0);
+        self.len -= count;
+    }
+
+    /// Gives all frames of the 2 MiB block that starts at `block` back to the buddy.
+    fn give_back_block(&mut self, block: Index, buddy: &mut Buddy, inventory: &Inventory) {
+        let mut kept = 0;
+        for i in 0..self.len {
+            let index = self.frames[i];
+            if index.block() == block {
+                buddy.give_back(inventory, index, Order::PAGE);
+            } else {
+                self.frames[kept] = index;
+                kept += 1;
+            }
+        }
+        self.len = kept;
+    }
+}
+
+/// A CPU's stock of frames behind its lock, on cache lines of its own.
+#[repr(align(128))]
+pub(super) struct CpuCache(SpinMutex<Stock>);
+
+impl CpuCache {
+    pub(super) const fn new() -> Self {
+        Self(SpinMutex::new(Stock {
+            tally: Tally::new(),
+            dirty: Stack::new(),
+            zeroed: Stack::new(),
+        }))
+    }
+
+    #[inline]
+    pub(super) fn lock(&self) -> SpinMutexGuard<'_, Stock> {
+        self.0.lock()
+    }
+}
+
+/// What a CPU's lock protects.
+#[repr(C)]
+pub(super) struct Stock {
+    /// What this CPU allocated and freed.
+    pub(super) tally: Tally,
+    dirty: Stack,
+    zeroed: Stack,
+}
+
+impl Stock {
+    /// Takes a frame with just these contents, if there is one at hand. It is still `Cached`.
+    #[inline]
+    pub(super) fn pop(&mut self, contents: Contents) -> Option<Index> {
+        self.stack(contents).pop()
+    }
+
+    /// Puts a `Cached` frame in, after making room for it if there is none.
+    #[inline]
+    pub(super) fn push(
+        &mut self,
+        index: Index,
+        contents: Contents,
+        inventory: &Inventory,
+        buddy: &TicketMutex<Buddy>,
+    ) {
+        let stack = self.stack(contents);
+        if stack.len == CAPACITY {
+            stack.give_back(BATCH, &mut buddy.lock(), inventory);
+        }
+        stack.push(index);
+    }
+
+    /// Fetches frames from the buddy, as many of a batch as there are.
+    pub(super) fn refill(&mut self, buddy: &mut Buddy, inventory: &Inventory) {
+        let wanted = BATCH.min(CAPACITY - self.dirty.len);
+        buddy.take_for_cache(inventory, wanted as u32, |index| self.dirty.push(index));
+    }
+
+    /// Whether there is a batch of zeroed frames.
+    pub(super) fn has_zeroed_batch(&self) -> bool {
+        self.zeroed.len >= BATCH
+    }
+
+    /// Number of frames.
+    pub(super) fn len(&self) -> usize {
+        self.dirty.len + self.zeroed.len
+    }
+
+    /// Gives all frames back to the buddy.
+    pub(super) fn drain(&mut self, buddy: &mut Buddy, inventory: &Inventory) {
+        self.dirty.give_back(CAPACITY, buddy, inventory);
+        self.zeroed.give_back(CAPACITY, buddy, inventory);
+    }
+
+    /// Gives the frames of the 2 MiB block that starts at `block` back to the buddy.
+    pub(super) fn drain_block(&mut self, block: Index, buddy: &mut Buddy, inventory: &Inventory) {
+        self.dirty.give_back_block(block, buddy, inventory);
+        self.zeroed.give_back_block(block, buddy, inventory);
+    }
+
+    #[inline]
+    fn stack(&mut self, contents: Contents) -> &mut Stack {
+        match contents {
+            Contents::Dirty => &mut self.dirty,
+            Contents::Zeroed => &mut self.zeroed,
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Where physical memory is found in the address space.
+//!
+//! Owns the allocator's only `unsafe` accesses: [`LinearMap`], the way from a physical address to a
+//! pointer, which each environment supplies, and `Carved`, an array in memory that was taken from
+//! the machine's RAM before there was an allocator.
+
+use core::ops::Deref;
+use core::ptr::NonNull;
+use stage2::Pa;
+
+/// How RAM is reached through pointers.
+///
+/// # Safety
+///
+/// For every range of RAM that an allocator is made with, and as long as the implementing value
+/// exists:
+/// - `pointer` of each address in the range is valid for reads and writes, with provenance over the
+///   whole range;
+/// - it advances as the address does, and is a multiple of 4096 where the address is one.
+pub unsafe trait LinearMap: Send + Sync {
+    /// The pointer to the byte at `pa`.
+    fn pointer(&self, pa: Pa) -> NonNull<u8>;
+
+    /// Fills `bytes` bytes from `pa` on with zeros. Both are multiples of 4096.
+    ///
+    /// # Safety
+    ///
+    /// The bytes are RAM of a range that the allocator was made with, and nobody else accesses them
+    /// during the call.
+    unsafe fn zero(&self, pa: Pa, bytes: u64) {
+        // SAFETY: the caller grants sole access to these bytes, and the trait's contract makes the
+        // pointer valid for all of them.
+        unsafe { self.pointer(pa).write_bytes(0, bytes as usize) }
+    }
+}
+
+/// An array in RAM that nothing else uses. Its elements are never dropped.
+pub(super) struct Carved<T> {
+    first: NonNull<T>,
+    len: usize,
+}
+
+// SAFETY: a `Carved<T>` is the sole owner of its elements, as a `Box<[T]>` is.
+unsafe impl<T: Send> Send for Carved<T> {}
+// SAFETY: it gives out only shared references to its elements.
+unsafe impl<T: Sync> Sync for Carved<T> {}
+
+impl<T> Carved<T> {
+    /// Makes an array of `len` elements at `pa`.
+    ///
+    /// # Safety
+    ///
+    /// - `len * size_of::<T>()` bytes from `pa` on lie in one range of RAM of `map`, and are used by
+    ///   nothing else from now on.
+    /// - `pa` is a multiple of `align_of::<T>()`, which is at most 4096.
+    /// - The value is not used after `map` is dropped.
+    pub(super) unsafe fn new<M: LinearMap>(
+        map: &M,
+        pa: Pa,
+        len: usize,
+        mut element: impl FnMut() -> T,
+    ) -> Self {
+        let first = map.pointer(pa).cast::<T>();
+        for i in 0..len {
+            // SAFETY: element `i` lies within the bytes that the caller granted, aligned because
+            // `pointer` keeps alignments up to 4096.
+            unsafe { first.add(i).write(element()) };
+        }
+        Self { first, len }
+    }
+}
+
+impl<T> Deref for Carved<T> {
+    type Target = [T];
+
+    #[inline]
+    fn deref(&self) -> &[T] {
+        // SAFETY: `new` wrote `len` elements from `first` on, in memory that nothing else uses; no
+        // mutable reference to them is ever made.
+        unsafe { core::slice::from_raw_parts(self.first.as_ptr(), self.len) }
+    }
+}

@@ -1,0 +1,109 @@
+//! Physical frames: who has which.
+//!
+//! [`FrameAllocator`] hands out the machine's RAM in blocks of `1 << order` frames of 4 KiB, from
+//! one page to 1 GiB, and knows of every frame what it is used for: which VM's memory it is, and at
+//! which intermediate physical address (the reverse map).
+//!
+//! - `state` has the words: orders, uses, states;
+//! - `frame` the metadata of a frame, 64 bytes, which also has stage 2's lock of a table;
+//! - `linear` how memory is reached, and all that is `unsafe` about it;
+//! - `inventory` which RAM there is, `init` how it is taken over at boot;
+//! - `buddy` the free blocks, `cache` the single frames that each CPU has at hand;
+//! - `alloc` the calls that allocate and free, `shape` those that split and join allocated blocks;
+//! - `isolate` how a 2 MiB block is made free, `survey` which one is worth it;
+//! - `account` the figures.
+//!
+//! Lock order: one CPU's cache, then the buddy. Nothing else is locked inside, nothing is logged or
+//! zeroed under either, and no lock is held on return. Both may be taken with any other lock of the
+//! hypervisor held. A frame's owner changes its state without a lock.
+//!
+//! Rules:
+//! - What is allocated belongs to the caller until it is freed with the order it has then.
+//! - Running out is [`OutOfFrames`]; freeing what is not allocated is logged and [`Refused`], and
+//!   changes nothing.
+//! - A frame's contents are of no use to the allocator: lists are in the metadata. `Zeroed` memory
+//!   is all zeros whoever had it before; whoever passes `Dirty` memory to a guest fills all of it.
+
+mod account;
+mod alloc;
+mod buddy;
+mod cache;
+mod frame;
+mod init;
+mod inventory;
+mod isolate;
+mod linear;
+mod shape;
+mod state;
+mod survey;
+#[cfg(test)]
+mod tests;
+
+pub use account::Usage;
+pub use alloc::{OutOfFrames, Refused};
+pub use frame::Frame;
+pub use init::{InitError, Setup};
+pub use isolate::{Isolation, NotIsolated};
+pub use linear::LinearMap;
+pub use state::{Order, State, Use, VmId};
+pub use survey::{Candidate, Cursor};
+
+use buddy::Buddy;
+use cache::CpuCache;
+use core::sync::atomic::AtomicU32;
+use inventory::Inventory;
+use linear::Carved;
+use spin::mutex::TicketMutex;
+use stage2::Pa;
+
+/// What is known of the contents of free memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Contents {
+    /// All zeros.
+    Zeroed,
+    /// Anything, also what the last owner left there.
+    Dirty,
+}
+
+/// The allocator of physical frames. See the module's text for its rules.
+///
+/// Each call takes the index of the calling CPU. It is only a matter of speed: a wrong one costs
+/// time, one for which there is no cache means that no cache is used.
+#[repr(C)]
+pub struct FrameAllocator<M> {
+    caches: Carved<CpuCache>,
+    inventory: Inventory,
+    map: M,
+    /// Frames that the allocator may hand out.
+    total: usize,
+    /// Isolations that are going on; while there are none, freeing need not look for them.
+    isolations: AtomicU32,
+    /// On cache lines of its own: everything above is only read in the common case.
+    buddy: Apart<TicketMutex<Buddy>>,
+}
+
+/// A value that shares no cache line with others (128 bytes: some cores fetch lines in pairs).
+#[repr(align(128))]
+struct Apart<T>(T);
+
+impl<T> core::ops::Deref for Apart<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<M: LinearMap> FrameAllocator<M> {
+    /// The metadata of the frame that contains `pa`; none where there is no RAM.
+    #[inline]
+    pub fn frame(&self, pa: Pa) -> Option<&Frame> {
+        let frame = self.inventory.frame(self.inventory.index(pa)?);
+        (!frame.is_absent()).then_some(frame)
+    }
+
+    /// How memory is reached.
+    pub fn map(&self) -> &M {
+        &self.map
+    }
+}

@@ -1,0 +1,151 @@
+//! What becomes of allocated blocks: their use, and their size.
+//!
+//! Owns the calls that change an allocated block without freeing it, and the reverse map's question:
+//! what is this frame used for? A block's owner makes the changes; two at a time on one block would
+//! be a mistake of its owner, and is refused where it shows.
+
+use super::FrameAllocator;
+use super::alloc::Refused;
+use super::frame::Index;
+use super::linear::LinearMap;
+use super::state::{Order, State, Use, UseIndex};
+use stage2::Pa;
+
+impl<M: LinearMap> FrameAllocator<M> {
+    /// What the frame that contains `pa` is used for: in a block the use of just this frame, with
+    /// its own address. None if it is free, or not the allocator's.
+    ///
+    /// A hint unless the caller owns the frame: who acts on it checks again, under the lock of the
+    /// table that maps it.
+    pub fn use_of(&self, pa: Pa) -> Option<Use> {
+        let index = self.inventory.index(pa)?;
+        if let State::Allocated { used, .. } = self.inventory.frame(index).state() {
+            return Some(used);
+        }
+        // Somewhere in a block: look for the first frame that has a block which reaches this far.
+        Order::all().skip(1).find_map(|larger| {
+            let first = self.first_of_block(index, larger)?;
+            match self.inventory.frame(first).state() {
+                State::Allocated { used, order } if order >= larger => {
+                    Some(used.at(index.0 - first.0))
+                }
+                _ => None,
+            }
+        })
+    }
+
+    /// Changes what the block that begins at `pa` is used for, from `from` to `to`; its size stays.
+    /// The frame of a reservation becomes data so when it is mapped, and data gets its new address.
+    pub fn change_use(&self, cpu: usize, pa: Pa, from: Use, to: Use) -> Result<(), Refused> {
+        let index = self.first_frame(pa);
+        let found = index.map(|index| self.inventory.frame(index).state());
+        let (Some(index), Some(State::Allocated { order, .. })) = (index, found) else {
+            return Err(Refused::log(pa, found, "change the use of", Order::PAGE));
+        };
+        self.exchange_use(cpu, index, order, from, to)
+            .map_err(|found| Refused::log(pa, Some(found), "change the use of", order))
+    }
+
+    /// As [`FrameAllocator::change_use`] for a single frame, where another use than `from` is no
+    /// mistake: of several who try only one succeeds. Says whether this one did.
+    pub fn try_change_use(&self, cpu: usize, pa: Pa, from: Use, to: Use) -> bool {
+        self.first_frame(pa)
+            .is_some_and(|index| self.exchange_use(cpu, index, Order::PAGE, from, to).is_ok())
+    }
+
+    fn exchange_use(
+        &self,
+        cpu: usize,
+        index: Index,
+        order: Order,
+        from: Use,
+        to: Use,
+    ) -> Result<(), State> {
+        self.inventory.frame(index).change_state(
+            State::Allocated { used: from, order },
+            State::Allocated { used: to, order },
+        )?;
+        let (from, to) = (UseIndex::of(from), UseIndex::of(to));
+        if from != to {
+            let recount = |tally: &mut super::account::Tally| {
+                tally.subtract(from, order.frames());
+                tally.add(to, order.frames());
+            };
+            match self.caches.get(cpu) {
+                Some(cache) => recount(&mut cache.lock().tally),
+                None => recount(&mut self.buddy.lock().tally),
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes single frames of the allocated block of `order` that begins at `pa`, so that they can
+    /// be freed one by one. Each has the use that it had as a part of the block.
+    pub fn split(&self, pa: Pa, order: Order) -> Result<(), Refused> {
+        let (first, used) = self.allocated(pa, order, "split")?;
+        // The first frame last: until then all of the block is seen as one.
+        for offset in (0..order.frames()).rev() {
+            let state = State::Allocated {
+                used: used.at(offset),
+                order: Order::PAGE,
+            };
+            self.inventory.frame(first.plus(offset)).set_state(state);
+        }
+        Ok(())
+    }
+
+    /// Makes one block of `order` of the allocated single frames that begin at `pa`, the reverse
+    /// of [`FrameAllocator::split`]. They must all have the same use, at rising addresses.
+    pub fn join(&self, pa: Pa, order: Order) -> Result<(), Refused> {
+        let (first, used) = self.allocated(pa, Order::PAGE, "join")?;
+        if self.first_of_block(first, order) != Some(first) {
+            let found = self.inventory.frame(first).state();
+            return Err(Refused::log(pa, Some(found), "join to", order));
+        }
+        for offset in 1..order.frames() {
+            let index = first.plus(offset);
+            let found = self.inventory.frame(index).state();
+            if found
+                != (State::Allocated {
+                    used: used.at(offset),
+                    order: Order::PAGE,
+                })
+            {
+                let pa = self.inventory.pa(index);
+                return Err(Refused::log(pa, Some(found), "join to", order));
+            }
+        }
+        // The first frame first: from then on all of the block is seen as one.
+        self.inventory
+            .frame(first)
+            .set_state(State::Allocated { used, order });
+        for offset in 1..order.frames() {
+            self.inventory
+                .frame(first.plus(offset))
+                .set_state(State::Tail);
+        }
+        Ok(())
+    }
+
+    /// The first frame, and the use, of the allocated block of `order` that begins at `pa`.
+    fn allocated(&self, pa: Pa, order: Order, doing: &str) -> Result<(Index, Use), Refused> {
+        let index = self.first_frame(pa);
+        let found = index.map(|index| self.inventory.frame(index).state());
+        match (index, found) {
+            (Some(index), Some(State::Allocated { used, order: is })) if is == order => {
+                Ok((index, used))
+            }
+            _ => Err(Refused::log(pa, found, doing, order)),
+        }
+    }
+
+    /// The first frame of the aligned block of `order` that contains `index`, if all of that block
+    /// is in one region.
+    fn first_of_block(&self, index: Index, order: Order) -> Option<Index> {
+        let pa = self.inventory.pa(index).get();
+        let first = self.inventory.index(Pa::new(pa & !(order.bytes() - 1)))?;
+        // A hole between regions would show as a different distance in the array.
+        let last = self.inventory.index(Pa::new(pa | (order.bytes() - 1)))?;
+        (last.0 - first.0 == order.frames() - 1).then_some(first)
+    }
+}

@@ -1,0 +1,49 @@
+//! Tests of the allocator as a whole, on RAM that is borrowed from the host.
+
+mod arena;
+mod audit;
+mod calls;
+mod isolation;
+mod model;
+mod setup;
+mod threads;
+
+use super::{FrameAllocator, Setup, Use, VmId};
+use arena::Arena;
+use core::ops::Range;
+use stage2::{Ipa, Pa};
+
+const MIB: u64 = 1 << 20;
+
+/// The range of `mib` MiB from the address of `start` MiB on.
+fn range(start: u64, mib: u64) -> Range<Pa> {
+    Pa::new(start * MIB)..Pa::new((start + mib) * MIB)
+}
+
+/// An allocator over these ranges, all of them free but for the metadata.
+fn allocator(ram: &[Range<Pa>], cpus: usize) -> FrameAllocator<Arena> {
+    let setup = Setup {
+        ram,
+        reserved: &[],
+        cpus,
+        limit: None,
+    };
+    // SAFETY: the arena was made of these very ranges, and nothing else knows of it.
+    unsafe { FrameAllocator::new(Arena::new(ram), &setup) }.expect("the ranges are long enough")
+}
+
+/// A guest's data at this page number.
+fn data(vm: u16, page: u64) -> Use {
+    Use::Data {
+        vm: VmId(vm),
+        ipa: Ipa::new(page << 12),
+    }
+}
+
+/// Set aside for a guest at this page number.
+fn reserved(vm: u16, page: u64) -> Use {
+    Use::Reserved {
+        vm: VmId(vm),
+        ipa: Ipa::new(page << 12),
+    }
+}

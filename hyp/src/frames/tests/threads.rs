@@ -1,0 +1,148 @@
+//! Many CPUs at once.
+
+use super::super::{Contents, Order, Use};
+use super::audit::audit;
+use super::{MIB, allocator, data, range};
+use stage2::Pa;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+
+const ROUNDS: u32 = if cfg!(miri) { 60 } else { 20_000 };
+
+/// A small generator of numbers for tests: a thread's own, so that threads share nothing with it.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        (self.0 >> 33) as usize % bound
+    }
+}
+
+#[test]
+fn no_frame_has_two_owners() {
+    let frames = &allocator(&[range(16, 4)], 3);
+    let before = audit(frames);
+    let owners: &Vec<AtomicU32> = &(0..1024).map(|_| AtomicU32::new(0)).collect();
+    let claim = |pa: Pa, order: Order, from: u32, to: u32| {
+        for page in 0..u64::from(order.frames()) {
+            let owner = &owners[(pa.get() / 4096 + page) as usize - 4096];
+            assert_eq!(owner.swap(to, Ordering::Relaxed), from);
+        }
+    };
+    // Blocks that one thread allocated and another may free.
+    let handed_on = &Mutex::new(Vec::<(Pa, Order)>::new());
+    thread::scope(|scope| {
+        for cpu in 0..3 {
+            scope.spawn(move || {
+                let mut numbers = Numbers(cpu as u64);
+                let mut mine = Vec::new();
+                for _ in 0..ROUNDS {
+                    let order = Order::new([0, 0, 0, 1, 4][numbers.below(5)]).unwrap();
+                    match numbers.below(4) {
+                        0 | 1 => {
+                            let used = data(cpu as u16, 1);
+                            if let Ok(pa) = frames.alloc(cpu, order, Contents::Dirty, used) {
+                                claim(pa, order, 0, cpu as u32 + 1);
+                                mine.push((pa, order));
+                            }
+                        }
+                        2 if !mine.is_empty() => {
+                            let (pa, order) = mine.swap_remove(numbers.below(mine.len()));
+                            claim(pa, order, cpu as u32 + 1, 9);
+                            handed_on.lock().unwrap().push((pa, order));
+                        }
+                        _ => {
+                            let other = handed_on.lock().unwrap().pop();
+                            if let Some((pa, order)) = other {
+                                claim(pa, order, 9, 0);
+                                frames.free(cpu, pa, order).unwrap();
+                            }
+                        }
+                    }
+                }
+                for (pa, order) in mine {
+                    claim(pa, order, cpu as u32 + 1, 0);
+                    frames.free(cpu, pa, order).unwrap();
+                }
+            });
+        }
+    });
+    for (pa, order) in handed_on.lock().unwrap().drain(..) {
+        frames.free(0, pa, order).unwrap();
+    }
+    frames.drain_caches();
+    assert_eq!(audit(frames).free_blocks, before.free_blocks);
+}
+
+#[test]
+fn of_two_frees_one_is_refused() {
+    let frames = &allocator(&[range(16, 2)], 2);
+    for _ in 0..ROUNDS / 20 {
+        let pa = frames
+            .alloc(0, Order::PAGE, Contents::Dirty, Use::Table)
+            .unwrap();
+        let freed = thread::scope(|scope| {
+            let other = scope.spawn(move || frames.free(1, pa, Order::PAGE).is_ok());
+            let this = frames.free(0, pa, Order::PAGE).is_ok();
+            this != other.join().unwrap()
+        });
+        assert!(freed);
+    }
+    audit(frames);
+}
+
+#[test]
+fn isolation_gathers_a_block_while_others_allocate_and_free() {
+    const BLOCK: u64 = 18 * MIB;
+    let frames = &allocator(&[range(16, 6)], 3);
+    let isolated = &AtomicU32::new(0);
+    thread::scope(|scope| {
+        for cpu in 0..2 {
+            scope.spawn(move || {
+                let mut numbers = Numbers(cpu as u64);
+                let mut mine = Vec::<Pa>::new();
+                while isolated.load(Ordering::Relaxed) < 3 {
+                    if mine.len() < 500 && numbers.below(8) < 5 {
+                        let announced = isolated.load(Ordering::Acquire) == 1;
+                        let used = data(cpu as u16, 1);
+                        let pa = frames
+                            .alloc(cpu, Order::PAGE, Contents::Dirty, used)
+                            .unwrap();
+                        let still = isolated.load(Ordering::Acquire) == 1;
+                        let inside = pa.get() / (2 * MIB) == BLOCK / (2 * MIB);
+                        assert!(!(announced && still && inside), "allocated while isolated");
+                        mine.push(pa);
+                    } else if !mine.is_empty() {
+                        let pa = mine.swap_remove(numbers.below(mine.len()));
+                        frames.free(cpu, pa, Order::PAGE).unwrap();
+                    }
+                    thread::yield_now();
+                }
+                for pa in mine {
+                    frames.free(cpu, pa, Order::PAGE).unwrap();
+                }
+            });
+        }
+        for _ in 0..ROUNDS / 10 {
+            let Ok(isolation) = frames.isolate(Pa::new(BLOCK)) else {
+                continue;
+            };
+            isolated.store(1, Ordering::Release);
+            thread::yield_now();
+            let outcome = isolation.finish(Use::Hypervisor);
+            isolated.store(0, Ordering::Release);
+            match outcome {
+                Ok(pa) => frames.free(2, pa, Order::BLOCK_2M).unwrap(),
+                Err(isolation) => drop(isolation),
+            }
+        }
+        isolated.store(3, Ordering::Relaxed);
+    });
+    frames.drain_caches();
+    assert_eq!(audit(frames).isolated, 0);
+}
