@@ -130,6 +130,18 @@ address!(
     "PA"
 );
 
+impl Pa {
+    /// log2 of the addresses that a descriptor can name.
+    const BITS: u32 = 48;
+
+    /// Whether a leaf of `level` can name the address: it is a multiple of the leaf's size, and not
+    /// too large for the descriptor's address field.
+    #[inline]
+    pub const fn fits(self, level: Level) -> bool {
+        self.is_aligned(level) && self.0 >> Self::BITS == 0
+    }
+}
+
 impl Ipa {
     /// The index of this address's entry in a single table of `level`.
     #[inline]
@@ -156,12 +168,15 @@ impl IpaRange {
     }
 
     /// What one entry of `level` covers, round `ipa`.
+    ///
+    /// The last entry of the 64-bit space, which no VM has, ends at the largest value: an end that
+    /// wrapped around to 0 would look as if every range covered it.
     #[inline]
     pub const fn entry(ipa: Ipa, level: Level) -> Self {
         let start = ipa.align_down(level);
         Self {
             start,
-            end: Ipa(start.0 + level.size()),
+            end: Ipa(start.0.saturating_add(level.size())),
         }
     }
 
@@ -219,6 +234,20 @@ mod tests {
         assert_eq!(Level::L1.size(), 1 << 30);
         assert_eq!(Level::L2.size(), 2 << 20);
         assert_eq!(Level::L3.size(), 4096);
+    }
+
+    #[test]
+    fn the_last_entry_of_all_is_outside_every_vm() {
+        let last = IpaRange::entry(Ipa::new(u64::MAX), Level::L2);
+        let widest = IpaRange::new(Ipa::new(0), Ipa::new(1 << 48)).unwrap();
+        assert!(last.start() < last.end() && !widest.covers(&last));
+    }
+
+    #[test]
+    fn a_frame_beyond_the_address_field_fits_no_leaf() {
+        assert!(Pa::new(0xffff_ffe0_0000).fits(Level::L2));
+        assert!(!Pa::new(0xffff_fff0_0000).fits(Level::L2));
+        assert!(!Pa::new(1 << 48).fits(Level::L3));
     }
 
     #[test]

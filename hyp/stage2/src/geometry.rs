@@ -6,6 +6,13 @@ use crate::addr::{INDEX_BITS, Ipa, IpaRange, Level};
 /// At most sixteen tables may be concatenated at the root.
 const MAX_ROOT_ORDER: u32 = 4;
 
+/// The narrowest address width: VTCR_EL2.T0SZ is at most 39. The model checker's tables are smaller
+/// than any hardware's.
+const MIN_IPA_BITS: u32 = if cfg!(loom) { 0 } else { 25 };
+
+/// The widest address width without 52-bit addresses (FEAT_LPA2).
+const MAX_IPA_BITS: u32 = 48;
+
 /// The shape of a VM's stage-2 tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {
@@ -33,7 +40,7 @@ impl Geometry {
         } else {
             Level::L0
         };
-        if ipa_bits > pa_bits || ipa_bits > 48 {
+        if ipa_bits > pa_bits {
             return Err(GeometryError::TooWide);
         }
         Self::with_start(ipa_bits, start)
@@ -41,10 +48,10 @@ impl Geometry {
 
     /// The shape with this start level.
     pub const fn with_start(ipa_bits: u32, start: Level) -> Result<Self, GeometryError> {
-        if ipa_bits <= start.shift() {
+        if ipa_bits <= start.shift() || ipa_bits < MIN_IPA_BITS {
             return Err(GeometryError::TooNarrow);
         }
-        if ipa_bits > start.shift() + INDEX_BITS + MAX_ROOT_ORDER {
+        if ipa_bits > start.shift() + INDEX_BITS + MAX_ROOT_ORDER || ipa_bits > MAX_IPA_BITS {
             return Err(GeometryError::TooWide);
         }
         Ok(Self { ipa_bits, start })
@@ -91,7 +98,9 @@ impl Geometry {
         let sl0 = match self.start {
             Level::L0 => 2,
             Level::L1 => 1,
-            Level::L2 | Level::L3 => 0,
+            Level::L2 => 0,
+            // Needs FEAT_TTST.
+            Level::L3 => 3,
         };
         (64 - self.ipa_bits as u64) | sl0 << 6
     }
@@ -120,6 +129,12 @@ mod tests {
         assert_eq!(
             Geometry::with_start(29, Level::L1),
             Err(GeometryError::TooNarrow)
+        );
+        assert_eq!(Geometry::new(24, 40), Err(GeometryError::TooNarrow));
+        assert_eq!(Geometry::new(25, 40).unwrap().start(), Level::L2);
+        assert_eq!(
+            Geometry::with_start(49, Level::L0),
+            Err(GeometryError::TooWide)
         );
     }
 }

@@ -19,7 +19,8 @@ pub enum MapError {
     OutOfFrames,
     /// The guest address is beyond the width of the VM's addresses.
     OutOfRange,
-    /// An address is no multiple of the mapping's size, or the level has no leaves.
+    /// An address is no multiple of the mapping's size, or not one of the 48 bits that a descriptor
+    /// has for it, or the level has no leaves.
     Misaligned,
     /// The CPU cannot give these rights (FEAT_XNX).
     Unsupported,
@@ -77,7 +78,7 @@ impl<E: Environment> Stage2<E> {
         attributes: Attributes,
         written: bool,
     ) -> Result<(), MapError> {
-        if !ipa.is_aligned(level) || !pa.is_aligned(level) {
+        if !ipa.is_aligned(level) || !pa.fits(level) {
             return Err(MapError::Misaligned);
         }
         if !self.contains(IpaRange::entry(ipa, level)) || level < self.geometry().start() {
