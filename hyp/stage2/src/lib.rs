@@ -11,6 +11,9 @@ mod destroy;
 mod detached;
 #[allow(unsafe_code)] // declares traits whose contracts the implementer vouches for
 mod env;
+#[cfg(feature = "fake")]
+#[allow(unsafe_code)] // implements the traits of `env`
+pub mod fake;
 mod fault;
 mod flush;
 mod geometry;

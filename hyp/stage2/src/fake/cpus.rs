@@ -1,0 +1,115 @@
+//! Which thread is which CPU.
+//!
+//! Owns the CPUs' slots and the thread's memory of the CPU that it is. Threads are not moved between
+//! CPUs, and a CPU is one thread at a time; breaking this is a panic.
+
+use crate::env::Cpus;
+use crate::grace::{CpuSlot, Grace};
+use core::cell::Cell;
+use core::marker::PhantomData;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+#[cfg(not(loom))]
+std::thread_local! {
+    static CPU: Cell<Option<usize>> = const { Cell::new(None) };
+}
+
+#[cfg(loom)]
+loom::thread_local! {
+    static CPU: Cell<Option<usize>> = Cell::new(None);
+}
+
+/// The index of the CPU that the calling thread is.
+pub(super) fn current() -> usize {
+    CPU.with(Cell::get)
+        .expect("this thread is no CPU: call FakeMachine::on_cpu first")
+}
+
+struct Cpu {
+    // Detects errors only, so it is not the model checker's.
+    occupied: AtomicBool,
+}
+
+/// The CPUs of a [`FakeMachine`](super::FakeMachine).
+pub struct FakeCpus {
+    cpus: Box<[Cpu]>,
+    slots: Box<[CpuSlot]>,
+    grace: Grace,
+}
+
+impl FakeCpus {
+    pub(super) fn new(count: usize) -> Self {
+        let cpu = |_| Cpu {
+            occupied: AtomicBool::new(false),
+        };
+        let this = Self {
+            cpus: (0..count).map(cpu).collect(),
+            slots: (0..count).map(|_| CpuSlot::new()).collect(),
+            grace: Grace::new(),
+        };
+        this.cpus[0].occupied.store(true, Ordering::Relaxed);
+        CPU.with(|cpu| cpu.set(Some(0)));
+        this
+    }
+
+    pub(super) fn occupy(&self, cpu: usize) -> OnCpu<'_> {
+        let taken = self.cpus[cpu].occupied.swap(true, Ordering::AcqRel);
+        assert!(!taken, "CPU {cpu} is another thread already");
+        let before = CPU.with(|current| current.replace(Some(cpu)));
+        OnCpu {
+            cpus: self,
+            cpu,
+            before,
+            not_send: PhantomData,
+        }
+    }
+
+    /// How often an event was counted, on all CPUs together.
+    pub fn counted(&self, counter: crate::stats::Counter) -> u64 {
+        self.slots
+            .iter()
+            .map(|slot| slot.counters().get(counter))
+            .sum()
+    }
+}
+
+/// The calling thread is a CPU until this is dropped.
+pub struct OnCpu<'c> {
+    cpus: &'c FakeCpus,
+    cpu: usize,
+    before: Option<usize>,
+    not_send: PhantomData<*const ()>,
+}
+
+impl Drop for OnCpu<'_> {
+    fn drop(&mut self) {
+        CPU.with(|current| current.set(self.before));
+        self.cpus.cpus[self.cpu]
+            .occupied
+            .store(false, Ordering::Release);
+    }
+}
+
+// SAFETY: the slots are made once; `current` is the index of a CPU that `occupy` (or `new`, for the
+// thread that made the machine) found in the same list and gave to this thread alone; threads keep
+// their CPU for as long as they hold the token, which is not `Send`.
+unsafe impl Cpus for FakeCpus {
+    fn slots(&self) -> &[CpuSlot] {
+        &self.slots
+    }
+
+    fn grace(&self) -> &Grace {
+        &self.grace
+    }
+
+    fn current(&self) -> usize {
+        current()
+    }
+
+    fn relax(&self) {
+        #[cfg(loom)]
+        loom::thread::yield_now();
+        #[cfg(not(loom))]
+        std::thread::yield_now();
+    }
+}

@@ -1,0 +1,130 @@
+//! Guest memory: pages of one word each.
+//!
+//! A page has a single cell instead of 4096 bytes: enough to see whether a store was lost, and little
+//! enough for the model checker. A page belongs to a VM from its allocation to its release; who reaches it
+//! at other times was let through by a stale translation.
+
+use crate::addr::{Ipa, Level, PAGE_SIZE, Pa};
+use crate::copy::Contents;
+use crate::descriptor::Descriptor;
+use crate::env::OutOfFrames;
+use crate::sync::{AtomicU64, Lock, Ordering};
+use core::sync::atomic::AtomicBool;
+
+/// Aligned to all levels' blocks, far from the tables.
+const BASE: u64 = 1 << 36;
+
+/// What an allocated page holds before anything is stored there: a guest must never see it.
+pub const GARBAGE: u64 = 0xbad0_bad0_bad0_bad0;
+
+struct Page {
+    cell: AtomicU64,
+    // Detects errors only, so it is not the model checker's.
+    owned: AtomicBool,
+}
+
+/// The guest memory of a [`FakeMachine`](super::FakeMachine).
+pub struct FakeData {
+    pages: Box<[Page]>,
+    allocator: Lock,
+}
+
+impl FakeData {
+    pub(super) fn new(count: usize) -> Self {
+        let page = |_| Page {
+            cell: AtomicU64::new(GARBAGE),
+            owned: AtomicBool::new(false),
+        };
+        Self {
+            pages: (0..count).map(page).collect(),
+            allocator: Lock::new(()),
+        }
+    }
+
+    /// Allocates as many pages as one entry of `level` covers, aligned to that.
+    pub fn allocate(&self, level: Level) -> Result<Pa, OutOfFrames> {
+        let count = pages_of(level);
+        let _guard = self.allocator.lock();
+        let is_free = |pages: &[Page]| pages.iter().all(|page| !is_owned(page));
+        let first = (0..self.pages.len())
+            .step_by(count)
+            .find(|&first| self.pages.get(first..first + count).is_some_and(is_free))
+            .ok_or(OutOfFrames)?;
+        for page in &self.pages[first..first + count] {
+            page.owned.store(true, Ordering::Release);
+            page.cell.store(GARBAGE, Ordering::Relaxed);
+        }
+        Ok(Pa::new(BASE + first as u64 * PAGE_SIZE))
+    }
+
+    /// Takes back as many pages as one entry of `level` covers. Releasing a page twice is a panic.
+    pub fn release(&self, pa: Pa, level: Level) {
+        let _guard = self.allocator.lock();
+        for index in 0..pages_of(level) as u64 {
+            let pa = pa.offset(index * PAGE_SIZE);
+            let was_owned = self.page(pa).owned.swap(false, Ordering::AcqRel);
+            assert!(was_owned, "the page at {pa:?} was released twice");
+        }
+    }
+
+    /// How many pages are allocated.
+    pub fn outstanding(&self) -> usize {
+        self.pages.iter().filter(|page| is_owned(page)).count()
+    }
+
+    /// What the page at `pa` holds. The page must be allocated.
+    pub fn read(&self, pa: Pa) -> u64 {
+        self.owned_page(pa).cell.load(Ordering::Relaxed)
+    }
+
+    /// Stores to the page at `pa`, which must be allocated.
+    pub fn write(&self, pa: Pa, value: u64) {
+        self.owned_page(pa).cell.store(value, Ordering::Relaxed);
+    }
+
+    /// A [`Contents`] that copies, clears and releases these pages.
+    pub fn copier(&self) -> Copier<'_> {
+        Copier { data: self }
+    }
+
+    fn owned_page(&self, pa: Pa) -> &Page {
+        let page = self.page(pa);
+        assert!(is_owned(page), "the page at {pa:?} was released");
+        page
+    }
+
+    fn page(&self, pa: Pa) -> &Page {
+        pa.get()
+            .checked_sub(BASE)
+            .and_then(|offset| self.pages.get((offset / PAGE_SIZE) as usize))
+            .unwrap_or_else(|| panic!("no guest memory at {pa:?}"))
+    }
+}
+
+fn is_owned(page: &Page) -> bool {
+    page.owned.load(Ordering::Acquire)
+}
+
+fn pages_of(level: Level) -> usize {
+    (level.size() / PAGE_SIZE) as usize
+}
+
+/// Copies, clears and releases pages of [`FakeData`].
+#[derive(Clone, Copy)]
+pub struct Copier<'d> {
+    data: &'d FakeData,
+}
+
+impl Contents for Copier<'_> {
+    fn copy(&mut self, from: Pa, to: Pa) {
+        self.data.write(to, self.data.read(from));
+    }
+
+    fn zero(&mut self, to: Pa) {
+        self.data.write(to, 0);
+    }
+
+    fn release(&mut self, _ipa: Ipa, old: Descriptor) {
+        self.data.release(old.output(), Level::L3);
+    }
+}
