@@ -4,6 +4,7 @@
 
 #![cfg_attr(not(test), no_std)]
 
+pub mod backtrace;
 pub mod bootargs;
 pub mod features;
 pub mod frames;

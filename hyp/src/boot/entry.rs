@@ -62,10 +62,10 @@ primary_entry:
     add     x0, x0, :lo12:{per_cpu}
     msr     tpidr_el2, x0
     mov     x29, xzr
-    mov     x30, xzr
     mov     x0, x19
     bl      {describe}
     bl      el2_mmu_on
+    mov     x30, xzr                // back traces end here
     b       {primary}
 
     .global secondary_entry

@@ -1,67 +1,53 @@
-//! Follows frame pointers, as the procedure call standard lays them out: at x29 the caller's x29, and
-//! above it the return address.
+//! Prints who called whom on one of EL2's stacks.
 
 use core::arch::asm;
 use core::fmt::{self, Write};
+use core::ops::Range;
+
+use hyp::backtrace::{Start, trace};
 
 use super::{layout, stacks};
 
-/// At most so many lines: enough for any sound stack, and an end for a damaged one.
+/// At most so many lines; a recursion is one.
 const LIMIT: usize = 32;
 
-/// Where a trace starts.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Start {
-    /// The instruction that failed; zero if unknown.
-    pub(super) pc: u64,
-    /// The link register: the caller, if the function at `pc` keeps no frame of its own.
-    pub(super) lr: u64,
-    /// The frame pointer.
-    pub(super) fp: u64,
-}
-
-/// A trace of the function that calls this.
+/// The start of a trace of the function that calls this.
 #[inline(always)]
 pub(super) fn here() -> Start {
     let fp: u64;
     // SAFETY: Reads the frame pointer only.
     unsafe { asm!("mov {}, x29", out(reg) fp, options(nomem, nostack, preserves_flags)) };
-    Start { pc: 0, lr: 0, fp }
+    Start {
+        pc: None,
+        lr: 0,
+        fp,
+    }
 }
 
-/// Prints one line a frame, innermost first: the address of the call, or of what failed.
-///
-/// Nothing outside the stack that the trace starts on is read, and a frame must lie above the one
-/// before it.
+/// Prints one line a frame, innermost first: the address of what failed, then of calls.
 pub(super) fn print(out: &mut dyn Write, start: Start) -> fmt::Result {
-    if layout::text().contains(&(start.pc as usize)) {
-        line(out, start.pc)?;
-    } else if start.pc != 0 {
-        // A jump into nowhere: the link register says from where.
-        line(out, start.lr.wrapping_sub(4))?;
-    }
-    let mut fp = start.fp as usize;
-    let Some(stack) = stacks::bounds(fp) else {
-        return Ok(());
+    let stack = stacks::bounds(start.fp as usize).unwrap_or(0..0);
+    let read = |record: u64| {
+        // SAFETY: The record lies in one of EL2's stacks, which is mapped, and is aligned for u64.
+        unsafe { (record as *const [u64; 2]).read() }
     };
+    let mut calls = trace(start, widen(layout::text()), widen(stack), read).peekable();
     for _ in 0..LIMIT {
-        if !fp.is_multiple_of(8) || fp < stack.start || fp > stack.end - 16 {
+        let Some(address) = calls.next() else {
             break;
+        };
+        writeln!(out, "  backtrace: {address:#x}")?;
+        let mut again = 0;
+        while calls.next_if_eq(&address).is_some() {
+            again += 1;
         }
-        // SAFETY: The frame's two words lie within one stack, which is mapped.
-        let [caller, return_address] = unsafe { (fp as *const [u64; 2]).read() };
-        if !layout::text().contains(&(return_address as usize)) {
-            break;
+        if again > 0 {
+            writeln!(out, "      and {again} times more")?;
         }
-        line(out, return_address - 4)?;
-        if caller as usize <= fp {
-            break;
-        }
-        fp = caller as usize;
     }
     Ok(())
 }
 
-fn line(out: &mut dyn Write, address: u64) -> fmt::Result {
-    writeln!(out, "  backtrace: {address:#x}")
+fn widen(range: Range<usize>) -> Range<u64> {
+    range.start as u64..range.end as u64
 }

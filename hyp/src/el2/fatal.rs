@@ -11,6 +11,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use aarch64_cpu::registers::{
     ELR_EL2, ESR_EL2, FAR_EL2, HPFAR_EL2, Readable, SCTLR_EL2, SP, SPSR_EL2,
 };
+use hyp::backtrace::Start;
 use platform::psci;
 use platform::uart::Console;
 
@@ -98,7 +99,14 @@ pub(super) extern "C" fn report_exception(frame: &FatalFrame) -> ! {
         cause(out, frame)?;
         registers(out, frame, elr)?;
         let [.., fp, lr] = frame.x;
-        backtrace::print(out, backtrace::Start { pc: elr, lr, fp })
+        backtrace::print(
+            out,
+            Start {
+                pc: Some(elr),
+                lr,
+                fp,
+            },
+        )
     })
 }
 
