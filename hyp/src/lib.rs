@@ -8,3 +8,5 @@ pub mod backtrace;
 pub mod bootargs;
 pub mod features;
 pub mod frames;
+pub mod memory;
+pub mod tlbi;

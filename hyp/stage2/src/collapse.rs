@@ -221,6 +221,7 @@ impl<E: Environment> Stage2<E> {
             self.make_claimed(&claim, marker, Descriptor::table(claim.table), &flushed);
             return Err(CollapseError::TooEmpty);
         };
+        contents.complete();
         let block = like.merged(self.format(), Level::L2, to).with_written(true);
         self.deposit.promise();
         self.make_claimed(&claim, marker, block.with_deposit(true), &flushed);

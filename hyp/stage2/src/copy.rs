@@ -13,6 +13,10 @@ pub trait Contents {
     /// Fills the page at `to` with zeros: what the guest finds in memory that it never touched.
     fn zero(&mut self, to: Pa);
 
+    /// All pages are copied, and none of them is mapped yet: the time to make instruction fetches
+    /// see them, where the hardware needs that.
+    fn complete(&mut self) {}
+
     /// A frame lost its mapping, and no translation of it is left: it may be freed.
     fn release(&mut self, ipa: Ipa, old: Descriptor);
 }

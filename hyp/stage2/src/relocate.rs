@@ -42,6 +42,7 @@ impl<E: Environment> Stage2<E> {
             .break_page(ipa, from)
             .inspect_err(|_| self.count(Counter::MovesAborted))?;
         contents.copy(from, to);
+        contents.complete();
         self.make_page(ipa, marker, old.moved(to), &flushed);
         self.count(Counter::Moves);
         contents.release(ipa, old);

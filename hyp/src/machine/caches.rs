@@ -1,0 +1,59 @@
+//! Cache maintenance by line.
+
+use core::arch::asm;
+
+use aarch64_cpu::asm::barrier;
+use aarch64_cpu::registers::{CTR_EL0, Readable};
+use stage2::{PAGE_SIZE, Pa};
+
+/// Bytes of the smallest data cache line of any level.
+fn line() -> u64 {
+    4 << CTR_EL0.read(CTR_EL0::DminLine)
+}
+
+fn for_each_line(page: Pa, maintain: impl Fn(u64)) {
+    let line = line();
+    let (mut at, end) = (page.get(), page.get() + PAGE_SIZE);
+    while at < end {
+        maintain(at);
+        at += line;
+    }
+    barrier::dsb(barrier::ISH);
+}
+
+/// Cleans a page to the point of coherency.
+pub(super) fn clean(page: Pa) {
+    for_each_line(page, |address| {
+        // SAFETY: cleaning changes no contents; EL2 maps all RAM at its own address.
+        unsafe { asm!("dc cvac, {}", in(reg) address, options(nostack, preserves_flags)) }
+    });
+}
+
+/// Cleans a page to the point of unification, for instruction fetches.
+pub(super) fn clean_to_unification(page: Pa) {
+    for_each_line(page, |address| {
+        // SAFETY: as above.
+        unsafe { asm!("dc cvau, {}", in(reg) address, options(nostack, preserves_flags)) }
+    });
+}
+
+/// Cleans and invalidates a page to the point of coherency.
+pub(super) fn clean_and_invalidate(page: Pa) {
+    for_each_line(page, |address| {
+        // SAFETY: as above; what is dirty is written back before it is invalidated.
+        unsafe { asm!("dc civac, {}", in(reg) address, options(nostack, preserves_flags)) }
+    });
+}
+
+/// Invalidates the instruction caches of all CPUs, unless they follow the data caches by themselves.
+pub(super) fn invalidate_instructions() {
+    if CTR_EL0.read(CTR_EL0::DIC) == 0 {
+        // SAFETY: invalidating instruction caches changes nothing but time.
+        unsafe { asm!("dsb ish", "ic ialluis", "dsb ish", "isb", options(nostack, preserves_flags)) }
+    }
+}
+
+/// Whether stores are visible to instruction fetches without cleaning (CTR_EL0.IDC).
+pub(super) fn data_is_unified() -> bool {
+    CTR_EL0.read(CTR_EL0::IDC) == 1
+}

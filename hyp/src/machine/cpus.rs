@@ -1,0 +1,44 @@
+//! The CPUs, for the table manager.
+
+use platform::board::MAX_CPUS;
+use stage2::grace::{CpuSlot, Grace};
+
+use crate::{percpu, sched};
+
+static SLOTS: [CpuSlot; MAX_CPUS] = [const { CpuSlot::new() }; MAX_CPUS];
+static GRACE: Grace = Grace::new();
+
+/// The CPUs of the board.
+pub(crate) struct Cpus {
+    count: usize,
+}
+
+impl Cpus {
+    /// So many, not more than [`MAX_CPUS`].
+    pub(crate) fn new(count: usize) -> Self {
+        Self { count: count.min(MAX_CPUS) }
+    }
+}
+
+// SAFETY: `slots` is a static, cut to the CPUs that there are, and `current` this CPU's number, which
+// is below their count. EL2 runs with interrupts masked and switches threads only where a thread asks
+// for it; the scheduler asserts that it is in no read section then, and whoever holds a table lock is
+// in one.
+unsafe impl stage2::Cpus for Cpus {
+    fn slots(&self) -> &[CpuSlot] {
+        &SLOTS[..self.count]
+    }
+
+    fn grace(&self) -> &Grace {
+        &GRACE
+    }
+
+    #[inline]
+    fn current(&self) -> usize {
+        percpu::this().index()
+    }
+
+    fn relax(&self) {
+        sched::yield_now();
+    }
+}

@@ -1,0 +1,203 @@
+//! TLB maintenance for stage 2 (Arm ARM D8.13).
+//!
+//! TLBI by IPA works on the VMID in VTTBR_EL2. For a VM that is not loaded on this CPU the register is
+//! changed for the moment, with the root of tables that map nothing: whatever the CPU may walk
+//! speculatively under that VMID meanwhile, it finds nothing to cache.
+//!
+//! Stage-1 translations may be cached combined with stage 2's, so they go too, after a DSB: before
+//! it, a stage-1 walk could still combine with the old stage-2 entry.
+
+use core::arch::asm;
+
+use aarch64_cpu::asm::barrier;
+use aarch64_cpu::registers::{ReadWriteable, Readable, VTCR_EL2, VTTBR_EL2, Writeable};
+use hyp::features::Features;
+use hyp::frames::{Contents, FrameAllocator, InitError, Order, Use};
+use hyp::tlbi::{self, Abilities, Operation};
+use stage2::vmid::Vmid;
+use stage2::{Geometry, IpaRange, Pa, Scope};
+
+use super::caches;
+use super::linear::Identity;
+
+/// EL2's TLBs and caches.
+pub(crate) struct Hardware {
+    abilities: Abilities,
+    forced_write_back: bool,
+    data_is_unified: bool,
+    /// Zeroed frames: sixteen root tables, as many as a root can have, that map nothing.
+    nothing: Pa,
+}
+
+/// log2 of the largest number of root tables.
+const ROOT_TABLES_ORDER: u8 = 4;
+
+impl Hardware {
+    pub(super) fn new(
+        features: &Features,
+        frames: &FrameAllocator<Identity>,
+    ) -> Result<Self, InitError> {
+        let order = Order::new(ROOT_TABLES_ORDER).ok_or(InitError::NoRam)?;
+        let nothing = frames
+            .alloc(0, order, Contents::Zeroed, Use::Hypervisor)
+            .map_err(|_| InitError::NoRam)?;
+        barrier::dsb(barrier::ISHST);
+        Ok(Self {
+            abilities: Abilities { range: features.range_tlbi, level_hint: features.ttl },
+            forced_write_back: features.forced_write_back,
+            data_is_unified: caches::data_is_unified(),
+            nothing,
+        })
+    }
+
+    /// VTTBR_EL2 of no VM.
+    pub(super) fn vttbr_of_nothing(&self) -> u64 {
+        self.nothing.get()
+    }
+
+    /// Runs `maintain` with `vmid` in VTTBR_EL2.
+    fn with_vmid(&self, vmid: Vmid, maintain: impl FnOnce()) {
+        let loaded = VTTBR_EL2.get();
+        let switch = loaded >> 48 != u64::from(vmid.get());
+        if switch {
+            VTTBR_EL2.set(vttbr(self.nothing, vmid));
+            barrier::isb(barrier::SY);
+        }
+        maintain();
+        if switch {
+            VTTBR_EL2.set(loaded);
+            barrier::isb(barrier::SY);
+        }
+    }
+}
+
+/// VTTBR_EL2 for a root and a VMID.
+pub(super) fn vttbr(root: Pa, vmid: Vmid) -> u64 {
+    u64::from(vmid.get()) << 48 | root.get()
+}
+
+/// VTCR_EL2 for tables of this shape, with all that the CPUs can do.
+pub(super) fn vtcr(geometry: Geometry, features: &Features) -> u64 {
+    let physical_size = match features.table_pa_bits() {
+        0..36 => 0,
+        36..40 => 1,
+        40..42 => 2,
+        42..44 => 3,
+        44..48 => 4,
+        _ => 5,
+    };
+    let fields = VTCR_EL2::PS.val(physical_size)
+        + VTCR_EL2::TG0::Granule4KB
+        + VTCR_EL2::SH0::Inner
+        + VTCR_EL2::ORGN0::NormalWBRAWA
+        + VTCR_EL2::IRGN0::NormalWBRAWA
+        + VTCR_EL2::VS.val(u64::from(features.vmid_bits == 16))
+        + VTCR_EL2::HA.val(u64::from(features.hardware_access_flag))
+        + VTCR_EL2::HD.val(u64::from(features.hardware_dirty_state));
+    // Bit 31 is RES1.
+    geometry.vtcr() | fields.value | 1 << 31
+}
+
+fn by_ipa(operations: tlbi::Operations, leaves: bool) {
+    for operation in operations {
+        // SAFETY: invalidating TLB entries changes no memory; the operands are encoded as the
+        // instructions want them, and ranges are used only where FEAT_TLBIRANGE is present. The
+        // range forms are written as SYS, since the assembler takes their names from Armv8.4 on.
+        unsafe {
+            match (operation, leaves) {
+                (Operation::Single(x), true) => {
+                    asm!("tlbi ipas2le1is, {}", in(reg) x, options(nostack, preserves_flags))
+                }
+                (Operation::Single(x), false) => {
+                    asm!("tlbi ipas2e1is, {}", in(reg) x, options(nostack, preserves_flags))
+                }
+                (Operation::Range(x), true) => {
+                    asm!("sys #4, c8, c0, #6, {}", in(reg) x, options(nostack, preserves_flags))
+                }
+                (Operation::Range(x), false) => {
+                    asm!("sys #4, c8, c0, #2, {}", in(reg) x, options(nostack, preserves_flags))
+                }
+                (Operation::All, _) => {
+                    asm!("tlbi vmalls12e1is", options(nostack, preserves_flags))
+                }
+            }
+        }
+    }
+}
+
+/// Empties the TLBs of all CPUs of guests' translations.
+pub(super) fn invalidate_everything() {
+    barrier::dsb(barrier::ISHST);
+    // SAFETY: as above.
+    unsafe { asm!("tlbi alle1is", options(nostack, preserves_flags)) };
+    barrier::dsb(barrier::ISH);
+    barrier::isb(barrier::SY);
+}
+
+// SAFETY: `invalidate` is the sequence that the trait asks for, on the inner shareable domain that all
+// CPUs are in; `by_ipa` reaches all of the range (see the tests of `hyp::tlbi`).
+unsafe impl stage2::Tlb for Hardware {
+    fn invalidate(&self, vmid: Vmid, range: IpaRange, scope: Scope) {
+        let operations = tlbi::operations(range, scope, self.abilities);
+        barrier::dsb(barrier::ISHST);
+        self.with_vmid(vmid, || {
+            by_ipa(operations, tlbi::leaves_only(scope));
+            barrier::dsb(barrier::ISH);
+            // SAFETY: as in `by_ipa`.
+            unsafe { asm!("tlbi vmalle1is", options(nostack, preserves_flags)) };
+            barrier::dsb(barrier::ISH);
+            barrier::isb(barrier::SY);
+        });
+    }
+
+    fn invalidate_local(&self, vmid: Vmid, range: IpaRange, _scope: Scope) {
+        let operand = range.start().get() >> stage2::PAGE_SHIFT;
+        self.with_vmid(vmid, || {
+            // SAFETY: as in `by_ipa`. One operation reaches the whole leaf.
+            unsafe {
+                asm!(
+                    "dsb nshst",
+                    "tlbi ipas2le1, {}",
+                    "dsb nsh",
+                    "tlbi vmalle1",
+                    "dsb nsh",
+                    "isb",
+                    in(reg) operand,
+                    options(nostack, preserves_flags)
+                )
+            }
+        });
+    }
+
+    #[inline]
+    fn publish(&self) {
+        barrier::dsb(barrier::ISHST);
+    }
+}
+
+impl hyp::memory::Hardware for Hardware {
+    fn before_reading(&self, page: Pa) {
+        if !self.forced_write_back {
+            caches::clean_and_invalidate(page);
+        }
+    }
+
+    fn after_writing(&self, page: Pa) {
+        if !self.forced_write_back {
+            caches::clean(page);
+        } else if !self.data_is_unified {
+            caches::clean_to_unification(page);
+        }
+    }
+
+    fn sync_instructions(&self) {
+        caches::invalidate_instructions();
+    }
+}
+
+/// Loads the registers that are the same for all guests, on each CPU once.
+pub(crate) fn load_common(vtcr: u64, vttbr: u64) {
+    VTCR_EL2.set(vtcr);
+    VTTBR_EL2.set(vttbr);
+    barrier::isb(barrier::SY);
+}

@@ -1,0 +1,68 @@
+//! Copying guest pages.
+//!
+//! Owns the accesses to guest memory by copying. A guest may store to a page at the same moment;
+//! the table manager throws such a copy away or makes it again, so a torn one does no harm.
+
+use super::env::{Hardware, Machine, Parts};
+use crate::frames::{LinearMap, Order};
+use core::ptr;
+use stage2::{Descriptor, Ipa, PAGE_SIZE, Pa};
+
+/// Moves contents between frames of one machine, and frees frames that lost their mapping.
+pub struct PageCopier<'m, P: Parts> {
+    machine: &'m Machine<P>,
+}
+
+impl<'m, P: Parts> PageCopier<'m, P> {
+    /// A copier for guest memory of this machine.
+    pub fn new(machine: &'m Machine<P>) -> Self {
+        Self { machine }
+    }
+
+    /// Whether the page at `pa` is all zeros.
+    pub fn is_zero(&self, pa: Pa) -> bool {
+        self.machine.hardware().before_reading(pa);
+        let words = self.machine.allocator().map().pointer(pa).cast::<u64>();
+        (0..PAGE_SIZE as usize / size_of::<u64>()).all(|index| {
+            // SAFETY: `pa` is a guest's frame: a page of RAM, which the linear map makes readable.
+            // Volatile, since a guest may store to it at any time.
+            unsafe { words.add(index).read_volatile() == 0 }
+        })
+    }
+}
+
+impl<P: Parts> stage2::Contents for PageCopier<'_, P> {
+    fn copy(&mut self, from: Pa, to: Pa) {
+        let (hardware, map) = (self.machine.hardware(), self.machine.allocator().map());
+        hardware.before_reading(from);
+        // SAFETY: both are pages of RAM, which the linear map makes accessible. `to` is the
+        // caller's alone; `from` may be stored to by a guest, which is no access of this program,
+        // and what is torn then is not used.
+        unsafe {
+            ptr::copy_nonoverlapping(
+                map.pointer(from).as_ptr(),
+                map.pointer(to).as_ptr(),
+                PAGE_SIZE as usize,
+            );
+        }
+        hardware.after_writing(to);
+    }
+
+    fn zero(&mut self, to: Pa) {
+        // SAFETY: the page is RAM and the caller's alone: not mapped yet.
+        unsafe { self.machine.allocator().map().zero(to, PAGE_SIZE) };
+        self.machine.hardware().after_writing(to);
+    }
+
+    fn complete(&mut self) {
+        self.machine.hardware().sync_instructions();
+    }
+
+    fn release(&mut self, _ipa: Ipa, old: Descriptor) {
+        // A refusal would be a mistake of the table manager's; the allocator has logged it.
+        let _ = self
+            .machine
+            .allocator()
+            .free(self.machine.cpu(), old.output(), Order::PAGE);
+    }
+}

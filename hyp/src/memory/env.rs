@@ -1,0 +1,150 @@
+//! The frame allocator as the table manager's environment.
+
+use crate::frames::{Contents, FrameAllocator, LinearMap, Order, Use};
+use core::ops::Deref;
+use stage2::{Cpus, Environment, Frames, OutOfFrames, Pa, Table, TableMeta, Tlb, Window};
+
+/// What the hardware does for guest memory beside translating.
+pub trait Hardware: Tlb + Sync {
+    /// Makes what a guest stored with its caches off visible to the hypervisor, whose caches are
+    /// on: cleans and invalidates to the point of coherency. Nothing to do with FEAT_S2FWB.
+    fn before_reading(&self, page: Pa);
+
+    /// Makes what the hypervisor stored visible to a guest with its caches off: cleans to the point
+    /// of coherency. Nothing to do with FEAT_S2FWB.
+    fn after_writing(&self, page: Pa);
+
+    /// Makes instruction fetches see what was stored, on all CPUs.
+    fn sync_instructions(&self);
+}
+
+/// What a machine is made of: EL2's own parts, or a test's.
+pub trait Parts {
+    /// How RAM is reached.
+    type Map: LinearMap;
+    /// Caches and TLBs.
+    type Hardware: Hardware;
+    /// The CPUs.
+    type Cpus: Cpus + Sync;
+}
+
+/// The machine, as guests' memory sees it: frames, caches, CPUs.
+pub struct Machine<P: Parts> {
+    frames: FrameAllocator<P::Map>,
+    hardware: P::Hardware,
+    cpus: P::Cpus,
+}
+
+impl<P: Parts> Machine<P> {
+    /// Puts the parts together.
+    pub const fn new(frames: FrameAllocator<P::Map>, hardware: P::Hardware, cpus: P::Cpus) -> Self {
+        Self {
+            frames,
+            hardware,
+            cpus,
+        }
+    }
+
+    /// The frame allocator.
+    #[inline]
+    pub fn allocator(&self) -> &FrameAllocator<P::Map> {
+        &self.frames
+    }
+
+    /// Caches and TLBs.
+    #[inline]
+    pub fn hardware(&self) -> &P::Hardware {
+        &self.hardware
+    }
+
+    /// Lets other threads of this CPU run; see [`Cpus::relax`].
+    pub fn relax(&self) {
+        self.cpus.relax();
+    }
+
+    /// The CPU that this runs on.
+    #[inline]
+    pub fn cpu(&self) -> usize {
+        self.cpus.current()
+    }
+}
+
+// SAFETY: the allocator hands a block out once until it is freed, and `Frame::table` is a field of
+// the frame's metadata, of which each frame has one, at one place, for ever.
+unsafe impl<P: Parts> Frames for Machine<P> {
+    #[inline]
+    fn allocate_tables(&self, order: u32) -> Result<Pa, OutOfFrames> {
+        let order = u8::try_from(order)
+            .ok()
+            .and_then(Order::new)
+            .ok_or(OutOfFrames)?;
+        self.frames
+            .alloc(self.cpu(), order, Contents::Zeroed, Use::Table)
+            .map_err(|_| OutOfFrames)
+    }
+
+    fn free_tables(&self, pa: Pa, order: u32) {
+        if let Some(order) = u8::try_from(order).ok().and_then(Order::new) {
+            // A refusal is a mistake of the table manager's; the allocator has logged it.
+            let _ = self.frames.free(self.cpu(), pa, order);
+        }
+    }
+
+    #[inline]
+    fn table_meta(&self, pa: Pa) -> Option<&TableMeta> {
+        self.frames.frame(pa).map(|frame| frame.table())
+    }
+}
+
+/// A table in the linear map.
+pub struct LinearTable<'a>(&'a Table);
+
+impl Deref for LinearTable<'_> {
+    type Target = Table;
+
+    #[inline]
+    fn deref(&self) -> &Table {
+        self.0
+    }
+}
+
+// SAFETY: the linear map leads from a frame's address to that frame's memory and no other.
+unsafe impl<P: Parts> Window for Machine<P> {
+    type Ref<'a>
+        = LinearTable<'a>
+    where
+        Self: 'a;
+
+    #[inline]
+    fn table(&self, pa: Pa) -> LinearTable<'_> {
+        let table = self.frames.map().pointer(pa).cast::<Table>();
+        // SAFETY: the caller names a frame from `allocate_tables`: 4 KiB of RAM, aligned to 4 KiB, as
+        // `Table` is, used as a table only, and not freed while a reader may hold the reference.
+        // All accesses to it are atomic (`Table` has nothing else).
+        LinearTable(unsafe { table.as_ref() })
+    }
+}
+
+impl<P: Parts> Environment for Machine<P> {
+    type Frames = Self;
+    type Window = Self;
+    type Tlb = P::Hardware;
+    type Cpus = P::Cpus;
+
+    #[inline]
+    fn frames(&self) -> &Self {
+        self
+    }
+    #[inline]
+    fn window(&self) -> &Self {
+        self
+    }
+    #[inline]
+    fn tlb(&self) -> &P::Hardware {
+        &self.hardware
+    }
+    #[inline]
+    fn cpus(&self) -> &P::Cpus {
+        &self.cpus
+    }
+}

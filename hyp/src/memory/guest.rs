@@ -1,0 +1,368 @@
+//! One VM's memory.
+//!
+//! Owns [`GuestMemory`]: the VM's tables, its RAM's range, and the policy by which a fault gets its
+//! frame. The RAM is one range of IPAs, mapped on demand; a page that was never touched reads as zeros.
+//!
+//! A fault allocates before it takes any lock, and takes one: that of the table that gets the entry.
+//! When two vCPUs fault on one page, one maps it and the other gives its frame back.
+
+use super::contents::PageCopier;
+use super::env::{Hardware, Machine, Parts};
+use super::reserve::Reservations;
+use crate::bootargs::HugePolicy;
+use crate::frames::{Contents, LinearMap, Order, OutOfFrames, Use, VmId};
+use stage2::{
+    Access, Attributes, Config, Contents as _, Format, Geometry, Ipa, IpaRange, Kind, Level,
+    MapError, Owner, PAGE_SIZE, Pa, Resolution, SplitError, Stage2, Unmapped,
+};
+
+/// What kind of stage-2 fault was taken (ESR_EL2.xFSC).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultKind {
+    /// Nothing is mapped at this level: where the walk stopped.
+    Translation(Level),
+    /// The access flag is clear, or a right is missing.
+    Mapped,
+}
+
+/// A stage-2 fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The address that faulted.
+    pub ipa: Ipa,
+    /// What the guest was doing.
+    pub access: Access,
+    /// What was in the way.
+    pub kind: FaultKind,
+}
+
+/// What is to be done after a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Let the guest try again.
+    Resume,
+    /// Somebody works on the region: let other threads run, then let the guest try again.
+    Busy,
+    /// No memory is there: a device, or nothing.
+    Outside,
+    /// No frame is left. Nothing was changed.
+    OutOfMemory,
+}
+
+/// What a VM's memory is like.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// The VM, in the reverse map.
+    pub vm: VmId,
+    /// Its RAM.
+    pub ram: IpaRange,
+    /// How faults use 2 MiB frames.
+    pub huge: HugePolicy,
+    /// The shape of its tables.
+    pub geometry: Geometry,
+    /// The descriptor format.
+    pub format: Format,
+    /// See [`Config::direct_size_change`].
+    pub direct_size_change: bool,
+}
+
+/// One VM's memory.
+pub struct GuestMemory<'m, P: Parts> {
+    machine: &'m Machine<P>,
+    stage2: Stage2<&'m Machine<P>>,
+    reservations: Reservations,
+    settings: Settings,
+}
+
+impl<'m, P: Parts> GuestMemory<'m, P> {
+    /// Memory of which nothing is mapped yet.
+    pub fn new(machine: &'m Machine<P>, settings: Settings) -> Result<Self, OutOfFrames> {
+        let none = OutOfFrames { order: Order::PAGE };
+        let owner = Owner::new(u32::from(settings.vm.0) + 1).ok_or(none)?;
+        let reservations = Reservations::new(machine, settings.vm, settings.ram)?;
+        let config = Config {
+            geometry: settings.geometry,
+            format: settings.format,
+            owner,
+            direct_size_change: settings.direct_size_change,
+        };
+        match Stage2::new(machine, config) {
+            Ok(stage2) => Ok(Self {
+                machine,
+                stage2,
+                reservations,
+                settings,
+            }),
+            Err(stage2::OutOfFrames) => {
+                reservations.free(machine);
+                Err(none)
+            }
+        }
+    }
+
+    /// The tables.
+    #[inline]
+    pub fn stage2(&self) -> &Stage2<&'m Machine<P>> {
+        &self.stage2
+    }
+
+    /// The machine.
+    #[inline]
+    pub fn machine(&self) -> &'m Machine<P> {
+        self.machine
+    }
+
+    /// The VM, in the reverse map.
+    pub fn vm(&self) -> VmId {
+        self.settings.vm
+    }
+
+    /// The RAM's addresses.
+    #[inline]
+    pub fn ram(&self) -> IpaRange {
+        self.settings.ram
+    }
+
+    /// Resolves a stage-2 fault.
+    #[inline]
+    pub fn fault(&self, fault: Fault) -> Outcome {
+        let ipa = fault.ipa.align_down(Level::L3);
+        if ipa < self.ram().start() || ipa >= self.ram().end() {
+            return Outcome::Outside;
+        }
+        match fault.kind {
+            FaultKind::Translation(level) => self.populate(ipa, level),
+            FaultKind::Mapped => self.permit(ipa, fault.access),
+        }
+    }
+
+    /// After a fault on something that is mapped.
+    fn permit(&self, ipa: Ipa, access: Access) -> Outcome {
+        match self.stage2.resolve_fault(ipa, access, false) {
+            Resolution::Resolved | Resolution::Unmapped => Outcome::Resume,
+            Resolution::Busy => Outcome::Busy,
+            Resolution::Denied(_) => Outcome::Outside,
+            Resolution::MustSplit(level) => match self.stage2.split_block(ipa, level) {
+                Ok(()) | Err(SplitError::NoBlock | SplitError::OutOfRange) => Outcome::Resume,
+                Err(SplitError::Busy) => Outcome::Busy,
+                Err(SplitError::OutOfFrames) => Outcome::OutOfMemory,
+            },
+        }
+    }
+
+    /// Maps memory to `ipa`, where a walk stopped at an entry of `level`.
+    #[inline]
+    fn populate(&self, ipa: Ipa, level: Level) -> Outcome {
+        let region = IpaRange::entry(ipa, Level::L2);
+        let whole = self.ram().covers(&region);
+        match self.settings.huge {
+            HugePolicy::Always if whole && level != Level::L3 => self.populate_block(region),
+            HugePolicy::Reserve if whole => self.populate_reserved(ipa),
+            _ => Err(OutOfFrames {
+                order: Order::BLOCK_2M,
+            }),
+        }
+        .unwrap_or_else(|_| self.populate_page(ipa))
+    }
+
+    fn populate_block(&self, region: IpaRange) -> Result<Outcome, OutOfFrames> {
+        let (allocator, cpu) = (self.machine.allocator(), self.machine.cpu());
+        let used = Use::Data {
+            vm: self.vm(),
+            ipa: region.start(),
+        };
+        let block = allocator.alloc(cpu, Order::BLOCK_2M, Contents::Zeroed, used)?;
+        // Refused only if the block were not what was just allocated.
+        let _ = allocator.split(block, Order::BLOCK_2M);
+        let mapped = self
+            .stage2
+            .map_block(region.start(), Level::L2, block, Attributes::RAM, true);
+        if mapped.is_err() {
+            self.free_block(block);
+        }
+        match mapped {
+            Ok(()) => Ok(Outcome::Resume),
+            Err(MapError::Busy) => Ok(Outcome::Busy),
+            // A table stands there already, or there is no frame for one above.
+            Err(_) => Err(OutOfFrames {
+                order: Order::BLOCK_2M,
+            }),
+        }
+    }
+
+    fn populate_reserved(&self, ipa: Ipa) -> Result<Outcome, OutOfFrames> {
+        let none = OutOfFrames {
+            order: Order::BLOCK_2M,
+        };
+        let page = self.reservations.take(self.machine, ipa).ok_or(none)?;
+        PageCopier::new(self.machine).zero(page);
+        let mapped = self.stage2.map_page(ipa, page, Attributes::RAM, true);
+        if mapped.is_err() {
+            self.reservations.give_back(self.machine, ipa, page);
+        }
+        Ok(outcome_of(mapped))
+    }
+
+    #[inline]
+    fn populate_page(&self, ipa: Ipa) -> Outcome {
+        let Ok(page) = self.alloc_page(ipa) else {
+            return Outcome::OutOfMemory;
+        };
+        let mapped = self.stage2.map_page(ipa, page, Attributes::RAM, true);
+        if mapped.is_err() {
+            self.free_page(page);
+        }
+        outcome_of(mapped)
+    }
+
+    /// A zeroed frame for the page at `ipa`; untouched reservations are given up for it.
+    #[inline]
+    fn alloc_page(&self, ipa: Ipa) -> Result<Pa, OutOfFrames> {
+        let used = Use::Data { vm: self.vm(), ipa };
+        let alloc = || {
+            let cpu = self.machine.cpu();
+            self.machine
+                .allocator()
+                .alloc(cpu, Order::PAGE, Contents::Zeroed, used)
+        };
+        alloc().or_else(|error| {
+            if self.reservations.give_up_all(self.machine) == 0 {
+                return Err(error);
+            }
+            alloc()
+        })
+    }
+
+    /// Frees a frame of this VM that is mapped nowhere.
+    #[inline]
+    pub fn free_page(&self, page: Pa) {
+        // A refusal is a mistake that the allocator has logged.
+        let _ = self
+            .machine
+            .allocator()
+            .free(self.machine.cpu(), page, Order::PAGE);
+    }
+
+    /// Frees the 512 single frames of a 2 MiB block that is mapped nowhere, as one.
+    pub fn free_block(&self, block: Pa) {
+        let allocator = self.machine.allocator();
+        let _ = allocator
+            .join(block, Order::BLOCK_2M)
+            .and_then(|()| allocator.free(self.machine.cpu(), block, Order::BLOCK_2M));
+    }
+
+    fn free_leaf(&self, leaf: Unmapped) {
+        match leaf.level {
+            Level::L3 => self.free_page(leaf.descriptor.output()),
+            Level::L2 => self.free_block(leaf.descriptor.output()),
+            // Never mapped by this file.
+            Level::L0 | Level::L1 => {}
+        }
+    }
+
+    /// Takes memory away that the guest has no use for: what it touches again reads as zeros. The
+    /// part of `range` outside the RAM is ignored.
+    pub fn release(&self, range: IpaRange) -> Result<(), stage2::OutOfFrames> {
+        let Some(range) = range.intersection(&self.ram()) else {
+            return Ok(());
+        };
+        self.stage2.unmap(range, |leaf| self.free_leaf(leaf))
+    }
+
+    /// Gives up the reservation of the region round `ipa`, which is RAM; returns the frames that came free.
+    pub fn give_up_reservation(&self, ipa: Ipa) -> usize {
+        self.reservations.give_up(self.machine, ipa)
+    }
+
+    /// Stores `bytes` at `ipa`, as a boot loader would: for a VM that does not run yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Outcome::Outside`] where it is no RAM, [`Outcome::OutOfMemory`] where no frame was left; what
+    /// lies before that was stored.
+    pub fn write(&self, ipa: Ipa, bytes: &[u8]) -> Result<(), Outcome> {
+        let (mut at, mut rest) = (ipa, bytes);
+        while !rest.is_empty() {
+            let offset = (at.get() % PAGE_SIZE) as usize;
+            let (now, later) = rest.split_at(rest.len().min(PAGE_SIZE as usize - offset));
+            self.write_page(at, now)?;
+            (at, rest) = (at.offset(now.len() as u64), later);
+        }
+        self.machine.hardware().sync_instructions();
+        Ok(())
+    }
+
+    /// Stores bytes that lie in one page.
+    fn write_page(&self, ipa: Ipa, bytes: &[u8]) -> Result<(), Outcome> {
+        let page = self.populated(ipa)?;
+        let target = self.machine.allocator().map().pointer(page);
+        // SAFETY: the page is a frame of this VM, RAM that the linear map makes writable; the bytes
+        // fit into it behind the offset; nobody else uses it, since the VM does not run yet.
+        unsafe {
+            let target = target.add((ipa.get() % PAGE_SIZE) as usize).as_ptr();
+            target.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+        }
+        self.machine.hardware().after_writing(page);
+        Ok(())
+    }
+
+    /// The frame of the page at `ipa`, mapped if it was not.
+    fn populated(&self, ipa: Ipa) -> Result<Pa, Outcome> {
+        loop {
+            let level = match self.stage2.query(ipa) {
+                Some(entry) => match entry.kind() {
+                    Kind::Leaf(pa) => {
+                        let within = ipa.get() & (entry.level.size() - 1) & !(PAGE_SIZE - 1);
+                        return Ok(pa.offset(within));
+                    }
+                    _ => entry.level,
+                },
+                None => return Err(Outcome::Outside),
+            };
+            let kind = FaultKind::Translation(level);
+            match self.fault(Fault {
+                ipa,
+                access: Access::Write,
+                kind,
+            }) {
+                Outcome::Resume => {}
+                Outcome::Busy => self.machine.relax(),
+                failed => return Err(failed),
+            }
+        }
+    }
+
+    /// Frees everything. No vCPU of the VM can run any more, and no CPU has its tables loaded.
+    pub fn destroy(self) {
+        let Self {
+            machine,
+            stage2,
+            reservations,
+            settings: _,
+        } = self;
+        let (allocator, cpu) = (machine.allocator(), || machine.cpu());
+        stage2.destroy(|leaf| {
+            let pa = leaf.descriptor.output();
+            // Refusals are mistakes that the allocator has logged.
+            let _ = match leaf.level {
+                Level::L3 => allocator.free(cpu(), pa, Order::PAGE),
+                _ => allocator
+                    .join(pa, Order::BLOCK_2M)
+                    .and_then(|()| allocator.free(cpu(), pa, Order::BLOCK_2M)),
+            };
+        });
+        reservations.free(machine);
+    }
+}
+
+fn outcome_of(mapped: Result<(), MapError>) -> Outcome {
+    match mapped {
+        // Somebody was faster: the guest finds what was mapped.
+        Ok(()) | Err(MapError::Occupied(_)) => Outcome::Resume,
+        Err(MapError::Busy) => Outcome::Busy,
+        Err(MapError::OutOfFrames) => Outcome::OutOfMemory,
+        Err(MapError::OutOfRange | MapError::Misaligned | MapError::Unsupported) => {
+            Outcome::Outside
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! Guests' memory: frames behind stage-2 tables, on demand.
+//!
+//! - [`env`](mod@env): the frame allocator as the table manager's environment;
+//! - [`guest`]: one VM's memory: what a fault does, loading, releasing, the end;
+//! - [`contents`]: copying guest pages, with what caches need;
+//! - [`reserve`]: 2 MiB frames set aside for a region and filled page by page.
+//!
+//! Guest memory is always made of single frames, each with its VM and IPA in its metadata, whatever
+//! the size of the mapping: so a block can be split, and its pages moved or freed one by one,
+//! without a word to the allocator. [`guest::GuestMemory`] joins them again to free a whole block.
+//!
+//! Lock order: stage 2's table locks, then the frame allocator's. Nothing here has a lock of its own.
+
+pub mod contents;
+pub mod env;
+pub mod guest;
+pub mod reserve;
+
+pub use env::{Hardware, Machine, Parts};
+pub use guest::{Fault, FaultKind, GuestMemory, Outcome};

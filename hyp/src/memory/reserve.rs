@@ -1,0 +1,185 @@
+//! Reservations: a 2 MiB frame set aside for a region of guest memory, filled page by page.
+//!
+//! A fault in a region reserves a whole 2 MiB frame but maps only the page that was touched, at its
+//! place in the frame. When the region has been filled the pages are contiguous, and collapsing
+//! them to a block copies nothing. A sparsely used region costs no more zeroing than its pages, and
+//! its untouched frames can be had back when memory is short.
+//!
+//! Owns one word a region, the frame's address. Which of its frames are still untouched is not
+//! recorded here but in the frames' own metadata: [`Use::Reserved`] becomes [`Use::Data`] by one
+//! exchange, so of two faults on one page only one gets the frame.
+
+use super::env::{Machine, Parts};
+use crate::frames::{Contents, FrameAllocator, LinearMap, Order, OutOfFrames, Use, VmId};
+use core::sync::atomic::{AtomicU64, Ordering};
+use stage2::{Ipa, IpaRange, Level, PAGE_SHIFT, PAGE_SIZE, Pa};
+
+/// Set in a region's word when a frame is reserved for it.
+const RESERVED: u64 = 1;
+
+/// The reservations of one VM.
+pub struct Reservations {
+    vm: VmId,
+    first_region: Ipa,
+    regions: u64,
+    /// The words, one a region, in frames of the hypervisor's own.
+    words: Pa,
+    order: Order,
+}
+
+impl Reservations {
+    /// No reservations yet, for a VM whose RAM is `ram`.
+    pub fn new<P: Parts>(
+        machine: &Machine<P>,
+        vm: VmId,
+        ram: IpaRange,
+    ) -> Result<Self, OutOfFrames> {
+        let first_region = ram.start().align_down(Level::L2);
+        let regions = (ram.end().get() - first_region.get()).div_ceil(Level::L2.size());
+        let pages = (regions * size_of::<AtomicU64>() as u64).div_ceil(PAGE_SIZE);
+        let order = u8::try_from(pages.next_power_of_two().trailing_zeros())
+            .ok()
+            .and_then(Order::new)
+            .ok_or(OutOfFrames {
+                order: Order::BLOCK_1G,
+            })?;
+        let words =
+            machine
+                .allocator()
+                .alloc(machine.cpu(), order, Contents::Zeroed, Use::Hypervisor)?;
+        Ok(Self {
+            vm,
+            first_region,
+            regions,
+            words,
+            order,
+        })
+    }
+
+    fn word<'a, M: LinearMap>(
+        &'a self,
+        allocator: &'a FrameAllocator<M>,
+        region: u64,
+    ) -> Option<&'a AtomicU64> {
+        if region >= self.regions {
+            return None;
+        }
+        let first = allocator.map().pointer(self.words).cast::<AtomicU64>();
+        // SAFETY: `new` allocated zeroed frames for `regions` words, which are accessed by atomics
+        // only until `free` takes `self`; `region` is below that number.
+        Some(unsafe { first.add(region as usize).as_ref() })
+    }
+
+    fn region_of(&self, ipa: Ipa) -> u64 {
+        (ipa.get() - self.first_region.get()) >> Level::L2.shift()
+    }
+
+    fn start_of(&self, region: u64) -> Ipa {
+        self.first_region.offset(region << Level::L2.shift())
+    }
+
+    /// Takes the frame for the page at `ipa`, reserving one for the region if there is none. Its
+    /// use is [`Use::Data`] from now on, and its contents are dirty. None if the page's own frame
+    /// is taken, or if no 2 MiB frame is free.
+    pub fn take<P: Parts>(&self, machine: &Machine<P>, ipa: Ipa) -> Option<Pa> {
+        let allocator = machine.allocator();
+        let region = self.region_of(ipa);
+        let word = self.word(allocator, region)?;
+        let seen = word.load(Ordering::Acquire);
+        let block = match seen {
+            0 => self.reserve(machine, region, word)?,
+            _ => Pa::new(seen & !RESERVED),
+        };
+        let page = block.offset(ipa.get() & (Level::L2.size() - 1));
+        let vm = self.vm;
+        let (from, to) = (Use::Reserved { vm, ipa }, Use::Data { vm, ipa });
+        allocator
+            .try_change_use(machine.cpu(), page, from, to)
+            .then_some(page)
+    }
+
+    /// Gives a frame back that [`take`](Self::take) returned and that was not mapped.
+    pub fn give_back<P: Parts>(&self, machine: &Machine<P>, ipa: Ipa, page: Pa) {
+        let (allocator, vm) = (machine.allocator(), self.vm);
+        let region = self.region_of(ipa);
+        let (from, to) = (Use::Data { vm, ipa }, Use::Reserved { vm, ipa });
+        if !allocator.try_change_use(machine.cpu(), page, from, to) {
+            return;
+        }
+        // The reservation may have been given up meanwhile, without this frame: then it goes too.
+        let reserved = self
+            .word(allocator, region)
+            .is_some_and(|word| word.load(Ordering::SeqCst) == frame_word(page));
+        if !reserved {
+            self.free_untouched(machine, ipa, page);
+        }
+    }
+
+    fn reserve<P: Parts>(&self, machine: &Machine<P>, region: u64, word: &AtomicU64) -> Option<Pa> {
+        let (allocator, cpu) = (machine.allocator(), machine.cpu());
+        let used = Use::Reserved {
+            vm: self.vm,
+            ipa: self.start_of(region),
+        };
+        let block = allocator
+            .alloc(cpu, Order::BLOCK_2M, Contents::Dirty, used)
+            .ok()?;
+        allocator.split(block, Order::BLOCK_2M).ok()?;
+        match word.compare_exchange(0, frame_word(block), Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => Some(block),
+            Err(faster) => {
+                // Nobody else knows of this block yet.
+                let _ = allocator
+                    .join(block, Order::BLOCK_2M)
+                    .and_then(|()| allocator.free(cpu, block, Order::BLOCK_2M));
+                Some(Pa::new(faster & !RESERVED)).filter(|_| faster != 0)
+            }
+        }
+    }
+
+    /// Gives up the reservation of the region round `ipa`, if there is one: frees the frames that
+    /// were not touched, and returns how many. Those that were mapped stay mapped.
+    pub fn give_up<P: Parts>(&self, machine: &Machine<P>, ipa: Ipa) -> usize {
+        let region = self.region_of(ipa);
+        let Some(word) = self.word(machine.allocator(), region) else {
+            return 0;
+        };
+        let seen = word.swap(0, Ordering::SeqCst);
+        if seen == 0 {
+            return 0;
+        }
+        let (block, first) = (Pa::new(seen & !RESERVED), self.start_of(region));
+        (0..u64::from(Order::BLOCK_2M.frames()))
+            .map(|index| index << PAGE_SHIFT)
+            .filter(|&at| self.free_untouched(machine, first.offset(at), block.offset(at)))
+            .count()
+    }
+
+    /// Gives up every reservation; returns the number of frames that came free.
+    pub fn give_up_all<P: Parts>(&self, machine: &Machine<P>) -> usize {
+        (0..self.regions)
+            .map(|region| self.give_up(machine, self.start_of(region)))
+            .sum()
+    }
+
+    /// Frees the frame of a page that is reserved and untouched; says whether it was.
+    fn free_untouched<P: Parts>(&self, machine: &Machine<P>, ipa: Ipa, page: Pa) -> bool {
+        let (allocator, cpu) = (machine.allocator(), machine.cpu());
+        let from = Use::Reserved { vm: self.vm, ipa };
+        allocator.try_change_use(cpu, page, from, Use::Hypervisor)
+            && allocator.free(cpu, page, Order::PAGE).is_ok()
+    }
+
+    /// Gives up all reservations and the words themselves, at the end of the VM.
+    pub fn free<P: Parts>(self, machine: &Machine<P>) {
+        self.give_up_all(machine);
+        let _ = machine
+            .allocator()
+            .free(machine.cpu(), self.words, self.order);
+    }
+}
+
+/// The word of a region for which the 2 MiB frame round `pa` is reserved.
+fn frame_word(pa: Pa) -> u64 {
+    pa.align_down(Level::L2).get() | RESERVED
+}
