@@ -27,11 +27,6 @@ impl Region {
     pub const fn end(self) -> u64 {
         self.base.saturating_add(self.size)
     }
-
-    /// Whether `address` lies in the region.
-    pub const fn contains(self, address: u64) -> bool {
-        self.base <= address && address < self.end()
-    }
 }
 
 /// An affinity value as in `MPIDR_EL1`: Aff3 in bits 39:32, Aff2..Aff0 in bits 23:0, all else zero.

@@ -8,7 +8,7 @@ use core::arch::asm;
 use core::ptr::NonNull;
 
 use aarch64_cpu::asm::barrier;
-use arm_gic::gicv3::registers::{Gicd, GicdCtlr, GicrSgi};
+use arm_gic::gicv3::registers::{Gicd, GicrSgi};
 use arm_gic::gicv3::{
     GicCpuInterface, GicDistributor, GicError, GicRedistributor, GicRedistributorIterator,
     HIGHEST_NS_PRIORITY, SgiTarget, SgiTargetGroup,
@@ -90,8 +90,8 @@ impl Gic {
         // SAFETY: The caller vouches that the distributor is mapped and has no other user.
         let mut distributor = GicDistributor::new(unsafe { UniqueMmioPointer::new(base) });
         distributor.enable_all_interrupts(false);
+        // Turns on affinity routing and Group 1 as well.
         distributor.configure_default_settings();
-        distributor.modify_control(GicdCtlr::ARE_NS | GicdCtlr::EnableGrp1NS, true);
         Ok(gic)
     }
 
