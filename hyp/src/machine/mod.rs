@@ -9,72 +9,94 @@
 mod caches;
 mod cpus;
 mod linear;
+mod statistics;
 mod tlb;
 
 use core::ops::Range;
 
-use hyp::frames::{FrameAllocator, InitError, Setup};
+use hyp::bootargs::{BootArgs, HugePolicy};
+use hyp::frames::{FrameAllocator, InitError, OutOfFrames, Setup, VmId};
 use hyp::memory::guest::{GuestMemory, Settings};
 use hyp::memory::{Machine, Parts};
+use hyp::vm::machine::RAM_BASE;
 use platform::{Board, Region};
 use spin::Once;
-use stage2::vmid::{Vmid, VmidAllocator};
-use stage2::{Format, Geometry, Pa, Stage2};
+use stage2::vmid::VmidAllocator;
+use stage2::{Cpus as _, Environment, Format, Geometry, Ipa, IpaRange, Pa};
 
-use crate::boot::features::features;
+use crate::boot::features;
 use crate::el2::layout;
 use linear::Identity;
-pub(crate) use tlb::Hardware;
+pub(crate) use statistics::{show_statistics, show_usage};
+pub(crate) use tlb::vttbr_of_nothing;
 
 /// What EL2's machine is made of.
 pub(crate) struct El2;
 
 impl Parts for El2 {
     type Map = Identity;
-    type Hardware = Hardware;
+    type Hardware = tlb::Hardware;
     type Cpus = cpus::Cpus;
 }
 
 /// Memory of a guest on this machine.
 pub(crate) type Memory = GuestMemory<'static, El2>;
 
-static MACHINE: Once<Machine<El2>> = Once::new();
+/// The machine, with what is decided once for all guests.
+struct Host {
+    machine: Machine<El2>,
+    vmids: VmidAllocator,
+    huge: HugePolicy,
+}
 
-/// The VMIDs; how many there are is known once the CPUs are.
-static VMIDS: Once<VmidAllocator> = Once::new();
+static HOST: Once<Host> = Once::new();
 
 /// Widest guest address: 40 bits take two root tables at level 1 and no level 0.
 const MAX_IPA_BITS: u32 = 40;
 
-/// Takes over the board's RAM, but for the hypervisor's image and what the board reserves, and at most
-/// `limit` bytes of it. To be called once, after the CPUs' features are known.
+/// More ranges of RAM, or of reserved memory, than a board has.
+const MAX_RANGES: usize = 16;
+
+/// Takes over the board's RAM, but for the hypervisor's image and what the board reserves, as far as
+/// the boot arguments allow. To be called once, after the CPUs' features are known.
 ///
 /// # Errors
 ///
 /// The RAM cannot be managed; the reason says what to do.
-pub(crate) fn init(board: &Board<'_>, limit: Option<u64>) -> Result<(), InitError> {
-    let mut ram = [const { Pa::new(0)..Pa::new(0) }; MAX_RAM_RANGES];
-    let mut reserved = [const { Pa::new(0)..Pa::new(0) }; MAX_RAM_RANGES];
-    let ram = gather(&mut ram, board.memory.iter().copied())?;
+pub(crate) fn init(board: &Board<'_>, arguments: &BootArgs<'_>) -> Result<(), InitError> {
+    let (mut ram, mut reserved) = (ranges(), ranges());
     let image = layout::image();
     let image = Region { base: image.start as u64, size: (image.end - image.start) as u64 };
     let kept = board.reserved.iter().copied().chain(board.initrd).chain([image]);
-    let reserved = gather(&mut reserved, kept)?;
-    let setup = Setup { ram, reserved, cpus: board.cpus.len(), limit };
+    let setup = Setup {
+        ram: gather(&mut ram, board.memory.iter().copied())?,
+        reserved: gather(&mut reserved, kept)?,
+        cpus: board.cpus.len(),
+        limit: arguments.frames,
+    };
     // SAFETY: the ranges are the board's RAM, of which EL2's tables map all that has an address
     // there. What is in use, the image, the device tree and the initrd, is reserved; nothing else
     // has taken RAM before.
     let frames = unsafe { FrameAllocator::new(Identity, &setup) }?;
-    let hardware = Hardware::new(features(), &frames)?;
-    VMIDS.call_once(|| VmidAllocator::new(u32::from(features().vmid_bits)));
-    MACHINE.call_once(|| Machine::new(frames, hardware, cpus::Cpus::new(board.cpus.len())));
+    let features = features();
+    HOST.call_once(|| Host {
+        machine: Machine::new(
+            frames,
+            tlb::Hardware::new(features),
+            cpus::Cpus::new(board.cpus.len()),
+        ),
+        vmids: VmidAllocator::new(u32::from(features.vmid_bits)),
+        huge: arguments.huge,
+    });
     Ok(())
 }
 
-const MAX_RAM_RANGES: usize = 16;
+fn ranges() -> [Range<Pa>; MAX_RANGES] {
+    [const { Pa::new(0)..Pa::new(0) }; MAX_RANGES]
+}
 
 fn gather(
-    room: &mut [Range<Pa>; MAX_RAM_RANGES],
+    room: &mut [Range<Pa>; MAX_RANGES],
     regions: impl Iterator<Item = Region>,
 ) -> Result<&[Range<Pa>], InitError> {
     let mut count = 0;
@@ -86,66 +108,70 @@ fn gather(
     Ok(&room[..count])
 }
 
-/// The machine.
-///
 /// # Panics
 ///
 /// Before [`init`], which is before any thread runs.
+fn host() -> &'static Host {
+    HOST.get().expect("the machine is set up before threads run")
+}
+
+/// The machine.
 pub(crate) fn machine() -> &'static Machine<El2> {
-    MACHINE.get().expect("the machine is set up before threads run")
+    &host().machine
+}
+
+/// The CPUs' parts of the table manager.
+pub(crate) fn cpu_slots() -> &'static [stage2::grace::CpuSlot] {
+    machine().cpus().slots()
 }
 
 /// The shape of guests' tables on this machine.
-pub(crate) fn geometry() -> Geometry {
+fn geometry() -> Geometry {
     let bits = u32::from(features().table_pa_bits()).min(MAX_IPA_BITS);
     // Every width of physical addresses that the architecture knows, cut to 40 bits, has a shape.
     Geometry::new(bits, bits).expect("32 to 40 bits can be translated")
 }
 
-/// The format of stage-2 descriptors on this machine.
-pub(crate) fn format() -> Format {
-    Format {
-        force_write_back: features().forced_write_back,
-        execute_never_by_level: features().xnx,
-        hardware_dirty: features().hardware_dirty_state,
+/// New memory for machine number `vm`: `size` bytes of RAM, a multiple of 4 KiB, of which nothing is
+/// mapped yet.
+///
+/// # Errors
+///
+/// No frames for its tables are left, or the RAM would be wider than guests' addresses.
+pub(crate) fn new_memory(vm: usize, size: u64) -> Result<Memory, OutOfFrames> {
+    let none = OutOfFrames { order: hyp::frames::Order::PAGE };
+    let features = features();
+    let start = Ipa::new(RAM_BASE);
+    let ram = IpaRange::new(start, start.offset(size)).ok_or(none)?;
+    let geometry = geometry();
+    if !geometry.range().covers(&ram) {
+        return Err(none);
     }
+    let settings = Settings {
+        vm: VmId(u16::try_from(vm).map_err(|_| none)?),
+        ram,
+        huge: host().huge,
+        geometry,
+        format: Format {
+            force_write_back: features.forced_write_back,
+            execute_never_by_level: features.xnx,
+            hardware_dirty: features.hardware_dirty_state,
+        },
+        direct_size_change: features.bbm_level >= 2,
+    };
+    GuestMemory::new(machine(), settings)
 }
 
-/// The parts of a VM's memory settings that the machine decides.
-pub(crate) fn settings(settings: Settings) -> Settings {
-    Settings {
-        geometry: geometry(),
-        format: format(),
-        direct_size_change: features().bbm_level >= 2,
-        ..settings
-    }
-}
-
-/// VTTBR_EL2 for running a VM on this CPU from now on: its root and a VMID of the current generation.
-pub(crate) fn vttbr(stage2: &Stage2<&'static Machine<El2>>) -> u64 {
-    let machine = machine();
-    let vmids = VMIDS.get().expect("as the machine");
-    let slots = stage2::Cpus::slots(stage2::Environment::cpus(machine));
-    let vmid = vmids.activate(slots, machine.cpu(), stage2.vmid(), tlb::invalidate_everything);
+/// The value of VTTBR_EL2 for running a guest with this memory on this CPU from now on.
+pub(crate) fn enter(memory: &Memory) -> u64 {
+    let (host, stage2) = (host(), memory.stage2());
+    let cpu = host.machine.cpu();
+    let vmid =
+        host.vmids.activate(cpu_slots(), cpu, stage2.vmid(), tlb::invalidate_everything);
     tlb::vttbr(stage2.root(), vmid)
-}
-
-/// VTTBR_EL2 for a CPU that runs no VM: tables that map nothing, and no guest's VMID.
-pub(crate) fn vttbr_of_nothing() -> u64 {
-    machine().hardware().vttbr_of_nothing()
 }
 
 /// VTCR_EL2 for all guests of this machine.
 pub(crate) fn vtcr() -> u64 {
     tlb::vtcr(geometry(), features())
-}
-
-/// This CPU's counters of table events, and everybody else's.
-pub(crate) fn cpu_slots() -> &'static [stage2::grace::CpuSlot] {
-    stage2::Cpus::slots(stage2::Environment::cpus(machine()))
-}
-
-/// The VMID as VTTBR_EL2 has it.
-pub(crate) fn vmid_field(vmid: Vmid) -> u64 {
-    u64::from(vmid.get()) << 48
 }

@@ -8,59 +8,52 @@
 //! it, a stage-1 walk could still combine with the old stage-2 entry.
 
 use core::arch::asm;
+use core::sync::atomic::AtomicU64;
 
 use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::{ReadWriteable, Readable, VTCR_EL2, VTTBR_EL2, Writeable};
 use hyp::features::Features;
-use hyp::frames::{Contents, FrameAllocator, InitError, Order, Use};
 use hyp::tlbi::{self, Abilities, Operation};
 use stage2::vmid::Vmid;
 use stage2::{Geometry, IpaRange, Pa, Scope};
 
 use super::caches;
-use super::linear::Identity;
+
+/// The largest root that stage-2 tables can have: sixteen tables, aligned to their size.
+#[repr(align(0x10000))]
+struct EmptyRoot([AtomicU64; 0x10000 / 8]);
+
+/// Tables that translate nothing. Never written; atomic so that it takes no room in the image.
+static EMPTY_ROOT: EmptyRoot = EmptyRoot([const { AtomicU64::new(0) }; 0x10000 / 8]);
+
+/// VTTBR_EL2 for when no guest is on the CPU: tables that translate nothing, under VMID 0, which is
+/// no guest's.
+pub(crate) fn vttbr_of_nothing() -> u64 {
+    EMPTY_ROOT.0.as_ptr() as u64
+}
 
 /// EL2's TLBs and caches.
 pub(crate) struct Hardware {
     abilities: Abilities,
     forced_write_back: bool,
     data_is_unified: bool,
-    /// Zeroed frames: sixteen root tables, as many as a root can have, that map nothing.
-    nothing: Pa,
 }
 
-/// log2 of the largest number of root tables.
-const ROOT_TABLES_ORDER: u8 = 4;
-
 impl Hardware {
-    pub(super) fn new(
-        features: &Features,
-        frames: &FrameAllocator<Identity>,
-    ) -> Result<Self, InitError> {
-        let order = Order::new(ROOT_TABLES_ORDER).ok_or(InitError::NoRam)?;
-        let nothing = frames
-            .alloc(0, order, Contents::Zeroed, Use::Hypervisor)
-            .map_err(|_| InitError::NoRam)?;
-        barrier::dsb(barrier::ISHST);
-        Ok(Self {
+    pub(super) fn new(features: &Features) -> Self {
+        Self {
             abilities: Abilities { range: features.range_tlbi, level_hint: features.ttl },
             forced_write_back: features.forced_write_back,
             data_is_unified: caches::data_is_unified(),
-            nothing,
-        })
-    }
-
-    /// VTTBR_EL2 of no VM.
-    pub(super) fn vttbr_of_nothing(&self) -> u64 {
-        self.nothing.get()
+        }
     }
 
     /// Runs `maintain` with `vmid` in VTTBR_EL2.
-    fn with_vmid(&self, vmid: Vmid, maintain: impl FnOnce()) {
+    fn with_vmid(vmid: Vmid, maintain: impl FnOnce()) {
         let loaded = VTTBR_EL2.get();
         let switch = loaded >> 48 != u64::from(vmid.get());
         if switch {
-            VTTBR_EL2.set(vttbr(self.nothing, vmid));
+            VTTBR_EL2.set(vttbr(Pa::new(vttbr_of_nothing()), vmid));
             barrier::isb(barrier::SY);
         }
         maintain();
@@ -140,7 +133,7 @@ unsafe impl stage2::Tlb for Hardware {
     fn invalidate(&self, vmid: Vmid, range: IpaRange, scope: Scope) {
         let operations = tlbi::operations(range, scope, self.abilities);
         barrier::dsb(barrier::ISHST);
-        self.with_vmid(vmid, || {
+        Self::with_vmid(vmid, || {
             by_ipa(operations, tlbi::leaves_only(scope));
             barrier::dsb(barrier::ISH);
             // SAFETY: as in `by_ipa`.
@@ -152,7 +145,7 @@ unsafe impl stage2::Tlb for Hardware {
 
     fn invalidate_local(&self, vmid: Vmid, range: IpaRange, _scope: Scope) {
         let operand = range.start().get() >> stage2::PAGE_SHIFT;
-        self.with_vmid(vmid, || {
+        Self::with_vmid(vmid, || {
             // SAFETY: as in `by_ipa`. One operation reaches the whole leaf.
             unsafe {
                 asm!(
@@ -193,11 +186,4 @@ impl hyp::memory::Hardware for Hardware {
     fn sync_instructions(&self) {
         caches::invalidate_instructions();
     }
-}
-
-/// Loads the registers that are the same for all guests, on each CPU once.
-pub(crate) fn load_common(vtcr: u64, vttbr: u64) {
-    VTCR_EL2.set(vtcr);
-    VTTBR_EL2.set(vttbr);
-    barrier::isb(barrier::SY);
 }
