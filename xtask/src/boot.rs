@@ -49,7 +49,7 @@ pub fn boot(options: &QemuOptions) -> Result<u8> {
     let symbols = Symbols::open(&images.hypervisor.elf)?;
     let timeout = options.timeout.map(Duration::from_secs);
     let terminal = Terminal::borrow();
-    let mut console = Stdout::default();
+    let mut console = Stdout::new();
     let outcome = run(command, timeout, Some(&symbols), &terminal, &mut console)?;
     drop(terminal);
     console.finish();
@@ -91,14 +91,26 @@ fn hyp_args(options: &QemuOptions) -> Result<HypArgs> {
     Ok(args)
 }
 
+/// How long the console may be silent from the start before that is remarked upon.
+const SILENCE: Duration = Duration::from_secs(10);
+
 /// The console on standard output, lines shown as they grow.
-#[derive(Default)]
 struct Stdout {
+    /// When the console was opened, until something comes over it or its silence is remarked upon.
+    silent_since: Option<Instant>,
     /// How many bytes of the line that is growing are on the screen.
     shown: usize,
 }
 
 impl Stdout {
+    fn new() -> Self {
+        let silent_since = Some(Instant::now());
+        Self {
+            silent_since,
+            shown: 0,
+        }
+    }
+
     /// Ends a line that was left open.
     fn finish(&mut self) {
         if std::mem::take(&mut self.shown) > 0 {
@@ -115,12 +127,20 @@ impl Stdout {
 
 impl Screen for Stdout {
     fn line(&mut self, line: &str) {
+        self.silent_since = None;
         let shown = std::mem::take(&mut self.shown);
         let rest = line.get(shown..).unwrap_or(line);
         self.write(&format!("{rest}\n"));
     }
 
     fn partial(&mut self, start: &str) {
+        if self
+            .silent_since
+            .is_some_and(|start| start.elapsed() > SILENCE)
+        {
+            self.silent_since = None;
+            eprintln!("Nothing has come over the console so far. Ctrl-C ends QEMU.");
+        }
         let start = start.trim_end_matches('\r');
         if io::stdout().is_terminal() && start.len() > self.shown {
             let rest = start.get(self.shown..).unwrap_or_default();

@@ -27,6 +27,10 @@ impl Symbols {
     /// one first, each as `name at file:line`; empty where nothing is known.
     pub fn describe(&self, address: u64) -> Vec<String> {
         let mut found = Vec::new();
+        if address == u64::MAX {
+            // The lookup takes the end of the range to be one above.
+            return found;
+        }
         if let Ok(mut frames) = self.0.find_frames(address) {
             while let Ok(Some(frame)) = frames.next() {
                 found.push(describe_frame(&frame));
