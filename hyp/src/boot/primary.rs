@@ -3,10 +3,11 @@
 use core::fmt::Write;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use aarch64_cpu::registers::{MPIDR_EL1, Readable};
 use hyp::bootargs::{self, BootArgs};
 use log::{LevelFilter, info, warn};
 use platform::Board;
-use platform::board::{Conduit, Uart};
+use platform::board::{Conduit, Mpidr, Uart};
 use platform::gic::Gic;
 use platform::uart::Console;
 use spin::Once;
@@ -146,14 +147,23 @@ fn boot_arguments(board: &Board<'static>) -> BootArgs<'static> {
     arguments
 }
 
-/// Reads the device tree.
+/// Reads the device tree, and puts the CPU that this runs on first, whatever the tree's order.
 fn read_board() -> Board<'static> {
     let address = DEVICE_TREE.load(Ordering::Relaxed);
     // SAFETY: As in `before_mmu`, which stored the address.
     let board = unsafe { platform::device_tree_at(address) }
         .and_then(|blob| Board::from_device_tree(blob, address));
-    match board {
+    let mut board = match board {
         Ok(board) => board,
         Err(error) => panic!("{error}"),
+    };
+    let own = Mpidr::from_raw(MPIDR_EL1.get());
+    match board.cpus.iter().position(|&cpu| cpu == own) {
+        Some(place) => board.cpus.swap(0, place),
+        None => panic!(
+            "the device tree has no CPU with the affinity of this one, {:#x}",
+            own.raw()
+        ),
     }
+    board
 }
