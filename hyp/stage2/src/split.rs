@@ -3,12 +3,15 @@
 //! The table is complete, with the block's addresses, rights and marks, before it can be seen. The
 //! entry goes from block to table through a busy marker and a flush, or directly where the CPU allows
 //! it. The lock of the table that holds the entry is held throughout: splitting is short.
+//!
+//! Lock order: the table that holds the entry, the new table.
 
 use crate::addr::{ENTRIES, Ipa, IpaRange, Level, Pa};
 use crate::descriptor::{Descriptor, Kind, Work};
 use crate::detached::{Spare, memory};
 use crate::env::{Environment, Frames, OutOfFrames};
 use crate::lookup::{Absent, Locked};
+use crate::meta::TableMeta;
 use crate::stage2::Stage2;
 use crate::stats::Counter;
 use crate::sync::Ordering;
@@ -113,6 +116,9 @@ impl<E: Environment> Stage2<E> {
         self.fill_parts(child, block, level);
         let new = Descriptor::table(child);
         if self.direct_size_change() {
+            // The parts can be seen before the block is out of all TLBs. Until then nobody else may
+            // change one of them: the invalidation of a page need not reach a cached block.
+            let _parts = self.env().frames().table_meta(child).map(TableMeta::lock);
             let (old, stale) = table.replace(index, new);
             self.add_use(child, block, old);
             let _ = self.flush(stale);
