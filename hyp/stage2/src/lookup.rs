@@ -404,6 +404,16 @@ impl<'r, E: Environment> Locked<'r, E> {
         (old, self.stale(index, old))
     }
 
+    /// Empties an entry that can't be. Nobody counted it when it came, so all are counted again.
+    pub(crate) fn clear_bad(&mut self, index: usize) -> Stale {
+        let old = self.swap(index, Descriptor::EMPTY);
+        let used = |index: &usize| self.get(*index) != Descriptor::EMPTY;
+        let live = (0..ENTRIES).filter(used).count();
+        self.meta.set_live(live as u16);
+        self.reader.count(Counter::BadCleared);
+        self.stale(index, old)
+    }
+
     /// Break: puts a marker in the place of a valid entry, and returns what the entry was at that moment.
     pub(crate) fn break_entry(&mut self, index: usize, marker: Marker) -> (Descriptor, Stale) {
         let old = self.swap(index, marker.descriptor());

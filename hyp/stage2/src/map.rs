@@ -135,9 +135,7 @@ impl<E: Environment> Stage2<E> {
             Kind::Busy(_) => return Err(MapError::Busy),
             Kind::Leaf(_) | Kind::Table(_) => return Err(MapError::Occupied(old)),
             Kind::Bad => {
-                let (_, stale) = table.remove(index);
-                let _ = self.flush(stale);
-                self.count(Counter::BadCleared);
+                let _ = self.flush(table.clear_bad(index));
             }
         }
         table.fill(index, leaf);

@@ -121,7 +121,13 @@ impl TableMeta {
     pub(crate) fn add_live(&self, change: i32) {
         let live = i32::from(self.live()) + change;
         debug_assert!((0..=crate::addr::ENTRIES as i32).contains(&live));
-        self.live.store(live as u16, Ordering::Relaxed);
+        self.set_live(live as u16);
+    }
+
+    /// Sets the count of entries in use. The lock is held, or the table is not yet visible.
+    #[inline]
+    pub(crate) fn set_live(&self, live: u16) {
+        self.live.store(live, Ordering::Relaxed);
     }
 
     /// Claims the table, under its lock; says whether nobody had. A claimed table is neither

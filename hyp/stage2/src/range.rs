@@ -12,7 +12,6 @@ use crate::flush::Stale;
 use crate::lookup::{Absent, Locked};
 use crate::split::SplitError;
 use crate::stage2::{Stage2, next_entry};
-use crate::stats::Counter;
 
 /// What an operation does with the leaves of its range.
 pub(crate) trait Edit<E: Environment> {
@@ -150,10 +149,7 @@ impl<E: Environment> Stage2<E> {
                 }
                 // Another run, one level further down.
                 Kind::Table(_) => break,
-                Kind::Bad => {
-                    self.count(Counter::BadCleared);
-                    Some(table.remove(index).1)
-                }
+                Kind::Bad => Some(table.clear_bad(index)),
             };
             if let Some(change) = change {
                 *stale = Some(change.after(*stale));

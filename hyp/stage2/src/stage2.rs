@@ -187,9 +187,7 @@ impl<E: Environment> Stage2<E> {
         };
         let index = ipa.index(table.level());
         if table.get(index) == bad {
-            let (_, stale) = table.remove(index);
-            let _ = self.flush(stale);
-            self.count(Counter::BadCleared);
+            let _ = self.flush(table.clear_bad(index));
         }
     }
 
