@@ -109,7 +109,7 @@ impl<E: Environment> Stage2<E> {
         contents: &mut impl Contents,
     ) -> Result<(), CollapseError> {
         self.check_collapse(ipa, level)?;
-        if level != Level::L2 || !to.is_aligned(level) {
+        if level != Level::L2 || !to.fits(level) {
             return Err(CollapseError::OutOfRange);
         }
         let result = self.copy_and_exchange(ipa.align_down(level), to, plan, contents);
@@ -222,7 +222,12 @@ impl<E: Environment> Stage2<E> {
             return Err(CollapseError::TooEmpty);
         };
         contents.complete();
-        let block = like.merged(self.format(), Level::L2, to).with_written(true);
+        let block = like.merged(self.format(), Level::L2, to);
+        let block = if like.is_written() {
+            block.open()
+        } else {
+            block
+        };
         self.deposit.promise();
         self.make_claimed(&claim, marker, block.with_deposit(true), &flushed);
         self.release_old(&claim, contents);
@@ -411,7 +416,8 @@ fn survey<E: Environment>(
 
 /// Whether a page must be copied (again): it was written, or mapped, since the last copy.
 fn is_hot(entry: Descriptor) -> bool {
-    matches!(entry.kind(Level::L3), Kind::Leaf(_)) && (entry.is_written() || !entry.is_copied())
+    matches!(entry.kind(Level::L3), Kind::Leaf(_))
+        && (entry.lets_stores_through() || !entry.is_copied())
 }
 
 /// Where the block would begin, if the leaves of a full table are the parts of one.

@@ -38,11 +38,14 @@ const DEPOSIT: u64 = 1 << 56;
 const COPIED: u64 = 1 << 57;
 /// Software: neither moved nor collapsed.
 const PINNED: u64 = 1 << 58;
+/// Software: the page was written, and its stores made to trap since for another reason than to
+/// collect that. The hardware ignores the bit as long as VTCR_EL2.HWU59 is clear.
+const DIRTY: u64 = 1 << 59;
 /// In an invalid descriptor: a busy marker.
 const BUSY: u64 = 1 << 2;
 
 /// Bits that differ between two entries of one mapping by use alone, not by what is allowed.
-const USE_BITS: u64 = ACCESS_FLAG | S2AP_WRITE | COPIED;
+const USE_BITS: u64 = ACCESS_FLAG | S2AP_WRITE | COPIED | DIRTY;
 
 /// Who may execute (Arm ARM D8.4, XN[1:0] with FEAT_XNX).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -243,9 +246,12 @@ impl Descriptor {
             (Memory::Device, true) => DEVICE_FWB,
         };
         let pinned = if attributes.pinned { PINNED } else { 0 };
-        Self(VALID | page | pa.get() | memory | ACCESS_FLAG | pinned)
-            .with_rights(format, level, attributes.rights)
-            .with_written(written)
+        let leaf = Self(VALID | page | pa.get() | memory | ACCESS_FLAG | pinned).with_rights(
+            format,
+            level,
+            attributes.rights,
+        );
+        if written { leaf.open() } else { leaf }
     }
 
     /// The descriptor that names the table at `pa`.
@@ -310,9 +316,15 @@ impl Descriptor {
         self.0 & WRITABLE != 0
     }
 
-    /// Whether the page was written, or may be at any time, since this was last cleared: stores go through.
+    /// Whether the page was written, or may be at any time, since this was last collected.
     #[inline]
     pub const fn is_written(self) -> bool {
+        self.0 & (S2AP_WRITE | DIRTY) != 0
+    }
+
+    /// Whether stores go through at this moment, without a fault.
+    #[inline]
+    pub const fn lets_stores_through(self) -> bool {
         self.0 & S2AP_WRITE != 0
     }
 
@@ -352,17 +364,33 @@ impl Descriptor {
         Self(self.0 & !ADDRESS | pa.get())
     }
 
-    /// The same leaf, with stores going through or trapping; always trapping where they aren't allowed.
-    ///
-    /// Whoever makes stores trap also forgets that a collapse copied the page: what was written
-    /// before would otherwise look as if it had been written never.
+    /// The same leaf, with stores going through if they are allowed.
     #[inline]
-    pub(crate) const fn with_written(self, written: bool) -> Self {
-        Self(if written && self.is_writable() {
-            self.0 | S2AP_WRITE
+    pub(crate) const fn open(self) -> Self {
+        if self.is_writable() {
+            Self(self.0 | S2AP_WRITE)
         } else {
-            self.0 & !(S2AP_WRITE | COPIED)
-        })
+            self
+        }
+    }
+
+    /// The same leaf, not written as from now: the next store traps.
+    ///
+    /// That a collapse copied the page is forgotten as well: what was written since would
+    /// otherwise look as if it had been written never.
+    #[inline]
+    pub(crate) const fn cleaned(self) -> Self {
+        Self(self.0 & !(S2AP_WRITE | DIRTY | COPIED))
+    }
+
+    /// The same leaf, with stores trapping; that it was written, if it was, stays known.
+    #[inline]
+    const fn closed(self) -> Self {
+        if self.lets_stores_through() {
+            Self(self.0 & !(S2AP_WRITE | COPIED) | DIRTY)
+        } else {
+            self
+        }
     }
 
     /// The same leaf with other rights; stores go through if they are allowed and did before.
@@ -386,7 +414,8 @@ impl Descriptor {
             // Without FEAT_XNX bit 54 alone decides, for both levels: rights must not widen.
             (Execute::User | Execute::Kernel, false) => 0b10,
         };
-        Self(bits | xn << XN_SHIFT).with_written(self.is_written())
+        let leaf = Self(bits | xn << XN_SHIFT);
+        if rights.write { leaf } else { leaf.closed() }
     }
 
     /// The same leaf, not yet used: the next access is noticed.
@@ -399,11 +428,7 @@ impl Descriptor {
     #[inline]
     pub(crate) const fn used(self, written: bool) -> Self {
         let accessed = Self(self.0 | ACCESS_FLAG);
-        if written && accessed.is_writable() {
-            Self(accessed.0 | S2AP_WRITE)
-        } else {
-            accessed
-        }
+        if written { accessed.open() } else { accessed }
     }
 
     /// The same page in another frame; a copy that a collapse made of the old one does not count.
@@ -415,7 +440,7 @@ impl Descriptor {
     /// Marks a page as copied by a collapse, with stores trapping from now on.
     #[inline]
     pub(crate) const fn as_copied(self) -> Self {
-        Self(self.0 & !S2AP_WRITE | COPIED)
+        Self(self.closed().0 | COPIED)
     }
 
     /// The entry of a leaf's `index`-th part, when a block of `level` becomes a table.
@@ -452,7 +477,7 @@ impl Descriptor {
     /// The marks of use (access flag, written) of both.
     #[inline]
     pub(crate) const fn with_use_of(self, other: Self) -> Self {
-        Self(self.0 | other.0 & (ACCESS_FLAG | S2AP_WRITE))
+        Self(self.0 | other.0 & (ACCESS_FLAG | S2AP_WRITE | DIRTY))
     }
 }
 
@@ -538,6 +563,18 @@ mod tests {
             false,
         );
         assert_eq!(page.rights().execute, Execute::Never);
+    }
+
+    #[test]
+    fn what_was_written_is_known_until_it_is_collected() {
+        let page = Descriptor::leaf(PLAIN, Level::L3, Pa::new(0x1000), Attributes::RAM, true);
+        for closed in [
+            page.as_copied(),
+            page.with_rights(PLAIN, Level::L3, Rights::READ),
+        ] {
+            assert!(closed.is_written() && !closed.lets_stores_through());
+            assert!(!closed.cleaned().is_written());
+        }
     }
 
     #[test]

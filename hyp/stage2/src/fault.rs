@@ -86,10 +86,11 @@ impl<E: Environment> Stage2<E> {
             return Resolution::Denied(entry);
         }
         let store = access == Access::Write;
-        if store && !entry.is_written() && split_blocks && level != Level::L3 {
+        let traps = store && !entry.lets_stores_through();
+        if traps && split_blocks && level != Level::L3 {
             return Resolution::MustSplit(level);
         }
-        self.count(if store && !entry.is_written() {
+        self.count(if traps {
             Counter::WriteFaults
         } else if !entry.is_accessed() {
             Counter::AccessFaults

@@ -1,9 +1,10 @@
 //! Changing what a mapping allows: rights of a range, the access flag, and dirty logging.
 //!
-//! Dirty logging keeps no bitmap of its own. A leaf whose stores trap is clean; the first store lets
-//! stores through (the fault handler, or the hardware with FEAT_HAFDBS), and collecting makes them trap
-//! again. So a write fault touches nothing but its own table, and a page's dirt travels with its entry
-//! through moves and splits.
+//! Dirty logging keeps no bitmap of its own. A leaf whose stores trap is clean, unless a mark says
+//! that they were made to trap for another reason. The first store lets stores through (the fault
+//! handler, or the hardware with FEAT_HAFDBS), and collecting makes them trap again. So a write fault
+//! touches nothing but its own table, and a page's dirt travels with its entry through moves,
+//! splits and collapses.
 
 use crate::addr::{Ipa, IpaRange, Level};
 use crate::descriptor::{Descriptor, Rights};
@@ -66,7 +67,7 @@ impl<E: Environment, F: FnMut(IpaRange)> Edit<E> for Clean<F> {
             // The rest of the block is not reported, so it must stay dirty.
             return None;
         }
-        let (_, stale) = table.update(index, |entry| entry.with_written(false));
+        let (_, stale) = table.update(index, Descriptor::cleaned);
         Some(stale)
     }
 }

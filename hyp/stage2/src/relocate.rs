@@ -12,7 +12,7 @@ use crate::stats::Counter;
 /// Why the page was not moved. What the guest sees is unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MoveError {
-    /// The address is beyond the VM's, or the new frame is not aligned.
+    /// The address is beyond the VM's, or the new frame is not aligned or not one of 48 bits.
     OutOfRange,
     /// The page is not (any more) mapped to the frame it was to be moved from.
     Changed,
@@ -34,7 +34,7 @@ impl<E: Environment> Stage2<E> {
         to: Pa,
         contents: &mut impl Contents,
     ) -> Result<(), MoveError> {
-        if !to.is_aligned(Level::L3) || !self.contains(IpaRange::entry(ipa, Level::L3)) {
+        if !to.fits(Level::L3) || !self.contains(IpaRange::entry(ipa, Level::L3)) {
             return Err(MoveError::OutOfRange);
         }
         let ipa = ipa.align_down(Level::L3);

@@ -109,7 +109,7 @@ impl<'m> Guest<'m> {
         match access {
             Access::Read => descriptor.rights().read,
             Access::Execute => descriptor.rights().execute != Execute::Never,
-            Access::Write => descriptor.is_written() || self.mark_written(tlb, leaf),
+            Access::Write => descriptor.lets_stores_through() || self.mark_written(tlb, leaf),
         }
     }
 
