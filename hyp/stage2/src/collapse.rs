@@ -136,11 +136,24 @@ impl<E: Environment> Stage2<E> {
         let retired = result.inspect_err(|_| self.count(Counter::CollapsesAborted))?;
         self.count(done);
         self.after_grace(retired, |table| {
+            self.forget_deposits_of(table);
             if let Some(surplus) = self.deposit.keep(self.env().frames(), table) {
                 self.free_table(surplus);
             }
         });
         Ok(())
+    }
+
+    /// The blocks of a collapsed table are gone, and with them what was kept for splitting them.
+    fn forget_deposits_of(&self, table: Pa) {
+        let table = memory(self, table);
+        let marked = table
+            .entries
+            .iter()
+            .filter(|entry| Descriptor::from_bits(entry.load(Ordering::Relaxed)).has_deposit());
+        for _ in marked {
+            self.forget_deposit();
+        }
     }
 
     fn exchange_in_place(&self, ipa: Ipa, level: Level) -> Result<Retired, CollapseError> {

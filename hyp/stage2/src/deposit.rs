@@ -5,7 +5,7 @@
 //! want of memory.
 //!
 //! Invariants: `promised` is the number of marked blocks in the tree, or more for as long as one is
-//! being split or unmapped; the tables kept never outnumber it. A collapse marks its block before
+//! being split, unmapped or made part of a larger one; the tables kept never outnumber it. A collapse marks its block before
 //! the table arrives, since the table has a grace period to wait for.
 //!
 //! Lock order: the deposit's lock comes after every table lock; nothing is taken under it.
