@@ -3,12 +3,24 @@
 use core::arch::asm;
 
 use aarch64_cpu::asm::barrier;
-use aarch64_cpu::registers::{CTR_EL0, Readable};
 use stage2::{PAGE_SIZE, Pa};
 
-/// Bytes of the smallest data cache line of any level.
+/// CTR_EL0: how the caches are made (Arm ARM D19.2.34).
+fn cache_type() -> u64 {
+    let value;
+    // SAFETY: reading the register has no effect.
+    unsafe { asm!("mrs {}, ctr_el0", out(reg) value, options(nomem, nostack, preserves_flags)) };
+    value
+}
+
+/// CTR_EL0.IDC: instruction fetches see stores without cleaning.
+const IDC: u64 = 1 << 28;
+/// CTR_EL0.DIC: instruction caches follow what is cleaned by themselves.
+const DIC: u64 = 1 << 29;
+
+/// Bytes of the smallest data cache line of any level (CTR_EL0.DminLine, in words).
 fn line() -> u64 {
-    4 << CTR_EL0.read(CTR_EL0::DminLine)
+    4 << (cache_type() >> 16 & 0xf)
 }
 
 fn for_each_line(page: Pa, maintain: impl Fn(u64)) {
@@ -47,7 +59,7 @@ pub(super) fn clean_and_invalidate(page: Pa) {
 
 /// Invalidates the instruction caches of all CPUs, unless they follow the data caches by themselves.
 pub(super) fn invalidate_instructions() {
-    if CTR_EL0.read(CTR_EL0::DIC) == 0 {
+    if cache_type() & DIC == 0 {
         // SAFETY: invalidating instruction caches changes nothing but time.
         unsafe { asm!("dsb ish", "ic ialluis", "dsb ish", "isb", options(nostack, preserves_flags)) }
     }
@@ -55,5 +67,5 @@ pub(super) fn invalidate_instructions() {
 
 /// Whether stores are visible to instruction fetches without cleaning (CTR_EL0.IDC).
 pub(super) fn data_is_unified() -> bool {
-    CTR_EL0.read(CTR_EL0::IDC) == 1
+    cache_type() & IDC != 0
 }

@@ -3,9 +3,19 @@
 use core::arch::asm;
 use core::ptr::NonNull;
 
-use aarch64_cpu::registers::{DCZID_EL0, Readable};
 use hyp::frames::LinearMap;
 use stage2::Pa;
+
+/// How many bytes DC ZVA clears: 64 on the usual cores, at most 2 KiB; none if it may not be used.
+#[inline]
+fn zeroing_block() -> Option<u64> {
+    /// DCZID_EL0.DZP: the instruction is prohibited.
+    const PROHIBITED: u64 = 1 << 4;
+    let id: u64;
+    // SAFETY: reading DCZID_EL0 has no effect.
+    unsafe { asm!("mrs {}, dczid_el0", out(reg) id, options(nomem, nostack, preserves_flags)) };
+    (id & PROHIBITED == 0).then_some(4 << (id & 0xf))
+}
 
 /// EL2's identity map of RAM.
 pub(crate) struct Identity;
@@ -22,13 +32,11 @@ unsafe impl LinearMap for Identity {
     }
 
     unsafe fn zero(&self, pa: Pa, bytes: u64) {
-        if DCZID_EL0.is_set(DCZID_EL0::DZP) {
+        let Some(block) = zeroing_block() else {
             // SAFETY: as the caller promises for this call.
             unsafe { self.pointer(pa).write_bytes(0, bytes as usize) };
             return;
-        }
-        // DC ZVA is given 4 << BS bytes: 64 on the usual cores, at most 2 KiB.
-        let block = 4u64 << DCZID_EL0.read(DCZID_EL0::BS);
+        };
         let mut at = pa.get();
         let end = at + bytes;
         while at < end {

@@ -11,7 +11,7 @@ use core::arch::asm;
 use core::sync::atomic::AtomicU64;
 
 use aarch64_cpu::asm::barrier;
-use aarch64_cpu::registers::{ReadWriteable, Readable, VTCR_EL2, VTTBR_EL2, Writeable};
+use aarch64_cpu::registers::{Readable, VTCR_EL2, VTTBR_EL2, Writeable};
 use hyp::features::Features;
 use hyp::tlbi::{self, Abilities, Operation};
 use stage2::vmid::Vmid;
