@@ -30,6 +30,11 @@ impl Tally {
         *count = count.wrapping_sub(frames as usize);
     }
 
+    pub(super) fn change(&mut self, from: UseIndex, to: UseIndex, frames: u32) {
+        self.subtract(from, frames);
+        self.add(to, frames);
+    }
+
     fn add_all(&mut self, other: &Tally) {
         for (sum, count) in self.0.iter_mut().zip(other.0) {
             *sum = sum.wrapping_add(count);

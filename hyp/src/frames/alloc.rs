@@ -2,9 +2,10 @@
 //!
 //! Owns the calls that take blocks out of the free memory and put them back, and their errors.
 
-use super::frame::Index;
+use super::cache::CpuCache;
+use super::frame::{Frame, Index};
 use super::linear::LinearMap;
-use super::state::{Order, State, Use, UseIndex};
+use super::state::{Order, Packed, State, Use};
 use super::{Contents, FrameAllocator};
 use core::fmt;
 use core::sync::atomic::Ordering;
@@ -35,15 +36,15 @@ impl core::error::Error for OutOfFrames {}
 pub struct Refused {
     /// The block in question.
     pub pa: Pa,
-    /// The state of its first frame; none if there is no such frame, or `pa` is no multiple of
-    /// 4 KiB.
-    pub found: Option<State>,
+    /// The state of its first frame; `Absent` also if `pa` is no multiple of 4 KiB.
+    pub found: State,
 }
 
 impl Refused {
     /// Logs the mistake, which must not go unseen, and returns it.
     #[cold]
-    pub(super) fn log(pa: Pa, found: Option<State>, doing: &str, order: Order) -> Self {
+    pub(super) fn log(pa: Pa, found: Packed, doing: &str, order: Order) -> Self {
+        let found = found.state();
         log::error!("refused to {doing} the block of order {order} at {pa}: found {found:?} there");
         Self { pa, found }
     }
@@ -70,7 +71,8 @@ impl<M: LinearMap> FrameAllocator<M> {
     ///
     /// With [`Contents::Dirty`] it may contain what another VM left there: the caller overwrites
     /// all of it before any guest can see it.
-    #[inline]
+    // Always inline: `used` is mostly constant, and is packed when this is compiled then.
+    #[inline(always)]
     pub fn alloc(
         &self,
         cpu: usize,
@@ -78,20 +80,13 @@ impl<M: LinearMap> FrameAllocator<M> {
         contents: Contents,
         used: Use,
     ) -> Result<Pa, OutOfFrames> {
-        if order == Order::PAGE
-            && let Some(cache) = self.caches.get(cpu)
-        {
-            let mut stock = cache.lock();
-            if let Some(index) = stock.pop(contents) {
-                stock.tally.add(UseIndex::of(used), 1);
-                self.inventory
-                    .frame(index)
-                    .set_state(State::Allocated { used, order });
-                drop(stock);
-                return Ok(self.inventory.pa(index));
-            }
-        }
-        self.alloc_elsewhere(cpu, order, contents, used)
+        let becomes = Packed::allocated(used, order);
+        let found = if order == Order::PAGE {
+            self.alloc_page(cpu, contents, becomes)
+        } else {
+            self.alloc_elsewhere(cpu, order, contents, becomes)
+        };
+        found.ok_or(OutOfFrames { order })
     }
 
     /// Frees a block that was allocated, split or joined to have `order`.
@@ -100,24 +95,26 @@ impl<M: LinearMap> FrameAllocator<M> {
     /// another VM.
     #[inline]
     pub fn free(&self, cpu: usize, pa: Pa, order: Order) -> Result<(), Refused> {
-        self.free_with(cpu, pa, order, Contents::Dirty)
+        let freed = if order == Order::PAGE {
+            self.free_page(cpu, pa, Contents::Dirty)
+        } else {
+            self.free_block(pa, order)
+        };
+        freed.map_err(|found| Refused::log(pa, found, "free", order))
     }
 
     /// As [`FrameAllocator::free`], for a single frame of which the caller knows that it is all
     /// zeros, such as a table without entries: it need not be cleared again.
-    #[inline]
     pub fn free_zeroed(&self, cpu: usize, pa: Pa) -> Result<(), Refused> {
-        self.free_with(cpu, pa, Order::PAGE, Contents::Zeroed)
+        let freed = self.free_page(cpu, pa, Contents::Zeroed);
+        freed.map_err(|found| Refused::log(pa, found, "free", Order::PAGE))
     }
 
     /// Clears a free frame of this CPU's cache, so that a later allocation need not; for idle CPUs.
     /// Whether there was something to do.
     pub fn zero_ahead(&self, cpu: usize) -> bool {
-        if self
-            .caches
-            .get(cpu)
-            .is_none_or(|cache| cache.lock().has_zeroed_batch())
-        {
+        let enough = |cache: &CpuCache| cache.lock().has_zeroed_batch();
+        if self.caches.get(cpu).is_none_or(enough) {
             return false;
         }
         // Allocated meanwhile, so that nobody else can take it and no lock is held.
@@ -140,15 +137,27 @@ impl<M: LinearMap> FrameAllocator<M> {
         }
     }
 
+    #[inline]
+    fn alloc_page(&self, cpu: usize, contents: Contents, becomes: Packed) -> Option<Pa> {
+        if let Some(cache) = self.caches.get(cpu)
+            && let Some(index) = cache.pop(contents, becomes.use_index())
+        {
+            let (frame, pa) = self.inventory.resolve(index);
+            frame.set_packed(becomes);
+            return Some(pa);
+        }
+        self.alloc_elsewhere(cpu, Order::PAGE, contents, becomes)
+    }
+
+    /// Allocates what the CPU does not have at hand.
     #[inline(never)]
     fn alloc_elsewhere(
         &self,
         cpu: usize,
         order: Order,
         contents: Contents,
-        used: Use,
-    ) -> Result<Pa, OutOfFrames> {
-        let becomes = State::Allocated { used, order };
+        becomes: Packed,
+    ) -> Option<Pa> {
         let (index, known) = self
             .take_page(cpu, order, becomes)
             .or_else(|| self.take_block(order, becomes))
@@ -158,91 +167,74 @@ impl<M: LinearMap> FrameAllocator<M> {
                 }
                 self.drain_caches();
                 self.take_block(order, becomes)
-            })
-            .ok_or(OutOfFrames { order })?;
+            })?;
         let pa = self.inventory.pa(index);
         if contents == Contents::Zeroed && known == Contents::Dirty {
             // SAFETY: the block was just taken out of the free memory, so it is RAM of a range
             // that the allocator was made with, and nobody else uses it.
             unsafe { self.map.zero(pa, order.bytes()) };
         }
-        Ok(pa)
+        Some(pa)
     }
 
-    /// Takes a single frame from the CPU's cache, after refilling that if need be.
-    fn take_page(&self, cpu: usize, order: Order, becomes: State) -> Option<(Index, Contents)> {
+    /// Takes a single frame with any contents from the CPU's cache, after refilling that if need
+    /// be, and says what it contains.
+    fn take_page(&self, cpu: usize, order: Order, becomes: Packed) -> Option<(Index, Contents)> {
         if order != Order::PAGE {
             return None;
         }
-        let mut stock = self.caches.get(cpu)?.lock();
-        let taken = match stock.pop(Contents::Dirty) {
-            Some(index) => (index, Contents::Dirty),
-            None => {
+        let (index, contents) = {
+            let mut stock = self.caches.get(cpu)?.lock();
+            if !stock.has(Contents::Dirty) {
                 stock.refill(&mut self.buddy.lock(), &self.inventory);
-                let dirty = stock
-                    .pop(Contents::Dirty)
-                    .map(|index| (index, Contents::Dirty));
-                dirty.or_else(|| Some((stock.pop(Contents::Zeroed)?, Contents::Zeroed)))?
             }
+            let contents = if stock.has(Contents::Dirty) {
+                Contents::Dirty
+            } else {
+                Contents::Zeroed
+            };
+            (stock.pop(contents, becomes.use_index())?, contents)
         };
-        if let State::Allocated { used, .. } = becomes {
-            stock.tally.add(UseIndex::of(used), 1);
-        }
-        self.inventory.frame(taken.0).set_state(becomes);
-        Some(taken)
+        self.inventory.frame(index).set_packed(becomes);
+        Some((index, contents))
     }
 
     /// Takes a block from the buddy.
-    fn take_block(&self, order: Order, becomes: State) -> Option<(Index, Contents)> {
+    fn take_block(&self, order: Order, becomes: Packed) -> Option<(Index, Contents)> {
         let mut buddy = self.buddy.lock();
         let index = buddy.take(&self.inventory, order, becomes)?;
-        if let State::Allocated { used, .. } = becomes {
-            buddy.tally.add(UseIndex::of(used), order.frames());
-        }
+        buddy.tally.add(becomes.use_index(), order.frames());
         Some((index, Contents::Dirty))
     }
 
-    #[inline]
-    fn free_with(
-        &self,
-        cpu: usize,
-        pa: Pa,
-        order: Order,
-        contents: Contents,
-    ) -> Result<(), Refused> {
-        let refused = |found| Refused::log(pa, found, "free", order);
-        let index = self.first_frame(pa).ok_or_else(|| refused(None))?;
-        if order != Order::PAGE {
-            return self
-                .free_block(index, order)
-                .map_err(|found| refused(Some(found)));
-        }
+    /// Frees a single frame, or says what was found in its place.
+    fn free_page(&self, cpu: usize, pa: Pa, contents: Contents) -> Result<(), Packed> {
         let Some(cache) = self.caches.get(cpu) else {
-            return self
-                .free_block(index, order)
-                .map_err(|found| refused(Some(found)));
+            return self.free_block(pa, Order::PAGE);
         };
+        let (index, frame) = self.first_frame(pa).ok_or(Packed::ABSENT)?;
+        let used = frame.end_use(Order::PAGE, Packed::CACHED)?;
         let mut stock = cache.lock();
-        match self.inventory.frame(index).end_use(order, State::Cached) {
-            Ok(used) => stock.tally.subtract(used, 1),
-            Err(found) => {
-                drop(stock);
-                return Err(refused(Some(found)));
-            }
-        }
+        stock.tally.subtract(used, 1);
         if self.is_isolated(index) {
-            self.buddy.lock().give_back(&self.inventory, index, order);
+            self.buddy
+                .lock()
+                .give_back(&self.inventory, index, Order::PAGE);
         } else {
-            stock.push(index, contents, &self.inventory, &self.buddy);
+            if stock.is_full(contents) {
+                stock.make_room(contents, &mut self.buddy.lock(), &self.inventory);
+            }
+            stock.push(index, contents);
         }
         Ok(())
     }
 
-    /// Frees a block past the caches.
+    /// Frees a block past the caches, or says what was found in its place.
     #[inline(never)]
-    fn free_block(&self, index: Index, order: Order) -> Result<(), State> {
+    fn free_block(&self, pa: Pa, order: Order) -> Result<(), Packed> {
+        let (index, frame) = self.first_frame(pa).ok_or(Packed::ABSENT)?;
+        let used = frame.end_use(order, Packed::TAIL)?;
         let mut buddy = self.buddy.lock();
-        let used = self.inventory.frame(index).end_use(order, State::Tail)?;
         buddy.tally.subtract(used, order.frames());
         buddy.give_back(&self.inventory, index, order);
         Ok(())
@@ -257,12 +249,12 @@ impl<M: LinearMap> FrameAllocator<M> {
         self.isolations.load(Ordering::Relaxed) != 0 && self.inventory.block(index).held().is_some()
     }
 
-    /// The place of the frame that begins at `pa`.
+    /// The frame that begins at `pa`.
     #[inline]
-    pub(super) fn first_frame(&self, pa: Pa) -> Option<Index> {
+    pub(super) fn first_frame(&self, pa: Pa) -> Option<(Index, &Frame)> {
         if pa.get() & (PAGE_SIZE - 1) != 0 {
             return None;
         }
-        self.inventory.index(pa)
+        self.inventory.locate(pa)
     }
 }

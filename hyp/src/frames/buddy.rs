@@ -13,7 +13,7 @@
 use super::account::Tally;
 use super::frame::Index;
 use super::inventory::Inventory;
-use super::state::{Order, State};
+use super::state::{Order, Packed, State};
 
 pub(super) struct Buddy {
     /// First block of each list.
@@ -51,7 +51,7 @@ impl Buddy {
         &mut self,
         inventory: &Inventory,
         order: Order,
-        becomes: State,
+        becomes: Packed,
     ) -> Option<Index> {
         let found = self.smallest_from(order)?;
         let index = self.lists[usize::from(found.get())]?;
@@ -59,7 +59,7 @@ impl Buddy {
         for lower in Order::range(order, found).rev() {
             self.push(inventory, index.plus(lower.frames()), lower);
         }
-        inventory.frame(index).set_state(becomes);
+        inventory.frame(index).set_packed(becomes);
         self.low_water = self.low_water.min(self.free);
         Some(index)
     }
@@ -76,12 +76,12 @@ impl Buddy {
         while let Some(fits) = Order::fitting(missing.into())
             && let Some(smallest) = self.smallest_from(Order::PAGE)
             && let order = smallest.min(fits)
-            && let Some(first) = self.take(inventory, order, State::Cached)
+            && let Some(first) = self.take(inventory, order, Packed::CACHED)
         {
             // Highest first: caches hand out what was put in last, so guests get rising addresses.
             for offset in (0..order.frames()).rev() {
                 let index = first.plus(offset);
-                inventory.frame(index).set_state(State::Cached);
+                inventory.frame(index).set_packed(Packed::CACHED);
                 to(index);
             }
             missing -= order.frames();

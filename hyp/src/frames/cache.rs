@@ -12,8 +12,8 @@ use super::account::Tally;
 use super::buddy::Buddy;
 use super::frame::Index;
 use super::inventory::Inventory;
-use super::state::Order;
-use spin::mutex::{SpinMutex, SpinMutexGuard, TicketMutex};
+use super::state::{Order, UseIndex};
+use spin::mutex::{SpinMutex, SpinMutexGuard};
 
 /// Frames that a stack has room for; a power of two.
 const CAPACITY: usize = 64;
@@ -91,6 +91,13 @@ impl CpuCache {
     pub(super) fn lock(&self) -> SpinMutexGuard<'_, Stock> {
         self.0.lock()
     }
+
+    /// Takes a frame with just these contents for this use, if there is one at hand. Its state is
+    /// still `Cached`.
+    #[inline]
+    pub(super) fn pop(&self, contents: Contents, used: UseIndex) -> Option<Index> {
+        self.lock().pop(contents, used)
+    }
 }
 
 /// What a CPU's lock protects.
@@ -103,26 +110,40 @@ pub(super) struct Stock {
 }
 
 impl Stock {
-    /// Takes a frame with just these contents, if there is one at hand. It is still `Cached`.
+    /// Takes a frame with just these contents for this use, if there is one.
     #[inline]
-    pub(super) fn pop(&mut self, contents: Contents) -> Option<Index> {
-        self.stack(contents).pop()
+    pub(super) fn pop(&mut self, contents: Contents, used: UseIndex) -> Option<Index> {
+        let index = self.stack(contents).pop()?;
+        self.tally.add(used, 1);
+        Some(index)
     }
 
-    /// Puts a `Cached` frame in, after making room for it if there is none.
+    /// Puts a `Cached` frame in, for which there is room.
     #[inline]
-    pub(super) fn push(
+    pub(super) fn push(&mut self, index: Index, contents: Contents) {
+        self.stack(contents).push(index);
+    }
+
+    /// Whether there is no room for another frame with these contents.
+    #[inline]
+    pub(super) fn is_full(&mut self, contents: Contents) -> bool {
+        self.stack(contents).len == CAPACITY
+    }
+
+    /// Whether there is a frame with these contents.
+    pub(super) fn has(&mut self, contents: Contents) -> bool {
+        self.stack(contents).len != 0
+    }
+
+    /// Gives a batch of frames with these contents, those that lay there longest, to the buddy.
+    #[inline(never)]
+    pub(super) fn make_room(
         &mut self,
-        index: Index,
         contents: Contents,
+        buddy: &mut Buddy,
         inventory: &Inventory,
-        buddy: &TicketMutex<Buddy>,
     ) {
-        let stack = self.stack(contents);
-        if stack.len == CAPACITY {
-            stack.give_back(BATCH, &mut buddy.lock(), inventory);
-        }
-        stack.push(index);
+        self.stack(contents).give_back(BATCH, buddy, inventory);
     }
 
     /// Fetches frames from the buddy, as many of a batch as there are.

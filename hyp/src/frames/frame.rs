@@ -78,18 +78,21 @@ impl Frame {
     /// The frame's state at this moment. Unless the caller owns the frame or holds the lock that
     /// keeps it, the answer may be out of date when it arrives.
     pub fn state(&self) -> State {
-        Packed(self.state.load(Ordering::Relaxed)).state()
-    }
-
-    /// Whether there is no RAM here.
-    #[inline]
-    pub(super) fn is_absent(&self) -> bool {
-        self.state.load(Ordering::Relaxed) == const { Packed::new(State::Absent).0 }
+        self.packed().state()
     }
 
     #[inline]
+    pub(super) fn packed(&self) -> Packed {
+        Packed(self.state.load(Ordering::Relaxed))
+    }
+
     pub(super) fn set_state(&self, state: State) {
-        self.state.store(Packed::new(state).0, Ordering::Relaxed);
+        self.set_packed(Packed::new(state));
+    }
+
+    #[inline]
+    pub(super) fn set_packed(&self, state: Packed) {
+        self.state.store(state.0, Ordering::Relaxed);
     }
 
     /// Ends the use of an allocated block of `order`, of which this is the first frame.
@@ -97,24 +100,22 @@ impl Frame {
     /// Fails with the state that was found, if that was another one: of two calls for one block
     /// only one succeeds.
     #[inline]
-    pub(super) fn end_use(&self, order: Order, becomes: State) -> Result<UseIndex, State> {
-        let seen = Packed(self.state.load(Ordering::Relaxed));
-        let used = seen.allocated(order).ok_or_else(|| seen.state())?;
-        self.replace(seen, Packed::new(becomes))?;
-        Ok(used)
+    pub(super) fn end_use(&self, order: Order, becomes: Packed) -> Result<UseIndex, Packed> {
+        let seen = self.packed();
+        if !seen.is_allocated(order) {
+            return Err(seen);
+        }
+        self.change_state(seen, becomes)?;
+        Ok(seen.use_index())
     }
 
     /// Puts `to` in the place of `from`, or fails with the state that was found instead.
-    pub(super) fn change_state(&self, from: State, to: State) -> Result<(), State> {
-        self.replace(Packed::new(from), Packed::new(to))
-    }
-
     #[inline]
-    fn replace(&self, from: Packed, to: Packed) -> Result<(), State> {
+    pub(super) fn change_state(&self, from: Packed, to: Packed) -> Result<(), Packed> {
         self.state
             .compare_exchange(from.0, to.0, Ordering::Relaxed, Ordering::Relaxed)
             .map(drop)
-            .map_err(|found| Packed(found).state())
+            .map_err(Packed)
     }
 
     pub(super) fn next(&self) -> Option<Index> {

@@ -89,9 +89,8 @@ impl<M: LinearMap> FrameAllocator<M> {
         let ram = sorted(setup.ram, inward)?;
         let mut taken = sorted(setup.reserved, outward)?;
         let regions = regions(&ram)?;
-        let frames = regions
-            .last()
-            .map_or(0, |last| last.first.plus(last.frames).0) as usize;
+        let highest = regions.last().ok_or(InitError::NoRam)?;
+        let frames = highest.first.plus(highest.frames).0 as usize;
 
         let frame_bytes = (frames * size_of::<Frame>()) as u64;
         let bytes = frame_bytes + (setup.cpus * size_of::<CpuCache>()) as u64;
@@ -111,7 +110,7 @@ impl<M: LinearMap> FrameAllocator<M> {
         let caches =
             unsafe { Carved::new(&map, pa.offset(frame_bytes), setup.cpus, CpuCache::new) };
 
-        let inventory = Inventory { regions, frames };
+        let inventory = Inventory::new(regions, frames).ok_or(InitError::NoRam)?;
         let mut buddy = Buddy::new();
         let limit = setup.limit.map_or(u64::MAX, |bytes| bytes >> PAGE_SHIFT);
         let total = release(&inventory, &mut buddy, &ram, &taken, limit);
@@ -192,11 +191,7 @@ fn regions(ram: &Ranges) -> Result<ArrayVec<Region, MAX_REGIONS>, InitError> {
         }
         total += added;
     }
-    if regions.is_empty() {
-        Err(InitError::NoRam)
-    } else {
-        Ok(regions)
-    }
+    Ok(regions)
 }
 
 /// The lowest page from which on `pages` pages are RAM and not taken.

@@ -50,24 +50,75 @@ impl Region {
 }
 
 pub(super) struct Inventory {
+    /// The regions, the lowest first.
     pub(super) regions: ArrayVec<Region, MAX_REGIONS>,
-    pub(super) frames: Carved<Frame>,
+    frames: Carved<Frame>,
+    /// Page number of the lowest region.
+    lowest_page: u64,
+    /// The frames of the lowest region, the only one on most machines: found without a search.
+    lowest: Carved<Frame>,
 }
 
 impl Inventory {
-    /// The place of the frame that contains `pa`, if that lies in a region.
-    #[inline]
-    pub(super) fn index(&self, pa: Pa) -> Option<Index> {
-        let page = pa.get() >> PAGE_SHIFT;
-        self.regions.iter().find_map(|region| region.index_of(page))
+    /// The inventory of these regions, at least one, with the metadata of all their frames.
+    pub(super) fn new(
+        regions: ArrayVec<Region, MAX_REGIONS>,
+        frames: Carved<Frame>,
+    ) -> Option<Self> {
+        let lowest = regions.first()?;
+        Some(Self {
+            lowest_page: lowest.first_page,
+            lowest: frames.prefix(lowest.frames as usize),
+            regions,
+            frames,
+        })
     }
 
-    /// The address of a frame.
+    /// The frame that contains `pa`, if that lies in a region.
     #[inline]
-    pub(super) fn pa(&self, index: Index) -> Pa {
+    pub(super) fn locate(&self, pa: Pa) -> Option<(Index, &Frame)> {
+        let page = pa.get() >> PAGE_SHIFT;
+        let offset = page.wrapping_sub(self.lowest_page);
+        match self.lowest.get(offset as usize) {
+            Some(frame) => Some((Index(offset as u32), frame)),
+            None => self.locate_above(page),
+        }
+    }
+
+    fn locate_above(&self, page: u64) -> Option<(Index, &Frame)> {
+        let index = self
+            .regions
+            .iter()
+            .find_map(|region| region.index_of(page))?;
+        Some((index, self.frame(index)))
+    }
+
+    /// The place of the frame that contains `pa`, if that lies in a region.
+    pub(super) fn index(&self, pa: Pa) -> Option<Index> {
+        self.locate(pa).map(|(index, _)| index)
+    }
+
+    /// The metadata and the address of a frame.
+    #[inline]
+    pub(super) fn resolve(&self, index: Index) -> (&Frame, Pa) {
+        match self.lowest.get(index.0 as usize) {
+            Some(frame) => (
+                frame,
+                Pa::new((self.lowest_page + u64::from(index.0)) << PAGE_SHIFT),
+            ),
+            None => (self.frame(index), self.pa_above(index)),
+        }
+    }
+
+    fn pa_above(&self, index: Index) -> Pa {
         let page = self.regions.iter().find_map(|region| region.page_of(index));
         debug_assert!(page.is_some(), "{index:?} is in no region");
         Pa::new(page.unwrap_or(0) << PAGE_SHIFT)
+    }
+
+    /// The address of a frame.
+    pub(super) fn pa(&self, index: Index) -> Pa {
+        self.resolve(index).1
     }
 
     /// The metadata of a frame. Indices come from [`Inventory::index`] and from lists of what came

@@ -10,7 +10,7 @@
 use super::FrameAllocator;
 use super::frame::{BLOCK_FRAMES, Index};
 use super::linear::LinearMap;
-use super::state::{Order, State, Use, UseIndex};
+use super::state::{Order, Packed, State, Use};
 use core::fmt;
 use core::sync::atomic::Ordering;
 use stage2::Pa;
@@ -48,13 +48,12 @@ pub struct Isolation<'a, M: LinearMap> {
 impl<M: LinearMap> FrameAllocator<M> {
     /// Begins to isolate the 2 MiB block that starts at `pa`.
     pub fn isolate(&self, pa: Pa) -> Result<Isolation<'_, M>, NotIsolated> {
-        let block = self.first_frame(pa).ok_or(NotIsolated::NoBlock)?;
+        let (block, first) = self.first_frame(pa).ok_or(NotIsolated::NoBlock)?;
         if block != block.block() {
             return Err(NotIsolated::NoBlock);
         }
         {
             let mut buddy = self.buddy.lock();
-            let first = self.inventory.frame(block);
             if first.held().is_some() {
                 return Err(NotIsolated::Busy);
             }
@@ -127,13 +126,11 @@ impl<'a, M: LinearMap> Isolation<'a, M> {
                 .frame(self.block.plus(offset))
                 .set_state(State::Tail);
         }
-        let order = Order::BLOCK_2M;
-        inventory
-            .frame(self.block)
-            .set_state(State::Allocated { used, order });
+        let becomes = Packed::allocated(used, Order::BLOCK_2M);
+        inventory.frame(self.block).set_packed(becomes);
         let mut buddy = self.allocator.buddy.lock();
         buddy.forget_isolation(inventory, self.block);
-        buddy.tally.add(UseIndex::of(used), BLOCK_FRAMES);
+        buddy.tally.add(becomes.use_index(), BLOCK_FRAMES);
         drop(buddy);
         self.allocator.isolations.fetch_sub(1, Ordering::Relaxed);
         let pa = self.pa();

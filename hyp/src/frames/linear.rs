@@ -34,15 +34,15 @@ pub unsafe trait LinearMap: Send + Sync {
     }
 }
 
-/// An array in RAM that nothing else uses. Its elements are never dropped.
+/// An array in RAM that nothing else uses. Its elements are only shared, and never dropped.
 pub(super) struct Carved<T> {
     first: NonNull<T>,
     len: usize,
 }
 
-// SAFETY: a `Carved<T>` is the sole owner of its elements, as a `Box<[T]>` is.
-unsafe impl<T: Send> Send for Carved<T> {}
-// SAFETY: it gives out only shared references to its elements.
+// SAFETY: a `Carved<T>` gives out only shared references to its elements, like a `&[T]`.
+unsafe impl<T: Sync> Send for Carved<T> {}
+// SAFETY: as above.
 unsafe impl<T: Sync> Sync for Carved<T> {}
 
 impl<T> Carved<T> {
@@ -67,6 +67,16 @@ impl<T> Carved<T> {
             unsafe { first.add(i).write(element()) };
         }
         Self { first, len }
+    }
+}
+
+impl<T: Sync> Carved<T> {
+    /// The first `len` elements, or all if there are fewer, as an array of their own.
+    pub(super) fn prefix(&self, len: usize) -> Self {
+        Self {
+            first: self.first,
+            len: self.len.min(len),
+        }
     }
 }
 

@@ -54,7 +54,7 @@ use core::sync::atomic::AtomicU32;
 use inventory::Inventory;
 use linear::Carved;
 use spin::mutex::TicketMutex;
-use stage2::Pa;
+use stage2::{Pa, TableMeta};
 
 /// What is known of the contents of free memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,10 +96,18 @@ impl<T> core::ops::Deref for Apart<T> {
 
 impl<M: LinearMap> FrameAllocator<M> {
     /// The metadata of the frame that contains `pa`; none where there is no RAM.
-    #[inline]
     pub fn frame(&self, pa: Pa) -> Option<&Frame> {
-        let frame = self.inventory.frame(self.inventory.index(pa)?);
-        (!frame.is_absent()).then_some(frame)
+        self.inventory
+            .locate(pa)
+            .map(|(_, frame)| frame)
+            .filter(|frame| frame.state() != State::Absent)
+    }
+
+    /// What stage 2 keeps of the frame that contains `pa`; none outside of RAM. In holes smaller
+    /// than 2 MiB there may be metadata nevertheless, which is never that of a table.
+    #[inline]
+    pub fn table_meta(&self, pa: Pa) -> Option<&TableMeta> {
+        self.inventory.locate(pa).map(|(_, frame)| frame.table())
     }
 
     /// How memory is reached.

@@ -8,7 +8,7 @@ use super::FrameAllocator;
 use super::alloc::Refused;
 use super::frame::Index;
 use super::linear::LinearMap;
-use super::state::{Order, State, Use, UseIndex};
+use super::state::{Order, Packed, State, Use};
 use stage2::Pa;
 
 impl<M: LinearMap> FrameAllocator<M> {
@@ -37,46 +37,19 @@ impl<M: LinearMap> FrameAllocator<M> {
     /// Changes what the block that begins at `pa` is used for, from `from` to `to`; its size stays.
     /// The frame of a reservation becomes data so when it is mapped, and data gets its new address.
     pub fn change_use(&self, cpu: usize, pa: Pa, from: Use, to: Use) -> Result<(), Refused> {
-        let index = self.first_frame(pa);
-        let found = index.map(|index| self.inventory.frame(index).state());
-        let (Some(index), Some(State::Allocated { order, .. })) = (index, found) else {
-            return Err(Refused::log(pa, found, "change the use of", Order::PAGE));
+        let found = self.packed(pa);
+        let order = match found.state() {
+            State::Allocated { order, .. } => order,
+            _ => Order::PAGE,
         };
-        self.exchange_use(cpu, index, order, from, to)
-            .map_err(|found| Refused::log(pa, Some(found), "change the use of", order))
+        self.exchange_use(cpu, pa, order, from, to)
+            .map_err(|found| Refused::log(pa, found, "change the use of", order))
     }
 
     /// As [`FrameAllocator::change_use`] for a single frame, where another use than `from` is no
     /// mistake: of several who try only one succeeds. Says whether this one did.
     pub fn try_change_use(&self, cpu: usize, pa: Pa, from: Use, to: Use) -> bool {
-        self.first_frame(pa)
-            .is_some_and(|index| self.exchange_use(cpu, index, Order::PAGE, from, to).is_ok())
-    }
-
-    fn exchange_use(
-        &self,
-        cpu: usize,
-        index: Index,
-        order: Order,
-        from: Use,
-        to: Use,
-    ) -> Result<(), State> {
-        self.inventory.frame(index).change_state(
-            State::Allocated { used: from, order },
-            State::Allocated { used: to, order },
-        )?;
-        let (from, to) = (UseIndex::of(from), UseIndex::of(to));
-        if from != to {
-            let recount = |tally: &mut super::account::Tally| {
-                tally.subtract(from, order.frames());
-                tally.add(to, order.frames());
-            };
-            match self.caches.get(cpu) {
-                Some(cache) => recount(&mut cache.lock().tally),
-                None => recount(&mut self.buddy.lock().tally),
-            }
-        }
-        Ok(())
+        self.exchange_use(cpu, pa, Order::PAGE, from, to).is_ok()
     }
 
     /// Makes single frames of the allocated block of `order` that begins at `pa`, so that they can
@@ -85,11 +58,8 @@ impl<M: LinearMap> FrameAllocator<M> {
         let (first, used) = self.allocated(pa, order, "split")?;
         // The first frame last: until then all of the block is seen as one.
         for offset in (0..order.frames()).rev() {
-            let state = State::Allocated {
-                used: used.at(offset),
-                order: Order::PAGE,
-            };
-            self.inventory.frame(first.plus(offset)).set_state(state);
+            let state = Packed::allocated(used.at(offset), Order::PAGE);
+            self.inventory.frame(first.plus(offset)).set_packed(state);
         }
         Ok(())
     }
@@ -98,45 +68,64 @@ impl<M: LinearMap> FrameAllocator<M> {
     /// of [`FrameAllocator::split`]. They must all have the same use, at rising addresses.
     pub fn join(&self, pa: Pa, order: Order) -> Result<(), Refused> {
         let (first, used) = self.allocated(pa, Order::PAGE, "join")?;
+        let refused = |pa| Refused::log(pa, self.packed(pa), "join to", order);
         if self.first_of_block(first, order) != Some(first) {
-            let found = self.inventory.frame(first).state();
-            return Err(Refused::log(pa, Some(found), "join to", order));
+            return Err(refused(pa));
         }
         for offset in 1..order.frames() {
             let index = first.plus(offset);
-            let found = self.inventory.frame(index).state();
-            if found
-                != (State::Allocated {
-                    used: used.at(offset),
-                    order: Order::PAGE,
-                })
-            {
-                let pa = self.inventory.pa(index);
-                return Err(Refused::log(pa, Some(found), "join to", order));
+            let wanted = Packed::allocated(used.at(offset), Order::PAGE);
+            if self.inventory.frame(index).packed() != wanted {
+                return Err(refused(self.inventory.pa(index)));
             }
         }
         // The first frame first: from then on all of the block is seen as one.
-        self.inventory
-            .frame(first)
-            .set_state(State::Allocated { used, order });
+        let whole = Packed::allocated(used, order);
+        self.inventory.frame(first).set_packed(whole);
         for offset in 1..order.frames() {
             self.inventory
                 .frame(first.plus(offset))
-                .set_state(State::Tail);
+                .set_packed(Packed::TAIL);
+        }
+        Ok(())
+    }
+
+    fn exchange_use(
+        &self,
+        cpu: usize,
+        pa: Pa,
+        order: Order,
+        from: Use,
+        to: Use,
+    ) -> Result<(), Packed> {
+        let (_, frame) = self.first_frame(pa).ok_or(Packed::ABSENT)?;
+        let (from, to) = (Packed::allocated(from, order), Packed::allocated(to, order));
+        frame.change_state(from, to)?;
+        let (from, to) = (from.use_index(), to.use_index());
+        if from != to {
+            match self.caches.get(cpu) {
+                Some(cache) => cache.lock().tally.change(from, to, order.frames()),
+                None => self.buddy.lock().tally.change(from, to, order.frames()),
+            }
         }
         Ok(())
     }
 
     /// The first frame, and the use, of the allocated block of `order` that begins at `pa`.
     fn allocated(&self, pa: Pa, order: Order, doing: &str) -> Result<(Index, Use), Refused> {
-        let index = self.first_frame(pa);
-        let found = index.map(|index| self.inventory.frame(index).state());
-        match (index, found) {
-            (Some(index), Some(State::Allocated { used, order: is })) if is == order => {
+        let found = self.packed(pa);
+        match (self.first_frame(pa), found.state()) {
+            (Some((index, _)), State::Allocated { used, order: is }) if is == order => {
                 Ok((index, used))
             }
             _ => Err(Refused::log(pa, found, doing, order)),
         }
+    }
+
+    /// The state of the frame that begins at `pa`.
+    fn packed(&self, pa: Pa) -> Packed {
+        self.first_frame(pa)
+            .map_or(Packed::ABSENT, |(_, frame)| frame.packed())
     }
 
     /// The first frame of the aligned block of `order` that contains `index`, if all of that block

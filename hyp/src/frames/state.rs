@@ -188,6 +188,10 @@ const PERMANENT: u64 = NO_BLOCK | 1 << ORDER_SHIFT;
 const TAIL: u64 = NO_BLOCK | 2 << ORDER_SHIFT;
 
 impl Packed {
+    pub(super) const ABSENT: Self = Self::new(State::Absent);
+    pub(super) const TAIL: Self = Self::new(State::Tail);
+    pub(super) const CACHED: Self = Self::new(State::Cached);
+
     #[inline]
     pub(super) const fn new(state: State) -> Self {
         Self(match state {
@@ -199,6 +203,18 @@ impl Packed {
             State::Isolated { order } => ISOLATED | (order.0 as u64) << ORDER_SHIFT,
             State::Allocated { used, order } => pack_use(used) | (order.0 as u64) << ORDER_SHIFT,
         })
+    }
+
+    /// The state of the first frame of an allocated block.
+    #[inline]
+    pub(super) const fn allocated(used: Use, order: Order) -> Self {
+        Self::new(State::Allocated { used, order })
+    }
+
+    /// Which use this is the state of; means something in allocated blocks only.
+    #[inline]
+    pub(super) const fn use_index(self) -> UseIndex {
+        UseIndex(self.0 as u8 & 3)
     }
 
     pub(super) fn state(self) -> State {
@@ -224,12 +240,12 @@ impl Packed {
         State::Allocated { used, order }
     }
 
-    /// Which use an allocated block of just this order has; none for every other state.
+    /// Whether this is the state of an allocated block of just this order.
     #[inline]
-    pub(super) fn allocated(self, order: Order) -> Option<UseIndex> {
+    pub(super) fn is_allocated(self, order: Order) -> bool {
         let wanted = ALLOCATED | u64::from(order.0) << ORDER_SHIFT;
         let mask = ALLOCATED | ORDER_MASK << ORDER_SHIFT;
-        (self.0 & mask == wanted).then_some(UseIndex(self.0 as u8 & 3))
+        self.0 & mask == wanted
     }
 }
 
@@ -261,11 +277,6 @@ impl UseIndex {
     pub(super) const RESERVED: Self = Self(3);
 
     #[inline]
-    pub(super) const fn of(used: Use) -> Self {
-        Self(pack_use(used) as u8 & 3)
-    }
-
-    #[inline]
     pub(super) const fn get(self) -> usize {
         self.0 as usize & (Self::COUNT - 1)
     }
@@ -294,7 +305,7 @@ mod tests {
         }
         for state in states {
             assert_eq!(Packed::new(state).state(), state);
-            let allocated = Packed::new(state).allocated(Order::PAGE).is_some();
+            let allocated = Packed::new(state).is_allocated(Order::PAGE);
             assert_eq!(
                 allocated,
                 matches!(
