@@ -1,5 +1,6 @@
 //! Names for the hypervisor's addresses, from the debug information in its ELF.
 
+use std::fmt;
 use std::path::Path;
 
 use addr2line::gimli::Reader;
@@ -26,43 +27,65 @@ impl Symbols {
     /// The functions that the code at `address` (link address) belongs to, the innermost inlined
     /// one first, each as `name at file:line`; empty where nothing is known.
     pub fn describe(&self, address: u64) -> Vec<String> {
-        let mut found = Vec::new();
         if address == u64::MAX {
             // The lookup takes the end of the range to be one above.
-            return found;
+            return Vec::new();
         }
-        if let Ok(mut frames) = self.0.find_frames(address) {
-            while let Ok(Some(frame)) = frames.next() {
-                found.push(describe_frame(&frame));
+        let mut places = self.places(address);
+        // The symbol table has full paths, the images' debug information has bare names; but the
+        // symbol is that of the function which others were inlined into, the last one.
+        if let Some(symbol) = self.0.find_symbol(address) {
+            let name = Some(rustc_name(symbol));
+            match places.last_mut() {
+                Some(outermost) => outermost.name = name,
+                None => places.push(Place { name, line: None }),
             }
         }
-        if found.is_empty() {
-            let symbol = self.0.find_symbol(address);
-            found.extend(symbol.map(|name| demangle_auto(name.into(), None).into_owned()));
+        places.iter().map(ToString::to_string).collect()
+    }
+
+    /// What the debug information says.
+    fn places(&self, address: u64) -> Vec<Place> {
+        let mut places = Vec::new();
+        if let Ok(mut frames) = self.0.find_frames(address) {
+            while let Ok(Some(frame)) = frames.next() {
+                places.push(place(&frame));
+            }
         }
-        found
+        places
     }
 }
 
-fn describe_frame<R: Reader>(frame: &Frame<'_, R>) -> String {
-    let name = frame
-        .function
-        .as_ref()
-        .and_then(|function| function.demangle().ok())
-        .map_or_else(|| "?".to_owned(), |name| name.into_owned());
-    match &frame.location {
-        Some(location) => {
-            let root = workspace::root();
-            let file = Path::new(location.file.unwrap_or("?"));
-            let file = file.strip_prefix(&root).unwrap_or(file);
-            format!(
-                "{name} at {}:{}",
-                file.display(),
-                location.line.unwrap_or(0)
-            )
+/// A function, and the line in it.
+struct Place {
+    name: Option<String>,
+    line: Option<String>,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name.as_deref().unwrap_or("?"))?;
+        match &self.line {
+            Some(line) => write!(f, " at {line}"),
+            None => Ok(()),
         }
-        None => name,
     }
+}
+
+fn place<R: Reader>(frame: &Frame<'_, R>) -> Place {
+    let function = frame.function.as_ref();
+    let name = function.and_then(|function| Some(function.demangle().ok()?.into_owned()));
+    let line = frame.location.as_ref().map(|location| {
+        let root = workspace::root();
+        let file = Path::new(location.file.unwrap_or("?"));
+        let file = file.strip_prefix(&root).unwrap_or(file);
+        format!("{}:{}", file.display(), location.line.unwrap_or(0))
+    });
+    Place { name, line }
+}
+
+fn rustc_name(symbol: &str) -> String {
+    demangle_auto(symbol.into(), None).into_owned()
 }
 
 #[cfg(test)]
@@ -80,18 +103,14 @@ mod tests {
         let elf = object::File::parse(&*bytes).expect("an ELF");
         let here = elf
             .symbols()
-            .find(|symbol| {
-                symbol
-                    .name()
-                    .is_ok_and(|name| name.contains("describe_frame"))
-            })
+            .find(|symbol| symbol.name().is_ok_and(|name| name.contains("rustc_name")))
             .expect("a symbol for a function of this file");
         let symbols = Symbols::open(&own_elf()).expect("an ELF");
         let found = symbols.describe(here.address());
         assert!(
             found
                 .iter()
-                .any(|line| line.contains("xtask::symbols::describe_frame")
+                .any(|line| line.contains("xtask::symbols::rustc_name")
                     && line.contains("xtask/src/symbols.rs:")),
             "{found:?}"
         );
