@@ -20,8 +20,8 @@ const APT_PACKAGE: &str = "qemu-system-arm";
 const APT_LISTS: &str = "/var/lib/apt/lists";
 
 /// How to install QEMU by hand.
-const BY_HAND: &str = "\
-    Debian, Ubuntu:   sudo apt-get update && sudo apt-get install qemu-system-arm
+const BY_HAND: &str =
+    "    Debian, Ubuntu:   sudo apt-get update && sudo apt-get install qemu-system-arm
     Fedora:           sudo dnf install qemu-system-aarch64
     Arch:             sudo pacman -S qemu-system-aarch64
     macOS (Homebrew): brew install qemu";

@@ -63,7 +63,7 @@ fn add(args: &[&str]) -> Result<()> {
         );
     }
     install(&mut command("rustup", args))
-        .context("rustup could not install it; is there a network connection?")
+        .context("rustup's own message is above; without a network it can install nothing")
 }
 
 fn has_rustup() -> bool {
