@@ -105,7 +105,7 @@ impl Operations {
             | (count - 1) << NUM_SHIFT
             | scale << SCALE_SHIFT
             | GRANULE_4K;
-        self.next = self.next.offset(count * unit << PAGE_SHIFT);
+        self.next = self.next.offset((count * unit) << PAGE_SHIFT);
         Operation::Range(operand)
     }
 }

@@ -14,6 +14,11 @@ use stage2::Pa;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cursor(u32);
 
+impl Cursor {
+    /// At the first block.
+    pub const START: Cursor = Cursor(0);
+}
+
 /// What is in a 2 MiB block, in frames; they add up to 512.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Candidate {

@@ -1,4 +1,4 @@
-//! Moving a page to another frame while the guest runs.
+//! Moving a page to another frame, or taking it away, while the guest runs.
 
 use crate::addr::{Ipa, IpaRange, Level, Pa};
 use crate::copy::Contents;
@@ -47,6 +47,35 @@ impl<E: Environment> Stage2<E> {
         self.count(Counter::Moves);
         contents.release(ipa, old);
         Ok(())
+    }
+
+    /// Unmaps the page at `ipa`, mapped to the frame at `from`, if `may_go` says so of its contents,
+    /// looked at while the guest cannot change them. Says whether it was unmapped.
+    ///
+    /// If it was, its frame has been given to [`Contents::release`]. This is how pages that the guest
+    /// has filled with zeros are had back: touched again, they read as zeros.
+    pub fn unmap_page_if(
+        &self,
+        ipa: Ipa,
+        from: Pa,
+        may_go: impl FnOnce(Pa) -> bool,
+        contents: &mut impl Contents,
+    ) -> Result<bool, MoveError> {
+        if !self.contains(IpaRange::entry(ipa, Level::L3)) {
+            return Err(MoveError::OutOfRange);
+        }
+        let ipa = ipa.align_down(Level::L3);
+        let (marker, old, flushed) = self
+            .break_page(ipa, from)
+            .inspect_err(|_| self.count(Counter::MovesAborted))?;
+        let goes = may_go(from);
+        let new = if goes { Descriptor::EMPTY } else { old };
+        self.make_page(ipa, marker, new, &flushed);
+        if goes {
+            self.count(Counter::LeavesUnmapped);
+            contents.release(ipa, old);
+        }
+        Ok(goes)
     }
 
     /// Puts a marker in the place of the page and flushes it. The old entry has all marks that were

@@ -1,0 +1,167 @@
+//! Which regions to collapse, and how.
+//!
+//! A region is the 2 MiB that one level-2 entry covers. If its pages lie in their order in one
+//! 2 MiB frame, as those of a reservation do, it becomes a block where it is. If enough of it is
+//! mapped it is copied into a new block. Else it is left alone until the next round.
+
+use super::defragment::Defragmenter;
+use crate::frames::{Contents, LinearMap, Order, Use};
+use crate::memory::contents::PageCopier;
+use crate::memory::{GuestMemory, Parts};
+use stage2::{CopyPlan, ENTRIES, Ipa, IpaRange, Kind, Level, Pa};
+
+/// How much compaction does, and when it pays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// How many of a region's 512 pages must be mapped for it to be copied into a block.
+    pub fill: usize,
+    /// Work of one step, in pages that are looked at or copied. A collapse that was begun is
+    /// brought to its end.
+    pub step: usize,
+    /// Pages that may be copied while the guest is held up at the end of a collapse by copying.
+    pub max_hot: usize,
+}
+
+impl Policy {
+    /// Hold-ups stay below the time it takes to copy so many pages.
+    pub const MAX_HOT: usize = 4;
+}
+
+/// Goes round one VM's memory, a step at a time.
+pub struct Compactor<'m, M: LinearMap> {
+    policy: Policy,
+    cursor: Option<Ipa>,
+    defragmenter: Defragmenter<'m, M>,
+}
+
+/// What is mapped in a region.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Survey {
+    pages: usize,
+    /// A block, or something that is being worked on.
+    other: bool,
+    /// The frame of the region's first page, as long as all pages lie where it says.
+    first: Option<Pa>,
+    scattered: bool,
+}
+
+impl<'m, M: LinearMap> Compactor<'m, M> {
+    /// Begins at the VM's first region.
+    pub const fn new(policy: Policy) -> Self {
+        Self {
+            policy,
+            cursor: None,
+            defragmenter: Defragmenter::new(),
+        }
+    }
+
+    /// Works for one step. Called outside read sections, with no lock held.
+    pub fn step<P: Parts<Map = M>>(&mut self, memory: &GuestMemory<'m, P>) {
+        let mut budget = self.policy.step;
+        while budget > 0 {
+            let ram = memory.ram();
+            let region = IpaRange::entry(self.cursor.unwrap_or(ram.start()), Level::L2);
+            self.cursor = Some(region.end()).filter(|&next| next < ram.end());
+            if ram.covers(&region) {
+                budget = budget.saturating_sub(self.visit(memory, region));
+            }
+            if self.cursor.is_none() {
+                // A round is over: what it emptied, or the guest, is worth a look.
+                memory.stage2().free_empty_tables(ram);
+                return;
+            }
+        }
+    }
+
+    /// Looks at one region and collapses it if that pays; returns the pages that it took.
+    fn visit<P: Parts<Map = M>>(&mut self, memory: &GuestMemory<'m, P>, region: IpaRange) -> usize {
+        let survey = survey(memory, region);
+        if survey.other || survey.pages == 0 {
+            return 1;
+        }
+        if survey.pages == ENTRIES && !survey.scattered {
+            // An error says that the region has changed: it will be seen again.
+            let _ = memory.stage2().collapse_in_place(region.start(), Level::L2);
+            return survey.pages;
+        }
+        if survey.pages < self.policy.fill {
+            return survey.pages / 8;
+        }
+        self.copy(memory, region);
+        ENTRIES
+    }
+
+    fn copy<P: Parts<Map = M>>(&mut self, memory: &GuestMemory<'m, P>, region: IpaRange) {
+        let used = Use::Data {
+            vm: memory.vm(),
+            ipa: region.start(),
+        };
+        let block = match new_block(memory, used) {
+            Some(block) => block,
+            None => match self.defragmenter.step(memory, used, self.policy.step) {
+                Some(block) => block,
+                None => return,
+            },
+        };
+        let plan = CopyPlan {
+            max_empty: ENTRIES.saturating_sub(self.policy.fill),
+            max_hot: self.policy.max_hot,
+        };
+        collapse_into(memory, region, block, plan);
+    }
+}
+
+/// A free 2 MiB block of single frames, if there is one.
+pub(super) fn new_block<P: Parts>(memory: &GuestMemory<'_, P>, used: Use) -> Option<Pa> {
+    let (allocator, cpu) = (memory.machine().allocator(), memory.machine().cpu());
+    let block = allocator
+        .alloc(cpu, Order::BLOCK_2M, Contents::Dirty, used)
+        .ok()?;
+    // Refused only if it were not the block that was just allocated.
+    allocator.split(block, Order::BLOCK_2M).ok()?;
+    Some(block)
+}
+
+/// Copies a region into `block`; says whether it did. If not, the block is freed.
+pub(super) fn collapse_into<P: Parts>(
+    memory: &GuestMemory<'_, P>,
+    region: IpaRange,
+    block: Pa,
+    plan: CopyPlan,
+) -> bool {
+    let mut copier = PageCopier::new(memory.machine());
+    let stage2 = memory.stage2();
+    let done = stage2
+        .collapse_by_copying(region.start(), Level::L2, block, plan, &mut copier)
+        .is_ok();
+    if done {
+        // The frames that the region's reservation has left will not be asked for any more.
+        memory.give_up_reservation(region.start());
+    } else {
+        memory.free_block(block);
+    }
+    done
+}
+
+/// Looks at a region, without locks: a hint.
+fn survey<P: Parts>(memory: &GuestMemory<'_, P>, region: IpaRange) -> Survey {
+    let mut survey = Survey::default();
+    memory
+        .stage2()
+        .walk(region, |entry| match (entry.kind(), entry.level) {
+            (Kind::Leaf(pa), Level::L3) => survey.add(entry.ipa, region, pa),
+            (Kind::Table(_), _) => {}
+            _ => survey.other = true,
+        });
+    survey
+}
+
+impl Survey {
+    fn add(&mut self, ipa: Ipa, region: IpaRange, pa: Pa) {
+        self.pages += 1;
+        let at = ipa.get() - region.start().get();
+        let first = Pa::new(pa.get().wrapping_sub(at));
+        let expected = *self.first.get_or_insert(first);
+        self.scattered |= first != expected || !first.is_aligned(Level::L2);
+    }
+}

@@ -1,0 +1,106 @@
+//! Compaction as an adversary: everything it can do, and its contrary, at random.
+//!
+//! Nothing that it does may be visible to the guest. It is there to make races frequent that would
+//! be rare otherwise: regions are collapsed and split again at once, pages are moved under stores,
+//! pages of zeros are unmapped while others fault them back, empty tables are taken away, and stores
+//! are made to trap.
+
+use super::collapse::{collapse_into, new_block};
+use super::defragment::replace_frame;
+use crate::frames::Use;
+use crate::memory::contents::PageCopier;
+use crate::memory::{GuestMemory, Parts};
+use stage2::{CopyPlan, ENTRIES, Ipa, IpaRange, Kind, Level, PAGE_SIZE};
+
+/// Pages that one action touches, where it works page by page.
+const PAGES: u64 = 16;
+
+/// Does one thing after the other to one VM's memory.
+pub struct Stress {
+    random: u64,
+}
+
+impl Stress {
+    /// The same seed gives the same actions.
+    pub const fn new(seed: u64) -> Self {
+        Self { random: seed | 1 }
+    }
+
+    /// Does one thing to one region. Called outside read sections, with no lock held.
+    pub fn step<P: Parts>(&mut self, memory: &GuestMemory<'_, P>) {
+        let ram = memory.ram();
+        let at = ram.start().offset(self.below(ram.pages()) * PAGE_SIZE);
+        let region = IpaRange::entry(at, Level::L2);
+        if !ram.covers(&region) {
+            return;
+        }
+        let stage2 = memory.stage2();
+        // Each call may find that there is nothing to do it to; that is an answer as well.
+        match self.below(16) {
+            0..=2 => self.collapse(memory, region, ENTRIES),
+            3 => self.collapse(memory, region, 8),
+            4..=5 => drop(stage2.collapse_in_place(region.start(), Level::L2)),
+            6..=8 => drop(stage2.split_block(region.start(), Level::L2)),
+            9..=11 => self.each_page(memory, at, |ipa, pa| {
+                let _ = replace_frame(memory, ipa, pa);
+            }),
+            12..=13 => self.each_page(memory, at, |ipa, pa| {
+                let mut copier = PageCopier::new(memory.machine());
+                let zero = |pa| PageCopier::new(memory.machine()).is_zero(pa);
+                let _ = stage2.unmap_page_if(ipa, pa, zero, &mut copier);
+            }),
+            14 => drop(stage2.free_empty_tables(region)),
+            _ => {
+                stage2.write_protect(region);
+                stage2.age(region, |_, _| {});
+                stage2.collect_dirty(region, |_| {});
+            }
+        }
+    }
+
+    fn collapse<P: Parts>(
+        &mut self,
+        memory: &GuestMemory<'_, P>,
+        region: IpaRange,
+        max_hot: usize,
+    ) {
+        let used = Use::Data {
+            vm: memory.vm(),
+            ipa: region.start(),
+        };
+        if let Some(block) = new_block(memory, used) {
+            let plan = CopyPlan {
+                max_empty: ENTRIES - 1,
+                max_hot,
+            };
+            collapse_into(memory, region, block, plan);
+        }
+    }
+
+    /// Calls `act` for some pages from `at` on, as far as they are mapped as pages.
+    fn each_page<P: Parts>(
+        &mut self,
+        memory: &GuestMemory<'_, P>,
+        at: Ipa,
+        mut act: impl FnMut(Ipa, stage2::Pa),
+    ) {
+        for page in 0..PAGES {
+            let ipa = at.offset(page * PAGE_SIZE);
+            let entry = memory
+                .stage2()
+                .query(ipa)
+                .filter(|entry| entry.level == Level::L3);
+            if let Some(Kind::Leaf(pa)) = entry.map(|entry| entry.kind()) {
+                act(ipa, pa);
+            }
+        }
+    }
+
+    /// A random number below `bound` (xorshift; good enough to spread).
+    fn below(&mut self, bound: u64) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        (self.random >> 16) % bound.max(1)
+    }
+}
