@@ -46,20 +46,25 @@ pub(crate) fn line(text: fmt::Arguments<'_>) {
 /// Prints a line that guest `vm` wrote, without its line end.
 ///
 /// Control characters are shown as escapes, so that a guest cannot forge the hypervisor's lines.
-pub(crate) fn guest_line(vm: usize, text: &str) {
+pub(crate) fn guest_line(vm: usize, text: &[u8]) {
     line(format_args!("vm{vm}| {}", Printable(text)));
 }
 
-/// Text whose control characters, tabs aside, are shown as escapes.
-struct Printable<'a>(&'a str);
+/// Text whose control characters, tabs aside, are shown as escapes. What is no UTF-8 is replaced.
+struct Printable<'a>(&'a [u8]);
 
 impl fmt::Display for Printable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for character in self.0.chars() {
-            if character.is_control() && character != '\t' {
-                write!(f, "{}", character.escape_default())?;
-            } else {
-                f.write_char(character)?;
+        for chunk in self.0.utf8_chunks() {
+            for character in chunk.valid().chars() {
+                if character.is_control() && character != '\t' {
+                    write!(f, "{}", character.escape_default())?;
+                } else {
+                    f.write_char(character)?;
+                }
+            }
+            if !chunk.invalid().is_empty() {
+                f.write_char(char::REPLACEMENT_CHARACTER)?;
             }
         }
         Ok(())

@@ -10,3 +10,31 @@ pub mod features;
 pub mod frames;
 pub mod memory;
 pub mod tlbi;
+
+/// What of the dispatch of exits needs no EL2.
+pub mod exits {
+    pub mod pstate;
+    pub mod syndrome;
+}
+
+/// What of the scheduler needs no EL2.
+pub mod sched {
+    pub mod park;
+    pub mod queue;
+}
+
+/// What of virtual CPUs needs no EL2.
+pub mod vcpu {
+    pub mod id_registers;
+}
+
+/// What of virtual machines needs no EL2.
+pub mod vm {
+    pub mod device_tree;
+    pub mod gate;
+    pub mod image;
+    pub mod machine;
+    pub mod pl011;
+    pub mod power;
+    pub mod psci;
+}

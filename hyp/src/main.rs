@@ -12,9 +12,19 @@ mod console;
 #[cfg(target_os = "none")]
 mod el2;
 #[cfg(target_os = "none")]
+mod exits;
+#[cfg(target_os = "none")]
 mod logging;
 #[cfg(target_os = "none")]
+mod machine;
+#[cfg(target_os = "none")]
 mod percpu;
+#[cfg(target_os = "none")]
+mod sched;
+#[cfg(target_os = "none")]
+mod vcpu;
+#[cfg(target_os = "none")]
+mod vm;
 
 #[cfg(not(target_os = "none"))]
 fn main() {

@@ -12,10 +12,10 @@ use platform::gic::Gic;
 use platform::uart::Console;
 use spin::Once;
 
-use super::{features, sabotage, secondary};
+use super::{features, sabotage, secondary, work};
 use crate::el2::{mmu, tables};
 use crate::percpu::PER_CPU;
-use crate::{console, logging, percpu};
+use crate::{console, logging, machine, percpu};
 
 /// The board, from the moment the first CPU's MMU is on.
 static BOARD: Once<Board<'static>> = Once::new();
@@ -106,8 +106,12 @@ pub(super) extern "C" fn with_mmu() -> ! {
     if let Some(sabotage) = arguments.panic {
         sabotage::fail(sabotage);
     }
-    console::line(format_args!("tessera: off"));
-    board.psci.system_off()
+    if let Err(error) = machine::init(board, &arguments) {
+        panic!("{error}");
+    }
+    secondary::release();
+    work::start_guest(board, &arguments);
+    work::join()
 }
 
 /// Sets up the interrupt controller, and this CPU's part of it.

@@ -1,14 +1,14 @@
 //! Starting the other CPUs, and their way to the scheduler.
 
 use core::hint::spin_loop;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use log::info;
-use platform::{Board, psci, timer};
+use platform::{Board, timer};
 
 use super::entry::secondary_entry_address;
-use super::features;
 use super::primary::join_interrupts;
+use super::{features, work};
 use crate::percpu::{self, PER_CPU};
 
 /// How long the CPUs get to come up, in seconds.
@@ -16,6 +16,14 @@ const PATIENCE_S: u64 = 10;
 
 /// How many CPUs are up, the first included.
 static ONLINE: AtomicUsize = AtomicUsize::new(1);
+
+/// Whether what threads need is there.
+static RELEASED: AtomicBool = AtomicBool::new(false);
+
+/// Lets the other CPUs turn to the scheduler: what threads need is there.
+pub(super) fn release() {
+    RELEASED.store(true, Ordering::Release);
+}
 
 /// Starts all other CPUs and waits until they are up.
 ///
@@ -54,5 +62,8 @@ pub(super) extern "C" fn with_mmu() -> ! {
     features::add_this_cpu();
     info!("up, affinity {:#x}", percpu::this().mpidr().raw());
     ONLINE.fetch_add(1, Ordering::Release);
-    psci::park()
+    while !RELEASED.load(Ordering::Acquire) {
+        spin_loop();
+    }
+    work::join()
 }

@@ -1,6 +1,6 @@
 //! EL2's exception vectors.
 //!
-//! Exceptions of guests (lower EL, AArch64) belong to `exits`, whose symbols the table branches to:
+//! Exceptions of guests (lower EL) belong to `exits`, whose symbols the table branches to:
 //! `lower_sync`, `lower_irq`, `lower_fiq`, `lower_serror`, with all registers as the guest left them.
 //!
 //! Exceptions of EL2 itself have no handler to return to: they are reported and the machine is
@@ -32,6 +32,7 @@ global_asm!(
     b       \target
     .endm
 
+    .global lower_sync, lower_irq, lower_fiq, lower_serror
     .section .text.vectors, "ax"
     .global el2_vectors
     .balign 0x800
@@ -44,15 +45,14 @@ el2_vectors:
     fatal_vector 5
     fatal_vector 6
     fatal_vector 7
-    .weak   lower_sync, lower_irq, lower_fiq, lower_serror
     lower_vector lower_sync
     lower_vector lower_irq
     lower_vector lower_fiq
     lower_vector lower_serror
-    fatal_vector 12                 // lower EL, AArch32: EL1 is always AArch64
-    fatal_vector 13
-    fatal_vector 14
-    fatal_vector 15
+    lower_vector lower_sync         // lower EL, AArch32: a guest's EL0
+    lower_vector lower_irq
+    lower_vector lower_fiq
+    lower_vector lower_serror
     .balign 0x80
 
 // x0: this CPU's PerCpu; x1: the vector's number; TPIDRRO_EL0: the interrupted x0.

@@ -1,0 +1,112 @@
+//! Stage-2 aborts: memory that is not mapped yet, devices, and addresses where nothing is.
+
+use core::arch::asm;
+
+use aarch64_cpu::asm::barrier;
+use aarch64_cpu::registers::{ELR_EL2, FAR_EL2, HPFAR_EL2, PAR_EL1, Readable, Writeable};
+use hyp::exits::syndrome::{Abort, Cause};
+use hyp::memory::{Fault, FaultKind, Outcome};
+use hyp::vm::power::StopReason;
+use log::debug;
+use stage2::{Access, Ipa};
+
+use super::{Frame, inject, skip_instruction};
+use crate::sched;
+use crate::vcpu::Exit;
+
+/// The page offset of an address.
+const OFFSET: u64 = 0xfff;
+/// `HPFAR_EL2.FIPA`: bits 51:12 of the IPA.
+const HPFAR_PAGE: u64 = 0xfff_ffff_fff0;
+/// `PAR_EL1.F`: the translation failed.
+const PAR_FAILED: u64 = 1;
+/// `PAR_EL1.PA`: bits 51:12.
+const PAR_PAGE: u64 = 0xf_ffff_ffff_f000;
+
+/// Deals with a data abort or, if `fetch`, an instruction abort.
+pub(super) fn stage2(frame: &mut Frame, esr: u64, fetch: bool) {
+    let abort = Abort::new(esr);
+    let far = FAR_EL2.get();
+    let kind = match abort.cause() {
+        Cause::Translation(level) => FaultKind::Translation(level),
+        Cause::AccessFlag | Cause::Permission => FaultKind::Mapped,
+        // The memory system refused an access to memory that is mapped, or worse.
+        Cause::Other => return refuse(frame, esr, far, fetch),
+    };
+    let Some(ipa) = faulting_ipa(abort, far) else {
+        // The guest's own tables have changed meanwhile: it may try again.
+        return;
+    };
+    let access = abort.access(fetch);
+    let vcpu = frame.vcpu;
+    let ipa_page = Ipa::new(ipa);
+    match vcpu.vm().memory().fault(Fault {
+        ipa: ipa_page,
+        access,
+        kind,
+    }) {
+        Outcome::Resume => vcpu.counters.count(Exit::Fault),
+        Outcome::Busy => {
+            vcpu.counters.count(Exit::Fault);
+            sched::yield_now();
+        }
+        Outcome::OutOfMemory => vcpu.vm().stop(vcpu, StopReason::OutOfMemory),
+        Outcome::Outside if access != Access::Execute => device(frame, esr, far, ipa),
+        Outcome::Outside => refuse(frame, esr, far, fetch),
+    }
+}
+
+/// Emulates a load or store, or refuses it if there is no device or the syndrome does not say enough.
+fn device(frame: &mut Frame, esr: u64, far: u64, ipa: u64) {
+    let vm = frame.vcpu.vm();
+    let access = Abort::new(esr).emulatable();
+    let Some(access) = access.filter(|_| vm.has_device(ipa)) else {
+        return refuse(frame, esr, far, false);
+    };
+    frame.vcpu.counters.count(Exit::Mmio);
+    if access.write {
+        vm.device_write(ipa, access.stored(frame.register(access.register)));
+    } else {
+        let value = access.loaded(vm.device_read(ipa));
+        frame.set_register(access.register, value);
+    }
+    skip_instruction();
+}
+
+/// Answers with a synchronous external abort.
+fn refuse(frame: &Frame, esr: u64, far: u64, fetch: bool) {
+    let vcpu = frame.vcpu;
+    debug!(
+        "vm{} vcpu{}: external abort, ESR {esr:#x} FAR {far:#x} ELR {:#x}",
+        vcpu.vm().index(),
+        vcpu.index(),
+        ELR_EL2.get(),
+    );
+    vcpu.counters.count(Exit::Injected);
+    inject::external_abort(esr, far, fetch);
+}
+
+/// The IPA that faulted; `None` if it cannot be told any more.
+///
+/// `HPFAR_EL2` holds its page, except that some CPUs do not set it for a permission fault of the access
+/// itself (Arm ARM D19.2.59): then the guest's own tables are asked.
+fn faulting_ipa(abort: Abort, far: u64) -> Option<u64> {
+    let walk = abort.contains(Abort::STAGE1_WALK);
+    if abort.cause() == Cause::Permission && !walk {
+        return translate(far);
+    }
+    let page = (HPFAR_EL2.get() & HPFAR_PAGE) << 8;
+    // On a walk FAR is the address that was being translated, not that of the table.
+    Some(if walk { page } else { page | far & OFFSET })
+}
+
+/// Translates a guest's virtual address by its own stage 1.
+fn translate(address: u64) -> Option<u64> {
+    let kept = PAR_EL1.get();
+    // SAFETY: The instruction only writes PAR_EL1, the guest's value of which is put back below.
+    unsafe { asm!("at s1e1r, {}", "isb", in(reg) address, options(nostack, preserves_flags)) };
+    let par = PAR_EL1.get();
+    PAR_EL1.set(kept);
+    barrier::isb(barrier::SY);
+    (par & PAR_FAILED == 0).then_some(par & PAR_PAGE | address & OFFSET)
+}

@@ -1,0 +1,114 @@
+//! From a guest to EL2 and back: the general-purpose registers.
+//!
+//! When a guest runs, its thread's SP is just above the [`Frame`]'s place; an exception stores x0 to
+//! x30 there and calls the handler on that very stack. The last word of the frame names the vCPU. It
+//! is written once, before the guest is first entered, and never touched by the code here.
+//! The guest's PC and PSTATE stay in `ELR_EL2` and `SPSR_EL2` (a thread switch keeps them).
+
+use core::arch::global_asm;
+use core::mem::offset_of;
+
+use crate::vcpu::Vcpu;
+
+/// A guest's general-purpose registers.
+#[repr(C, align(16))]
+pub(crate) struct Frame {
+    /// x0 to x30.
+    pub(crate) x: [u64; 31],
+    /// Whose they are.
+    pub(crate) vcpu: &'static Vcpu,
+}
+
+const _: () = assert!(size_of::<Frame>() == 256 && offset_of!(Frame, vcpu) == 248);
+
+impl Frame {
+    /// Register `number`; number 31 is zero.
+    pub(crate) fn register(&self, number: usize) -> u64 {
+        self.x.get(number).copied().unwrap_or(0)
+    }
+
+    /// Sets register `number`, unless that is 31.
+    pub(crate) fn set_register(&mut self, number: usize, value: u64) {
+        if let Some(register) = self.x.get_mut(number) {
+            *register = value;
+        }
+    }
+}
+
+global_asm!(
+    r#"
+    .macro  guest_exit name, handler
+    .global \name
+\name:
+    sub     sp, sp, #{size}
+    stp     x0, x1, [sp]
+    stp     x2, x3, [sp, #16]
+    stp     x4, x5, [sp, #32]
+    stp     x6, x7, [sp, #48]
+    stp     x8, x9, [sp, #64]
+    stp     x10, x11, [sp, #80]
+    stp     x12, x13, [sp, #96]
+    stp     x14, x15, [sp, #112]
+    stp     x16, x17, [sp, #128]
+    stp     x18, x19, [sp, #144]
+    stp     x20, x21, [sp, #160]
+    stp     x22, x23, [sp, #176]
+    stp     x24, x25, [sp, #192]
+    stp     x26, x27, [sp, #208]
+    stp     x28, x29, [sp, #224]
+    str     x30, [sp, #240]
+    mov     x29, xzr                // back traces end here
+    mov     x0, sp
+    bl      \handler
+    b       guest_return
+    .endm
+
+    .section .text.guest_exit, "ax"
+    guest_exit lower_sync, {sync}
+
+// void guest_enter(Frame *frame): the frame is on the current stack, which is given up from there on.
+    .global guest_enter
+guest_enter:
+    mov     sp, x0
+guest_return:
+    ldp     x0, x1, [sp]
+    ldp     x2, x3, [sp, #16]
+    ldp     x4, x5, [sp, #32]
+    ldp     x6, x7, [sp, #48]
+    ldp     x8, x9, [sp, #64]
+    ldp     x10, x11, [sp, #80]
+    ldp     x12, x13, [sp, #96]
+    ldp     x14, x15, [sp, #112]
+    ldp     x16, x17, [sp, #128]
+    ldp     x18, x19, [sp, #144]
+    ldp     x20, x21, [sp, #160]
+    ldp     x22, x23, [sp, #176]
+    ldp     x24, x25, [sp, #192]
+    ldp     x26, x27, [sp, #208]
+    ldp     x28, x29, [sp, #224]
+    ldr     x30, [sp, #240]
+    add     sp, sp, #{size}
+    eret
+    // Nothing behind an eret is executed, not even speculatively.
+    dsb     nsh
+    isb
+
+    guest_exit lower_irq, {interrupt}
+    guest_exit lower_fiq, {interrupt}
+    guest_exit lower_serror, {serror}
+    "#,
+    size = const size_of::<Frame>(),
+    sync = sym super::synchronous,
+    interrupt = sym super::interrupt,
+    serror = sym super::system_error,
+);
+
+unsafe extern "C" {
+    /// Enters the guest with the registers in the frame, and with `ELR_EL2` and `SPSR_EL2` as they are.
+    ///
+    /// # Safety
+    ///
+    /// `frame` must be the first field of a [`Frame`] on the current thread's stack, and the thread be
+    /// that of its vCPU, whose registers are loaded and whose machine may be entered.
+    pub(crate) fn guest_enter(frame: *const [u64; 31]) -> !;
+}

@@ -1,0 +1,100 @@
+//! What brings a guest to EL2, and what is done about it.
+//!
+//! [`frame`] saves the registers and calls one of the handlers below on the vCPU's thread; they
+//! return to let the guest go on. A hypercall is answered straight away. Everything after which the
+//! guest may not simply go on, because its thread left the CPU or an interrupt brought news, ends in
+//! [`settle`].
+//!
+//! Nothing a guest does is an error of the hypervisor: what has no meaning becomes an exception of the
+//! guest's own.
+
+mod abort;
+mod call;
+mod frame;
+mod inject;
+pub(crate) mod interrupts;
+mod register;
+mod wait;
+
+pub(crate) use frame::{Frame, guest_enter};
+
+use aarch64_cpu::registers::{ELR_EL2, ESR_EL2, Readable, Writeable};
+use hyp::exits::syndrome::{class, class_of};
+use hyp::vm::power::StopReason;
+use log::{debug, error};
+
+use crate::sched;
+use crate::vcpu::Exit;
+
+/// A synchronous exception: the guest did something.
+extern "C" fn synchronous(frame: &mut Frame) {
+    let esr = ESR_EL2.get();
+    match class_of(esr) {
+        class::HVC => {
+            frame.vcpu.counters.count(Exit::Call);
+            call::call(frame);
+        }
+        class => other(frame, esr, class),
+    }
+    settle(frame);
+}
+
+/// Everything but a hypercall.
+#[inline(never)]
+fn other(frame: &mut Frame, esr: u64, class: u64) {
+    let counters = &frame.vcpu.counters;
+    match class {
+        class::DATA_ABORT => abort::stage2(frame, esr, false),
+        class::INSTRUCTION_ABORT => abort::stage2(frame, esr, true),
+        class::SYSTEM => register::access(frame, esr),
+        class::WAIT => {
+            counters.count(Exit::Wait);
+            wait::instruction(esr);
+        }
+        class::SMC => {
+            counters.count(Exit::Call);
+            // Unlike HVC it is trapped before it is executed.
+            skip_instruction();
+            call::call(frame);
+        }
+        _ => {
+            counters.count(Exit::Injected);
+            debug!(
+                "exception class {class:#x} from a guest, ELR {:#x}",
+                ELR_EL2.get()
+            );
+            inject::undefined();
+        }
+    }
+}
+
+/// A physical interrupt.
+extern "C" fn interrupt(frame: &mut Frame) {
+    frame.vcpu.counters.count(Exit::Interrupt);
+    interrupts::serve();
+    sched::after_interrupt();
+    // Also if the thread kept the CPU: the news may be that the machine is to stop.
+    frame.vcpu.unsettle();
+    settle(frame);
+}
+
+/// A system error. It may come from anything the guest has access to, so the guest is at fault.
+extern "C" fn system_error(frame: &mut Frame) {
+    let vcpu = frame.vcpu;
+    let vm = vcpu.vm();
+    error!("vm{}: system error, ESR {:#x}", vm.index(), ESR_EL2.get());
+    vm.stop(vcpu, StopReason::Fault);
+    settle(frame);
+}
+
+/// Makes sure that the guest may be entered: returns when it is loaded and its machine runs.
+fn settle(frame: &mut Frame) {
+    if !frame.vcpu.is_settled() {
+        frame.vcpu.vm().admit(frame);
+    }
+}
+
+/// Lets the guest go on behind the instruction that was emulated. A64 instructions have 4 bytes.
+fn skip_instruction() {
+    ELR_EL2.set(ELR_EL2.get() + 4);
+}

@@ -1,0 +1,121 @@
+//! How a guest's PSTATE changes when an exception is taken to its EL1.
+//!
+//! The hardware does this for exceptions it takes to EL1; when the hypervisor makes one up, it has to
+//! do the same. Arm ARM, pseudocode `AArch64.TakeException`, for a target of EL1 and the features
+//! that a guest can have.
+
+/// SPSR: the exception came from AArch32.
+const AARCH32: u64 = 1 << 4;
+/// SPSR.M: exception level and stack pointer, for AArch64.
+const MODE: u64 = 0xf;
+/// EL1 with its own stack pointer.
+const EL1H: u64 = 0x5;
+/// EL1 with SP_EL0.
+const EL1T: u64 = 0x4;
+
+/// D, A, I and F: everything masked.
+const DAIF: u64 = 0xf << 6;
+const SSBS: u64 = 1 << 12;
+const PAN: u64 = 1 << 22;
+const DIT: u64 = 1 << 24;
+const NZCV: u64 = 0xf << 28;
+
+/// `SCTLR_EL1.SPAN`: PAN is left alone.
+const SCTLR_SPAN: u64 = 1 << 23;
+/// `SCTLR_EL1.DSSBS`: the value that SSBS gets.
+const SCTLR_DSSBS: u64 = 1 << 44;
+
+/// Whether PSTATE has fields that older CPUs lack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Features {
+    /// FEAT_PAN.
+    pub pan: bool,
+    /// FEAT_SSBS.
+    pub ssbs: bool,
+}
+
+/// Whether the guest was at EL0 with this SPSR.
+pub const fn is_el0(spsr: u64) -> bool {
+    spsr & AARCH32 != 0 || spsr & MODE == 0
+}
+
+/// The offset from `VBAR_EL1` of the vector for a synchronous exception out of `spsr`.
+pub const fn vector_offset(spsr: u64) -> u64 {
+    if spsr & AARCH32 != 0 {
+        0x600
+    } else {
+        match spsr & MODE {
+            EL1H => 0x200,
+            EL1T => 0,
+            _ => 0x400,
+        }
+    }
+}
+
+/// PSTATE at the vector, given PSTATE at the exception and the guest's `SCTLR_EL1`.
+pub const fn at_vector(spsr: u64, sctlr: u64, features: Features) -> u64 {
+    let mut pstate = EL1H | DAIF | spsr & NZCV;
+    // In AArch32 bit 24 is J, and DIT is bit 21.
+    let dit = if spsr & AARCH32 != 0 { spsr << 3 } else { spsr };
+    pstate |= dit & DIT;
+    if features.pan {
+        pstate |= if sctlr & SCTLR_SPAN == 0 {
+            PAN
+        } else {
+            spsr & PAN
+        };
+    }
+    if features.ssbs && sctlr & SCTLR_DSSBS != 0 {
+        pstate |= SSBS;
+    }
+    pstate
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: Features = Features {
+        pan: true,
+        ssbs: true,
+    };
+    const NONE: Features = Features {
+        pan: false,
+        ssbs: false,
+    };
+    const AARCH32_USER: u64 = 0x10;
+
+    #[test]
+    fn each_mode_has_its_vector() {
+        assert_eq!(vector_offset(0x3c5), 0x200);
+        assert_eq!(vector_offset(0x3c4), 0x000);
+        assert_eq!(vector_offset(0x000), 0x400);
+        assert_eq!(vector_offset(AARCH32_USER), 0x600);
+        assert!(is_el0(0) && is_el0(AARCH32_USER) && !is_el0(EL1H) && !is_el0(EL1T));
+    }
+
+    #[test]
+    fn flags_stay_and_everything_is_masked() {
+        assert_eq!(
+            at_vector(NZCV | 1 << 21 | 1 << 20, 0, NONE),
+            NZCV | DAIF | EL1H
+        );
+        assert_eq!(at_vector(DIT, 0, NONE), DIT | DAIF | EL1H);
+        assert_eq!(
+            at_vector(AARCH32_USER | 1 << 21, 0, NONE),
+            DIT | DAIF | EL1H
+        );
+        assert_eq!(at_vector(AARCH32_USER | DIT, 0, NONE), DAIF | EL1H);
+    }
+
+    #[test]
+    fn pan_and_ssbs_follow_sctlr() {
+        assert_eq!(at_vector(0, 0, ALL), PAN | DAIF | EL1H);
+        assert_eq!(at_vector(0, SCTLR_SPAN, ALL), DAIF | EL1H);
+        assert_eq!(at_vector(PAN, SCTLR_SPAN, ALL), PAN | DAIF | EL1H);
+        assert_eq!(at_vector(SSBS, SCTLR_SPAN, ALL), DAIF | EL1H);
+        let sctlr = SCTLR_SPAN | SCTLR_DSSBS;
+        assert_eq!(at_vector(0, sctlr, ALL), SSBS | DAIF | EL1H);
+        assert_eq!(at_vector(0, sctlr, NONE), DAIF | EL1H);
+    }
+}

@@ -1,0 +1,43 @@
+//! Trapped system registers.
+
+use hyp::exits::syndrome::{SystemAccess, encoding};
+
+use super::{Frame, inject, skip_instruction};
+use crate::vcpu::{self, Exit};
+
+/// `ACTLR_EL1`, which a guest may write without effect.
+const ACTLR_EL1: u32 = encoding(3, 0, 1, 0, 1);
+/// `OSLSR_EL1`, which says that there is an OS lock.
+const OSLSR_EL1: u32 = encoding(2, 0, 1, 1, 4);
+/// `OSLSR_EL1.OSLM`: the OS lock is implemented.
+const OSLSR_IMPLEMENTED: u64 = 1 << 3;
+/// Op0 and Op1 of an encoding.
+const OP0_OP1: u32 = encoding(3, 7, 0, 0, 0);
+/// All of an encoding but CRm and Op2.
+const GROUP: u32 = encoding(3, 7, 15, 0, 0);
+/// Debug registers. Those of EL0 and AArch32 have Op1 3 and 4.
+const DEBUG: u32 = encoding(2, 0, 0, 0, 0);
+/// ID registers.
+const ID: u32 = encoding(3, 0, 0, 0, 0);
+
+/// Emulates an MSR or MRS, or says that it is undefined.
+pub(super) fn access(frame: &mut Frame, esr: u64) {
+    let access = SystemAccess::new(esr);
+    let vcpu = frame.vcpu;
+    let value = match access.encoding {
+        id if id & GROUP == ID && access.read => vcpu::id_register(id >> 3 & 0xf, id & 7),
+        OSLSR_EL1 if access.read => OSLSR_IMPLEMENTED,
+        ACTLR_EL1 => 0,
+        // Breakpoints and watchpoints that never hit, an OS lock without effect.
+        debug if debug & OP0_OP1 == DEBUG => 0,
+        _ => {
+            vcpu.counters.count(Exit::Injected);
+            return inject::undefined();
+        }
+    };
+    vcpu.counters.count(Exit::Register);
+    if access.read {
+        frame.set_register(access.register, value);
+    }
+    skip_instruction();
+}

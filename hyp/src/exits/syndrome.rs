@@ -1,0 +1,267 @@
+//! What `ESR_EL2` says about an exception from a guest.
+//!
+//! Arm ARM D17.2.37, ESR_EL2. Only taken apart here, not acted upon.
+
+use bitflags::bitflags;
+use stage2::{Access, Level};
+
+/// Exception classes (`ESR_EL2.EC`) with which a guest's exceptions come to EL2.
+pub mod class {
+    /// A WFI or WFE that `HCR_EL2` traps.
+    pub const WAIT: u64 = 0x01;
+    /// HVC from AArch64.
+    pub const HVC: u64 = 0x16;
+    /// SMC from AArch64.
+    pub const SMC: u64 = 0x17;
+    /// MSR, MRS or system instruction from AArch64 that is trapped.
+    pub const SYSTEM: u64 = 0x18;
+    /// An instruction abort from a lower exception level.
+    pub const INSTRUCTION_ABORT: u64 = 0x20;
+    /// A data abort from a lower exception level.
+    pub const DATA_ABORT: u64 = 0x24;
+}
+
+/// The class of a syndrome.
+pub const fn class_of(esr: u64) -> u64 {
+    esr >> 26 & 0x3f
+}
+
+/// `ESR_EL2.IL`: the instruction has 32 bits.
+pub const IL: u64 = 1 << 25;
+
+/// WFx: the instruction is WFE (or WFET), not WFI.
+pub const WAIT_FOR_EVENT: u64 = 1;
+
+/// What a stage-2 abort was caused by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// No valid descriptor translates the IPA: the walk stopped at this level.
+    Translation(Level),
+    /// The descriptor's access flag is clear.
+    AccessFlag,
+    /// The descriptor forbids the access.
+    Permission,
+    /// An external abort, a TLB conflict, an address size fault, ...: nothing that mapping mends.
+    Other,
+}
+
+bitflags! {
+    /// The syndrome of a data or instruction abort (`ESR_EL2.ISS`).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Abort: u64 {
+        /// DFSC or IFSC: the fault status code.
+        const STATUS = 0x3f;
+        /// WnR: a write made it. See [`Abort::access`].
+        const WRITE = 1 << 6;
+        /// S1PTW: the fault was on the access of a stage-1 walk.
+        const STAGE1_WALK = 1 << 7;
+        /// CM: a cache maintenance instruction made it.
+        const CACHE_MAINTENANCE = 1 << 8;
+        /// FnV: `FAR_EL2` does not hold the address.
+        const FAR_NOT_VALID = 1 << 10;
+        /// SF: the register is 64 bits wide.
+        const SIXTY_FOUR = 1 << 15;
+        /// SRT: the register's number.
+        const REGISTER = 0x1f << 16;
+        /// SSE: a load extends the sign.
+        const SIGN_EXTEND = 1 << 21;
+        /// SAS: binary logarithm of the size in bytes.
+        const SIZE = 0x3 << 22;
+        /// ISV: SAS, SSE, SRT and SF are valid.
+        const SYNDROME_VALID = 1 << 24;
+    }
+}
+
+impl Abort {
+    /// The syndrome in a value of `ESR_EL2`.
+    pub const fn new(esr: u64) -> Self {
+        Self::from_bits_retain(esr & 0x1ff_ffff)
+    }
+
+    /// What caused it. The low bits of the status are the level.
+    pub const fn cause(self) -> Cause {
+        let status = self.bits() & Self::STATUS.bits();
+        match status {
+            0x04 => Cause::Translation(Level::L0),
+            0x05 => Cause::Translation(Level::L1),
+            0x06 => Cause::Translation(Level::L2),
+            0x07 => Cause::Translation(Level::L3),
+            0x08..=0x0b => Cause::AccessFlag,
+            0x0c..=0x0f => Cause::Permission,
+            _ => Cause::Other,
+        }
+    }
+
+    /// What the guest needs of the memory; `fetch` says that it is an instruction abort.
+    ///
+    /// A walk reads the guest's tables, and if reading was not the trouble it wants to set a flag in
+    /// them. A cache maintenance instruction is reported as a write (Arm ARM D19.2.37, WnR) but needs
+    /// no more than a valid mapping.
+    pub fn access(self, fetch: bool) -> Access {
+        let write = if self.contains(Self::STAGE1_WALK) {
+            self.cause() == Cause::Permission
+        } else if fetch {
+            return Access::Execute;
+        } else {
+            self.contains(Self::WRITE) && !self.contains(Self::CACHE_MAINTENANCE)
+        };
+        if write { Access::Write } else { Access::Read }
+    }
+
+    /// The load or store that can be emulated from the syndrome alone, if it says enough.
+    pub fn emulatable(self) -> Option<Transfer> {
+        if !self.contains(Self::SYNDROME_VALID) || self.contains(Self::STAGE1_WALK) {
+            return None;
+        }
+        let field = |mask: Self| (self & mask).bits() >> mask.bits().trailing_zeros();
+        Some(Transfer {
+            register: field(Self::REGISTER) as usize,
+            size: 1 << field(Self::SIZE),
+            write: self.contains(Self::WRITE),
+            sign_extend: self.contains(Self::SIGN_EXTEND),
+            sixty_four: self.contains(Self::SIXTY_FOUR),
+        })
+    }
+}
+
+/// A load or store of one general-purpose register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transfer {
+    /// Its number; 31 is the zero register.
+    pub register: usize,
+    /// Bytes in memory: 1, 2, 4 or 8.
+    pub size: u32,
+    /// It stores.
+    pub write: bool,
+    /// It loads and extends the sign.
+    pub sign_extend: bool,
+    /// The register is 64 bits wide, not 32.
+    pub sixty_four: bool,
+}
+
+impl Transfer {
+    /// What a store puts into memory, of the register's value.
+    pub const fn stored(self, value: u64) -> u64 {
+        value & self.mask()
+    }
+
+    /// What a load puts into the register, of memory's value.
+    pub const fn loaded(self, value: u64) -> u64 {
+        let value = value & self.mask();
+        let sign = 1 << (8 * self.size - 1);
+        let extended = if self.sign_extend && value & sign != 0 {
+            value | !self.mask()
+        } else {
+            value
+        };
+        if self.sixty_four {
+            extended
+        } else {
+            extended & 0xffff_ffff
+        }
+    }
+
+    const fn mask(self) -> u64 {
+        u64::MAX >> (64 - 8 * self.size)
+    }
+}
+
+/// A trapped MSR or MRS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SystemAccess {
+    /// Op0, Op1, CRn, CRm and Op2 as [`encoding`] packs them.
+    pub encoding: u32,
+    /// The general-purpose register's number; 31 is the zero register.
+    pub register: usize,
+    /// It is an MRS.
+    pub read: bool,
+}
+
+impl SystemAccess {
+    /// Where the syndrome has the encoding: Op0 21:20, Op2 19:17, Op1 16:14, CRn 13:10, CRm 4:1.
+    pub const fn new(esr: u64) -> Self {
+        Self {
+            encoding: encoding(
+                (esr >> 20 & 3) as u32,
+                (esr >> 14 & 7) as u32,
+                (esr >> 10 & 15) as u32,
+                (esr >> 1 & 15) as u32,
+                (esr >> 17 & 7) as u32,
+            ),
+            register: (esr >> 5 & 31) as usize,
+            read: esr & 1 == 1,
+        }
+    }
+}
+
+/// A system register's name as a number: Op0, Op1, CRn, CRm, Op2 from the highest bits to the lowest.
+pub const fn encoding(op0: u32, op1: u32, crn: u32, crm: u32, op2: u32) -> u32 {
+    op0 << 14 | op1 << 11 | crn << 7 | crm << 3 | op2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_byte_store_to_a_device() {
+        // strb w3, [x1]: EC 0x24, IL, ISV, SAS 0, SRT 3, WnR, translation fault at level 3.
+        let esr = 0x24 << 26 | IL | 1 << 24 | 3 << 16 | 1 << 6 | 7;
+        assert_eq!(class_of(esr), class::DATA_ABORT);
+        let abort = Abort::new(esr);
+        assert_eq!(abort.cause(), Cause::Translation(Level::L3));
+        assert_eq!(abort.access(false), Access::Write);
+        let access = abort.emulatable().unwrap();
+        assert_eq!((access.register, access.size, access.write), (3, 1, true));
+        assert_eq!(access.stored(0x1234), 0x34);
+    }
+
+    #[test]
+    fn loads_extend_as_the_instruction_says() {
+        let load = |size, sign_extend, sixty_four| Transfer {
+            register: 0,
+            size,
+            write: false,
+            sign_extend,
+            sixty_four,
+        };
+        assert_eq!(load(1, false, false).loaded(0xfff0), 0xf0);
+        assert_eq!(load(1, true, false).loaded(0xf0), 0xffff_fff0);
+        assert_eq!(load(1, true, true).loaded(0xf0), 0xffff_ffff_ffff_fff0);
+        assert_eq!(load(2, true, true).loaded(0x7fff), 0x7fff);
+        assert_eq!(
+            load(4, true, true).loaded(0x8000_0000),
+            0xffff_ffff_8000_0000
+        );
+        assert_eq!(load(8, true, true).loaded(u64::MAX), u64::MAX);
+    }
+
+    #[test]
+    fn faults_are_told_apart() {
+        assert_eq!(Abort::new(0x04).cause(), Cause::Translation(Level::L0));
+        assert_eq!(Abort::new(0x06).cause(), Cause::Translation(Level::L2));
+        for level in 0..4 {
+            assert_eq!(Abort::new(0x08 | level).cause(), Cause::AccessFlag);
+            assert_eq!(Abort::new(0x0c | level).cause(), Cause::Permission);
+        }
+        for other in [0x00, 0x10, 0x15, 0x21, 0x30] {
+            assert_eq!(Abort::new(other).cause(), Cause::Other);
+        }
+        assert_eq!(Abort::new(0x07).access(true), Access::Execute);
+        let walk = 1 << 7;
+        assert_eq!(Abort::new(walk | 0x07).access(true), Access::Read);
+        assert_eq!(Abort::new(walk | 0x0f).access(false), Access::Write);
+        let maintenance = Abort::new(1 << 8 | 1 << 6 | 0x0f);
+        assert_eq!(maintenance.access(false), Access::Read);
+        assert_eq!(maintenance.emulatable(), None);
+        assert_eq!(Abort::new(1 << 24 | 1 << 7).emulatable(), None);
+    }
+
+    #[test]
+    fn a_trapped_register_is_named() {
+        // mrs x5, id_aa64pfr0_el1: Op0 3, Op1 0, CRn 0, CRm 4, Op2 0.
+        let access = SystemAccess::new(0x18 << 26 | IL | 3 << 20 | 4 << 1 | 5 << 5 | 1);
+        assert_eq!(access.encoding, encoding(3, 0, 0, 4, 0));
+        assert_eq!((access.register, access.read), (5, true));
+    }
+}

@@ -1,0 +1,229 @@
+//! The scheduler: threads of EL2, which are vCPUs and the hypervisor's own helpers.
+//!
+//! Threads switch inside EL2 only where they ask for it: [`yield_now`], [`sleep_until`], [`park`]. EL2
+//! runs with interrupts masked, so nothing else can take the CPU away there; a guest is interrupted by
+//! its CPU's timer or by a message from another CPU, and [`after_interrupt`] then decides.
+//!
+//! Each CPU has a queue of ready threads, served in turn. A thread that is woken goes to the CPU it
+//! ran on last if that is idle, else to an idle one, else to the queue of the last one; a CPU that
+//! runs out of work takes over a thread that waits elsewhere. An idle CPU waits in WFI.
+//!
+//! Whoever calls what may switch holds no lock and is in no read section of stage 2. On return the
+//! thread may be on another CPU: what was derived from `percpu::this` is stale.
+//!
+//! - [`thread`]: the table of threads; - [`cpu`]: the queues and timers of each CPU;
+//! - [`switch`]: the switch itself.
+//!
+//! Lock order: a CPU's queues, a leaf.
+
+mod cpu;
+mod switch;
+mod thread;
+
+pub(crate) use thread::{Context, SpawnError, ThreadId};
+
+use core::sync::atomic::Ordering;
+
+use aarch64_cpu::asm;
+use hyp::sched::queue::ThreadIndex;
+
+use crate::boot;
+use crate::exits::interrupts;
+use crate::machine;
+use crate::percpu;
+use cpu::{After, Cpu};
+use thread::thread;
+
+/// Makes a thread that calls `function(argument)` and ends when that returns. It is ready at once.
+///
+/// `context` is what a vCPU keeps in the CPU's registers.
+///
+/// # Errors
+///
+/// There is no room for another thread; nothing has changed.
+pub(crate) fn spawn(
+    name: &'static str,
+    function: extern "C" fn(usize),
+    argument: usize,
+    context: Option<&'static dyn Context>,
+) -> Result<ThreadId, SpawnError> {
+    let index = thread::claim(name, function, argument, context)?;
+    // New threads start out spread over the CPUs.
+    let first = usize::from(index) % boot::board().cpus.len();
+    thread(index).cpu.store(first, Ordering::Relaxed);
+    place(index);
+    Ok(ThreadId(index))
+}
+
+/// The thread that calls this.
+pub(crate) fn current() -> ThreadId {
+    ThreadId(cpu::this().current())
+}
+
+/// Lets other threads of this CPU run; returns at once if there are none.
+pub(crate) fn yield_now() {
+    wake_sleepers();
+    let cpu = cpu::this();
+    if let Some(next) = cpu.pop() {
+        let idle = cpu.current() == idle_thread();
+        switch_to(cpu, next, if idle { After::Idle } else { After::Ready });
+    }
+}
+
+/// Waits until somebody calls [`wake`] with this thread, or did since the last wait.
+///
+/// May also return for no reason: callers look again at what they wait for. Not for idle threads.
+pub(crate) fn park() {
+    let cpu = cpu::this();
+    let current = cpu.current();
+    debug_assert_ne!(current, idle_thread(), "an idle thread cannot wait");
+    if thread(current).park.prepare() {
+        switch_to(cpu, cpu.pop().unwrap_or(idle_thread()), After::Parked);
+    }
+}
+
+/// Waits as [`park`], but not longer than until the counter reaches `deadline` ticks.
+pub(crate) fn sleep_until(deadline: u64) {
+    let cpu = cpu::this();
+    let current = cpu.current();
+    cpu.add_sleeper(current, deadline);
+    park();
+    cpu.remove_sleeper(current);
+}
+
+/// Ends the wait of `thread`, or its next one if it is not waiting.
+pub(crate) fn wake(ThreadId(index): ThreadId) {
+    if thread(index).park.wake() {
+        place(index);
+    }
+}
+
+/// After interrupts of a guest were served: wakes whose sleep is over, and lets others run if the
+/// current thread has had its share.
+pub(crate) fn after_interrupt() {
+    wake_sleepers();
+    let cpu = cpu::this();
+    if cpu.slice_is_over() {
+        yield_now();
+    } else {
+        cpu.set_timer();
+    }
+}
+
+/// Turns what this CPU has been running so far into its idle thread.
+pub(crate) fn run_idle() -> ! {
+    let cpu = cpu::this();
+    loop {
+        interrupts::serve();
+        wake_sleepers();
+        if let Some(next) = cpu.pop().or_else(cpu::steal) {
+            switch_to(cpu, next, After::Idle);
+            continue;
+        }
+        cpu::idle_begin();
+        let next = cpu.pop().or_else(cpu::steal);
+        if next.is_none() {
+            cpu.set_timer();
+            // A pending interrupt ends this although it is masked.
+            asm::wfi();
+        }
+        cpu::idle_end();
+        if let Some(next) = next {
+            switch_to(cpu, next, After::Idle);
+        }
+    }
+}
+
+/// Ends the current thread.
+pub(crate) extern "C" fn exit() -> ! {
+    let cpu = cpu::this();
+    switch_to(cpu, cpu.pop().unwrap_or(idle_thread()), After::Ended);
+    unreachable!("a thread that ended was switched to");
+}
+
+/// Queues a thread that is ready, and makes sure that some CPU takes note.
+fn place(index: ThreadIndex) {
+    let last = thread(index).cpu.load(Ordering::Relaxed);
+    let here = percpu::this().index();
+    let cpu = cpu::this();
+    if last == here && cpu.current() == idle_thread() {
+        // The idle thread looks into the queue next.
+        cpu.push(index);
+        return;
+    }
+    let target = cpu::claim_idle(last).unwrap_or(last);
+    cpu::cpu(target).push(index);
+    if target == here {
+        share(cpu);
+    } else {
+        interrupts::kick(target);
+    }
+}
+
+/// Makes sure that threads in this CPU's queue get to run: on an idle CPU, or else here when the
+/// timer ends the current thread's slice.
+fn share(cpu: &Cpu) {
+    if cpu.has_ready()
+        && let Some(idle) = cpu::claim_idle(percpu::this().index())
+    {
+        interrupts::kick(idle);
+    }
+    cpu.set_timer();
+}
+
+/// The idle thread of this CPU.
+fn idle_thread() -> ThreadIndex {
+    percpu::this().index() as ThreadIndex
+}
+
+/// Queues the threads whose sleep is over.
+fn wake_sleepers() {
+    while let Some(index) = cpu::this().pop_sleeper() {
+        wake(ThreadId(index));
+    }
+}
+
+/// Leaves the current thread for `next`; returns when somebody switches back, maybe on another CPU.
+fn switch_to(cpu: &Cpu, next: ThreadIndex, after: After) {
+    let slot = &machine::cpu_slots()[percpu::this().index()];
+    assert!(
+        !slot.in_section(),
+        "a thread switch in a read section of stage 2"
+    );
+    let from = thread(cpu.current());
+    let to = thread(next);
+    if let Some(context) = from.context() {
+        context.switch_out();
+    }
+    to.cpu.store(percpu::this().index(), Ordering::Relaxed);
+    cpu.begin_switch(next, after);
+    // SAFETY: `to` was taken from a queue, or is this CPU's idle thread: it is off its CPU, its SP was
+    // stored when it left (or by `claim`), and nobody else switches to it. `from.sp` is written by
+    // this CPU alone until `finish_switch` has made the thread known again.
+    unsafe { switch::thread_switch(from.sp.as_ptr(), to.sp.load(Ordering::Relaxed)) };
+    finish_switch();
+}
+
+/// On the new thread: does with the old one what is to be done now that it is off the CPU.
+extern "C" fn finish_switch() {
+    let cpu = cpu::this();
+    let (left, after) = cpu.left();
+    let queued = match after {
+        After::Ready => true,
+        After::Parked => !thread(left).park.commit(),
+        After::Ended => {
+            // SAFETY: The thread is off its CPU, `exit` does not let it return, and only the switch
+            // from it is told that it ended.
+            unsafe { thread::release(left) };
+            false
+        }
+        After::Idle => false,
+    };
+    if queued {
+        cpu.push(left);
+    }
+    share(cpu);
+    if let Some(context) = thread(cpu.current()).context() {
+        context.switch_in();
+    }
+}

@@ -1,0 +1,226 @@
+//! Virtual CPUs: a guest's registers, and when they are in which CPU.
+//!
+//! A vCPU runs on a thread of its own (`crate::sched`). The general-purpose registers are on that
+//! thread's stack whenever EL2 runs (`crate::exits::Frame`). All others stay in the CPU: they are
+//! saved when the thread leaves the CPU, so that it may go on on any other, and loaded when it is on a
+//! CPU again, unless that still holds them because nothing but EL2 ran there since.
+//!
+//! `VTTBR_EL2` names a guest's tables only while a thread of that guest is on the CPU and has entered
+//! the guest ([`Vcpu::use_tables`]), so that tables can be destroyed once all have left it.
+//!
+//! Invariant: a vCPU's saved registers are touched by its own thread only.
+
+mod control;
+mod counters;
+mod fp;
+mod id;
+mod registers;
+
+pub(crate) use control::{init_cpu, pstate_features};
+pub(crate) use counters::{Counters, Exit};
+pub(crate) use id::id_register;
+
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+
+use aarch64_cpu::asm::barrier;
+use aarch64_cpu::registers::{ELR_EL2, SPSR_EL2, VMPIDR_EL2, VTTBR_EL2, Writeable};
+use hyp::vm::power::Entry;
+use platform::board::MAX_CPUS;
+use spin::Once;
+
+use crate::boot::features;
+use crate::machine;
+use crate::percpu;
+use crate::sched::{Context, ThreadId};
+use crate::vm::{self, Vm};
+use fp::FpRegisters;
+use registers::{PointerKeys, System, Timers};
+
+/// `VMPIDR_EL2`: bit 31 is RES1.
+const MPIDR_RES1: u64 = 1 << 31;
+/// `SPSR_EL2` of a vCPU that starts: EL1 with its own stack pointer, everything masked.
+const SPSR_START: u64 = 0x3c5;
+/// The number of no CPU.
+const NOWHERE: usize = usize::MAX;
+
+/// The vCPU whose registers each CPU holds.
+static LOADED: [AtomicPtr<Vcpu>; MAX_CPUS] =
+    [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_CPUS];
+
+/// A virtual CPU.
+#[repr(C, align(64))]
+pub(crate) struct Vcpu {
+    vm: usize,
+    index: usize,
+    thread: Once<ThreadId>,
+    /// The CPU that holds the registers, if it is still that CPU's `LOADED`.
+    cpu: AtomicUsize,
+    /// Nothing happened since the guest was last entered that has to be looked at before it is
+    /// entered again; see [`Self::is_settled`].
+    settled: AtomicBool,
+    /// How often it left the guest, and why.
+    pub(crate) counters: Counters,
+    saved: UnsafeCell<Saved>,
+}
+
+/// A vCPU's registers while they are in no CPU.
+struct Saved {
+    system: System,
+    keys: PointerKeys,
+    timers: Timers,
+    fp: FpRegisters,
+}
+
+impl Saved {
+    const RESET: Self = Self {
+        system: System::RESET,
+        keys: PointerKeys::ZERO,
+        timers: Timers::ZERO,
+        fp: FpRegisters::ZERO,
+    };
+}
+
+// SAFETY: All but `saved` is atomic or constant; `saved` is private to this file, whose functions
+// are called on the vCPU's own thread.
+unsafe impl Sync for Vcpu {}
+
+impl Vcpu {
+    /// vCPU number `index` of machine number `vm`.
+    pub(crate) const fn new(vm: usize, index: usize) -> Self {
+        Self {
+            vm,
+            index,
+            thread: Once::new(),
+            cpu: AtomicUsize::new(NOWHERE),
+            settled: AtomicBool::new(false),
+            counters: Counters::new(),
+            saved: UnsafeCell::new(Saved::RESET),
+        }
+    }
+
+    /// The machine it belongs to.
+    pub(crate) fn vm(&self) -> &'static Vm {
+        vm::get(self.vm)
+    }
+
+    /// Its number in the machine, which is also its affinity.
+    pub(crate) fn index(&self) -> usize {
+        self.index
+    }
+
+    /// The thread it runs on, once that is made.
+    pub(crate) fn thread(&self) -> Option<ThreadId> {
+        self.thread.get().copied()
+    }
+
+    /// Says which thread it runs on, once and for all.
+    pub(crate) fn set_thread(&self, thread: ThreadId) {
+        self.thread.call_once(|| thread);
+    }
+
+    /// Whether the guest can be entered without a further look: the thread did not leave the CPU and
+    /// was not interrupted since the last look. Only for the vCPU's own thread.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.settled.load(Ordering::Relaxed)
+    }
+
+    /// Asks for a look before the guest is entered again. Only for the vCPU's own thread.
+    pub(crate) fn unsettle(&self) {
+        self.settled.store(false, Ordering::Relaxed);
+    }
+
+    /// Resets the registers and has the next entry to the guest go to `entry`. Only for the vCPU's own
+    /// thread.
+    pub(crate) fn reset(&self, entry: Entry) {
+        let saved = self.saved.get();
+        // SAFETY: We are on the vCPU's own thread, and no reference to `saved` is alive.
+        unsafe { saved.write(Saved::RESET) };
+        self.load();
+        ELR_EL2.set(entry.address);
+        SPSR_EL2.set(SPSR_START);
+    }
+
+    /// Lets this CPU translate with the guest's tables: `vttbr` names them. Only for the vCPU's own
+    /// thread, right before it enters the guest.
+    pub(crate) fn use_tables(&self, vttbr: u64) {
+        VTTBR_EL2.set(vttbr);
+        barrier::isb(barrier::SY);
+        if self.vm().runs_on(percpu::this().index(), self.index) {
+            forget_stage1();
+        }
+        self.settled.store(true, Ordering::Relaxed);
+    }
+
+    /// Makes this CPU forget the guest's tables. The thread will not enter the guest until it has
+    /// called [`Self::use_tables`]. Only for the vCPU's own thread.
+    pub(crate) fn leave_tables(&self) {
+        self.unsettle();
+        VTTBR_EL2.set(machine::vttbr_of_nothing());
+        barrier::isb(barrier::SY);
+    }
+
+    /// Loads all registers, unless the CPU still holds them.
+    fn load_if_lost(&self) {
+        let cpu = percpu::this().index();
+        let held = LOADED[cpu].load(Ordering::Relaxed).cast_const();
+        if core::ptr::eq(held, self) && self.cpu.load(Ordering::Relaxed) == cpu {
+            // SAFETY: We are on the vCPU's own thread.
+            unsafe { &*self.saved.get() }.timers.load();
+        } else {
+            self.load();
+        }
+    }
+
+    fn load(&self) {
+        let cpu = percpu::this().index();
+        LOADED[cpu].store(core::ptr::from_ref(self).cast_mut(), Ordering::Relaxed);
+        self.cpu.store(cpu, Ordering::Relaxed);
+        VMPIDR_EL2.set(MPIDR_RES1 | self.index as u64);
+        // SAFETY: We are on the vCPU's own thread.
+        let saved = unsafe { &*self.saved.get() };
+        saved.system.load();
+        if features().pointer_authentication {
+            saved.keys.load();
+        }
+        saved.fp.load();
+        saved.timers.load();
+    }
+
+    fn save(&self) {
+        // SAFETY: We are on the vCPU's own thread, and no other reference to `saved` is alive.
+        let saved = unsafe { &mut *self.saved.get() };
+        saved.system.save();
+        if features().pointer_authentication {
+            saved.keys.save();
+        }
+        saved.fp.save();
+        saved.timers.save();
+        Timers::disable();
+    }
+}
+
+impl Context for Vcpu {
+    fn switch_out(&self) {
+        self.save();
+        self.leave_tables();
+    }
+
+    fn switch_in(&self) {
+        self.load_if_lost();
+    }
+}
+
+/// Drops this CPU's stage-1 translations of the current VMID: another vCPU of the machine ran here,
+/// with other stage-1 tables under the same VMID and maybe the same ASIDs.
+fn forget_stage1() {
+    // SAFETY: The operation only drops cached translations of EL1 and EL0.
+    unsafe {
+        core::arch::asm!(
+            "tlbi vmalle1",
+            "dsb nsh",
+            "isb",
+            options(nostack, preserves_flags)
+        );
+    }
+}

@@ -1,0 +1,302 @@
+//! Writes the device tree a guest is given.
+//!
+//! It says what the virtual machine has and nothing else. There is no allocator, so the nodes are
+//! laid down first, empty, and `dtoolkit` adds their properties in place. Bindings: Devicetree
+//! Specification 0.4; Linux's `arm,psci`, `arm,armv8-timer`, `arm,pl011` and `fixed-clock`.
+
+use super::machine;
+use super::power::MAX_VCPUS;
+use dtoolkit::ToPropertyValue;
+use dtoolkit::error::{FdtMutError, FdtParseError};
+use dtoolkit::fdt_mut::{FdtMut, SliceBuffer};
+use thiserror::Error;
+
+/// What differs from one virtual machine to another, or from one start to the next.
+#[derive(Clone, Copy, Debug)]
+pub struct Description<'a> {
+    /// Number of vCPUs, at most [`MAX_VCPUS`].
+    pub vcpus: usize,
+    /// Size of the RAM in bytes.
+    pub memory_size: u64,
+    /// `/chosen/bootargs`.
+    pub boot_arguments: &'a str,
+    /// `/chosen/tessera,boot-count`: how often the machine has been reset: 0 at first.
+    pub boot_count: u32,
+}
+
+/// Why a device tree could not be written.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum TreeError {
+    /// Its buffer is too small.
+    #[error("it does not fit into {0} bytes; are the guest's boot arguments too long?")]
+    NoSpace(usize),
+    /// The nodes that were laid down make no device tree.
+    #[error("its nodes are malformed: {0}")]
+    Malformed(#[from] FdtParseError),
+    /// A node that was laid down is not found again.
+    #[error("its node {0} is missing")]
+    NoNode(&'static str),
+}
+
+/// The phandle of the UART's clock.
+const CLOCK_HANDLE: u32 = 1;
+
+/// Names and paths of the vCPUs' nodes.
+const CPUS: [(&str, &str); MAX_VCPUS] = [
+    ("cpu@0", "/cpus/cpu@0"),
+    ("cpu@1", "/cpus/cpu@1"),
+    ("cpu@2", "/cpus/cpu@2"),
+    ("cpu@3", "/cpus/cpu@3"),
+    ("cpu@4", "/cpus/cpu@4"),
+    ("cpu@5", "/cpus/cpu@5"),
+    ("cpu@6", "/cpus/cpu@6"),
+    ("cpu@7", "/cpus/cpu@7"),
+];
+
+/// Writes the tree to the start of `buffer` and returns it.
+///
+/// # Errors
+///
+/// The buffer is too small: 2 KiB and the length of the boot arguments are enough.
+pub fn write<'b>(buffer: &'b mut [u8], what: &Description<'_>) -> Result<&'b [u8], TreeError> {
+    let cpus = CPUS.get(..what.vcpus).unwrap_or(&CPUS);
+    let capacity = buffer.len();
+    Skeleton { buffer, at: 0 }
+        .lay_down(cpus)
+        .ok_or(TreeError::NoSpace(capacity))?;
+    let mut tree = Tree {
+        tree: FdtMut::from_slice(buffer)?,
+        capacity,
+    };
+    tree.describe(what, cpus)?;
+    let size = tree.tree.as_read_only().data().len();
+    Ok(&buffer[..size])
+}
+
+/// A tree whose nodes get their properties.
+struct Tree<'b> {
+    tree: FdtMut<SliceBuffer<'b>>,
+    capacity: usize,
+}
+
+impl Tree<'_> {
+    fn describe(
+        &mut self,
+        what: &Description<'_>,
+        cpus: &[(&'static str, &'static str)],
+    ) -> Result<(), TreeError> {
+        let root = "/";
+        self.add(root, "compatible", "linux,dummy-virt")?;
+        self.add(root, "model", "tessera,virt")?;
+        self.add(root, "#address-cells", 2_u32)?;
+        self.add(root, "#size-cells", 2_u32)?;
+
+        let chosen = "/chosen";
+        self.add(chosen, "stdout-path", "/pl011@9000000")?;
+        self.add(chosen, "bootargs", what.boot_arguments)?;
+        self.add(chosen, "tessera,boot-count", what.boot_count)?;
+
+        let memory = "/memory@40000000";
+        self.add(memory, "device_type", "memory")?;
+        self.add(memory, "reg", range(machine::RAM_BASE, what.memory_size))?;
+
+        self.add("/cpus", "#address-cells", 1_u32)?;
+        self.add("/cpus", "#size-cells", 0_u32)?;
+        for (index, &(_, cpu)) in (0_u32..).zip(cpus) {
+            self.add(cpu, "device_type", "cpu")?;
+            self.add(cpu, "compatible", "arm,armv8")?;
+            self.add(cpu, "reg", index)?;
+            self.add(cpu, "enable-method", "psci")?;
+        }
+
+        let psci = ["arm,psci-1.0", "arm,psci-0.2"];
+        self.add("/psci", "compatible", &psci[..])?;
+        self.add("/psci", "method", "hvc")?;
+
+        // Without interrupts: they come with an interrupt controller.
+        self.add("/timer", "compatible", "arm,armv8-timer")?;
+
+        self.add_uart()
+    }
+
+    fn add_uart(&mut self) -> Result<(), TreeError> {
+        let clock = "/clock";
+        self.add(clock, "compatible", "fixed-clock")?;
+        self.add(clock, "#clock-cells", 0_u32)?;
+        self.add(clock, "clock-frequency", machine::UART_CLOCK)?;
+        self.add(clock, "phandle", CLOCK_HANDLE)?;
+
+        let uart = "/pl011@9000000";
+        let size = machine::UART_END - machine::UART;
+        self.add(uart, "compatible", &["arm,pl011", "arm,primecell"][..])?;
+        self.add(uart, "reg", range(machine::UART, size))?;
+        self.add(uart, "clocks", [CLOCK_HANDLE, CLOCK_HANDLE])?;
+        self.add(uart, "clock-names", &["uartclk", "apb_pclk"][..])
+    }
+
+    fn add(
+        &mut self,
+        node: &'static str,
+        name: &str,
+        value: impl ToPropertyValue,
+    ) -> Result<(), TreeError> {
+        let mut found = self
+            .tree
+            .find_node_mut(node)
+            .ok_or(TreeError::NoNode(node))?;
+        match found.add_property(name, value) {
+            Ok(_) => Ok(()),
+            Err(FdtMutError::Resize(_) | _) => Err(TreeError::NoSpace(self.capacity)),
+        }
+    }
+}
+
+/// An address and a size, in two cells each.
+fn range(base: u64, size: u64) -> [u32; 4] {
+    [
+        (base >> 32) as u32,
+        base as u32,
+        (size >> 32) as u32,
+        size as u32,
+    ]
+}
+
+/// Lays down a device tree that has nodes but no properties (Devicetree Specification, chapter 5).
+struct Skeleton<'b> {
+    buffer: &'b mut [u8],
+    at: usize,
+}
+
+impl Skeleton<'_> {
+    const MAGIC: u32 = 0xd00d_feed;
+    const HEADER_SIZE: u32 = 40;
+    /// An empty list of reserved memory.
+    const RESERVATIONS_SIZE: u32 = 16;
+    const BEGIN_NODE: u32 = 1;
+    const END_NODE: u32 = 2;
+    const END: u32 = 9;
+
+    /// `None` if it does not fit.
+    fn lay_down(mut self, cpus: &[(&str, &str)]) -> Option<()> {
+        let structure = Self::HEADER_SIZE + Self::RESERVATIONS_SIZE;
+        for _ in 0..structure / 4 {
+            self.word(0)?;
+        }
+        self.begin("")?;
+        self.leaf("chosen")?;
+        self.leaf("memory@40000000")?;
+        self.begin("cpus")?;
+        for (name, _) in cpus {
+            self.leaf(name)?;
+        }
+        self.word(Self::END_NODE)?;
+        for name in ["psci", "timer", "clock", "pl011@9000000"] {
+            self.leaf(name)?;
+        }
+        self.word(Self::END_NODE)?;
+        self.word(Self::END)?;
+        self.header(structure)
+    }
+
+    fn header(&mut self, structure: u32) -> Option<()> {
+        let size = self.at as u32;
+        self.at = 0;
+        let (version, compatible_version) = (17, 16);
+        for word in [
+            Self::MAGIC,
+            size,
+            structure,
+            size, // the strings, behind the structure: none yet
+            Self::HEADER_SIZE,
+            version,
+            compatible_version,
+            0, // the boot CPU
+            0, // length of the strings
+            size - structure,
+        ] {
+            self.word(word)?;
+        }
+        Some(())
+    }
+
+    fn leaf(&mut self, name: &str) -> Option<()> {
+        self.begin(name)?;
+        self.word(Self::END_NODE)
+    }
+
+    /// The name is terminated by a zero and filled up to whole words.
+    fn begin(&mut self, name: &str) -> Option<()> {
+        self.word(Self::BEGIN_NODE)?;
+        let field = self.take((name.len() + 4) & !3)?;
+        field.fill(0);
+        field[..name.len()].copy_from_slice(name.as_bytes());
+        Some(())
+    }
+
+    fn word(&mut self, word: u32) -> Option<()> {
+        self.take(4)?.copy_from_slice(&word.to_be_bytes());
+        Some(())
+    }
+
+    fn take(&mut self, length: usize) -> Option<&mut [u8]> {
+        let start = self.at;
+        self.at += length;
+        self.buffer.get_mut(start..self.at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dtoolkit::fdt::Fdt;
+    use dtoolkit::standard::NodeStandard;
+    use dtoolkit::{Node, Property};
+
+    const GUEST: Description<'_> = Description {
+        vcpus: 3,
+        memory_size: 5 << 30,
+        boot_arguments: "seconds=3 seed=7",
+        boot_count: 2,
+    };
+
+    #[test]
+    fn the_tree_says_what_the_machine_has() {
+        let mut buffer = [0xff; 2048];
+        let blob = write(&mut buffer, &GUEST).unwrap();
+        let tree = Fdt::new(blob).unwrap();
+        let text = |path: &str, name| {
+            let node = tree.find_node(path).unwrap();
+            node.property(name).unwrap().value_as::<&str>().unwrap()
+        };
+        assert_eq!(text("/chosen", "bootargs"), "seconds=3 seed=7");
+        assert_eq!(text("/psci", "method"), "hvc");
+        let chosen = tree.find_node("/chosen").unwrap();
+        let count = chosen.property("tessera,boot-count").unwrap();
+        assert_eq!(count.value_as::<u32>(), Ok(2));
+        let memory = tree.find_node("/memory@40000000").unwrap();
+        let reg = memory.reg().unwrap().unwrap().next().unwrap();
+        assert_eq!(reg.address::<u64>(), Ok(0x4000_0000));
+        assert_eq!(reg.size::<u64>(), Ok(5 << 30));
+        let uart = tree.find_node(text("/chosen", "stdout-path")).unwrap();
+        assert!(uart.is_compatible("arm,pl011"));
+        let cpus = tree.find_node("/cpus").unwrap();
+        assert_eq!(cpus.children().count(), 3);
+        let last = tree.find_node("/cpus/cpu@2").unwrap();
+        assert_eq!(last.property("reg").unwrap().value_as::<u32>(), Ok(2));
+    }
+
+    #[test]
+    fn a_buffer_that_is_too_small_is_an_error() {
+        let mut whole = [0; 2048];
+        let size = write(&mut whole, &GUEST).unwrap().len();
+        for capacity in (0..size).step_by(7).chain([size - 1]) {
+            let mut buffer = vec![0; capacity];
+            assert_eq!(
+                write(&mut buffer, &GUEST),
+                Err(TreeError::NoSpace(capacity))
+            );
+        }
+        let mut buffer = vec![0; size];
+        assert!(write(&mut buffer, &GUEST).is_ok());
+    }
+}

@@ -1,0 +1,246 @@
+//! A virtual machine's life: start, restart, power-off.
+//!
+//! Each vCPU has a thread for as long as its machine exists. While the vCPU is off the thread waits in
+//! [`Vm::wait_for_power`]; while it is on, it runs the guest, or deals with one of its exits.
+//!
+//! Stopping, for whatever reason: [`Vm::stop`] notes it and interrupts all CPUs. Before any vCPU enters
+//! the guest again it passes [`Vm::admit`], sees that, gives up the guest's tables and goes off. The last
+//! one to do so is alone with the machine: it takes the memory away and then restarts the machine or
+//! ends it.
+//!
+//! Why nobody slips through: a vCPU that enters the guest looked at `stopping` after its thread got on the
+//! CPU it is on, with interrupts masked. If it saw nothing, the note came later, and so does the
+//! interrupt, which is then pending on that very CPU and takes it out of the guest at once.
+
+use core::fmt;
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+use hyp::vm::power::{Entry, MAX_VCPUS, Power, StopReason};
+use log::{error, info};
+
+use super::load::{LoadError, Setup, load};
+use super::{VMS, Vm};
+use crate::exits::{Frame, guest_enter, interrupts};
+use crate::sched::{self, SpawnError};
+use crate::vcpu::{Counters, Vcpu};
+use crate::{boot, console, machine};
+
+/// How many machines are not over yet.
+static ALIVE: AtomicUsize = AtomicUsize::new(0);
+
+/// Why a machine could not be made. Nothing is left of it.
+#[derive(Clone, Debug)]
+pub(crate) enum CreateError {
+    /// The table of machines is full.
+    TooManyVms,
+    /// Its memory could not be filled.
+    Load(LoadError),
+    /// There is no thread for a vCPU.
+    Spawn(SpawnError),
+}
+
+impl fmt::Display for CreateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooManyVms => write!(f, "this build has room for {} machines", VMS.len()),
+            Self::Load(reason) => reason.fmt(f),
+            Self::Spawn(reason) => reason.fmt(f),
+        }
+    }
+}
+
+/// Makes a machine and starts it.
+///
+/// # Errors
+///
+/// What was not to be had. Threads that were made already have ended, or are about to.
+pub(crate) fn create(setup: Setup) -> Result<&'static Vm, CreateError> {
+    let free = |vm: &&Vm| {
+        let mut place = vm.setup.lock();
+        let free = place.is_none();
+        if free {
+            *place = Some(setup);
+        }
+        free
+    };
+    let vm = VMS.iter().find(free).ok_or(CreateError::TooManyVms)?;
+    let (memory, entry) = load(vm.index, &setup, 0).map_err(CreateError::Load)?;
+    *vm.power.lock() = Power::new(setup.vcpus);
+    for vcpu in &vm.vcpus[..setup.vcpus] {
+        let argument = vm.index * MAX_VCPUS + vcpu.index();
+        match sched::spawn("vcpu", run, argument, Some(vcpu)) {
+            Ok(thread) => vcpu.set_thread(thread),
+            Err(reason) => {
+                vm.end_threads();
+                memory.destroy();
+                return Err(CreateError::Spawn(reason));
+            }
+        }
+    }
+    ALIVE.fetch_add(1, Ordering::Relaxed);
+    info!(
+        "vm{}: {} vCPUs, {} MiB, starts at {:#x}",
+        vm.index,
+        setup.vcpus,
+        setup.memory_size >> 20,
+        entry.address
+    );
+    // SAFETY: No vCPU is on, and the gate has not been opened.
+    unsafe { vm.begin(memory, entry) };
+    Ok(vm)
+}
+
+/// What a vCPU's thread does: waits until it is on, then runs the guest for good.
+extern "C" fn run(argument: usize) {
+    let vcpu = &VMS[argument / MAX_VCPUS].vcpus[argument % MAX_VCPUS];
+    let mut frame = Frame { x: [0; 31], vcpu };
+    let vm = vcpu.vm();
+    vm.wait_for_power(&mut frame);
+    vm.admit(&mut frame);
+    // SAFETY: The frame is on this thread's stack; `admit` says that the guest may be entered.
+    unsafe { guest_enter(&raw const frame.x) }
+}
+
+impl Vm {
+    /// Asks all vCPUs to leave the guest, for `reason`; `vcpu` is the caller's own.
+    pub(crate) fn stop(&self, vcpu: &Vcpu, reason: StopReason) {
+        self.power.lock().request_stop(reason);
+        self.stopping.store(true, Ordering::SeqCst);
+        interrupts::kick_others();
+        vcpu.unsettle();
+    }
+
+    /// The vCPU has switched itself off. Returns when somebody has switched it on, with the frame as a
+    /// vCPU starts.
+    pub(crate) fn switch_off(&self, frame: &mut Frame) {
+        self.leave(frame.vcpu);
+        self.wait_for_power(frame);
+    }
+
+    /// Returns when the vCPU may enter the guest. The frame is then the guest's registers.
+    pub(crate) fn admit(&self, frame: &mut Frame) {
+        while self.stopping.load(Ordering::SeqCst) {
+            self.leave(frame.vcpu);
+            self.wait_for_power(frame);
+        }
+        frame.vcpu.use_tables(machine::enter(self.memory()));
+    }
+
+    /// Waits until the vCPU is switched on; ends the thread if the machine is over.
+    fn wait_for_power(&self, frame: &mut Frame) {
+        let vcpu = frame.vcpu;
+        loop {
+            if self.over.load(Ordering::Acquire) {
+                sched::exit();
+            }
+            let entry = self.power.lock().take_entry(vcpu.index());
+            if let Some(entry) = entry {
+                frame.x = [0; 31];
+                frame.x[0] = entry.context;
+                vcpu.reset(entry);
+                return;
+            }
+            sched::park();
+        }
+    }
+
+    /// The vCPU leaves the guest for good. Whoever is the last winds the machine up.
+    fn leave(&self, vcpu: &Vcpu) {
+        vcpu.leave_tables();
+        let reason = self.power.lock().leave(vcpu.index());
+        match reason {
+            None => {}
+            Some(StopReason::Reset) => self.restart(),
+            Some(reason) => self.end(reason),
+        }
+    }
+
+    /// Starts the guest in new memory. Called when no vCPU is on.
+    fn restart(&self) {
+        // SAFETY: No vCPU is on: the last one, alone, has called this.
+        unsafe { self.take_memory_away() };
+        self.reset_devices();
+        let resets = self.resets.fetch_add(1, Ordering::Relaxed) + 1;
+        info!("vm{}: reset {resets}", self.index);
+        let setup = *self.setup.lock();
+        let loaded = setup.map(|setup| load(self.index, &setup, resets));
+        match loaded {
+            // SAFETY: As above.
+            Some(Ok((memory, entry))) => unsafe { self.begin(memory, entry) },
+            Some(Err(reason)) => {
+                error!("vm{} cannot be restarted: {reason}", self.index);
+                self.end(StopReason::OutOfMemory);
+            }
+            None => self.end(StopReason::Fault),
+        }
+    }
+
+    /// Puts the memory in place and switches vCPU 0 on.
+    ///
+    /// # Safety
+    ///
+    /// No vCPU is on, and the gate is closed.
+    unsafe fn begin(&self, memory: machine::Memory, entry: Entry) {
+        // SAFETY: The caller's promise is the module's invariant.
+        unsafe { *self.memory.get() = Some(memory) };
+        self.gate.open();
+        self.stopping.store(false, Ordering::SeqCst);
+        self.power.lock().boot(entry);
+        self.wake(0);
+    }
+
+    /// Frees the machine's memory, once no visitor is in it.
+    ///
+    /// # Safety
+    ///
+    /// No vCPU is on.
+    unsafe fn take_memory_away(&self) {
+        self.gate.close(sched::yield_now);
+        // SAFETY: No vCPU is on, and now nobody is inside the gate.
+        let memory = unsafe { (*self.memory.get()).take() };
+        if let Some(memory) = memory {
+            memory.destroy();
+        }
+    }
+
+    /// Ends the machine, and the hypervisor with the last one. Called when no vCPU is on.
+    fn end(&self, reason: StopReason) {
+        self.reset_devices();
+        match reason {
+            StopReason::Off | StopReason::Reset => {}
+            StopReason::AllVcpusOff => info!("vm{}: all its vCPUs are off", self.index),
+            StopReason::OutOfMemory => error!(
+                "vm{} stopped: no physical memory is left for it; give QEMU more with -m, raise the \
+                 boot argument frames, or lower guest-memory",
+                self.index
+            ),
+            StopReason::Fault => error!("vm{} stopped: it met a system error", self.index),
+        }
+        self.show_exits();
+        machine::show_statistics();
+        // SAFETY: No vCPU is on.
+        unsafe { self.take_memory_away() };
+        machine::show_usage();
+        console::line(format_args!("tessera: vm{} off", self.index));
+        self.end_threads();
+        if ALIVE.fetch_sub(1, Ordering::AcqRel) == 1 {
+            console::line(format_args!("tessera: off"));
+            boot::conduit().system_off();
+        }
+    }
+
+    /// Has the threads of all vCPUs end.
+    fn end_threads(&self) {
+        self.over.store(true, Ordering::Release);
+        for vcpu in 0..MAX_VCPUS {
+            self.wake(vcpu);
+        }
+    }
+
+    fn show_exits(&self) {
+        info!("vm{}, exits of its vCPUs:", self.index);
+        for (name, count) in Counters::sums(self.vcpus.iter().map(|vcpu| &vcpu.counters)) {
+            info!("  {count:>12} {name}");
+        }
+    }
+}

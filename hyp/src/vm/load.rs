@@ -1,0 +1,108 @@
+//! Filling a virtual machine's memory: what a boot loader does before it jumps to a kernel.
+
+use core::fmt;
+
+use hyp::frames::OutOfFrames;
+use hyp::vm::device_tree::{self, Description, TreeError};
+use hyp::vm::image::{self, ImageError};
+use hyp::vm::machine::{DEVICE_TREE, DEVICE_TREE_ROOM};
+use hyp::vm::power::Entry;
+use spin::Mutex;
+use stage2::Ipa;
+
+use crate::machine::{self, Memory};
+
+/// Bytes of the buffer in which device trees are made: more than eight vCPUs and two thousand
+/// characters of boot arguments need.
+const TREE_BUFFER: usize = 8192;
+
+const _: () = assert!(TREE_BUFFER as u64 <= DEVICE_TREE_ROOM);
+
+/// Where device trees are made, one at a time.
+static BUFFER: Mutex<[u8; TREE_BUFFER]> = Mutex::new([0; TREE_BUFFER]);
+
+/// What a machine is made of. Kept for restarts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setup {
+    /// Number of vCPUs, 1 to `MAX_VCPUS`.
+    pub(crate) vcpus: usize,
+    /// Size of its RAM in bytes, a multiple of 4 KiB.
+    pub(crate) memory_size: u64,
+    /// The guest's image.
+    pub(crate) image: &'static [u8],
+    /// The guest's boot arguments.
+    pub(crate) boot_arguments: &'static str,
+}
+
+/// Why a machine's memory could not be filled.
+#[derive(Clone, Debug)]
+pub(crate) enum LoadError {
+    /// The image is no use.
+    Image(ImageError),
+    /// The device tree could not be written.
+    Tree(TreeError),
+    /// There is not enough memory for what has to be there at the start.
+    OutOfMemory,
+}
+
+impl From<OutOfFrames> for LoadError {
+    fn from(_: OutOfFrames) -> Self {
+        Self::OutOfMemory
+    }
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Image(reason) => reason.fmt(f),
+            Self::Tree(reason) => write!(f, "its device tree cannot be made: {reason}"),
+            Self::OutOfMemory => write!(
+                f,
+                "there is no physical memory for its tables, image and device tree; give QEMU more \
+                 with -m, or raise the boot argument frames"
+            ),
+        }
+    }
+}
+
+/// Makes new memory for machine number `vm` and loads its image and device tree.
+///
+/// Returns the memory and where vCPU 0 starts. On an error nothing is left of it.
+pub(super) fn load(vm: usize, setup: &Setup, resets: u32) -> Result<(Memory, Entry), LoadError> {
+    let placement = image::place(setup.image, setup.memory_size).map_err(LoadError::Image)?;
+    let memory = machine::new_memory(vm, setup.memory_size)?;
+    let filled = store(&memory, placement.address, setup.image)
+        .and_then(|()| store_device_tree(&memory, setup, resets));
+    match filled {
+        Ok(()) => {
+            let entry = Entry {
+                address: placement.address,
+                context: DEVICE_TREE,
+            };
+            Ok((memory, entry))
+        }
+        Err(error) => {
+            memory.destroy();
+            Err(error)
+        }
+    }
+}
+
+fn store_device_tree(memory: &Memory, setup: &Setup, resets: u32) -> Result<(), LoadError> {
+    let description = Description {
+        vcpus: setup.vcpus,
+        memory_size: setup.memory_size,
+        boot_arguments: setup.boot_arguments,
+        boot_count: resets,
+    };
+    let mut buffer = BUFFER.lock();
+    let tree = device_tree::write(&mut buffer[..], &description).map_err(LoadError::Tree)?;
+    store(memory, DEVICE_TREE, tree)
+}
+
+fn store(memory: &Memory, ipa: u64, bytes: &[u8]) -> Result<(), LoadError> {
+    // It is inside the RAM, as was checked, so the only reason to fail is that no frame is left.
+    memory
+        .write(Ipa::new(ipa), bytes)
+        .map_err(|_| LoadError::OutOfMemory)
+}

@@ -1,0 +1,169 @@
+//! Virtual machines.
+//!
+//! A [`Vm`] is an entry of a fixed table: its vCPUs with their threads, its memory, its devices.
+//! [`create`] sets one up and starts it; [`life`] has what happens from there to the end: restart and
+//! power-off. Two kinds of callers use a machine's memory: its vCPUs, while they are on, which costs
+//! them nothing ([`Vm::memory`]); and others, who come through a gate ([`Vm::visit`]).
+//!
+//! Invariant: the memory is put in place and taken away only while no vCPU is on and the gate is
+//! closed.
+//!
+//! Lock order: `power`, `uart` and `setup` are not nested in one another; under `uart` the console's
+//! lock is taken. None is held across a thread switch.
+
+mod devices;
+mod life;
+mod load;
+
+pub(crate) use life::create;
+pub(crate) use load::Setup;
+
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+
+use hyp::vm::gate::Gate;
+use hyp::vm::machine::{UART, UART_END};
+use hyp::vm::pl011::Pl011;
+use hyp::vm::power::{MAX_VCPUS, Power};
+use platform::board::MAX_CPUS;
+use spin::Mutex;
+use stage2::Ipa;
+
+use crate::machine::Memory;
+use crate::sched;
+use crate::vcpu::Vcpu;
+
+/// How many virtual machines there can be.
+const MAX_VMS: usize = 8;
+/// The number of no vCPU.
+const NO_VCPU: usize = usize::MAX;
+
+/// A virtual machine.
+pub(crate) struct Vm {
+    index: usize,
+    vcpus: [Vcpu; MAX_VCPUS],
+    setup: Mutex<Option<Setup>>,
+    power: Mutex<Power>,
+    /// The vCPUs must leave the guest; as in `power`, to be looked at without the lock.
+    stopping: AtomicBool,
+    /// The threads must end.
+    over: AtomicBool,
+    resets: AtomicU32,
+    memory: UnsafeCell<Option<Memory>>,
+    gate: Gate,
+    uart: Mutex<Pl011>,
+    /// The vCPU of this machine that each CPU entered last.
+    last_vcpu: [AtomicUsize; MAX_CPUS],
+}
+
+// SAFETY: All but `memory` has locks of its own or is atomic; the module's invariant is about `memory`,
+// which can be shared between threads itself.
+unsafe impl Sync for Vm {}
+
+static VMS: [Vm; MAX_VMS] = [
+    Vm::new(0),
+    Vm::new(1),
+    Vm::new(2),
+    Vm::new(3),
+    Vm::new(4),
+    Vm::new(5),
+    Vm::new(6),
+    Vm::new(7),
+];
+
+/// Machine number `index`, which is that of some vCPU.
+pub(crate) fn get(index: usize) -> &'static Vm {
+    &VMS[index]
+}
+
+/// All places for machines, set up or not.
+pub(crate) fn all() -> impl Iterator<Item = &'static Vm> {
+    VMS.iter()
+}
+
+impl Vm {
+    const fn new(index: usize) -> Self {
+        Self {
+            index,
+            vcpus: [
+                Vcpu::new(index, 0),
+                Vcpu::new(index, 1),
+                Vcpu::new(index, 2),
+                Vcpu::new(index, 3),
+                Vcpu::new(index, 4),
+                Vcpu::new(index, 5),
+                Vcpu::new(index, 6),
+                Vcpu::new(index, 7),
+            ],
+            setup: Mutex::new(None),
+            power: Mutex::new(Power::new(0)),
+            stopping: AtomicBool::new(false),
+            over: AtomicBool::new(false),
+            resets: AtomicU32::new(0),
+            memory: UnsafeCell::new(None),
+            gate: Gate::new(),
+            uart: Mutex::new(Pl011::new()),
+            last_vcpu: [const { AtomicUsize::new(NO_VCPU) }; MAX_CPUS],
+        }
+    }
+
+    /// Its number, by which the console names it.
+    pub(crate) fn index(&self) -> usize {
+        self.index
+    }
+
+    /// The power states of its vCPUs.
+    pub(crate) fn power(&self) -> &Mutex<Power> {
+        &self.power
+    }
+
+    /// Its memory. Only for its vCPUs' threads, between [`Self::admit`] and leaving the guest.
+    ///
+    /// # Panics
+    ///
+    /// If called by anybody else while the machine has none.
+    pub(crate) fn memory(&self) -> &Memory {
+        // SAFETY: The caller's vCPU is on, so nobody writes (the module's invariant).
+        let memory = unsafe { &*self.memory.get() };
+        memory.as_ref().expect("a vCPU that is on has memory")
+    }
+
+    /// Calls `visit` with its memory, if it has any. The memory stays until `visit` returns, which may
+    /// switch threads.
+    pub(crate) fn visit<T>(&self, visit: impl FnOnce(&Memory) -> T) -> Option<T> {
+        let _inside = self.gate.enter()?;
+        // SAFETY: We are inside, so nobody writes (the module's invariant).
+        let memory = unsafe { &*self.memory.get() };
+        memory.as_ref().map(visit)
+    }
+
+    /// Whether `ipa` is RAM. For the same callers as [`Self::memory`].
+    pub(crate) fn is_memory(&self, ipa: u64) -> bool {
+        let (ipa, ram) = (Ipa::new(ipa), self.memory().ram());
+        ram.start() <= ipa && ipa < ram.end()
+    }
+
+    /// Whether there is a device at `ipa`.
+    pub(crate) fn has_device(&self, ipa: u64) -> bool {
+        (UART..UART_END).contains(&ipa)
+    }
+
+    /// Notes that CPU `cpu` enters vCPU number `vcpu`; says whether it entered another one of this
+    /// machine before.
+    pub(crate) fn runs_on(&self, cpu: usize, vcpu: usize) -> bool {
+        let Some(last) = self.last_vcpu.get(cpu) else {
+            return true;
+        };
+        // Only the CPU itself touches its entry.
+        let before = last.load(Ordering::Relaxed);
+        last.store(vcpu, Ordering::Relaxed);
+        before != vcpu && before != NO_VCPU
+    }
+
+    /// Wakes the thread of vCPU number `vcpu`, whose power state has changed.
+    pub(crate) fn wake(&self, vcpu: usize) {
+        if let Some(thread) = self.vcpus.get(vcpu).and_then(Vcpu::thread) {
+            sched::wake(thread);
+        }
+    }
+}

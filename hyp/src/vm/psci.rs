@@ -1,0 +1,225 @@
+//! The PSCI and SMCCC calls a guest can make, by HVC or SMC.
+//!
+//! Arm DEN 0022 (PSCI 1.1) and DEN 0028 (SMCCC 1.1). Decides what a call means; whoever runs the
+//! vCPU does it. Anything else, well formed or not, is answered with NOT_SUPPORTED.
+
+use super::power::{Entry, Power};
+use arm_psci::{
+    AffinityInfo, EntryPoint, ErrorCode, Function, FunctionId, MigrateInfoType, Mpidr, PsciFeature,
+    Version,
+};
+use spin::Mutex;
+
+/// `SMCCC_VERSION`.
+const SMCCC_VERSION: u32 = 0x8000_0000;
+/// `SMCCC_ARCH_FEATURES`.
+const SMCCC_ARCH_FEATURES: u32 = 0x8000_0001;
+/// SMCCC 1.1, as `SMCCC_VERSION` returns it.
+const SMCCC_1_1: u64 = 0x1_0001;
+/// What SMCCC returns for an unknown function.
+const NOT_SUPPORTED: u64 = -1_i64 as u64;
+
+/// What has to be done for a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing more: the caller goes on with this in x0.
+    Return(u64),
+    /// The caller goes on with zero in x0, and the thread of this vCPU has to be woken.
+    Started(usize),
+    /// The caller goes on with zero in x0, after a wait as for WFI.
+    Suspend,
+    /// The caller is to be switched off.
+    CpuOff,
+    /// The virtual machine is to be switched off.
+    SystemOff,
+    /// The virtual machine is to be restarted.
+    SystemReset,
+}
+
+/// Decides a call with the guest's x0 to x3.
+///
+/// `power` are the vCPUs of the calling machine; `is_memory` says whether a vCPU could fetch its
+/// first instruction from an IPA.
+pub fn call(arguments: [u64; 4], power: &Mutex<Power>, is_memory: impl Fn(u64) -> bool) -> Effect {
+    match arguments[0] as u32 {
+        SMCCC_VERSION => Effect::Return(SMCCC_1_1),
+        SMCCC_ARCH_FEATURES => Effect::Return(architecture_feature(arguments[1] as u32)),
+        _ => match Function::try_from(&arguments) {
+            Ok(function) => decide(function, power, is_memory),
+            Err(error) => failure(error.into()),
+        },
+    }
+}
+
+fn architecture_feature(function: u32) -> u64 {
+    match function {
+        SMCCC_VERSION | SMCCC_ARCH_FEATURES => 0,
+        _ => NOT_SUPPORTED,
+    }
+}
+
+fn decide(function: Function, power: &Mutex<Power>, is_memory: impl Fn(u64) -> bool) -> Effect {
+    match function {
+        Function::Version => {
+            let version = Version { major: 1, minor: 1 };
+            Effect::Return(u32::from(version).into())
+        }
+        Function::Features { psci_func_id } => features(psci_func_id),
+        Function::CpuOn { target_cpu, entry } => cpu_on(target_cpu, entry, power, is_memory),
+        Function::CpuOff => Effect::CpuOff,
+        // A power-down state may be entered as a standby state (DEN 0022, CPU_SUSPEND).
+        Function::CpuSuspend { .. } => Effect::Suspend,
+        Function::AffinityInfo {
+            mpidr,
+            lowest_affinity_level,
+        } => affinity_info(mpidr, lowest_affinity_level, power),
+        Function::MigrateInfoType => {
+            Effect::Return(u32::from(MigrateInfoType::MigrationNotRequired).into())
+        }
+        Function::SystemOff => Effect::SystemOff,
+        Function::SystemReset => Effect::SystemReset,
+        _ => failure(ErrorCode::NotSupported),
+    }
+}
+
+fn features(feature: PsciFeature) -> Effect {
+    match feature {
+        PsciFeature::SmcccVersion
+        | PsciFeature::PsciFunction(
+            FunctionId::PsciVersion
+            | FunctionId::PsciFeatures
+            | FunctionId::CpuOn32
+            | FunctionId::CpuOn64
+            | FunctionId::CpuOff
+            | FunctionId::CpuSuspend32
+            | FunctionId::CpuSuspend64
+            | FunctionId::AffinityInfo32
+            | FunctionId::AffinityInfo64
+            | FunctionId::MigrateInfoType
+            | FunctionId::SystemOff
+            | FunctionId::SystemReset,
+        ) => Effect::Return(0),
+        PsciFeature::PsciFunction(_) => failure(ErrorCode::NotSupported),
+    }
+}
+
+fn cpu_on(
+    target: Mpidr,
+    entry: EntryPoint,
+    power: &Mutex<Power>,
+    is_memory: impl Fn(u64) -> bool,
+) -> Effect {
+    let entry = Entry {
+        address: entry.entry_point_address(),
+        context: entry.context_id(),
+    };
+    let is_valid = entry.address.is_multiple_of(4) && is_memory(entry.address);
+    let target = vcpu_index(target);
+    let result = power.lock().switch_on(target, entry, is_valid);
+    result.map_or_else(failure, |()| Effect::Started(target))
+}
+
+fn affinity_info(target: Mpidr, level: u32, power: &Mutex<Power>) -> Effect {
+    let info = power.lock().affinity_info(vcpu_index(target), level);
+    info.map_or_else(failure, |info: AffinityInfo| {
+        Effect::Return(u32::from(info).into())
+    })
+}
+
+/// The index of the vCPU with these affinities; out of range if Aff1 to Aff3 are not zero.
+fn vcpu_index(mpidr: Mpidr) -> usize {
+    u64::from(mpidr) as usize
+}
+
+/// Error codes are signed 32-bit values, sign-extended in x0.
+fn failure(error: ErrorCode) -> Effect {
+    Effect::Return(i64::from(i32::from(error)) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guest(vcpus: usize) -> Mutex<Power> {
+        let mut power = Power::new(vcpus);
+        power.boot(Entry {
+            address: 0x4000_0000,
+            context: 0,
+        });
+        assert!(power.take_entry(0).is_some());
+        Mutex::new(power)
+    }
+
+    fn is_memory(ipa: u64) -> bool {
+        (0x4000_0000..0x4800_0000).contains(&ipa)
+    }
+
+    fn returned(arguments: [u64; 4], power: &Mutex<Power>) -> i64 {
+        match call(arguments, power, is_memory) {
+            Effect::Return(value) => value as i64,
+            effect => panic!("{effect:?} is not a return"),
+        }
+    }
+
+    #[test]
+    fn versions_and_features() {
+        let power = guest(1);
+        assert_eq!(returned([0x8400_0000, 0, 0, 0], &power), 0x1_0001);
+        assert_eq!(returned([0x8000_0000, 0, 0, 0], &power), 0x1_0001);
+        assert_eq!(returned([0x8000_0001, 0x8000_0000, 0, 0], &power), 0);
+        assert_eq!(returned([0x8000_0001, 0x8000_3fff, 0, 0], &power), -1);
+        assert_eq!(returned([0x8400_0006, 0, 0, 0], &power), 2);
+        for supported in [0x8000_0000, 0x8400_0008, 0xc400_0003, 0x8400_000a] {
+            assert_eq!(returned([0x8400_000a, supported, 0, 0], &power), 0);
+        }
+        for unknown in [0x8400_0013, 0x1234_5678, 0xc400_0000] {
+            assert_eq!(returned([0x8400_000a, unknown, 0, 0], &power), -1);
+        }
+    }
+
+    #[test]
+    fn unknown_functions_are_not_supported() {
+        let power = guest(1);
+        for function in [0, 1, 0x8400_001f, 0xc400_0008, 0x8600_0000, 0xffff_ffff] {
+            assert_eq!(returned([function, 1, 2, 3], &power), -1, "{function:#x}");
+        }
+    }
+
+    #[test]
+    fn cpu_on_and_all_its_errors() {
+        let power = guest(2);
+        let on = |target, entry| call([0xc400_0003, target, entry, 9], &power, is_memory);
+        let failed = |code: i64| Effect::Return(code as u64);
+        assert_eq!(on(0, 0x4000_0000), failed(-4));
+        assert_eq!(on(2, 0x4000_0000), failed(-2));
+        assert_eq!(on(0x100, 0x4000_0000), failed(-2));
+        assert_eq!(on(0x1_0000_0000, 0x4000_0000), failed(-2));
+        assert_eq!(on(1 << 31, 0x4000_0000), failed(-2));
+        assert_eq!(on(1, 0x900_0000), failed(-9));
+        assert_eq!(on(1, 0x4000_0002), failed(-9));
+        assert_eq!(on(1, 0x4000_1000), Effect::Started(1));
+        assert_eq!(on(1, 0x4000_1000), failed(-5));
+        assert_eq!(returned([0xc400_0004, 1, 0, 0], &power), 2);
+        let entry = power.lock().take_entry(1);
+        assert_eq!(
+            entry,
+            Some(Entry {
+                address: 0x4000_1000,
+                context: 9
+            })
+        );
+        assert_eq!(on(1, 0x4000_1000), failed(-4));
+        assert_eq!(returned([0xc400_0004, 1, 0, 0], &power), 0);
+        assert_eq!(returned([0x8400_0004, 5, 0, 0], &power), -2);
+        assert_eq!(returned([0xc400_0004, 0, 9, 0], &power), -2);
+    }
+
+    #[test]
+    fn the_upper_half_of_the_function_is_ignored() {
+        let power = guest(1);
+        assert_eq!(
+            call([0xffff_ffff_8400_0008, 0, 0, 0], &power, is_memory),
+            Effect::SystemOff
+        );
+    }
+}
