@@ -6,6 +6,7 @@
 
 pub mod backtrace;
 pub mod bootargs;
+pub mod compaction;
 pub mod features;
 pub mod frames;
 pub mod memory;

@@ -8,6 +8,8 @@
 #[cfg(target_os = "none")]
 mod boot;
 #[cfg(target_os = "none")]
+mod compactor;
+#[cfg(target_os = "none")]
 mod console;
 #[cfg(target_os = "none")]
 mod el2;

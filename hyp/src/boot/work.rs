@@ -9,7 +9,7 @@ use platform::Board;
 use super::gic;
 use crate::exits::interrupts;
 use crate::vm::{self, Setup};
-use crate::{console, sched, vcpu};
+use crate::{compactor, console, sched, vcpu};
 
 /// Starts the guest that the boot loader passed as the initrd.
 ///
@@ -32,6 +32,9 @@ pub(super) fn start_guest(board: &'static Board<'static>, arguments: &BootArgs<'
         error!("no guest can be started: {reason}");
         console::line(format_args!("tessera: off"));
         board.psci.system_off();
+    }
+    if let Err(reason) = compactor::start(arguments) {
+        error!("memory is not compacted: {reason}");
     }
 }
 

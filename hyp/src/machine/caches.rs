@@ -61,7 +61,15 @@ pub(super) fn clean_and_invalidate(page: Pa) {
 pub(super) fn invalidate_instructions() {
     if cache_type() & DIC == 0 {
         // SAFETY: invalidating instruction caches changes nothing but time.
-        unsafe { asm!("dsb ish", "ic ialluis", "dsb ish", "isb", options(nostack, preserves_flags)) }
+        unsafe {
+            asm!(
+                "dsb ish",
+                "ic ialluis",
+                "dsb ish",
+                "isb",
+                options(nostack, preserves_flags)
+            )
+        }
     }
 }
 

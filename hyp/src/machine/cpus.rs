@@ -16,7 +16,9 @@ pub(crate) struct Cpus {
 impl Cpus {
     /// So many, not more than [`MAX_CPUS`].
     pub(crate) fn new(count: usize) -> Self {
-        Self { count: count.min(MAX_CPUS) }
+        Self {
+            count: count.min(MAX_CPUS),
+        }
     }
 }
 

@@ -66,8 +66,16 @@ const MAX_RANGES: usize = 16;
 pub(crate) fn init(board: &Board<'_>, arguments: &BootArgs<'_>) -> Result<(), InitError> {
     let (mut ram, mut reserved) = (ranges(), ranges());
     let image = layout::image();
-    let image = Region { base: image.start as u64, size: (image.end - image.start) as u64 };
-    let kept = board.reserved.iter().copied().chain(board.initrd).chain([image]);
+    let image = Region {
+        base: image.start as u64,
+        size: (image.end - image.start) as u64,
+    };
+    let kept = board
+        .reserved
+        .iter()
+        .copied()
+        .chain(board.initrd)
+        .chain([image]);
     let setup = Setup {
         ram: gather(&mut ram, board.memory.iter().copied())?,
         reserved: gather(&mut reserved, kept)?,
@@ -112,7 +120,8 @@ fn gather(
 ///
 /// Before [`init`], which is before any thread runs.
 fn host() -> &'static Host {
-    HOST.get().expect("the machine is set up before threads run")
+    HOST.get()
+        .expect("the machine is set up before threads run")
 }
 
 /// The machine.
@@ -139,7 +148,9 @@ fn geometry() -> Geometry {
 ///
 /// No frames for its tables are left, or the RAM would be wider than guests' addresses.
 pub(crate) fn new_memory(vm: usize, size: u64) -> Result<Memory, OutOfFrames> {
-    let none = OutOfFrames { order: hyp::frames::Order::PAGE };
+    let none = OutOfFrames {
+        order: hyp::frames::Order::PAGE,
+    };
     let features = features();
     let start = Ipa::new(RAM_BASE);
     let ram = IpaRange::new(start, start.offset(size)).ok_or(none)?;
@@ -166,8 +177,9 @@ pub(crate) fn new_memory(vm: usize, size: u64) -> Result<Memory, OutOfFrames> {
 pub(crate) fn enter(memory: &Memory) -> u64 {
     let (host, stage2) = (host(), memory.stage2());
     let cpu = host.machine.cpu();
-    let vmid =
-        host.vmids.activate(cpu_slots(), cpu, stage2.vmid(), tlb::invalidate_everything);
+    let vmid = host
+        .vmids
+        .activate(cpu_slots(), cpu, stage2.vmid(), tlb::invalidate_everything);
     tlb::vttbr(stage2.root(), vmid)
 }
 

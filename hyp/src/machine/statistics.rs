@@ -10,7 +10,10 @@ use super::{cpu_slots, machine};
 pub(crate) fn show_statistics() {
     info!("tables:");
     for &counter in Counter::ALL {
-        let count: u64 = cpu_slots().iter().map(|slot| slot.counters().get(counter)).sum();
+        let count: u64 = cpu_slots()
+            .iter()
+            .map(|slot| slot.counters().get(counter))
+            .sum();
         info!("  {count:>12} {}", counter.text());
     }
 }

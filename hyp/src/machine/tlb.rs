@@ -42,7 +42,10 @@ pub(crate) struct Hardware {
 impl Hardware {
     pub(super) fn new(features: &Features) -> Self {
         Self {
-            abilities: Abilities { range: features.range_tlbi, level_hint: features.ttl },
+            abilities: Abilities {
+                range: features.range_tlbi,
+                level_hint: features.ttl,
+            },
             forced_write_back: features.forced_write_back,
             data_is_unified: caches::data_is_unified(),
         }

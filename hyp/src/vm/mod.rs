@@ -34,7 +34,7 @@ use crate::sched;
 use crate::vcpu::Vcpu;
 
 /// How many virtual machines there can be.
-const MAX_VMS: usize = 8;
+pub(crate) const MAX_VMS: usize = 8;
 /// The number of no vCPU.
 const NO_VCPU: usize = usize::MAX;
 
