@@ -58,6 +58,8 @@ pub enum Mark<'a> {
     Stopped(&'a str),
     /// The hypervisor panicked.
     Panicked,
+    /// A VM is off.
+    VmOff,
     /// The last VM is off and the hypervisor ends the machine.
     Off,
     /// A return address of the hypervisor's back trace (EL2 virtual address).
@@ -76,9 +78,8 @@ pub fn read_line(line: &str) -> Mark<'_> {
 
 /// What a guest printed, where `line` is a guest's (`vm0| text`).
 fn guest_text(line: &str) -> Option<&str> {
-    let (number, text) = line.strip_prefix("vm")?.split_once('|')?;
-    let is_number = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
-    is_number.then(|| text.strip_prefix(' ').unwrap_or(text))
+    let (name, text) = line.split_once('|')?;
+    is_vm(Some(name)).then(|| text.strip_prefix(' ').unwrap_or(text))
 }
 
 fn read_guest(text: &str) -> Mark<'_> {
@@ -99,12 +100,23 @@ fn read_hypervisor(line: &str) -> Mark<'_> {
     }
     match line.trim_end().strip_prefix("tessera: ") {
         Some("off") => Mark::Off,
-        Some(text) => text
-            .strip_prefix("vm")
-            .and_then(|rest| rest.split_once(" stopped: "))
-            .map_or(Mark::Other, |(_, reason)| Mark::Stopped(reason)),
-        None => Mark::Other,
+        Some(text) if is_vm(text.strip_suffix(" off")) => Mark::VmOff,
+        _ => stopped(line).map_or(Mark::Other, Mark::Stopped),
     }
+}
+
+/// Why the hypervisor stopped a VM, where this message of its log (`[time] ... vm0 stopped: why`)
+/// tells.
+fn stopped(line: &str) -> Option<&str> {
+    let (who, why) = line.split_once(" stopped: ")?;
+    let is_log = who.starts_with('[');
+    (is_log && is_vm(who.split(' ').next_back())).then_some(why)
+}
+
+/// Whether this is the name of a VM (`vm0`).
+fn is_vm(name: Option<&str>) -> bool {
+    let number = name.and_then(|name| name.strip_prefix("vm"));
+    number.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// What the console has said so far about the run.
@@ -114,6 +126,7 @@ pub struct Watcher {
     passed: bool,
     failed: Option<String>,
     panicked: bool,
+    vm_off: bool,
     off: bool,
 }
 
@@ -129,6 +142,7 @@ impl Watcher {
                 self.failed.get_or_insert_with(|| reason.to_owned());
             }
             Mark::Panicked => self.panicked = true,
+            Mark::VmOff => self.vm_off = true,
             Mark::Off => self.off = true,
             Mark::Backtrace(_) | Mark::Other => {}
         }
@@ -156,8 +170,12 @@ impl Watcher {
             None
         } else if self.passed {
             Some(Verdict::Passed)
-        } else {
+        } else if self.vm_off {
             Some(Verdict::Silent)
+        } else {
+            Some(Verdict::Failed(
+                "no guest ran; the console says why".to_owned(),
+            ))
         }
     }
 }
@@ -243,9 +261,15 @@ mod tests {
             Some(Verdict::Silent)
         );
         assert_eq!(
-            verdict("tessera: vm0 stopped: out of memory\ntessera: off\n"),
+            verdict("[   1.2] cpu0 ERROR vm: vm0 stopped: out of memory\ntessera: off\n"),
             Some(Verdict::Failed("out of memory".into()))
         );
+    }
+
+    #[test]
+    fn a_hypervisor_without_a_guest_has_failed() {
+        let console = "[   1.2] cpu0 ERROR boot: the guest does not fit\ntessera: off\n";
+        assert!(matches!(verdict(console), Some(Verdict::Failed(_))));
     }
 
     #[test]
@@ -272,6 +296,7 @@ mod tests {
             "vm0| tessera: off",
             "vm0| tessera: PANIC",
             "vm0|   backtrace: 0x10",
+            "vm0| vm0 stopped: x",
         ] {
             assert_eq!(read_line(line), Mark::Other, "{line}");
         }
