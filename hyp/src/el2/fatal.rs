@@ -17,7 +17,7 @@ use platform::uart::Console;
 
 use super::syndrome::{Syndrome, is_abort};
 use super::{backtrace, stacks};
-use crate::{boot, console, percpu};
+use crate::{boot, console, percpu, sched};
 
 /// The registers of a CPU whose EL2 took an exception, as the vectors save them.
 #[repr(C)]
@@ -114,7 +114,7 @@ pub(super) extern "C" fn report_exception(frame: &FatalFrame) -> ! {
 fn headline(out: &mut Console, sp: u64) -> fmt::Result {
     write!(out, "\ntessera: PANIC on cpu{}", percpu::this().index())?;
     if let Some(owner) = stacks::owner(sp as usize) {
-        write!(out, " ({owner})")?;
+        write!(out, " ({owner}, thread {})", sched::current_name())?;
     }
     out.write_str(": ")
 }

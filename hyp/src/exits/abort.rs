@@ -12,7 +12,7 @@ use stage2::{Access, Ipa};
 
 use super::{Frame, inject, skip_instruction};
 use crate::sched;
-use crate::vcpu::Exit;
+use crate::vcpu::{self, Exit};
 
 /// The page offset of an address.
 const OFFSET: u64 = 0xfff;
@@ -30,6 +30,7 @@ pub(super) fn stage2(frame: &mut Frame, esr: u64, fetch: bool) {
     let kind = match abort.cause() {
         Cause::Translation(level) => FaultKind::Translation(level),
         Cause::AccessFlag | Cause::Permission => FaultKind::Mapped,
+        Cause::Conflict => return vcpu::forget_translations(),
         // The memory system refused an access to memory that is mapped, or worse.
         Cause::Other => return refuse(frame, esr, far, fetch),
     };
@@ -70,7 +71,7 @@ fn device(frame: &mut Frame, esr: u64, far: u64, ipa: u64) {
         let value = access.loaded(vm.device_read(ipa));
         frame.set_register(access.register, value);
     }
-    skip_instruction();
+    skip_instruction(esr);
 }
 
 /// Answers with a synchronous external abort.

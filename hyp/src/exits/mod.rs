@@ -18,8 +18,9 @@ mod wait;
 
 pub(crate) use frame::{Frame, guest_enter};
 
-use aarch64_cpu::registers::{ELR_EL2, ESR_EL2, Readable, Writeable};
-use hyp::exits::syndrome::{class, class_of};
+use aarch64_cpu::registers::{ELR_EL2, ESR_EL2, Readable, SPSR_EL2, Writeable};
+use hyp::exits::pstate::after_instruction;
+use hyp::exits::syndrome::{IL, class, class_of};
 use hyp::vm::power::StopReason;
 use log::{debug, error};
 
@@ -54,7 +55,7 @@ fn other(frame: &mut Frame, esr: u64, class: u64) {
         class::SMC => {
             counters.count(Exit::Call);
             // Unlike HVC it is trapped before it is executed.
-            skip_instruction();
+            skip_instruction(esr);
             call::call(frame);
         }
         _ => {
@@ -94,7 +95,9 @@ fn settle(frame: &mut Frame) {
     }
 }
 
-/// Lets the guest go on behind the instruction that was emulated. A64 instructions have 4 bytes.
-fn skip_instruction() {
-    ELR_EL2.set(ELR_EL2.get() + 4);
+/// Lets the guest go on behind the instruction that was emulated; `esr` knows its length.
+fn skip_instruction(esr: u64) {
+    let length = if esr & IL != 0 { 4 } else { 2 };
+    ELR_EL2.set(ELR_EL2.get().wrapping_add(length));
+    SPSR_EL2.set(after_instruction(SPSR_EL2.get()));
 }

@@ -1,8 +1,8 @@
-//! How a guest's PSTATE changes when an exception is taken to its EL1.
+//! How a guest's PSTATE changes when an exception is taken to its EL1, or an instruction is emulated.
 //!
-//! The hardware does this for exceptions it takes to EL1; when the hypervisor makes one up, it has to
-//! do the same. Arm ARM, pseudocode `AArch64.TakeException`, for a target of EL1 and the features
-//! that a guest can have.
+//! The hardware does this for what it does itself; the hypervisor has to do the same for what it makes
+//! up. Arm ARM, pseudocode `AArch64.TakeException`, for a target of EL1 and the features that a guest
+//! can have, and `AArch32.ITAdvance`.
 
 /// SPSR: the exception came from AArch32.
 const AARCH32: u64 = 1 << 4;
@@ -24,6 +24,15 @@ const NZCV: u64 = 0xf << 28;
 const SCTLR_SPAN: u64 = 1 << 23;
 /// `SCTLR_EL1.DSSBS`: the value that SSBS gets.
 const SCTLR_DSSBS: u64 = 1 << 44;
+
+/// AArch64: the kind of the branch that led here (FEAT_BTI).
+const BTYPE: u64 = 0b11 << 10;
+/// AArch64: a software step is pending.
+const SS: u64 = 1 << 21;
+/// AArch32: IT\[7:2\].
+const IT_HIGH: u64 = 0x3f << 10;
+/// AArch32: IT\[1:0\].
+const IT_LOW: u64 = 0b11 << 25;
 
 /// Whether PSTATE has fields that older CPUs lack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +78,20 @@ pub const fn at_vector(spsr: u64, sctlr: u64, features: Features) -> u64 {
         pstate |= SSBS;
     }
     pstate
+}
+
+/// PSTATE behind an instruction that was emulated: as if it had been executed.
+pub const fn after_instruction(spsr: u64) -> u64 {
+    if spsr & AARCH32 == 0 {
+        return spsr & !(BTYPE | SS);
+    }
+    let it = (spsr & IT_HIGH) >> 8 | (spsr & IT_LOW) >> 25;
+    let next = if it & 0b111 == 0 {
+        0
+    } else {
+        it & 0xe0 | it << 1 & 0x1f
+    };
+    spsr & !(IT_HIGH | IT_LOW) | (next & !0b11) << 8 | (next & 0b11) << 25
 }
 
 #[cfg(test)]
@@ -117,5 +140,21 @@ mod tests {
         let sctlr = SCTLR_SPAN | SCTLR_DSSBS;
         assert_eq!(at_vector(0, sctlr, ALL), SSBS | DAIF | EL1H);
         assert_eq!(at_vector(0, sctlr, NONE), DAIF | EL1H);
+    }
+
+    #[test]
+    fn an_emulated_instruction_is_over() {
+        assert_eq!(after_instruction(NZCV | BTYPE | SS | EL1H), NZCV | EL1H);
+    }
+
+    #[test]
+    fn an_if_then_block_goes_on() {
+        let spsr = |it: u64| AARCH32_USER | (it & 0xfc) << 8 | (it & 3) << 25;
+        // ITTET EQ: condition 0000, mask 0101; then four instructions.
+        let steps = [0b0000_0101, 0b0000_1010, 0b0001_0100, 0b0000_1000, 0];
+        for pair in steps.windows(2) {
+            assert_eq!(after_instruction(spsr(pair[0])), spsr(pair[1]));
+        }
+        assert_eq!(after_instruction(spsr(0)), spsr(0));
     }
 }

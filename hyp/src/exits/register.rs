@@ -39,5 +39,5 @@ pub(super) fn access(frame: &mut Frame, esr: u64) {
     if access.read {
         frame.set_register(access.register, value);
     }
-    skip_instruction();
+    skip_instruction(esr);
 }

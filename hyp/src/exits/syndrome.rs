@@ -41,7 +41,9 @@ pub enum Cause {
     AccessFlag,
     /// The descriptor forbids the access.
     Permission,
-    /// An external abort, a TLB conflict, an address size fault, ...: nothing that mapping mends.
+    /// The TLB holds several translations of the address (FEAT_BBM allows that for a moment).
+    Conflict,
+    /// An external abort, an address size fault, ...: nothing that can be mended.
     Other,
 }
 
@@ -88,6 +90,7 @@ impl Abort {
             0x07 => Cause::Translation(Level::L3),
             0x08..=0x0b => Cause::AccessFlag,
             0x0c..=0x0f => Cause::Permission,
+            0x30 => Cause::Conflict,
             _ => Cause::Other,
         }
     }
@@ -244,7 +247,8 @@ mod tests {
             assert_eq!(Abort::new(0x08 | level).cause(), Cause::AccessFlag);
             assert_eq!(Abort::new(0x0c | level).cause(), Cause::Permission);
         }
-        for other in [0x00, 0x10, 0x15, 0x21, 0x30] {
+        assert_eq!(Abort::new(0x30).cause(), Cause::Conflict);
+        for other in [0x00, 0x10, 0x15, 0x21, 0x31] {
             assert_eq!(Abort::new(other).cause(), Cause::Other);
         }
         assert_eq!(Abort::new(0x07).access(true), Access::Execute);

@@ -11,7 +11,7 @@ const LOOKS_PER_SECOND: u64 = 1000;
 
 /// Emulates WFI, WFE, WFIT or WFET. All of them may end for no reason (Arm ARM D1.6).
 pub(super) fn instruction(esr: u64) {
-    skip_instruction();
+    skip_instruction(esr);
     if esr & WAIT_FOR_EVENT != 0 {
         sched::yield_now();
     } else {

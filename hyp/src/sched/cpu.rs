@@ -166,6 +166,13 @@ impl Cpu {
         self.has_ready() && timer::now() >= self.local.slice_end.get()
     }
 
+    /// Whether the current thread, one of the hypervisor's own, has to let others run. Only for this
+    /// CPU itself.
+    pub(super) fn step_is_over(&self) -> bool {
+        let began = self.local.slice_end.get() - slice_ticks();
+        self.has_ready() && timer::now() >= began + step_ticks()
+    }
+
     /// Sets this CPU's timer for the next sleeper, and for the end of the current thread's slice if
     /// others wait for that. Only for this CPU itself.
     pub(super) fn set_timer(&self) {
@@ -220,6 +227,11 @@ pub(super) fn cpu(index: usize) -> &'static Cpu {
 pub(super) fn steal() -> Option<ThreadIndex> {
     let own = percpu::this().index();
     (1..MAX_CPUS).find_map(|distance| CPUS[(own + distance) % MAX_CPUS].pop())
+}
+
+/// How long a thread of the hypervisor's own runs while others wait, in ticks: 0.5 ms.
+fn step_ticks() -> u64 {
+    timer::frequency() / 2000
 }
 
 /// How long a thread runs while others wait, in ticks: 5 ms.

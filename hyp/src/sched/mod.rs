@@ -55,9 +55,9 @@ pub(crate) fn spawn(
     Ok(ThreadId(index))
 }
 
-/// The thread that calls this.
-pub(crate) fn current() -> ThreadId {
-    ThreadId(cpu::this().current())
+/// The name of the thread that runs on this CPU.
+pub(crate) fn current_name() -> &'static str {
+    thread(cpu::this().current()).name()
 }
 
 /// Lets other threads of this CPU run; returns at once if there are none.
@@ -67,6 +67,15 @@ pub(crate) fn yield_now() {
     if let Some(next) = cpu.pop() {
         let idle = cpu.current() == idle_thread();
         switch_to(cpu, next, if idle { After::Idle } else { After::Ready });
+    }
+}
+
+/// Lets other threads of this CPU run if the current one has kept them waiting for a step: for the
+/// hypervisor's own threads, which no interrupt takes from the CPU.
+pub(crate) fn give_way() {
+    wake_sleepers();
+    if cpu::this().step_is_over() {
+        yield_now();
     }
 }
 

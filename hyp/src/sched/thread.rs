@@ -103,6 +103,10 @@ impl Thread {
         self.fixed().context
     }
 
+    pub(super) fn name(&self) -> &'static str {
+        self.fixed().name
+    }
+
     fn fixed(&self) -> &Fixed {
         // SAFETY: The thread is running or queued, so nobody writes (see the `Sync` claim).
         unsafe { &*self.fixed.get() }

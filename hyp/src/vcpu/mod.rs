@@ -224,3 +224,16 @@ fn forget_stage1() {
         );
     }
 }
+
+/// Drops all of this CPU's translations of the guest that is loaded.
+pub(crate) fn forget_translations() {
+    // SAFETY: The operation only drops cached translations of EL1 and EL0.
+    unsafe {
+        core::arch::asm!(
+            "tlbi vmalls12e1",
+            "dsb nsh",
+            "isb",
+            options(nostack, preserves_flags)
+        );
+    }
+}

@@ -7,7 +7,7 @@
 /// Size of the register frame, in bytes.
 pub const FRAME_SIZE: u64 = 0x1000;
 /// Longer lines are broken.
-const LINE_LENGTH: usize = 160;
+const LINE_LENGTH: usize = 256;
 
 const DR: u64 = 0x00;
 const RSR: u64 = 0x04;

@@ -6,10 +6,13 @@
 use super::power::{Entry, Power};
 use arm_psci::{
     AffinityInfo, EntryPoint, ErrorCode, Function, FunctionId, MigrateInfoType, Mpidr, PsciFeature,
-    Version,
 };
 use spin::Mutex;
 
+/// `PSCI_VERSION`.
+const PSCI_VERSION: u32 = FunctionId::PsciVersion as u32;
+/// PSCI 1.1, as `PSCI_VERSION` returns it.
+const PSCI_1_1: u64 = 0x1_0001;
 /// `SMCCC_VERSION`.
 const SMCCC_VERSION: u32 = 0x8000_0000;
 /// `SMCCC_ARCH_FEATURES`.
@@ -42,12 +45,19 @@ pub enum Effect {
 /// first instruction from an IPA.
 pub fn call(arguments: [u64; 4], power: &Mutex<Power>, is_memory: impl Fn(u64) -> bool) -> Effect {
     match arguments[0] as u32 {
+        // Asked often, as the cheapest call there is; so it is not taken apart first.
+        PSCI_VERSION => Effect::Return(PSCI_1_1),
         SMCCC_VERSION => Effect::Return(SMCCC_1_1),
         SMCCC_ARCH_FEATURES => Effect::Return(architecture_feature(arguments[1] as u32)),
-        _ => match Function::try_from(&arguments) {
-            Ok(function) => decide(function, power, is_memory),
-            Err(error) => failure(error.into()),
-        },
+        _ => decode(arguments, power, is_memory),
+    }
+}
+
+#[inline(never)]
+fn decode(arguments: [u64; 4], power: &Mutex<Power>, is_memory: impl Fn(u64) -> bool) -> Effect {
+    match Function::try_from(&arguments) {
+        Ok(function) => decide(function, power, is_memory),
+        Err(error) => failure(error.into()),
     }
 }
 
@@ -60,10 +70,6 @@ fn architecture_feature(function: u32) -> u64 {
 
 fn decide(function: Function, power: &Mutex<Power>, is_memory: impl Fn(u64) -> bool) -> Effect {
     match function {
-        Function::Version => {
-            let version = Version { major: 1, minor: 1 };
-            Effect::Return(u32::from(version).into())
-        }
         Function::Features { psci_func_id } => features(psci_func_id),
         Function::CpuOn { target_cpu, entry } => cpu_on(target_cpu, entry, power, is_memory),
         Function::CpuOff => Effect::CpuOff,
