@@ -63,7 +63,7 @@ impl<'m, M: LinearMap> Defragmenter<'m, M> {
                 Move::Never => return None,
             }
             if moved % SLICE == SLICE - 1 {
-                memory.machine().relax();
+                memory.machine().give_way();
             }
         }
         match isolation.finish(used) {

@@ -37,9 +37,9 @@ impl Stress {
         let stage2 = memory.stage2();
         // Each call may find that there is nothing to do it to; that is an answer as well.
         match self.below(16) {
-            0..=2 => self.collapse(memory, region, ENTRIES),
-            3 => self.collapse(memory, region, 8),
-            4..=5 => drop(stage2.collapse_in_place(region.start(), Level::L2)),
+            0 => self.collapse(memory, region, ENTRIES),
+            1 => self.collapse(memory, region, 8),
+            2..=5 => drop(stage2.collapse_in_place(region.start(), Level::L2)),
             6..=8 => drop(stage2.split_block(region.start(), Level::L2)),
             9..=11 => self.each_page(memory, at, |ipa, pa| {
                 let _ = replace_frame(memory, ipa, pa);

@@ -43,4 +43,8 @@ unsafe impl stage2::Cpus for Cpus {
     fn relax(&self) {
         sched::yield_now();
     }
+
+    fn give_way(&self) {
+        sched::give_way();
+    }
 }

@@ -62,6 +62,11 @@ impl<P: Parts> Machine<P> {
         self.cpus.relax();
     }
 
+    /// Lets other threads run if they have waited long enough; see [`Cpus::give_way`].
+    pub fn give_way(&self) {
+        self.cpus.give_way();
+    }
+
     /// The CPU that this runs on.
     #[inline]
     pub fn cpu(&self) -> usize {

@@ -229,9 +229,9 @@ pub(super) fn steal() -> Option<ThreadIndex> {
     (1..MAX_CPUS).find_map(|distance| CPUS[(own + distance) % MAX_CPUS].pop())
 }
 
-/// How long a thread of the hypervisor's own runs while others wait, in ticks: 0.5 ms.
+/// How long a thread of the hypervisor's own runs while others wait, in ticks: 2 ms.
 fn step_ticks() -> u64 {
-    timer::frequency() / 2000
+    timer::frequency() / 500
 }
 
 /// How long a thread runs while others wait, in ticks: 5 ms.

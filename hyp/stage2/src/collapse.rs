@@ -201,7 +201,7 @@ impl<E: Environment> Stage2<E> {
         let mut zeroed = [false; ENTRIES];
         for first in (0..ENTRIES).step_by(STEP) {
             self.copy_step(&claim, first, to, &mut zeroed, contents);
-            self.env().cpus().relax();
+            self.env().cpus().give_way();
         }
         let (marker, flushed) = self.break_claimed(&claim, plan)?;
         // From here on the region is ours alone: the guest faults on the marker, everybody else

@@ -70,6 +70,6 @@ impl<E: Environment> Stage2<E> {
         self.destroy_table(pa, level, ipa, sink);
         meta.cease_to_be_table();
         self.free_table(pa);
-        self.env().cpus().relax();
+        self.env().cpus().give_way();
     }
 }

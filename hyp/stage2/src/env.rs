@@ -115,6 +115,12 @@ pub unsafe trait Cpus {
     /// Lets other threads of this CPU run. Called with no lock held and outside read sections, by
     /// someone who waits for another thread.
     fn relax(&self);
+
+    /// Lets other threads of this CPU run if they have waited long enough. Called where
+    /// [`relax`](Self::relax) could be, at every step of long work.
+    fn give_way(&self) {
+        self.relax();
+    }
 }
 
 /// All that the table manager needs, in one place.
