@@ -1,11 +1,16 @@
 //! Commands in a form that a person can read and paste into a shell.
 
 use std::process::Command;
+use std::{env, iter};
 
 /// `command` as one could type it into a shell.
 pub fn line(command: &Command) -> String {
-    let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words
+    let program = command.get_program();
+    // Cargo's own path, which it hands to what it runs, is long and says nothing.
+    let is_cargo = env::var_os("CARGO").is_some_and(|cargo| cargo == program);
+    let program = if is_cargo { "cargo".as_ref() } else { program };
+    iter::once(program)
+        .chain(command.get_args())
         .map(|word| quoted(&word.to_string_lossy()))
         .collect::<Vec<_>>()
         .join(" ")

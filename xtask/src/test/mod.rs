@@ -10,7 +10,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::cli::TestOptions;
 use crate::workspace::Workspace;
@@ -29,7 +29,7 @@ const TAIL: usize = 200;
 ///
 /// # Errors
 ///
-/// When set-up fails or a log cannot be written.
+/// When set-up fails, a log cannot be written or the run is interrupted.
 pub fn test(options: &TestOptions) -> Result<u8> {
     setup::for_tests()?;
     let workspace = Workspace::load()?;
@@ -41,11 +41,7 @@ pub fn test(options: &TestOptions) -> Result<u8> {
     let mut progress = Progress::new(steps.len());
     let mut summary = Summary::default();
     for step in steps {
-        let row = run_step(step, &logs, &mut progress)?;
-        summary.add(row);
-        if interrupt::raised() {
-            return Ok(interrupt::EXIT_STATUS);
-        }
+        summary.add(run_step(step, &logs, &mut progress)?);
     }
     print!("{summary}");
     Ok(u8::from(summary.failed()))
@@ -70,7 +66,8 @@ fn run_step(step: Step, logs: &Path, progress: &mut Progress) -> Result<Row> {
             progress.print(&format!("{name}: {error}"));
         }
         if interrupt::raised() {
-            break;
+            progress.hide();
+            bail!("interrupted");
         }
     }
     let row = Row::ran(name, count, start.elapsed());
