@@ -4,6 +4,7 @@
 //! enough for the model checker. A page belongs to a VM from its allocation to its release; who reaches it
 //! at other times was let through by a stale translation.
 
+use super::witness::Witness;
 use crate::addr::{Ipa, Level, PAGE_SIZE, Pa};
 use crate::copy::Contents;
 use crate::descriptor::Descriptor;
@@ -21,6 +22,7 @@ struct Page {
     cell: AtomicU64,
     // Detects errors only, so it is not the model checker's.
     owned: AtomicBool,
+    witness: Witness,
 }
 
 /// The guest memory of a [`FakeMachine`](super::FakeMachine).
@@ -34,6 +36,7 @@ impl FakeData {
         let page = |_| Page {
             cell: AtomicU64::new(GARBAGE),
             owned: AtomicBool::new(false),
+            witness: Witness::new(),
         };
         Self {
             pages: (0..count).map(page).collect(),
@@ -51,6 +54,7 @@ impl FakeData {
             .find(|&first| self.pages.get(first..first + count).is_some_and(is_free))
             .ok_or(OutOfFrames)?;
         for page in &self.pages[first..first + count] {
+            page.witness.changed();
             page.owned.store(true, Ordering::Release);
             page.cell.store(GARBAGE, Ordering::Relaxed);
         }
@@ -62,8 +66,10 @@ impl FakeData {
         let _guard = self.allocator.lock();
         for index in 0..pages_of(level) as u64 {
             let pa = pa.offset(index * PAGE_SIZE);
-            let was_owned = self.page(pa).owned.swap(false, Ordering::AcqRel);
+            let page = self.page(pa);
+            let was_owned = page.owned.swap(false, Ordering::AcqRel);
             assert!(was_owned, "the page at {pa:?} was released twice");
+            page.witness.changed();
         }
     }
 
@@ -90,6 +96,7 @@ impl FakeData {
     fn owned_page(&self, pa: Pa) -> &Page {
         let page = self.page(pa);
         assert!(is_owned(page), "the page at {pa:?} was released");
+        page.witness.used();
         page
     }
 
@@ -117,7 +124,9 @@ pub struct Copier<'d> {
 
 impl Contents for Copier<'_> {
     fn copy(&mut self, from: Pa, to: Pa) {
-        self.data.write(to, self.data.read(from));
+        // The page may have been unmapped and released since it was found; the copy is thrown away then.
+        let value = self.data.page(from).cell.load(Ordering::Relaxed);
+        self.data.write(to, value);
     }
 
     fn zero(&mut self, to: Pa) {
