@@ -1,0 +1,129 @@
+//! Collapsing by copying and moving, with other things happening while a page is copied.
+
+use super::apply::nth;
+use super::ops::{Op, Place};
+use super::{PAGES, Page, Vm};
+use stage2::{CollapseError, Contents, CopyPlan, Descriptor, Ipa, Level, OutOfFrames, Pa};
+
+/// Copies pages, and does operations before the copies of certain pages.
+pub(super) struct Copying<'v> {
+    vm: &'v Vm,
+    region: usize,
+    /// Calls so far: as many as there are pages while the guest runs, the rest while it is held up.
+    calls: usize,
+    /// The page that is held up, when it is one alone.
+    only: Option<usize>,
+    meanwhile: &'v [(usize, Op)],
+    out_of_frames: bool,
+}
+
+impl Copying<'_> {
+    fn call(&mut self) {
+        if self.calls >= PAGES {
+            self.vm
+                .check_is_busy((self.region, self.only.unwrap_or(self.calls % PAGES)));
+        }
+        for (before, op) in self.meanwhile {
+            if *before == self.calls {
+                self.out_of_frames |= self.vm.apply(op).is_err();
+            }
+        }
+        self.calls += 1;
+    }
+}
+
+impl Contents for Copying<'_> {
+    fn copy(&mut self, from: Pa, to: Pa) {
+        self.call();
+        self.vm.machine.data().copier().copy(from, to);
+    }
+
+    fn zero(&mut self, to: Pa) {
+        self.call();
+        self.vm.machine.data().copier().zero(to);
+    }
+
+    fn release(&mut self, ipa: Ipa, old: Descriptor) {
+        let (region, index) = self.vm.place(ipa);
+        let page = self
+            .vm
+            .page(region, index)
+            .expect("only what was mapped is released");
+        self.vm.compare(page, old, 0);
+        self.vm.machine.data().release(old.output(), Level::L3);
+    }
+}
+
+impl Vm {
+    pub(super) fn mover(&self, (region, index): Place) -> Copying<'_> {
+        Copying {
+            vm: self,
+            region,
+            calls: PAGES,
+            only: Some(index),
+            meanwhile: &[],
+            out_of_frames: false,
+        }
+    }
+
+    pub(super) fn collapse_by_copying(
+        &self,
+        region: usize,
+        max_empty: usize,
+        max_hot: usize,
+        meanwhile: &[(usize, Op)],
+    ) -> Result<(), OutOfFrames> {
+        let Ok(to) = self.machine.data().allocate(Level::L2) else {
+            return Ok(());
+        };
+        let plan = CopyPlan { max_empty, max_hot };
+        let mut copying = Copying {
+            vm: self,
+            region,
+            calls: 0,
+            only: None,
+            meanwhile,
+            out_of_frames: false,
+        };
+        let could = self.regions.borrow()[region].can_be_copied(max_empty);
+        self.claimed.set(Some(region));
+        let ipa = self.ipa(region, 5);
+        let result = self
+            .stage2
+            .collapse_by_copying(ipa, Level::L2, to, plan, &mut copying);
+        self.claimed.set(None);
+        let Copying { out_of_frames, .. } = copying;
+        if result.is_ok() {
+            assert!(self.regions.borrow()[region].can_be_copied(max_empty));
+            self.adopt_copy(region, to);
+        } else {
+            // Whatever else happened, an undisturbed collapse of what can be collapsed succeeds.
+            assert!(!could || !meanwhile.is_empty(), "{result:?}");
+            assert!(could || result != Err(CollapseError::Hot));
+            self.machine.data().release(to, Level::L2);
+        }
+        if out_of_frames {
+            Err(OutOfFrames)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The region is the block at `to`; where nothing was mapped there are zeros.
+    fn adopt_copy(&self, region: usize, to: Pa) {
+        let region = &mut self.regions.borrow_mut()[region];
+        let like = *region.pages.iter().flatten().next().expect("not empty");
+        for (index, page) in region.pages.iter_mut().enumerate() {
+            let empty = Page {
+                value: 0,
+                dirty: false,
+                maybe_dirty: false,
+                accessed: false,
+                ..like
+            };
+            let page = page.get_or_insert(empty);
+            page.pa = nth(to, index);
+        }
+        region.become_block();
+    }
+}
