@@ -48,8 +48,8 @@ struct Local {
     current: Cell<ThreadIndex>,
     /// The thread that the last switch left, and what becomes of it.
     left: Cell<(ThreadIndex, After)>,
-    /// When the current thread has to let others run, in ticks.
-    slice_end: Cell<u64>,
+    /// When the current thread got the CPU, in ticks.
+    since: Cell<u64>,
 }
 
 // SAFETY: `Cpu::local` is private to this file, whose functions reach it only through `this`, on the
@@ -87,7 +87,7 @@ impl Cpu {
             local: Local {
                 current: Cell::new(index as ThreadIndex),
                 left: Cell::new((index as ThreadIndex, After::Idle)),
-                slice_end: Cell::new(0),
+                since: Cell::new(0),
             },
         }
     }
@@ -102,7 +102,7 @@ impl Cpu {
     pub(super) fn begin_switch(&self, next: ThreadIndex, after: After) {
         let local = &self.local;
         local.left.set((local.current.replace(next), after));
-        local.slice_end.set(timer::now() + slice_ticks());
+        local.since.set(timer::now());
     }
 
     /// The thread that the last switch left, and what becomes of it. Only for this CPU itself.
@@ -163,14 +163,18 @@ impl Cpu {
 
     /// Whether the current thread has to let others run. Only for this CPU itself.
     pub(super) fn slice_is_over(&self) -> bool {
-        self.has_ready() && timer::now() >= self.local.slice_end.get()
+        self.has_run_for(slice_ticks())
     }
 
     /// Whether the current thread, one of the hypervisor's own, has to let others run. Only for this
     /// CPU itself.
     pub(super) fn step_is_over(&self) -> bool {
-        let began = self.local.slice_end.get() - slice_ticks();
-        self.has_ready() && timer::now() >= began + step_ticks()
+        self.has_run_for(step_ticks())
+    }
+
+    /// Whether others wait while the current thread has run for so many ticks.
+    fn has_run_for(&self, ticks: u64) -> bool {
+        self.has_ready() && timer::now() - self.local.since.get() >= ticks
     }
 
     /// Sets this CPU's timer for the next sleeper, and for the end of the current thread's slice if
@@ -178,7 +182,7 @@ impl Cpu {
     pub(super) fn set_timer(&self) {
         let mut deadline = self.next_wake.load(Ordering::Relaxed);
         if self.has_ready() {
-            deadline = deadline.min(self.local.slice_end.get());
+            deadline = deadline.min(self.local.since.get() + slice_ticks());
         }
         match deadline {
             u64::MAX => timer::disable(),

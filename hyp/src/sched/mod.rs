@@ -60,11 +60,12 @@ pub(crate) fn current_name() -> &'static str {
     thread(cpu::this().current()).name()
 }
 
-/// Lets other threads of this CPU run; returns at once if there are none.
+/// Lets another thread run here: one of this CPU's, or else one that waits for another CPU, since the
+/// caller may be waiting for just that. Returns at once if there is none.
 pub(crate) fn yield_now() {
     wake_sleepers();
     let cpu = cpu::this();
-    if let Some(next) = cpu.pop() {
+    if let Some(next) = cpu.pop().or_else(cpu::steal) {
         let idle = cpu.current() == idle_thread();
         switch_to(cpu, next, if idle { After::Idle } else { After::Ready });
     }
