@@ -13,8 +13,8 @@
 //! - `next` belongs to whoever holds the detached table.
 
 use crate::addr::{Level, Pa};
-use crate::sync::{Lock, LockGuard};
-use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicU16, Lock, LockGuard};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// Names the tables of one VM among all table frames, so that a frame which became another VM's
 /// table is never taken for this one's. Never zero, and below 2^28.
@@ -38,8 +38,9 @@ impl Owner {
 /// once and never touches it again, also when the frame is freed and used for something else: the
 /// lock must not be made anew while anybody may wait for it.
 ///
-/// The plain atomics here are not the model checker's: each is written only under the table's lock
-/// or by the only one who can reach it, so that the lock, which is modelled, orders them.
+/// `live` is the model checker's, because it is looked at without the lock. The plain atomics are
+/// not: each is written only under the table's lock or by the only one who can reach it, so that
+/// the lock, which is modelled, orders them.
 pub struct TableMeta {
     lock: Lock,
     next: AtomicU64,

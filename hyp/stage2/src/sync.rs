@@ -4,9 +4,9 @@
 //! checker see the very source that runs at EL2.
 
 #[cfg(not(loom))]
-pub(crate) use core::sync::atomic::{AtomicU64, fence};
+pub(crate) use core::sync::atomic::{AtomicU16, AtomicU64, fence};
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicU64, fence};
+pub(crate) use loom::sync::atomic::{AtomicU16, AtomicU64, fence};
 
 pub(crate) use core::sync::atomic::Ordering;
 

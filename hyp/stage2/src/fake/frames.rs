@@ -5,6 +5,7 @@
 //! each use is announced to it as well, so that a use which merely happened to come before the
 //! free, with nothing to order the two, is an error too.
 
+use super::witness::Witness;
 use crate::addr::{PAGE_SIZE, Pa};
 use crate::env::{Frames, OutOfFrames, Table, Window};
 use crate::meta::TableMeta;
@@ -70,6 +71,11 @@ impl FakeFrames {
     /// How many frames are allocated.
     pub fn outstanding(&self) -> usize {
         self.frames.iter().filter(|frame| frame.lives()).count()
+    }
+
+    /// Puts these bits into an entry, past the table manager: what a broken DIMM or a stray store does.
+    pub fn corrupt(&self, table: Pa, index: usize, bits: u64) {
+        self.table(table).entries[index].store(bits, Ordering::Release);
     }
 
     /// Whether there is a frame of this machine at `pa`, free or not.
@@ -211,43 +217,4 @@ impl Deref for FakeTableRef<'_> {
         self.frame.witness.used();
         &self.frame.table
     }
-}
-
-/// Tells the model checker of each use of a frame, and of each change between free and allocated.
-#[cfg(loom)]
-struct Witness(loom::cell::UnsafeCell<()>);
-
-// SAFETY: nothing is stored in the cell and nothing is done with the pointers that it lends. It is
-// shared so that the model checker sees whether changes are ordered with uses.
-#[cfg(loom)]
-unsafe impl Sync for Witness {}
-
-#[cfg(loom)]
-impl Witness {
-    fn new() -> Self {
-        Self(loom::cell::UnsafeCell::new(()))
-    }
-
-    fn used(&self) {
-        self.0.with(|_| ());
-    }
-
-    fn changed(&self) {
-        self.0.with_mut(|_| ());
-    }
-}
-
-/// Without the model checker there is nobody to tell.
-#[cfg(not(loom))]
-struct Witness;
-
-#[cfg(not(loom))]
-impl Witness {
-    fn new() -> Self {
-        Self
-    }
-
-    fn used(&self) {}
-
-    fn changed(&self) {}
 }

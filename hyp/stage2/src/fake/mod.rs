@@ -33,6 +33,7 @@ mod data;
 mod frames;
 mod guest;
 mod tlb;
+mod witness;
 
 pub use cpus::{FakeCpus, OnCpu};
 pub use data::{Copier, FakeData, GARBAGE};

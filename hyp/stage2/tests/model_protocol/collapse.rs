@@ -1,0 +1,169 @@
+//! Collapsing against faults and other changes: races 11 to 13 and 16 to 19.
+
+use crate::support::{ANYTHING, World, explore, only, page, small};
+use stage2::fake::Setup;
+use stage2::{CopyPlan, Level, Rights};
+
+/// Page 0 is mapped and page 1 is not; a guest stores to page 1 while the two are collapsed.
+fn fault_against_collapse(setup: Setup, plan: CopyPlan) {
+    let world = World::new(setup);
+    world.map(0, 10);
+    let vcpu = world.on(1, |world| {
+        let guest = world.machine.enter(&world.vm);
+        world.store(&guest, 1, 77);
+    });
+    let _ = world.collapse(plan);
+    vcpu.join().unwrap();
+    let guest = world.machine.enter(&world.vm);
+    assert_eq!(world.load(&guest, 1), 77, "the fault's page is lost");
+    assert_eq!(world.load(&guest, 0), 10);
+    world.end();
+}
+
+/// A fault finds nothing mapped while a collapse is between break and make.
+///
+/// Rule: between them stands a marker, never an empty entry. Taken out by `11-empty-between-break-and-make.patch`.
+#[test]
+fn race_11_a_fault_installs_a_table_under_a_collapse() {
+    explore(|| fault_against_collapse(small(), ANYTHING));
+}
+
+/// A fault has locked the table just before the collapse takes it away, and fills an entry just after.
+///
+/// Rule: whoever held the child's lock is drained by taking it. Taken out by `12-holders-not-drained.patch`.
+#[test]
+fn race_12_a_fault_holds_the_lock_of_a_table_that_is_detached() {
+    explore(|| fault_against_collapse(small(), ANYTHING));
+}
+
+/// The collapse has looked at all entries when one of them is given to another page.
+///
+/// Rule: the check and the break are under one hold of the lock. Taken out by `13-unlocked-before-break.patch`.
+#[test]
+fn race_13_a_page_is_replaced_after_the_survey() {
+    explore(|| {
+        let world = World::new(small());
+        world.map_contiguous();
+        let collapser = world.on(1, |world| {
+            let _ = world.vm.collapse_in_place(page(0), Level::L2);
+        });
+        world.unmap(only(1));
+        let replaced = world.map(1, 99);
+        collapser.join().unwrap();
+        assert_eq!(world.where_is(1), Some(replaced), "a foreign page is taken");
+        world.end();
+    });
+}
+
+/// As 13, with a copy: the rights of a page change while no lock is held.
+///
+/// Rule: what was checked before a lock was dropped is checked again. Taken out by
+/// `13-survey-not-repeated.patch`.
+#[test]
+fn race_13_rights_change_after_the_survey() {
+    explore(|| {
+        let world = World::new(small());
+        world.map(0, 10);
+        world.map(1, 11);
+        let protector = world.on(1, |world| {
+            assert_eq!(world.vm.protect(only(0), Rights::READ), Ok(()));
+        });
+        let _ = world.collapse(ANYTHING);
+        protector.join().unwrap();
+        let rights = world.entry(0).descriptor.rights();
+        assert_eq!(rights, Rights::READ, "rights were widened");
+        world.end();
+    });
+}
+
+/// A collapse gives up and puts the old table back, while a fault wants a table there.
+///
+/// Rule: between break and make stands a marker. Taken out by `11-empty-between-break-and-make.patch`.
+#[test]
+fn race_16_a_collapse_is_undone_under_a_fault() {
+    let none_hot = CopyPlan {
+        max_empty: 1,
+        max_hot: 0,
+    };
+    explore(move || {
+        let setup = Setup {
+            hardware_dirty: true,
+            ..small()
+        };
+        let world = World::new(setup);
+        world.map(0, 10);
+        let vcpu = world.on(1, |world| {
+            let guest = world.machine.enter(&world.vm);
+            world.store(&guest, 0, 5);
+            world.store(&guest, 1, 77);
+        });
+        let _ = world.collapse(none_hot);
+        vcpu.join().unwrap();
+        let guest = world.machine.enter(&world.vm);
+        assert_eq!(world.load(&guest, 0), 5);
+        assert_eq!(world.load(&guest, 1), 77, "the fault's page is lost");
+        world.end();
+    });
+}
+
+/// A vCPU goes on storing, through what its TLB holds, while the page is copied.
+///
+/// Rule: before contents are copied, invalidation has completed. Taken out by
+/// `17-no-flush-before-the-first-copy.patch` and `17-no-flush-before-the-last-copy.patch`.
+#[test]
+fn race_17_a_store_while_a_collapse_copies() {
+    explore(|| {
+        let world = World::new(small());
+        world.map(0, 10);
+        world.map(1, 11);
+        world.machine.enter_on(1, &world.vm).prefetch(page(0));
+        let vcpu = world.on(1, |world| {
+            let guest = world.machine.enter(&world.vm);
+            world.store(&guest, 0, 5);
+            world.store(&guest, 0, 6);
+        });
+        let _ = world.collapse(ANYTHING);
+        vcpu.join().unwrap();
+        let guest = world.machine.enter(&world.vm);
+        assert_eq!(world.load(&guest, 0), 6, "a store is lost");
+        world.end();
+    });
+}
+
+/// A block is made while a vCPU's TLB holds translations of its pages.
+///
+/// Rule: break, invalidate, make. Taken out by `18-block-made-before-the-flush.patch`.
+#[test]
+fn race_18_a_block_is_made_over_cached_pages() {
+    explore(|| {
+        let world = World::new(small());
+        world.map_contiguous();
+        let vcpu = world.on(1, |world| {
+            let guest = world.machine.enter(&world.vm);
+            guest.prefetch(page(0));
+            guest.prefetch(page(1));
+        });
+        let _ = world.vm.collapse_in_place(page(0), Level::L2);
+        vcpu.join().unwrap();
+        world.end();
+    });
+}
+
+/// Two compactors collapse one region, each to a block of its own.
+///
+/// Rule: a table is claimed by one of them. Taken out by `19-claims-not-kept.patch`.
+#[test]
+fn race_19_two_collapses_of_one_region() {
+    explore(|| {
+        let world = World::new(small());
+        world.map(0, 10);
+        world.map(1, 11);
+        let other = world.on(1, |world| world.collapse(ANYTHING).is_ok());
+        let ours = world.collapse(ANYTHING).is_ok();
+        let theirs = other.join().unwrap();
+        assert!(!(ours && theirs), "both took the pages");
+        let guest = world.machine.enter(&world.vm);
+        assert_eq!((world.load(&guest, 0), world.load(&guest, 1)), (10, 11));
+        world.end();
+    });
+}

@@ -1,0 +1,230 @@
+//! Finding and locking tables: races 1 to 10.
+//!
+//! Some of these races have no test because there is nothing to interleave:
+//!
+//! - 6, *the table from one load, the lock from a second*: `Slot::resolve` makes both from the one
+//!   value that it is given, and a table's lock is not to be had in any other way.
+//! - 8, *the parent is loaded twice*: the load returns a value, not a reference, from an atomic that the compiler
+//!   may not read again, and all that follows takes the value.
+//! - 1 in part: entries are reached through a `Reader` alone, which is a read section; 7 in part: an
+//!   `Unlocked` table has no method that writes. Documentation tests of `lookup` show that neither compiles.
+
+use crate::support::{World, explore, only, page, region, small};
+use stage2::stats::Counter;
+use stage2::{Access, Attributes, Environment, Ipa, Kind, Level, MapError, Resolution};
+
+/// A reader has a table in hand while it is emptied, detached and freed.
+///
+/// Rule: a frame is freed a grace period after it was detached. Taken out by `01-no-grace-period.patch`, and by
+/// `01-unannounced-section.patch` and `01-unfenced-section.patch`, which break the reader's half of it.
+#[test]
+fn race_01_a_table_is_freed_under_its_reader() {
+    explore(|| {
+        let world = World::new(small());
+        world.map(0, 1);
+        let freer = world.on(1, |world| {
+            world.unmap(only(0));
+            world.vm.free_empty_tables(region());
+        });
+        {
+            let reader = world.vm.read();
+            let root = reader.root(page(0)).expect("a root");
+            if let Ok(table) = root.slot(page(0)).map() {
+                let _ = table.get(0);
+                let _ = table.get(1);
+            }
+        }
+        freer.join().unwrap();
+        world.end();
+    });
+}
+
+/// An unmap has the table, not yet its lock, when a collapse makes a block of it.
+///
+/// Rule: after locking, the parent entry is loaded again. Taken out by `02-no-recheck.patch`.
+#[test]
+fn race_02_collapse_between_map_and_lock() {
+    explore(|| {
+        let world = World::new(small());
+        world.map_contiguous();
+        let collapser = world.on(1, |world| {
+            // Whether it succeeds depends on who is first.
+            let _ = world.vm.collapse_in_place(page(0), Level::L2);
+        });
+        world.unmap(only(1));
+        collapser.join().unwrap();
+        assert_eq!(world.where_is(1), None, "the unmap went to a dead table");
+        assert!(world.where_is(0).is_some());
+        world.end();
+    });
+}
+
+/// As 2, but the block is split again: a table is there once more, and it is another one.
+///
+/// Rule: the re-check compares the whole value. Taken out by `03-recheck-asks-only-for-a-table.patch`.
+#[test]
+fn race_03_collapse_and_split_between_map_and_lock() {
+    explore(|| {
+        let world = World::new(small());
+        world.map_contiguous();
+        let collapser = world.on(1, |world| {
+            let _ = world.vm.collapse_in_place(page(0), Level::L2);
+        });
+        {
+            let reader = world.vm.read();
+            let root = reader.root(page(0)).expect("a root");
+            if let Ok(table) = root.slot(page(0)).map_nolock() {
+                // The collapse waits for this section to end, so the split makes a table of its own.
+                let _ = world.vm.split_block(page(0), Level::L2);
+                if let Ok(table) = table.lock() {
+                    assert_eq!(
+                        root.kind(0),
+                        Kind::Table(table.pa()),
+                        "a dead table is locked"
+                    );
+                }
+            }
+        }
+        collapser.join().unwrap();
+        world.end();
+    });
+}
+
+/// A table is freed and comes back in the same slot, as the same value, while somebody waits for its lock.
+///
+/// Rule: a frame is freed a grace period after it was detached. Taken out by `01-no-grace-period.patch`.
+#[test]
+fn race_04_a_table_comes_back_in_its_slot() {
+    explore(|| {
+        let world = World::new(small());
+        world.map(0, 1);
+        world.unmap(only(0));
+        let replacer = world.on(1, |world| {
+            world.vm.free_empty_tables(region());
+            world.map(1, 2);
+        });
+        {
+            let reader = world.vm.read();
+            let root = reader.root(page(0)).expect("a root");
+            if let Ok(unlocked) = root.slot(page(0)).map_nolock()
+                && let Ok(table) = unlocked.lock()
+            {
+                let _ = table.get(0);
+            }
+        }
+        replacer.join().unwrap();
+        assert!(world.where_is(1).is_some());
+        world.end();
+    });
+}
+
+/// A table is freed and becomes another VM's while a fault of its first VM works with it.
+///
+/// Rule: a frame is freed a grace period after it was detached. Taken out by `01-no-grace-period.patch`.
+#[test]
+fn race_05_a_table_becomes_another_vms() {
+    explore(|| {
+        let world = World::new(small());
+        world.map(0, 1);
+        world.unmap(only(0));
+        let other = World::beside(&world.machine, 2);
+        let theirs = other.memory(2);
+        let mover = {
+            let other = other.clone();
+            world.on(1, move |world| {
+                world.vm.free_empty_tables(region());
+                let mapped = other.vm.map_page(page(1), theirs, Attributes::RAM, true);
+                assert_eq!(mapped, Ok(()));
+            })
+        };
+        let ours = world.map(0, 3);
+        mover.join().unwrap();
+        assert_eq!((world.where_is(0), world.where_is(1)), (Some(ours), None));
+        assert_eq!((other.where_is(0), other.where_is(1)), (None, Some(theirs)));
+        drop(world.vm);
+        let _ = other;
+    });
+}
+
+/// Somebody unlocks a table, keeps the way back, and locks it again: it may be gone by then.
+///
+/// Rule: after locking, the parent entry is loaded again. Taken out by `02-no-recheck.patch`.
+#[test]
+fn race_07_a_table_is_detached_before_it_is_locked_again() {
+    explore(|| {
+        let world = World::new(small());
+        world.map(0, 1);
+        let freer = world.on(1, |world| {
+            world.unmap(only(0));
+            world.vm.free_empty_tables(region());
+        });
+        {
+            let reader = world.vm.read();
+            let root = reader.root(page(0)).expect("a root");
+            if let Ok(locked) = root.slot(page(0)).lock()
+                && let Ok(again) = locked.unlock().lock()
+            {
+                assert_eq!(
+                    root.kind(0),
+                    Kind::Table(again.pa()),
+                    "a dead table is locked"
+                );
+            }
+        }
+        freer.join().unwrap();
+        world.end();
+    });
+}
+
+/// Two faults meet an entry that can't be, here one that names a table at PA 0.
+///
+/// Rule: a bad entry is cleared, so that nobody can loop on it. Taken out by `09-bad-entry-stays.patch`.
+#[test]
+fn race_09_a_bad_entry_is_cleared_and_the_faults_end() {
+    const TABLE_AT_0: u64 = 0b11;
+    explore(|| {
+        let world = World::new(small());
+        world
+            .machine
+            .frames()
+            .corrupt(world.vm.root(), 0, TABLE_AT_0);
+        let other = world.on(1, |world| {
+            world.map(1, 2);
+        });
+        world.map(0, 1);
+        other.join().unwrap();
+        assert_eq!(world.counted(Counter::BadCleared), 1);
+        assert!(world.where_is(0).is_some() && world.where_is(1).is_some());
+        world.end();
+    });
+}
+
+/// After every way in which a call can fail, a grace period still ends.
+///
+/// Rule: a section ends with its scope. Taken out by `10-error-leaves-the-section-open.patch`.
+#[test]
+fn race_10_no_error_leaves_its_section_open() {
+    explore(|| {
+        let world = World::new(small());
+        let reader = world.on(1, |world| {
+            let beyond = Ipa::new(1 << 40);
+            assert_eq!(world.vm.query(beyond), None);
+            assert_eq!(
+                world.vm.resolve_fault(page(2), Access::Read, false),
+                Resolution::Unmapped
+            );
+        });
+        let pa = world.map(0, 1);
+        let again = world.vm.map_page(page(0), pa, Attributes::RAM, true);
+        assert!(matches!(again, Err(MapError::Occupied(_))));
+        world.machine.frames().fail_nth(1);
+        let no_frame = world.vm.map_page(page(2), pa, Attributes::RAM, true);
+        assert_eq!(no_frame, Err(MapError::OutOfFrames));
+        assert!(world.vm.split_block(page(0), Level::L2).is_err());
+        assert!(world.vm.collapse_in_place(page(0), Level::L2).is_err());
+        let cpus = world.machine.cpus();
+        stage2::Cpus::grace(cpus).synchronize(cpus);
+        reader.join().unwrap();
+        world.end();
+    });
+}

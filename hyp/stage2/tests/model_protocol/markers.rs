@@ -1,0 +1,195 @@
+//! Busy markers: races 27 to 32.
+//!
+//! 27, *the waiter has no reference and what it waits on is freed*: nobody waits on a thing here. Whoever
+//! meets a marker lets go of everything, gives the CPU away once, and comes back by address.
+
+use crate::support::{ANYTHING, World, explore, only, page, region, small};
+use stage2::{
+    Access, Attributes, Contents, Descriptor, Ipa, Kind, Level, MapError, Pa, Resolution,
+};
+
+/// An unmap waits for a marker, and the table in which the marker stood is freed meanwhile.
+///
+/// Rule: whoever waits holds nothing. Taken out by `27-wait-with-the-table-locked.patch`.
+#[test]
+fn race_27_the_table_of_a_marker_is_freed_under_its_waiter() {
+    explore(|| {
+        let world = World::new(small());
+        let from = world.map(0, 10);
+        let mover = world.on(1, move |world| {
+            let _ = world.relocate(0, from);
+            world.vm.free_empty_tables(region());
+        });
+        world.unmap(only(0));
+        world.vm.free_empty_tables(region());
+        mover.join().unwrap();
+        assert_eq!(world.where_is(0), None);
+        world.end();
+    });
+}
+
+/// A fault sees a marker; by the time it would wait the page is back, and nobody will wake it.
+///
+/// Rule: nobody sleeps on what was seen before. Taken out by `28-sleep-on-the-marker-seen.patch`.
+#[test]
+fn race_28_the_page_is_back_before_the_wait() {
+    explore(|| {
+        let world = World::new(small());
+        let from = world.map(0, 10);
+        let mover = world.on(1, move |world| {
+            assert_eq!(world.relocate(0, from), Ok(()));
+        });
+        while world.vm.resolve_fault(page(0), Access::Read, false) == Resolution::Busy {
+            world.relax();
+        }
+        mover.join().unwrap();
+        world.end();
+    });
+}
+
+/// A fault sees a page, then locks its table; the page is gone by then.
+///
+/// Rule: what is decided under the lock is decided from what is there under the lock. Taken out by
+/// `28-fault-decided-before-the-lock.patch`.
+#[test]
+fn race_28_the_page_is_gone_before_the_lock() {
+    explore(|| {
+        let world = World::new(small());
+        world.map(0, 10);
+        let unmapper = world.on(1, |world| world.unmap(only(0)));
+        let _ = world.vm.resolve_fault(page(0), Access::Write, false);
+        unmapper.join().unwrap();
+        assert_eq!(world.entry(0).kind(), Kind::Empty);
+        world.end();
+    });
+}
+
+/// A vCPU stores, through what its TLB holds, while the page is moved.
+///
+/// Rule: before contents are copied, invalidation has completed on all CPUs. Taken out by
+/// `29-no-flush-before-the-move.patch`.
+#[test]
+fn race_29_a_store_while_a_page_is_moved() {
+    explore(|| {
+        let world = World::new(small());
+        let from = world.map(0, 10);
+        world.machine.enter_on(1, &world.vm).prefetch(page(0));
+        let vcpu = world.on(1, |world| {
+            let guest = world.machine.enter(&world.vm);
+            world.store(&guest, 0, 5);
+        });
+        let _ = world.relocate(0, from);
+        vcpu.join().unwrap();
+        let guest = world.machine.enter(&world.vm);
+        assert_eq!(world.load(&guest, 0), 5, "a store is lost");
+        world.end();
+    });
+}
+
+/// A page is being moved when its region is collapsed.
+///
+/// Rule: a marker is busy, not a hole. Taken out by `30-marker-taken-for-a-hole.patch`.
+#[test]
+fn race_30_a_collapse_meets_a_move() {
+    explore(|| {
+        let world = World::new(small());
+        let from = world.map(0, 10);
+        world.map(1, 11);
+        let mover = world.on(1, move |world| {
+            let _ = world.relocate(0, from);
+        });
+        let _ = world.collapse(ANYTHING);
+        mover.join().unwrap();
+        let guest = world.machine.enter(&world.vm);
+        assert_eq!((world.load(&guest, 0), world.load(&guest, 1)), (10, 11));
+        world.end();
+    });
+}
+
+/// Dirty logging begins while a page is moved, which then puts the page back as it was.
+///
+/// Rule: a walk waits for a marker and never skips it. Taken out by `33-marker-skipped.patch`.
+#[test]
+fn race_31_a_page_comes_back_writable_after_logging_began() {
+    explore(|| {
+        let world = World::new(small());
+        let from = world.map(0, 10);
+        let mover = world.on(1, move |world| {
+            let _ = world.relocate(0, from);
+        });
+        world.vm.write_protect(only(0));
+        mover.join().unwrap();
+        assert!(
+            !world.entry(0).descriptor.lets_stores_through(),
+            "a store would go unlogged"
+        );
+        world.end();
+    });
+}
+
+/// Looks at the region from another CPU whenever a page is copied.
+struct Onlooker<'w> {
+    world: &'w World,
+    region_was_busy: bool,
+}
+
+impl Contents for Onlooker<'_> {
+    fn copy(&mut self, from: Pa, to: Pa) {
+        self.look();
+        self.world.machine.data().copier().copy(from, to);
+    }
+
+    fn zero(&mut self, to: Pa) {
+        self.look();
+        self.world.machine.data().copier().zero(to);
+    }
+
+    fn release(&mut self, ipa: Ipa, old: Descriptor) {
+        self.world.machine.data().copier().release(ipa, old);
+    }
+}
+
+impl Onlooker<'_> {
+    fn look(&mut self) {
+        if let Kind::Busy(_) = self.world.entry(1).kind() {
+            self.region_was_busy = true;
+            let spare = self.world.memory(7);
+            let _cpu = self.world.machine.on_cpu(2);
+            let mapped = self
+                .world
+                .vm
+                .map_page(page(1), spare, Attributes::RAM, true);
+            assert_eq!(mapped, Err(MapError::Busy));
+            let fault = self.world.vm.resolve_fault(page(1), Access::Read, false);
+            assert_eq!(fault, Resolution::Busy);
+            self.world.machine.data().release(spare, Level::L3);
+        }
+    }
+}
+
+/// A region is being collapsed, so a marker stands at level 2, when a fault wants a page in it.
+///
+/// Rule: a marker is busy at every level, never bad. Taken out by `32-marker-taken-for-bad.patch`.
+#[test]
+fn race_32_a_fault_below_a_marker() {
+    explore(|| {
+        let world = World::new(stage2::fake::Setup { cpus: 3, ..small() });
+        world.map(0, 10);
+        let vcpu = world.on(1, |world| {
+            // Between the survey and the break, so that the collapse has a page to copy again.
+            let _ = world.vm.resolve_fault(page(0), Access::Write, false);
+        });
+        let to = world.block();
+        let mut onlooker = Onlooker {
+            world: &world,
+            region_was_busy: false,
+        };
+        let collapsed =
+            world
+                .vm
+                .collapse_by_copying(page(0), Level::L2, to, ANYTHING, &mut onlooker);
+        assert_eq!(collapsed, Ok(()));
+        vcpu.join().unwrap();
+        world.end();
+    });
+}

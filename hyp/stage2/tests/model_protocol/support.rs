@@ -1,0 +1,267 @@
+//! A small VM on a fake machine, and what its vCPUs do.
+//!
+//! Tables have two entries here. The VM has one root table of level 2, so two regions of two pages:
+//! pages 0 and 1 below the root's entry 0, pages 2 and 3 below its entry 1.
+
+use loom::thread::JoinHandle;
+use stage2::fake::{FakeMachine, Guest, Setup};
+use stage2::stats::Counter;
+use stage2::{
+    Access, Attributes, CollapseError, CopyPlan, Cpus, Entry, Environment, Ipa, IpaRange, Kind,
+    Level, MapError, MoveError, PAGE_SIZE, Pa, Resolution, Stage2,
+};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How often a thread is interrupted in the middle of its work, at most, in the interleavings that are explored.
+/// Two show every race here with its rule taken out; the rest is for what nobody has thought of.
+const PREEMPTIONS: usize = 4;
+
+/// Explores the interleavings of `model` with up to [`PREEMPTIONS`], weak memory included.
+pub(crate) fn explore(model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(PREEMPTIONS);
+    // More than any of these models needs: one that goes beyond spins without end.
+    builder.max_branches = 5_000;
+    let count = Arc::new(AtomicU64::new(0));
+    let counted = count.clone();
+    builder.check(move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        model();
+    });
+    println!("{} interleavings", count.load(Ordering::Relaxed));
+}
+
+/// The `n`-th page of the VM.
+pub(crate) fn page(n: u64) -> Ipa {
+    Ipa::new(n * PAGE_SIZE)
+}
+
+/// The `n`-th page, as a range.
+pub(crate) fn only(n: u64) -> IpaRange {
+    IpaRange::entry(page(n), Level::L3)
+}
+
+/// Pages 0 and 1: what the root's first entry covers.
+pub(crate) fn region() -> IpaRange {
+    IpaRange::entry(page(0), Level::L2)
+}
+
+/// The machine of most models.
+pub(crate) fn small() -> Setup {
+    Setup {
+        cpus: 2,
+        table_frames: 4,
+        data_pages: 8,
+        ipa_bits: Level::L1.shift(),
+        start: Level::L2,
+        ..Setup::default()
+    }
+}
+
+/// A plan that lets every collapse through which is allowed at all.
+pub(crate) const ANYTHING: CopyPlan = CopyPlan {
+    max_empty: 1,
+    max_hot: 2,
+};
+
+/// One VM and its machine, as all threads of a model see them.
+#[derive(Clone)]
+pub(crate) struct World {
+    pub(crate) machine: Arc<FakeMachine>,
+    pub(crate) vm: Arc<Stage2<Arc<FakeMachine>>>,
+}
+
+impl World {
+    /// An empty VM.
+    pub(crate) fn new(setup: Setup) -> Self {
+        Self::beside(&Arc::new(FakeMachine::new(setup)), 1)
+    }
+
+    /// An empty VM of this owner's number on a machine that others may use too.
+    pub(crate) fn beside(machine: &Arc<FakeMachine>, owner: u32) -> Self {
+        let machine = machine.clone();
+        let vm = Stage2::new(machine.clone(), machine.config(owner)).expect("a frame for the root");
+        Self {
+            machine,
+            vm: Arc::new(vm),
+        }
+    }
+
+    /// Runs `f` in a thread that is this CPU.
+    pub(crate) fn on<T: 'static>(
+        &self,
+        cpu: usize,
+        f: impl FnOnce(&World) -> T + 'static,
+    ) -> JoinHandle<T> {
+        let world = self.clone();
+        loom::thread::spawn(move || {
+            let _cpu = world.machine.on_cpu(cpu);
+            f(&world)
+        })
+    }
+
+    /// A page of memory that holds `value`.
+    pub(crate) fn memory(&self, value: u64) -> Pa {
+        let pa = self.machine.data().allocate(Level::L3).expect("a page");
+        self.machine.data().write(pa, value);
+        pa
+    }
+
+    /// Memory for a block of level 2, with garbage in it.
+    pub(crate) fn block(&self) -> Pa {
+        self.machine.data().allocate(Level::L2).expect("a block")
+    }
+
+    /// Memory for a block of level 2 that holds 10 in its first and 11 in its second page.
+    pub(crate) fn filled_block(&self) -> Pa {
+        let block = self.block();
+        for n in 0..2 {
+            self.machine
+                .data()
+                .write(block.offset(n * PAGE_SIZE), 10 + n);
+        }
+        block
+    }
+
+    /// Maps the `n`-th page of the VM, where nothing is mapped, to fresh memory that holds `value`.
+    pub(crate) fn map(&self, n: u64, value: u64) -> Pa {
+        let pa = self.memory(value);
+        loop {
+            match self.vm.map_page(page(n), pa, Attributes::RAM, true) {
+                Ok(()) => return pa,
+                Err(MapError::Busy) => self.relax(),
+                Err(error) => panic!("page {n} cannot be mapped: {error:?}"),
+            }
+        }
+    }
+
+    /// Maps pages 0 and 1 to the two halves of a filled block's memory, which could be one block.
+    pub(crate) fn map_contiguous(&self) -> Pa {
+        let block = self.filled_block();
+        for n in 0..2 {
+            let pa = block.offset(n * PAGE_SIZE);
+            let mapped = self.vm.map_page(page(n), pa, Attributes::RAM, true);
+            assert_eq!(mapped, Ok(()));
+        }
+        block
+    }
+
+    /// Maps pages 0 and 1 as one block.
+    pub(crate) fn map_block(&self) -> Pa {
+        let block = self.filled_block();
+        let mapped = self
+            .vm
+            .map_block(page(0), Level::L2, block, Attributes::RAM, true);
+        assert_eq!(mapped, Ok(()));
+        block
+    }
+
+    /// Collapses pages 0 and 1 by copying, as far as `plan` allows it.
+    pub(crate) fn collapse(&self, plan: CopyPlan) -> Result<(), CollapseError> {
+        let to = self.block();
+        let data = self.machine.data();
+        let result = self
+            .vm
+            .collapse_by_copying(page(0), Level::L2, to, plan, &mut data.copier());
+        if result.is_err() {
+            data.release(to, Level::L2);
+        }
+        result
+    }
+
+    /// Moves the `n`-th page to fresh memory, if it is where it is expected to be.
+    pub(crate) fn relocate(&self, n: u64, from: Pa) -> Result<(), MoveError> {
+        let data = self.machine.data();
+        let to = data.allocate(Level::L3).expect("a page");
+        let result = self.vm.move_page(page(n), from, to, &mut data.copier());
+        if result.is_err() {
+            data.release(to, Level::L3);
+        }
+        result
+    }
+
+    /// Unmaps a range and releases its memory.
+    pub(crate) fn unmap(&self, range: IpaRange) {
+        let unmapped = self.vm.unmap(range, |leaf| {
+            self.machine
+                .data()
+                .release(leaf.descriptor.output(), leaf.level);
+        });
+        assert_eq!(unmapped, Ok(()));
+    }
+
+    /// A guest's load, and what the hypervisor does until it succeeds: unmapped pages read 0.
+    pub(crate) fn load(&self, guest: &Guest<'_>, n: u64) -> u64 {
+        loop {
+            match guest.read(page(n)) {
+                Ok(value) => return value,
+                Err(_) => self.answer(page(n), Access::Read),
+            }
+        }
+    }
+
+    /// A guest's store, and what the hypervisor does until it succeeds.
+    pub(crate) fn store(&self, guest: &Guest<'_>, n: u64, value: u64) {
+        while guest.write(page(n), value).is_err() {
+            self.answer(page(n), Access::Write);
+        }
+    }
+
+    fn answer(&self, ipa: Ipa, access: Access) {
+        match self.vm.resolve_fault(ipa, access, false) {
+            Resolution::Resolved => {}
+            Resolution::Busy => self.relax(),
+            Resolution::Unmapped => self.map_on_demand(ipa),
+            other => panic!("a fault that nothing helps: {other:?}"),
+        }
+    }
+
+    fn map_on_demand(&self, ipa: Ipa) {
+        let pa = self.memory(0);
+        let result = self.vm.map_page(ipa, pa, Attributes::RAM, true);
+        if result.is_err() {
+            self.machine.data().release(pa, Level::L3);
+        }
+        match result {
+            Ok(()) | Err(MapError::Occupied(_)) => {}
+            Err(MapError::Busy) => self.relax(),
+            Err(error) => panic!("no page on demand: {error:?}"),
+        }
+    }
+
+    /// Lets other threads go on.
+    pub(crate) fn relax(&self) {
+        self.machine.cpus().relax();
+    }
+
+    /// The entry for the `n`-th page at this moment.
+    pub(crate) fn entry(&self, n: u64) -> Entry {
+        self.vm.query(page(n)).expect("an address of the VM")
+    }
+
+    /// Where the `n`-th page is mapped at this moment.
+    pub(crate) fn where_is(&self, n: u64) -> Option<Pa> {
+        let entry = self.entry(n);
+        match entry.kind() {
+            Kind::Leaf(pa) => Some(pa.offset(page(n).get() - entry.ipa.get())),
+            _ => None,
+        }
+    }
+
+    /// How often an event was counted.
+    pub(crate) fn counted(&self, counter: Counter) -> u64 {
+        self.machine.cpus().counted(counter)
+    }
+
+    /// Destroys the VM, and checks that no frame of it is left anywhere.
+    pub(crate) fn end(self) {
+        let World { machine, vm } = self;
+        let vm = Arc::into_inner(vm).expect("all threads were joined");
+        vm.destroy(|leaf| {
+            machine.data().release(leaf.descriptor.output(), leaf.level);
+        });
+        assert_eq!(machine.frames().outstanding(), 0, "a table frame leaked");
+        assert_eq!(machine.data().outstanding(), 0, "a page leaked");
+    }
+}
