@@ -7,7 +7,7 @@ use core::ops::Range;
 use crate::stamp::WORDS;
 
 /// Pages of one 2 MiB block.
-const BLOCK_PAGES: usize = 512;
+pub const BLOCK_PAGES: usize = 512;
 
 /// Pages in which each vCPU writes and runs code.
 pub const CODE_PAGES: usize = 8;
@@ -68,16 +68,16 @@ impl Areas {
     }
 }
 
-/// The vCPU that owns the `index`-th private page.
+/// The vCPU that owns the private page with this number, its IPA divided by its size.
 ///
-/// Stretches of one block's pages alternate: in one all vCPUs own pages in turn, so that they meet in
+/// The pages of blocks alternate: in one all vCPUs own pages in turn, so that they meet in
 /// the same last-level table; the next belongs to one vCPU alone.
-pub const fn owner(index: usize, vcpus: usize) -> usize {
-    let stretch = index / BLOCK_PAGES;
-    if stretch.is_multiple_of(2) {
-        index % vcpus
+pub const fn owner(number: usize, vcpus: usize) -> usize {
+    let block = number / BLOCK_PAGES;
+    if block.is_multiple_of(2) {
+        number % vcpus
     } else {
-        stretch / 2 % vcpus
+        block / 2 % vcpus
     }
 }
 

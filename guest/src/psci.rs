@@ -41,6 +41,13 @@ impl Call for ByConduit {
     }
 }
 
+/// A call with two arguments; returns x0.
+pub(crate) fn call64(function: u32, first: u64, second: u64) -> u64 {
+    let mut arguments = [0; 17];
+    (arguments[0], arguments[1]) = (first, second);
+    ByConduit::call64(function, arguments)[0]
+}
+
 /// PSCI_VERSION.
 pub fn version() -> Result<Version, Error> {
     psci::version::<ByConduit>()

@@ -3,6 +3,8 @@
 use hyp::vm::power::StopReason;
 use hyp::vm::psci::{self, Effect};
 
+use stage2::OutOfFrames;
+
 use super::{Frame, wait};
 
 /// Does what the guest asks for in x0 to x3, and puts the answer into x0.
@@ -17,6 +19,10 @@ pub(super) fn call(frame: &mut Frame) {
             vm.wake(target);
             0
         }
+        Effect::Release(range) => match vm.memory().release(range) {
+            Ok(()) => 0,
+            Err(OutOfFrames) => psci::DENIED,
+        },
         Effect::Suspend => {
             wait::for_interrupt();
             0

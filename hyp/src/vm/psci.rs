@@ -1,6 +1,7 @@
-//! The PSCI and SMCCC calls a guest can make, by HVC or SMC.
+//! The calls a guest can make, by HVC or SMC: PSCI, SMCCC, and one of the hypervisor's own.
 //!
-//! Arm DEN 0022 (PSCI 1.1) and DEN 0028 (SMCCC 1.1). Decides what a call means; whoever runs the
+//! Arm DEN 0022 (PSCI 1.1) and DEN 0028 (SMCCC 1.1). The hypervisor's own, in the range of vendors'
+//! hypervisor services: [`RELEASE_MEMORY`]. Decides what a call means; whoever runs the
 //! vCPU does it. Anything else, well formed or not, is answered with NOT_SUPPORTED.
 
 use super::power::{Entry, Power};
@@ -8,6 +9,7 @@ use arm_psci::{
     AffinityInfo, EntryPoint, ErrorCode, Function, FunctionId, MigrateInfoType, Mpidr, PsciFeature,
 };
 use spin::Mutex;
+use stage2::{Ipa, IpaRange};
 
 /// `PSCI_VERSION`.
 const PSCI_VERSION: u32 = FunctionId::PsciVersion as u32;
@@ -19,6 +21,13 @@ const SMCCC_VERSION: u32 = 0x8000_0000;
 const SMCCC_ARCH_FEATURES: u32 = 0x8000_0001;
 /// SMCCC 1.1, as `SMCCC_VERSION` returns it.
 const SMCCC_1_1: u64 = 0x1_0001;
+/// Gives memory back that the guest has no use for: x1 is its IPA, x2 its size, both in whole pages and
+/// at most [`MAX_RELEASE`]. What is touched again reads as zeros. Returns 0, or a negative error of PSCI's.
+pub const RELEASE_MEMORY: u32 = 0xc600_0001;
+/// The most memory that one call gives back, in bytes: it bounds the time the call takes.
+pub const MAX_RELEASE: u64 = 2 << 20;
+/// What a call returns that cannot be done for want of memory (PSCI's DENIED).
+pub const DENIED: u64 = -3_i64 as u64;
 /// What SMCCC returns for an unknown function.
 const NOT_SUPPORTED: u64 = -1_i64 as u64;
 
@@ -31,6 +40,8 @@ pub enum Effect {
     Started(usize),
     /// The caller goes on with zero in x0, after a wait as for WFI.
     Suspend,
+    /// This memory is to be given back; the caller goes on with the result in x0.
+    Release(IpaRange),
     /// The caller is to be switched off.
     CpuOff,
     /// The virtual machine is to be switched off.
@@ -49,6 +60,7 @@ pub fn call(arguments: [u64; 4], power: &Mutex<Power>, is_memory: impl Fn(u64) -
         PSCI_VERSION => Effect::Return(PSCI_1_1),
         SMCCC_VERSION => Effect::Return(SMCCC_1_1),
         SMCCC_ARCH_FEATURES => Effect::Return(architecture_feature(arguments[1] as u32)),
+        RELEASE_MEMORY => release(arguments[1], arguments[2]),
         _ => decode(arguments, power, is_memory),
     }
 }
@@ -58,6 +70,14 @@ fn decode(arguments: [u64; 4], power: &Mutex<Power>, is_memory: impl Fn(u64) -> 
     match Function::try_from(&arguments) {
         Ok(function) => decide(function, power, is_memory),
         Err(error) => failure(error.into()),
+    }
+}
+
+fn release(ipa: u64, size: u64) -> Effect {
+    let end = ipa.checked_add(size).filter(|_| size <= MAX_RELEASE);
+    match end.and_then(|end| IpaRange::new(Ipa::new(ipa), Ipa::new(end))) {
+        Some(range) => Effect::Release(range),
+        None => failure(ErrorCode::InvalidParameters),
     }
 }
 
@@ -181,6 +201,26 @@ mod tests {
         for unknown in [0x8400_0013, 0x1234_5678, 0xc400_0000] {
             assert_eq!(returned([0x8400_000a, unknown, 0, 0], &power), -1);
         }
+    }
+
+    #[test]
+    fn memory_is_released_in_whole_pages_and_bounded_pieces() {
+        let power = guest(1);
+        let release = |ipa, size| call([RELEASE_MEMORY.into(), ipa, size, 0], &power, is_memory);
+        let range = IpaRange::new(Ipa::new(0x4010_0000), Ipa::new(0x4010_3000)).unwrap();
+        assert_eq!(release(0x4010_0000, 0x3000), Effect::Release(range));
+        for (ipa, size) in [
+            (0x4010_0000, 0),
+            (0x4010_0001, 4096),
+            (0x4010_0000, 100),
+            (0, MAX_RELEASE + 4096),
+        ] {
+            assert_eq!(release(ipa, size), Effect::Return(-2_i64 as u64));
+        }
+        assert_eq!(
+            release(u64::MAX - 4095, 8192),
+            Effect::Return(-2_i64 as u64)
+        );
     }
 
     #[test]

@@ -22,10 +22,11 @@ pub(crate) enum Activity {
     Take,
     Call,
     RegisterCheck,
+    Release,
     Mismatch,
 }
 
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 11] = [
     "steps",
     "first touches",
     "writes",
@@ -35,6 +36,7 @@ const NAMES: [&str; 10] = [
     "takes",
     "calls of fresh code",
     "register checks",
+    "pages released",
     "mismatches",
 ];
 

@@ -16,6 +16,8 @@ const ADDITIONS: usize = 4;
 /// Steps from one new function to the next, from one look at the registers to the next.
 const STEPS_PER_FUNCTION: u64 = 16;
 const STEPS_PER_REGISTER_CHECK: u64 = 64;
+/// Steps from one stretch of memory that is given back to the next.
+const STEPS_PER_RELEASE: u64 = 32;
 
 /// Runs vCPU `vcpu`'s part from start to end.
 pub(crate) fn run(plan: &'static Plan, vcpu: usize) {
@@ -37,6 +39,9 @@ pub(crate) fn run(plan: &'static Plan, vcpu: usize) {
         let step = progress.counted(Activity::Step);
         if step.is_multiple_of(STEPS_PER_FUNCTION) {
             code.renew(&mut random);
+        }
+        if step.is_multiple_of(STEPS_PER_RELEASE) {
+            private.release_next(&mut random);
         }
         if step.is_multiple_of(STEPS_PER_REGISTER_CHECK) {
             registers.check_and_renew(&mut random);
