@@ -15,14 +15,30 @@ pub(crate) use core::sync::atomic::Ordering;
 /// A ticket lock on hardware: first come, first served, so that no CPU spins without bound while
 /// others take turns.
 #[cfg(not(loom))]
-pub(crate) struct Lock<T = ()>(spin::mutex::TicketMutex<T>);
+pub(crate) struct Lock<T = ()>(spin::mutex::TicketMutex<T, Relax>);
 /// A lock round a value, as loom models it.
 #[cfg(loom)]
 pub(crate) struct Lock<T = ()>(loom::sync::Mutex<T>);
 
+/// What a waiter does until it is its turn.
+#[cfg(not(loom))]
+pub(crate) struct Relax;
+
+#[cfg(not(loom))]
+impl spin::RelaxStrategy for Relax {
+    #[inline(always)]
+    fn relax() {
+        // A host's threads are preempted, also the one whose turn it is: let it run.
+        #[cfg(feature = "fake")]
+        std::thread::yield_now();
+        #[cfg(not(feature = "fake"))]
+        core::hint::spin_loop();
+    }
+}
+
 /// Proof that a [`Lock`] is held; dropping it unlocks.
 #[cfg(not(loom))]
-pub(crate) type LockGuard<'a, T = ()> = spin::mutex::TicketMutexGuard<'a, T>;
+pub(crate) type LockGuard<'a, T = ()> = spin::mutex::TicketMutexGuard<'a, T, Relax>;
 /// Proof that a [`Lock`] is held; dropping it unlocks.
 #[cfg(loom)]
 pub(crate) type LockGuard<'a, T = ()> = loom::sync::MutexGuard<'a, T>;
