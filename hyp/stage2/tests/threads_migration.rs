@@ -1,0 +1,339 @@
+//! A guest that is swapped out, compacted and copied away while it runs, on real threads.
+//!
+//! Two guest CPUs write and read pages of their own and know what each holds. A manager unmaps pages
+//! to a swap space, changes rights, and copies what the dirty bitmap names to another machine, as a
+//! live migration does. A compactor collapses, splits, moves and frees tables. At the end the
+//! guest's memory, swapped or not, and the copy of it must be what the guest wrote last.
+//!
+//! Lock order: the copy, the swap space, and what the machine locks.
+#![cfg(not(loom))]
+
+use stage2::fake::{FakeMachine, Fault, Setup};
+use stage2::{
+    Access, Attributes, CopyPlan, ENTRIES, Environment, Ipa, IpaRange, Level, MapError, PAGE_SIZE,
+    Resolution, Rights, Stage2, Unmapped,
+};
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+const GUESTS: usize = 2;
+const REGIONS: usize = if cfg!(miri) { 1 } else { 3 };
+const PAGES: usize = REGIONS * ENTRIES;
+const ACCESSES: usize = if cfg!(miri) { 60 } else { 20_000 };
+
+type Vm<'m> = Stage2<&'m FakeMachine>;
+
+/// A source of numbers that look random and are the same in every run (xorshift).
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 16) as usize % sides
+    }
+}
+
+struct World<'m> {
+    machine: &'m FakeMachine,
+    vm: Vm<'m>,
+    /// What unmapped pages hold.
+    swap: Mutex<HashMap<Ipa, u64>>,
+    /// What the other machine has of each page.
+    copy: Mutex<HashMap<Ipa, u64>>,
+    /// Guest CPUs that are not yet done.
+    running: AtomicUsize,
+}
+
+fn ipa_of(page: usize) -> Ipa {
+    // Adjacent regions, so that ranges cross from one table to the next.
+    Ipa::new(Level::L1.size() + page as u64 * PAGE_SIZE)
+}
+
+fn range_of(first: usize, count: usize) -> IpaRange {
+    IpaRange::new(ipa_of(first), ipa_of((first + count).min(PAGES))).unwrap()
+}
+
+fn pages_of(range: IpaRange) -> impl Iterator<Item = Ipa> {
+    (0..range.pages()).map(move |page| range.start().offset(page * PAGE_SIZE))
+}
+
+impl World<'_> {
+    fn goes_on(&self) -> bool {
+        self.running.load(Ordering::Acquire) > 0
+    }
+
+    /// One guest CPU: every page of its own holds what it stored there last.
+    fn guest(&self, cpu: usize) {
+        // The thread that made the machine is its first CPU already.
+        let _cpu = (cpu != 0).then(|| self.machine.on_cpu(cpu));
+        let mut dice = Dice(0x9e37_79b9 + cpu as u64);
+        let mut expected = HashMap::new();
+        for access in 0..ACCESSES {
+            let page = ipa_of(dice.roll(PAGES / GUESTS) * GUESTS + cpu);
+            if dice.roll(3) == 0 {
+                let value = (access * GUESTS + cpu + 1) as u64;
+                self.access(page, Access::Write, value, expected.get(&page).copied());
+                expected.insert(page, value);
+            } else {
+                let known = expected.get(&page).copied();
+                let seen = self.access(page, Access::Read, 0, known);
+                assert_eq!(seen, *expected.entry(page).or_insert(0), "{page:?}");
+            }
+        }
+        self.running.fetch_sub(1, Ordering::Release);
+        self.check(&expected);
+    }
+
+    /// What the guest has written is where it should be, once all others have stopped too.
+    fn check(&self, expected: &HashMap<Ipa, u64>) {
+        while self.running.load(Ordering::Acquire) != usize::MAX {
+            std::thread::yield_now();
+        }
+        let copy = self.copy.lock().unwrap();
+        for (&page, &value) in expected {
+            let copied = copy.get(&page).copied().unwrap_or(0);
+            assert_eq!(copied, value, "{page:?} was not copied");
+            assert_eq!(self.look(page).unwrap_or(0), value, "{page:?}");
+        }
+    }
+
+    /// What a page holds, mapped or in the swap space. Nobody changes it meanwhile.
+    fn look(&self, page: Ipa) -> Option<u64> {
+        let entry = self.vm.query(page)?;
+        if let stage2::Kind::Leaf(pa) = entry.kind() {
+            let offset = page.get() - entry.ipa.get();
+            return Some(self.machine.data().read(pa.offset(offset)));
+        }
+        self.swap.lock().unwrap().get(&page).copied()
+    }
+
+    /// An access of a guest, with the faults that it takes; `before` is what the page must hold.
+    fn access(&self, page: Ipa, access: Access, value: u64, before: Option<u64>) -> u64 {
+        loop {
+            let guest = self.machine.enter(&self.vm);
+            let result = match access {
+                Access::Write => guest.write(page, value).map(|()| value),
+                _ => guest.read(page),
+            };
+            match result {
+                Ok(seen) => return seen,
+                Err(_) => self.fault(page, access, before),
+            }
+        }
+    }
+
+    fn fault(&self, page: Ipa, access: Access, before: Option<u64>) {
+        match self.vm.resolve_fault(page, access, true) {
+            Resolution::Resolved => {}
+            Resolution::Unmapped => self.swap_in(page, access == Access::Write, before),
+            // The block may be split, or gone, by now.
+            Resolution::MustSplit(level) => drop(self.vm.split_block(page, level)),
+            // Rights are taken away for a moment only.
+            Resolution::Busy | Resolution::Denied(_) => std::thread::yield_now(),
+        }
+    }
+
+    /// Maps a page again, with what it held, or anew.
+    fn swap_in(&self, page: Ipa, written: bool, before: Option<u64>) {
+        let value = self.swap.lock().unwrap().remove(&page);
+        if value.is_none() && before.is_some() {
+            // Unmapped, and on its way to the swap space.
+            return std::thread::yield_now();
+        }
+        assert!(
+            before.is_none() || value == before,
+            "{value:?} not {before:?}"
+        );
+        let pa = self.machine.data().allocate(Level::L3).unwrap();
+        self.machine.data().write(pa, value.unwrap_or(0));
+        loop {
+            match self.vm.map_page(page, pa, Attributes::RAM, written) {
+                Ok(()) => return,
+                Err(MapError::Busy) => std::thread::yield_now(),
+                Err(error) => panic!("nobody else maps {page:?}: {error:?}"),
+            }
+        }
+    }
+
+    fn manager(&self, cpu: usize) {
+        let _cpu = self.machine.on_cpu(cpu);
+        let mut dice = Dice(0x1234_5678);
+        while self.goes_on() {
+            let first = dice.roll(PAGES);
+            match dice.roll(8) {
+                0..3 => self.swap_out(range_of(first, 1 + dice.roll(20))),
+                3 if dice.roll(8) == 0 => {
+                    self.swap_out(range_of(first / ENTRIES * ENTRIES, ENTRIES))
+                }
+                4 => {
+                    let range = range_of(first, 1 + dice.roll(600));
+                    self.vm.protect(range, Rights::READ).unwrap();
+                    self.vm.protect(range, Rights::ALL).unwrap();
+                }
+                5 => self.vm.age(range_of(first, 1 + dice.roll(600)), |_, _| {}),
+                _ => self.copy_dirty(range_of(first, 1 + dice.roll(600))),
+            }
+        }
+    }
+
+    fn swap_out(&self, range: IpaRange) {
+        self.vm.unmap(range, |leaf| self.store(leaf)).unwrap();
+    }
+
+    fn store(&self, leaf: Unmapped) {
+        let data = self.machine.data();
+        let range = IpaRange::entry(leaf.ipa, leaf.level);
+        for page in pages_of(range) {
+            let pa = leaf.descriptor.output().offset(page.get() - leaf.ipa.get());
+            let value = data.read(pa);
+            if leaf.descriptor.is_written() {
+                self.copy.lock().unwrap().insert(page, value);
+            }
+            self.swap.lock().unwrap().insert(page, value);
+        }
+        data.release(leaf.descriptor.output(), leaf.level);
+    }
+
+    fn copy_dirty(&self, range: IpaRange) {
+        let mut dirty = Vec::new();
+        self.vm.collect_dirty(range, |range| dirty.push(range));
+        for page in dirty.into_iter().flat_map(pages_of) {
+            while !self.try_copy(page) {
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    /// Copies what a page holds now, if that can be had without waiting.
+    fn try_copy(&self, page: Ipa) -> bool {
+        let mut copy = self.copy.lock().unwrap();
+        let value = match self.machine.enter(&self.vm).read(page) {
+            Ok(value) => Some(value),
+            Err(Fault::Translation(_)) => self.swap.lock().unwrap().get(&page).copied(),
+            Err(_) => {
+                let _ = self.vm.resolve_fault(page, Access::Read, false);
+                None
+            }
+        };
+        value.map(|value| copy.insert(page, value)).is_some()
+    }
+
+    fn compactor(&self, cpu: usize) {
+        let _cpu = self.machine.on_cpu(cpu);
+        let mut dice = Dice(0x8765_4321);
+        while self.goes_on() {
+            let page = ipa_of(dice.roll(PAGES));
+            match dice.roll(8) {
+                0..3 => self.collapse(page, dice.roll(64)),
+                3 => drop(self.vm.collapse_in_place(page, Level::L2)),
+                4 => drop(self.vm.split_block(page, Level::L2)),
+                5 => drop(self.vm.free_empty_tables(range_of(0, PAGES))),
+                _ => self.move_page(page),
+            }
+        }
+    }
+
+    fn collapse(&self, page: Ipa, max_hot: usize) {
+        let data = self.machine.data();
+        let Ok(to) = data.allocate(Level::L2) else {
+            return;
+        };
+        let plan = CopyPlan {
+            max_empty: 0,
+            max_hot,
+        };
+        let result = self
+            .vm
+            .collapse_by_copying(page, Level::L2, to, plan, &mut data.copier());
+        if result.is_err() {
+            data.release(to, Level::L2);
+        }
+    }
+
+    fn move_page(&self, page: Ipa) {
+        let Some(entry) = self.vm.query(page).filter(|entry| entry.level == Level::L3) else {
+            return;
+        };
+        let data = self.machine.data();
+        let to = data.allocate(Level::L3).unwrap();
+        let from = entry.descriptor.output();
+        if self
+            .vm
+            .move_page(page, from, to, &mut data.copier())
+            .is_err()
+        {
+            data.release(to, Level::L3);
+        }
+    }
+}
+
+/// The guest's memory to begin with: blocks of zeros.
+fn fill(world: &World<'_>) {
+    for region in 0..REGIONS {
+        let pa = world.machine.data().allocate(Level::L2).unwrap();
+        for page in 0..ENTRIES as u64 {
+            world.machine.data().write(pa.offset(page * PAGE_SIZE), 0);
+        }
+        let ipa = ipa_of(region * ENTRIES);
+        world
+            .vm
+            .map_block(ipa, Level::L2, pa, Attributes::RAM, false)
+            .unwrap();
+    }
+}
+
+fn run(hardware_dirty: bool, direct_size_change: bool) {
+    let machine = FakeMachine::new(Setup {
+        cpus: GUESTS + 2,
+        table_frames: 16,
+        data_pages: (2 * REGIONS + 1) * ENTRIES,
+        hardware_dirty,
+        direct_size_change,
+        ..Setup::default()
+    });
+    let world = World {
+        machine: &machine,
+        vm: Stage2::new(&machine, machine.config(1)).unwrap(),
+        swap: Mutex::default(),
+        copy: Mutex::default(),
+        running: AtomicUsize::new(GUESTS),
+    };
+    fill(&world);
+    std::thread::scope(|scope| {
+        let world = &world;
+        let others = [
+            scope.spawn(|| world.manager(GUESTS)),
+            scope.spawn(|| world.compactor(GUESTS + 1)),
+        ];
+        scope.spawn(|| world.guest(1));
+        scope.spawn(move || {
+            others.into_iter().for_each(|other| other.join().unwrap());
+            let _cpu = world.machine.on_cpu(GUESTS);
+            world.copy_dirty(range_of(0, PAGES));
+            world.running.store(usize::MAX, Ordering::Release);
+        });
+        world.guest(0);
+    });
+    check_end(world);
+}
+
+/// Nothing was lost and nothing is left over.
+fn check_end(world: World<'_>) {
+    let World { machine, vm, .. } = world;
+    vm.destroy(|leaf| machine.data().release(leaf.descriptor.output(), leaf.level));
+    assert_eq!(machine.frames().outstanding(), 0);
+    assert_eq!(machine.data().outstanding(), 0);
+}
+
+#[test]
+fn on_a_cpu_without_extensions() {
+    run(false, false);
+}
+
+#[test]
+fn on_a_cpu_that_marks_pages_and_changes_sizes_directly() {
+    run(true, true);
+}
