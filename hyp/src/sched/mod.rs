@@ -11,8 +11,9 @@
 //! Whoever calls what may switch holds no lock and is in no read section of stage 2. On return the
 //! thread may be on another CPU: what was derived from `percpu::this` is stale.
 //!
-//! - [`thread`]: the table of threads; - [`cpu`]: the queues and timers of each CPU;
-//! - [`switch`]: the switch itself.
+//! - [`mod@thread`]: the table of threads;
+//! - [`mod@cpu`]: the queues and the timer of each CPU;
+//! - [`mod@switch`]: the switch itself.
 //!
 //! Lock order: a CPU's queues, a leaf.
 
@@ -98,6 +99,7 @@ pub(crate) fn sleep_until(deadline: u64) {
     let current = cpu.current();
     cpu.add_sleeper(current, deadline);
     park();
+    // The CPU that was asked, wherever the thread is now.
     cpu.remove_sleeper(current);
 }
 
@@ -161,12 +163,17 @@ fn place(index: ThreadIndex) {
         cpu.push(index);
         return;
     }
-    let target = cpu::claim_idle(last).unwrap_or(last);
-    cpu::cpu(target).push(index);
-    if target == here {
-        share(cpu);
-    } else {
-        interrupts::kick(target);
+    if let Some(idle) = cpu::claim_idle(last) {
+        cpu::cpu(idle).push(index);
+        interrupts::kick(idle);
+        return;
+    }
+    cpu::cpu(last).push(index);
+    // A CPU that turned idle meanwhile may have looked into the queues too early.
+    match cpu::claim_idle(last) {
+        Some(idle) => interrupts::kick(idle),
+        None if last == here => cpu.set_timer(),
+        None => interrupts::kick(last),
     }
 }
 

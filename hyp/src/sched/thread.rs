@@ -1,9 +1,10 @@
 //! The thread table.
 //!
 //! A thread is an entry of a fixed table and a stack. Entries below [`MAX_CPUS`] are the CPUs' idle
-//! threads, which run on the stacks the CPUs started on; the others are taken by [`spawn`] and given
-//! back when the thread's function returns. What is in an entry besides atomics is written while
-//! nobody else can know of the thread: before it is first queued, or after it ended.
+//! threads, which run on the stacks the CPUs started on; the others are taken by
+//! [`spawn`](super::spawn) and given back when the thread's function returns. What is in an entry
+//! besides atomics is written while nobody else can know of the thread: before it is first queued, or
+//! after it ended.
 
 use core::cell::UnsafeCell;
 use core::fmt;
