@@ -185,10 +185,9 @@ fn set<'a>(args: &mut BootArgs<'a>, argument: &'a str) -> Result<(), Reason> {
             )?;
         }
         "vcpus" => {
-            let count = number(value, 1, MAX_VCPUS as u32, "a number from 1 to 8")?;
-            args.vcpus = Some(count as usize);
+            args.vcpus = Some(vcpus(value).ok_or(Reason::Expected(VCPUS))?);
         }
-        "guest-memory" => args.guest_memory = size(value)?,
+        "guest-memory" => args.guest_memory = size(value).ok_or(Reason::Expected(SIZE))?,
         "guest-args" => args.guest_args = value,
         "compaction" => {
             args.compaction = choice(
@@ -222,7 +221,7 @@ fn set<'a>(args: &mut BootArgs<'a>, argument: &'a str) -> Result<(), Reason> {
                 ],
             )?;
         }
-        "frames" => args.frames = Some(size(value)?),
+        "frames" => args.frames = Some(size(value).ok_or(Reason::Expected(SIZE))?),
         "panic" => {
             let sabotage = choice(
                 value,
@@ -269,10 +268,20 @@ fn number(value: &str, least: u32, most: u32, expected: &'static str) -> Result<
         .ok_or(Reason::Expected(expected))
 }
 
+/// What a number of vCPUs looks like.
+pub const VCPUS: &str = "a number from 1 to 8";
+
+/// A number of vCPUs.
+pub fn vcpus(value: &str) -> Option<usize> {
+    let count = value.parse().ok();
+    count.filter(|count| (1..=MAX_VCPUS).contains(count))
+}
+
+/// What a size of memory looks like.
+pub const SIZE: &str = "a size such as 128M (suffixes K, M, G), a multiple of 4K";
+
 /// Bytes, from a number with an optional suffix K, M or G; at least one page, and whole pages.
-fn size(value: &str) -> Result<u64, Reason> {
-    const EXPECTED: Reason =
-        Reason::Expected("a size such as 128M (suffixes K, M, G), a multiple of 4K");
+pub fn size(value: &str) -> Option<u64> {
     let shift = match value.bytes().last() {
         Some(b'K' | b'k') => 10,
         Some(b'M' | b'm') => 20,
@@ -289,7 +298,6 @@ fn size(value: &str) -> Result<u64, Reason> {
         .ok()
         .and_then(|number| number.checked_mul(1 << shift))
         .filter(|bytes| *bytes > 0 && bytes.is_multiple_of(PAGE))
-        .ok_or(EXPECTED)
 }
 
 #[cfg(test)]
@@ -387,7 +395,7 @@ mod tests {
             ("3M", 3 << 20),
             ("2G", 2 << 30),
         ] {
-            assert_eq!(size(text), Ok(bytes), "{text}");
+            assert_eq!(size(text), Some(bytes), "{text}");
         }
         for text in [
             "",
@@ -401,7 +409,7 @@ mod tests {
             "4K4",
             "é",
         ] {
-            assert!(size(text).is_err(), "{text}");
+            assert!(size(text).is_none(), "{text}");
         }
     }
 

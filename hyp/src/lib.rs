@@ -31,11 +31,14 @@ pub mod vcpu {
 
 /// What of virtual machines needs no EL2.
 pub mod vm {
+    pub mod archive;
     pub mod device_tree;
     pub mod gate;
     pub mod image;
     pub mod machine;
+    pub mod manifest;
     pub mod pl011;
     pub mod power;
     pub mod psci;
+    pub mod setup;
 }

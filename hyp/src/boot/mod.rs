@@ -4,7 +4,7 @@
 //! 2. [`primary`]: the first CPU reads the device tree, builds EL2's tables, turns the MMU on and
 //!    then brings up console, interrupt controller and the other CPUs.
 //! 3. [`secondary`]: every other CPU joins.
-//! 4. [`work`]: the guest is started, and all CPUs turn to the scheduler.
+//! 4. [`work`]: the guests are started, and all CPUs turn to the scheduler.
 //!
 //! Until the MMU is on memory is Device memory to the CPU: no locks or other exclusives, and one
 //! CPU only.

@@ -110,7 +110,7 @@ pub(super) extern "C" fn with_mmu() -> ! {
         panic!("{error}");
     }
     secondary::release();
-    work::start_guest(board, &arguments);
+    work::start_guests(board, &arguments);
     work::join()
 }
 

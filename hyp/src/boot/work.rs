@@ -1,40 +1,56 @@
-//! What every CPU does once all are up: it takes part in scheduling, for good. And the first guest.
+//! What every CPU does once all are up: it takes part in scheduling, for good. And the guests.
 
 use core::slice;
 
 use hyp::bootargs::BootArgs;
+use hyp::vm::manifest::ManifestError;
+use hyp::vm::setup::{self, Defaults, Setup};
 use log::error;
 use platform::Board;
 
 use super::gic;
 use crate::exits::interrupts;
-use crate::vm::{self, Setup};
-use crate::{compactor, console, sched, vcpu};
+use crate::{compactor, sched, vcpu, vm};
 
-/// Starts the guest that the boot loader passed as the initrd.
+/// Starts the guests that the boot loader passed in the initial RAM disk. One that cannot be started
+/// is named on the console, and the others are.
 ///
 /// Without a guest there is nothing to do, and the machine is switched off.
-pub(super) fn start_guest(board: &'static Board<'static>, arguments: &BootArgs<'static>) {
-    let image: &[u8] = match board.initrd {
+pub(super) fn start_guests(board: &'static Board<'static>, arguments: &BootArgs<'static>) {
+    if let Err(reason) = compactor::start(arguments) {
+        error!("memory is not compacted: {reason}");
+    }
+    start_all(board, arguments);
+    vm::all_made();
+}
+
+fn start_all(board: &'static Board<'static>, arguments: &BootArgs<'static>) {
+    let initrd: &[u8] = match board.initrd {
         // SAFETY: The initrd is in RAM, which is mapped and reserved, so nobody ever writes to it.
         Some(initrd) => unsafe {
             slice::from_raw_parts(initrd.base as *const u8, initrd.size as usize)
         },
         None => &[],
     };
-    let setup = Setup {
+    let defaults = Defaults {
         vcpus: arguments.vcpus.unwrap_or(board.cpus.len()),
         memory_size: arguments.guest_memory,
-        image,
         boot_arguments: arguments.guest_args,
     };
-    if let Err(reason) = vm::create(setup) {
-        error!("no guest can be started: {reason}");
-        console::line(format_args!("tessera: off"));
-        board.psci.system_off();
+    match setup::machines(initrd, defaults) {
+        Ok(machines) => machines.for_each(start),
+        Err(reason) => error!("no guest can be started: {reason}"),
     }
-    if let Err(reason) = compactor::start(arguments) {
-        error!("memory is not compacted: {reason}");
+}
+
+fn start(machine: Result<Setup<'static>, ManifestError<'_>>) {
+    match machine {
+        Ok(setup) => {
+            if let Err(reason) = vm::create(setup) {
+                error!("VM `{}` cannot be started: {reason}", setup.name);
+            }
+        }
+        Err(reason) => error!("{reason}"),
     }
 }
 

@@ -20,6 +20,9 @@ pub struct Description<'a> {
     pub memory_size: u64,
     /// `/chosen/bootargs`.
     pub boot_arguments: &'a str,
+    /// `/chosen/linux,initrd-start` and `-end`: the IPAs of the initial RAM disk's first byte and of the
+    /// byte behind it.
+    pub initrd: Option<(u64, u64)>,
     /// `/chosen/tessera,boot-count`: how often the machine has been reset: 0 at first.
     pub boot_count: u32,
 }
@@ -94,6 +97,10 @@ impl Tree<'_> {
         let chosen = "/chosen";
         self.add(chosen, "stdout-path", "/pl011@9000000")?;
         self.add(chosen, "bootargs", what.boot_arguments)?;
+        if let Some((start, end)) = what.initrd {
+            self.add(chosen, "linux,initrd-start", start)?;
+            self.add(chosen, "linux,initrd-end", end)?;
+        }
         self.add(chosen, "tessera,boot-count", what.boot_count)?;
 
         let memory = "/memory@40000000";
@@ -256,6 +263,7 @@ mod tests {
         vcpus: 3,
         memory_size: 5 << 30,
         boot_arguments: "seconds=3 seed=7",
+        initrd: Some((0x4800_0000, 0x4812_3456)),
         boot_count: 2,
     };
 
@@ -271,6 +279,8 @@ mod tests {
         assert_eq!(text("/chosen", "bootargs"), "seconds=3 seed=7");
         assert_eq!(text("/psci", "method"), "hvc");
         let chosen = tree.find_node("/chosen").unwrap();
+        let end = chosen.property("linux,initrd-end").unwrap();
+        assert_eq!(end.value_as::<u64>(), Ok(0x4812_3456));
         let count = chosen.property("tessera,boot-count").unwrap();
         assert_eq!(count.value_as::<u32>(), Ok(2));
         let memory = tree.find_node("/memory@40000000").unwrap();

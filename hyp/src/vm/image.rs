@@ -1,10 +1,11 @@
-//! Where a guest's image goes in its memory.
+//! Where a guest's image and its initial RAM disk go in its memory.
 //!
 //! An image with the header of Linux's arm64 boot protocol (`Documentation/arch/arm64/booting.rst`)
 //! says how far above a 2 MiB boundary it wants to be and how much memory it will use; any other is
 //! taken for a flat binary that starts with its first byte.
 
 use super::machine;
+use stage2::PAGE_SIZE;
 use thiserror::Error;
 
 /// `ARM\x64`, at byte 56 of the header.
@@ -14,6 +15,11 @@ const TEXT_OFFSET_AT: usize = 8;
 const IMAGE_SIZE_AT: usize = 16;
 /// Images with a header go to a multiple of this, plus their offset.
 const ALIGNMENT: u64 = 2 << 20;
+/// Forms of kernels that are no images yet, by their first bytes.
+const PACKED: [(&[u8], &str); 2] = [
+    (b"\x1f\x8b", "compressed (gzip)"),
+    (b"\x7fELF", "an ELF file"),
+];
 
 /// Where an image is put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,18 +30,29 @@ pub struct Placement {
     pub size: u64,
 }
 
+impl Placement {
+    /// How many bytes of RAM there have to be.
+    fn end(&self) -> u64 {
+        (self.address - machine::RAM_BASE).saturating_add(self.size)
+    }
+}
+
 /// Why an image cannot be a guest.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum ImageError {
     /// There are no bytes.
     #[error("the guest image is empty; give one with -initrd")]
     Empty,
+    /// It is in a form that a boot loader has to unpack.
+    #[error("the guest image is {0}; it has to be a raw Image or a flat binary")]
+    Packed(&'static str),
     /// Its memory ends below the image's end.
     #[error(
-        "the guest image needs {needed} KiB of memory and the guest has {memory} KiB; raise guest-memory"
+        "the guest's image and initial RAM disk need {needed} KiB of memory and it has {memory} KiB; \
+         raise guest-memory, or `memory` in its manifest"
     )]
     TooBig {
-        /// KiB from the start of RAM to the end of the image.
+        /// KiB from the start of RAM to the end of what is put there.
         needed: u64,
         /// KiB of RAM.
         memory: u64,
@@ -51,6 +68,9 @@ pub fn place(image: &[u8], memory_size: u64) -> Result<Placement, ImageError> {
     if image.is_empty() {
         return Err(ImageError::Empty);
     }
+    if let Some((_, form)) = PACKED.iter().find(|(magic, _)| image.starts_with(magic)) {
+        return Err(ImageError::Packed(form));
+    }
     let length = image.len() as u64;
     let placement = match header(image) {
         Some((text_offset, image_size)) => Placement {
@@ -63,7 +83,31 @@ pub fn place(image: &[u8], memory_size: u64) -> Result<Placement, ImageError> {
             size: length,
         },
     };
-    let needed = (placement.address - machine::RAM_BASE).saturating_add(placement.size);
+    fit(placement, memory_size)
+}
+
+/// Decides where an initial RAM disk of `length` bytes goes, in a guest with `memory_size` bytes of RAM
+/// whose image is placed: where QEMU puts it, or behind the image where that is larger.
+///
+/// # Errors
+///
+/// It does not fit.
+pub fn place_initrd(
+    image: &Placement,
+    length: u64,
+    memory_size: u64,
+) -> Result<Placement, ImageError> {
+    let usual = (memory_size / 2).min(128 << 20);
+    let offset = usual.max(image.end()).next_multiple_of(PAGE_SIZE);
+    let placement = Placement {
+        address: machine::RAM_BASE + offset,
+        size: length,
+    };
+    fit(placement, memory_size)
+}
+
+fn fit(placement: Placement, memory_size: u64) -> Result<Placement, ImageError> {
+    let needed = placement.end();
     if needed > memory_size {
         let (needed, memory) = (needed.div_ceil(1024), memory_size / 1024);
         return Err(ImageError::TooBig { needed, memory });
@@ -108,6 +152,32 @@ mod tests {
         assert_eq!((placement.address, placement.size), (0x4028_0000, 0x1000));
         let placement = place(&with_header(0, 0), 16 << 20).unwrap();
         assert_eq!((placement.address, placement.size), (0x4020_0000, 64));
+    }
+
+    #[test]
+    fn an_initrd_goes_where_qemu_puts_it_or_behind_the_image() {
+        let image = |size| Placement {
+            address: 0x4020_0000,
+            size,
+        };
+        let place = |size, memory| place_initrd(&image(size), 0x1001, memory);
+        let at = |address| {
+            Ok(Placement {
+                address,
+                size: 0x1001,
+            })
+        };
+        assert_eq!(place(1, 64 << 20), at(0x4200_0000));
+        assert_eq!(place(1, 4 << 30), at(0x4800_0000));
+        assert_eq!(place(0x300_0001, 64 << 20), at(0x4320_1000));
+        assert!(place(60 << 20, 62 << 20).is_err());
+    }
+
+    #[test]
+    fn what_is_no_image_is_refused() {
+        let refusal = |image: &[u8]| place(image, 1 << 30).unwrap_err().to_string();
+        assert!(refusal(b"\x1f\x8b\x08").contains("gzip"));
+        assert!(refusal(b"\x7fELF\x02").contains("ELF"));
     }
 
     #[test]

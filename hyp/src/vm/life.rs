@@ -16,17 +16,18 @@ use core::fmt;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use hyp::vm::power::{Entry, MAX_VCPUS, Power, StopReason};
+use hyp::vm::setup::Setup;
 use log::{error, info};
 
-use super::load::{LoadError, Setup, load};
+use super::load::{LoadError, load};
 use super::{VMS, Vm};
 use crate::exits::{Frame, guest_enter, interrupts};
 use crate::sched::{self, SpawnError};
 use crate::vcpu::{Counters, Vcpu};
 use crate::{boot, console, machine};
 
-/// How many machines are not over yet.
-static ALIVE: AtomicUsize = AtomicUsize::new(0);
+/// How many machines are not over yet, and one more while machines are being made at the start.
+static ALIVE: AtomicUsize = AtomicUsize::new(1);
 
 /// Why a machine could not be made. Nothing is left of it.
 #[derive(Clone, Debug)]
@@ -54,7 +55,7 @@ impl fmt::Display for CreateError {
 /// # Errors
 ///
 /// What was not to be had. Threads that were made already have ended, or are about to.
-pub(crate) fn create(setup: Setup) -> Result<&'static Vm, CreateError> {
+pub(crate) fn create(setup: Setup<'static>) -> Result<&'static Vm, CreateError> {
     let free = |vm: &&Vm| {
         let mut place = vm.setup.lock();
         let free = place.is_none();
@@ -79,8 +80,9 @@ pub(crate) fn create(setup: Setup) -> Result<&'static Vm, CreateError> {
     }
     ALIVE.fetch_add(1, Ordering::Relaxed);
     info!(
-        "vm{}: {} vCPUs, {} MiB, starts at {:#x}",
+        "vm{} is {}: {} vCPUs, {} MiB, starts at {:#x}",
         vm.index,
+        setup.name,
         setup.vcpus,
         setup.memory_size >> 20,
         entry.address
@@ -88,6 +90,19 @@ pub(crate) fn create(setup: Setup) -> Result<&'static Vm, CreateError> {
     // SAFETY: No vCPU is on, and the gate has not been opened.
     unsafe { vm.begin(memory, entry) };
     Ok(vm)
+}
+
+/// Says that no more machines are made at the start: from now on the hypervisor ends with the last one.
+pub(crate) fn all_made() {
+    one_less();
+}
+
+/// Ends the hypervisor if nothing is left.
+fn one_less() {
+    if ALIVE.fetch_sub(1, Ordering::AcqRel) == 1 {
+        console::line(format_args!("tessera: off"));
+        boot::conduit().system_off();
+    }
 }
 
 /// What a vCPU's thread does: waits until it is on, then runs the guest for good.
@@ -223,10 +238,7 @@ impl Vm {
         machine::show_usage();
         console::line(format_args!("tessera: vm{} off", self.index));
         self.end_threads();
-        if ALIVE.fetch_sub(1, Ordering::AcqRel) == 1 {
-            console::line(format_args!("tessera: off"));
-            boot::conduit().system_off();
-        }
+        one_less();
     }
 
     /// Has the threads of all vCPUs end.

@@ -4,9 +4,10 @@ use core::fmt;
 
 use hyp::frames::OutOfFrames;
 use hyp::vm::device_tree::{self, Description, TreeError};
-use hyp::vm::image::{self, ImageError};
+use hyp::vm::image::{self, ImageError, Placement};
 use hyp::vm::machine::{DEVICE_TREE, DEVICE_TREE_ROOM};
 use hyp::vm::power::Entry;
+use hyp::vm::setup::Setup;
 use spin::Mutex;
 use stage2::Ipa;
 
@@ -20,19 +21,6 @@ const _: () = assert!(TREE_BUFFER as u64 <= DEVICE_TREE_ROOM);
 
 /// Where device trees are made, one at a time.
 static BUFFER: Mutex<[u8; TREE_BUFFER]> = Mutex::new([0; TREE_BUFFER]);
-
-/// What a machine is made of. Kept for restarts.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Setup {
-    /// Number of vCPUs, 1 to `MAX_VCPUS`.
-    pub(crate) vcpus: usize,
-    /// Size of its RAM in bytes, a multiple of 4 KiB.
-    pub(crate) memory_size: u64,
-    /// The guest's image.
-    pub(crate) image: &'static [u8],
-    /// The guest's boot arguments.
-    pub(crate) boot_arguments: &'static str,
-}
 
 /// Why a machine's memory could not be filled.
 #[derive(Clone, Debug)]
@@ -65,18 +53,27 @@ impl fmt::Display for LoadError {
     }
 }
 
-/// Makes new memory for machine number `vm` and loads its image and device tree.
+/// Makes new memory for machine number `vm` and loads its image, initial RAM disk and device tree.
 ///
 /// Returns the memory and where vCPU 0 starts. On an error nothing is left of it.
-pub(super) fn load(vm: usize, setup: &Setup, resets: u32) -> Result<(Memory, Entry), LoadError> {
-    let placement = image::place(setup.image, setup.memory_size).map_err(LoadError::Image)?;
+pub(super) fn load(
+    vm: usize,
+    setup: &Setup<'_>,
+    resets: u32,
+) -> Result<(Memory, Entry), LoadError> {
+    let image = image::place(setup.image, setup.memory_size).map_err(LoadError::Image)?;
+    let initrd = place_initrd(setup, &image).map_err(LoadError::Image)?;
     let memory = machine::new_memory(vm, setup.memory_size)?;
-    let filled = store(&memory, placement.address, setup.image)
-        .and_then(|()| store_device_tree(&memory, setup, resets));
+    let filled = store(&memory, image.address, setup.image)
+        .and_then(|()| match initrd {
+            Some(place) => store(&memory, place.address, setup.initrd),
+            None => Ok(()),
+        })
+        .and_then(|()| store_device_tree(&memory, setup, initrd, resets));
     match filled {
         Ok(()) => {
             let entry = Entry {
-                address: placement.address,
+                address: image.address,
                 context: DEVICE_TREE,
             };
             Ok((memory, entry))
@@ -88,11 +85,24 @@ pub(super) fn load(vm: usize, setup: &Setup, resets: u32) -> Result<(Memory, Ent
     }
 }
 
-fn store_device_tree(memory: &Memory, setup: &Setup, resets: u32) -> Result<(), LoadError> {
+fn place_initrd(setup: &Setup<'_>, image: &Placement) -> Result<Option<Placement>, ImageError> {
+    let length = setup.initrd.len() as u64;
+    (length > 0)
+        .then(|| image::place_initrd(image, length, setup.memory_size))
+        .transpose()
+}
+
+fn store_device_tree(
+    memory: &Memory,
+    setup: &Setup<'_>,
+    initrd: Option<Placement>,
+    resets: u32,
+) -> Result<(), LoadError> {
     let description = Description {
         vcpus: setup.vcpus,
         memory_size: setup.memory_size,
         boot_arguments: setup.boot_arguments,
+        initrd: initrd.map(|place| (place.address, place.address + place.size)),
         boot_count: resets,
     };
     let mut buffer = BUFFER.lock();

@@ -15,8 +15,7 @@ mod devices;
 mod life;
 mod load;
 
-pub(crate) use life::create;
-pub(crate) use load::Setup;
+pub(crate) use life::{all_made, create};
 
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
@@ -25,6 +24,7 @@ use hyp::vm::gate::Gate;
 use hyp::vm::machine::{UART, UART_END};
 use hyp::vm::pl011::Pl011;
 use hyp::vm::power::{MAX_VCPUS, Power};
+use hyp::vm::setup::Setup;
 use platform::board::MAX_CPUS;
 use spin::Mutex;
 use stage2::Ipa;
@@ -42,7 +42,7 @@ const NO_VCPU: usize = usize::MAX;
 pub(crate) struct Vm {
     index: usize,
     vcpus: [Vcpu; MAX_VCPUS],
-    setup: Mutex<Option<Setup>>,
+    setup: Mutex<Option<Setup<'static>>>,
     power: Mutex<Power>,
     /// The vCPUs must leave the guest; as in `power`, to be looked at without the lock.
     stopping: AtomicBool,

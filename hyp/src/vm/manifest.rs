@@ -1,0 +1,266 @@
+//! A virtual machine's manifest: what it is made of, in a small text of lines `field = value`.
+//!
+//! ```text
+//! name   = linux
+//! kernel = Image
+//! initrd = initramfs
+//! append = console=ttyAMA0
+//! vcpus  = 2
+//! memory = 256M
+//! ```
+//!
+//! Empty lines and lines that begin with `#` are comments. Values go to the end of the line, without
+//! blanks at either end. `name` and `kernel` have to be there; files are named by their path in the
+//! archive that the manifest is in.
+
+use crate::bootargs;
+use core::fmt;
+use thiserror::Error;
+
+/// Files of an archive whose name ends so are manifests.
+pub const EXTENSION: &str = ".vm";
+
+/// The fields and what they take, as shown to a user whose manifest was not understood.
+pub const FIELDS: &str =
+    "name=NAME, kernel=FILE, initrd=FILE, append=TEXT, vcpus=1..8, memory=SIZE";
+
+/// Longest name of a machine, in characters.
+const NAME_LENGTH: usize = 32;
+
+/// A machine as its manifest describes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Manifest<'a> {
+    /// What people call it: letters, digits, `.`, `_` and `-`.
+    pub name: &'a str,
+    /// The kernel, or whatever runs first: a file of the archive.
+    pub kernel: &'a str,
+    /// The initial RAM disk: a file of the archive.
+    pub initrd: Option<&'a str>,
+    /// The guest's boot arguments.
+    pub append: Option<&'a str>,
+    /// Number of vCPUs, 1 to 8.
+    pub vcpus: Option<usize>,
+    /// Size of the RAM in bytes, a multiple of 4 KiB.
+    pub memory: Option<u64>,
+}
+
+/// Why a manifest cannot be used: which machine, which field, what is wrong with it.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub struct ManifestError<'a> {
+    /// The machine's name; its manifest's file name if the manifest does not tell.
+    pub vm: &'a str,
+    /// The field; `None` if it is not about one.
+    pub field: Option<&'a str>,
+    /// What is wrong.
+    pub reason: Reason<'a>,
+}
+
+/// What is wrong with a field.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum Reason<'a> {
+    /// The manifest is no text.
+    #[error("its manifest is not UTF-8")]
+    NoText,
+    /// A line has no `=`.
+    #[error("line {0} of its manifest is not `field = value`")]
+    NoField(usize),
+    /// There is no such field.
+    #[error("unknown; there are {FIELDS}")]
+    Unknown,
+    /// The field is there twice.
+    #[error("given twice")]
+    Twice,
+    /// The field is not there, and has to be.
+    #[error("missing")]
+    Missing,
+    /// The value is not one that the field takes.
+    #[error("`{value}` is not {expected}")]
+    Expected {
+        /// The value as it was given.
+        value: &'a str,
+        /// What the field takes.
+        expected: &'static str,
+    },
+    /// The value names a file that the archive does not have.
+    #[error("the archive has no file `{0}`")]
+    NoFile(&'a str),
+}
+
+impl fmt::Display for ManifestError<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "VM `{}`", self.vm)?;
+        if let Some(field) = self.field {
+            write!(f, ", field `{field}`")?;
+        }
+        write!(f, ": {}", self.reason)
+    }
+}
+
+/// Reads the manifest called `file`.
+///
+/// # Errors
+///
+/// The first field that cannot be used.
+pub fn parse<'a>(file: &'a str, text: &'a [u8]) -> Result<Manifest<'a>, ManifestError<'a>> {
+    let error = |field, reason| ManifestError {
+        vm: file,
+        field,
+        reason,
+    };
+    let text = str::from_utf8(text).map_err(|_| error(None, Reason::NoText))?;
+    let mut fields = Fields::default();
+    for (number, line) in (1..).zip(text.lines()) {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let (field, value) = line
+            .split_once('=')
+            .ok_or(error(None, Reason::NoField(number)))?;
+        let field = field.trim_end();
+        fields
+            .set(field, value.trim_start())
+            .map_err(|reason| error(Some(field), reason))?;
+    }
+    fields.finish().map_err(|(field, reason)| ManifestError {
+        vm: fields.name.unwrap_or(file),
+        field: Some(field),
+        reason,
+    })
+}
+
+/// The values as they were given.
+#[derive(Default)]
+struct Fields<'a> {
+    name: Option<&'a str>,
+    kernel: Option<&'a str>,
+    initrd: Option<&'a str>,
+    append: Option<&'a str>,
+    vcpus: Option<&'a str>,
+    memory: Option<&'a str>,
+}
+
+impl<'a> Fields<'a> {
+    fn set(&mut self, field: &str, value: &'a str) -> Result<(), Reason<'a>> {
+        let place = match field {
+            "name" => &mut self.name,
+            "kernel" => &mut self.kernel,
+            "initrd" => &mut self.initrd,
+            "append" => &mut self.append,
+            "vcpus" => &mut self.vcpus,
+            "memory" => &mut self.memory,
+            _ => return Err(Reason::Unknown),
+        };
+        match place.replace(value) {
+            None => Ok(()),
+            Some(_) => Err(Reason::Twice),
+        }
+    }
+
+    fn finish(&self) -> Result<Manifest<'a>, (&'static str, Reason<'a>)> {
+        let needed = |field, value: Option<&'a str>| value.ok_or((field, Reason::Missing));
+        Ok(Manifest {
+            name: expect("name", needed("name", self.name)?, NAME, name)?,
+            kernel: needed("kernel", self.kernel)?,
+            initrd: self.initrd,
+            append: self.append,
+            vcpus: optional("vcpus", self.vcpus, bootargs::VCPUS, bootargs::vcpus)?,
+            memory: optional("memory", self.memory, bootargs::SIZE, bootargs::size)?,
+        })
+    }
+}
+
+/// What `name` takes.
+const NAME: &str = "a name of at most 32 letters, digits, `.`, `_` and `-`";
+
+fn name(value: &str) -> Option<&str> {
+    let fit = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    let fits = !value.is_empty() && value.len() <= NAME_LENGTH && value.chars().all(fit);
+    fits.then_some(value)
+}
+
+fn optional<'a, T>(
+    field: &'static str,
+    value: Option<&'a str>,
+    expected: &'static str,
+    read: impl Fn(&'a str) -> Option<T>,
+) -> Result<Option<T>, (&'static str, Reason<'a>)> {
+    value
+        .map(|value| expect(field, value, expected, read))
+        .transpose()
+}
+
+fn expect<'a, T>(
+    field: &'static str,
+    value: &'a str,
+    expected: &'static str,
+    read: impl Fn(&'a str) -> Option<T>,
+) -> Result<T, (&'static str, Reason<'a>)> {
+    read(value).ok_or((field, Reason::Expected { value, expected }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        parse("a.vm", text.as_bytes()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn every_field_is_understood() {
+        let text = "# a comment\n\n name = linux \nkernel=Image\ninitrd = initramfs\n\
+                    append = console=ttyAMA0 x=\"a b\"\nvcpus = 8\r\nmemory = 256M\n";
+        assert_eq!(
+            parse("a.vm", text.as_bytes()),
+            Ok(Manifest {
+                name: "linux",
+                kernel: "Image",
+                initrd: Some("initramfs"),
+                append: Some("console=ttyAMA0 x=\"a b\""),
+                vcpus: Some(8),
+                memory: Some(256 << 20),
+            })
+        );
+    }
+
+    #[test]
+    fn little_is_needed() {
+        let manifest = parse("a.vm", b"name=a\nkernel=b").unwrap();
+        assert_eq!((manifest.name, manifest.kernel), ("a", "b"));
+        assert_eq!((manifest.initrd, manifest.append), (None, None));
+        assert_eq!((manifest.vcpus, manifest.memory), (None, None));
+    }
+
+    #[test]
+    fn errors_name_the_machine_and_the_field() {
+        for (text, expected) in [
+            ("kernel = b", "VM `a.vm`, field `name`: missing"),
+            ("name = x", "VM `x`, field `kernel`: missing"),
+            ("name = x\nname = y", "VM `a.vm`, field `name`: given twice"),
+            (
+                "name = x\nkernel = b\nvcpus = nine",
+                "VM `x`, field `vcpus`: `nine` is not a number from 1 to 8",
+            ),
+            (
+                "name = x\nwibble",
+                "VM `a.vm`: line 2 of its manifest is not `field = value`",
+            ),
+        ] {
+            assert_eq!(error(text), expected);
+        }
+        for (text, field) in [
+            (
+                "name = x\nkernel = b\nmemory = 5",
+                "`memory`: `5` is not a size",
+            ),
+            ("name = a b\nkernel = b", "`name`: `a b` is not a name"),
+            ("name =\nkernel = b", "`name`: `` is not a name"),
+            ("disk = x", "`disk`: unknown; there are name=NAME, "),
+        ] {
+            assert!(error(text).contains(field), "{text}: {}", error(text));
+        }
+        let error = parse("a.vm", b"\xff").unwrap_err();
+        assert_eq!(error.to_string(), "VM `a.vm`: its manifest is not UTF-8");
+    }
+}
