@@ -3,7 +3,8 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -112,16 +113,22 @@ fn build_elves() -> Result<Vec<PathBuf>> {
         .args(["--target", BARE_TARGET])
         .args(["--package", HYP_PACKAGE, "--package", GUEST_PACKAGE])
         .arg("--message-format=json-render-diagnostics");
+    executables(command)
+}
+
+/// Runs a cargo command that builds, with JSON messages, and returns the executables that it makes.
+/// The compiler's messages go to standard error.
+pub(crate) fn executables(mut command: Command) -> Result<Vec<PathBuf>> {
     let (reader, writer) = std::io::pipe().context("could not make a pipe for cargo")?;
     command.stdin(Stdio::null()).stdout(writer);
     let mut child = Child::spawn(&mut command, Reach::Child).context("could not run cargo")?;
     drop(command);
-    let mut elves = Vec::new();
+    let mut found = Vec::new();
     for line in BufReader::new(reader).lines() {
-        elves.extend(executable(&line.context("could not read what cargo says")?));
+        found.extend(executable(&line.context("could not read what cargo says")?));
     }
     let status = child
-        .wait(std::time::Duration::MAX)
+        .wait(Duration::MAX)
         .context("could not wait for cargo")?;
     if interrupt::raised() {
         bail!("interrupted");
@@ -129,7 +136,7 @@ fn build_elves() -> Result<Vec<PathBuf>> {
     if !status.is_some_and(|status| status.success()) {
         bail!("the build failed; the compiler's messages are above");
     }
-    Ok(elves)
+    Ok(found)
 }
 
 /// The executable that one of cargo's JSON messages tells of.

@@ -65,6 +65,13 @@ pub enum Verb {
     /// target/test-logs/, the consoles of the boot tests under target/boot-tests/. The exit status
     /// is 0 when everything passed, 1 when something failed and 2 when set-up failed.
     Test(TestOptions),
+    /// Take the rules of the table protocol out, one at a time, and show that tests notice
+    ///
+    /// Each patch in hyp/stage2/tests/rules takes one rule out of a copy of the source and names the
+    /// tests of the model checker that must fail without it. What they print is kept under
+    /// target/rules/. Takes a quarter of an hour or more. The exit status is 0 when every rule was
+    /// noticed missing and 1 when one was not.
+    Rules(RulesOptions),
     /// Install what the other verbs need, and nothing else
     ///
     /// The Rust target, rustfmt, Clippy and QEMU, which are needed, and Miri on Rust nightly, which
@@ -133,6 +140,14 @@ pub struct TestOptions {
     /// Run only these steps
     #[arg(long, value_name = "STEP", num_args = 1.., value_enum)]
     pub only: Vec<StepName>,
+}
+
+/// The options of `cargo xtask rules`.
+#[derive(Args, Debug)]
+pub struct RulesOptions {
+    /// Only the rules whose patch's name contains one of these
+    #[arg(value_name = "NAME")]
+    pub names: Vec<String>,
 }
 
 /// A number of CPUs.

@@ -8,14 +8,14 @@ use clap::ValueEnum;
 
 use super::job::{Counts, Job};
 use crate::cli::TestOptions;
-use crate::setup;
 use crate::workspace::{self, BARE_TARGET, GUEST_PACKAGE, HYP_PACKAGE, Workspace};
+use crate::{loom, setup};
 
 /// How long one command may take, builds included.
 const LIMIT: Duration = Duration::from_secs(20 * 60);
 
-/// The package that the model checker and Miri look at first.
-const STAGE2_PACKAGE: &str = "stage2";
+/// How long Miri may take for one package.
+const MIRI_LIMIT: Duration = Duration::from_secs(8 * 60);
 
 /// What a file with tests for the model checker is called.
 const MODEL_PREFIX: &str = "model_";
@@ -98,7 +98,7 @@ fn step(name: StepName, workspace: &Workspace, target: &Path, quick: bool) -> St
         }
         StepName::Miri => {
             skip = why_no_miri(quick);
-            [STAGE2_PACKAGE, HYP_PACKAGE].map(miri).into()
+            [loom::PACKAGE, HYP_PACKAGE].map(miri).into()
         }
         StepName::Boot => vec![boot(quick)],
     };
@@ -138,7 +138,7 @@ fn for_bare_target(command: &mut Command) {
 }
 
 fn model_tests(workspace: &Workspace) -> Vec<String> {
-    let mut names = workspace.targets_of(STAGE2_PACKAGE, "test");
+    let mut names = workspace.targets_of(loom::PACKAGE, "test");
     names.retain(|name| name.starts_with(MODEL_PREFIX));
     names
 }
@@ -148,21 +148,17 @@ fn why_no_models(workspace: &Workspace, quick: bool) -> Option<String> {
         Some("--quick".to_owned())
     } else {
         let none = model_tests(workspace).is_empty();
-        none.then(|| format!("{STAGE2_PACKAGE} has no tests/{MODEL_PREFIX}*.rs"))
+        none.then(|| format!("{} has no tests/{MODEL_PREFIX}*", loom::PACKAGE))
     }
 }
 
-/// The model checker replaces atomics and threads by its own throughout the crate, so its builds
-/// are kept apart from all others.
 fn models(workspace: &Workspace, target: &Path) -> Job {
     let mut command = cargo(&["test", "--locked", "--release", "--no-fail-fast"]);
-    command.args(["--package", STAGE2_PACKAGE]);
+    command.args(["--package", loom::PACKAGE]);
     for name in model_tests(workspace) {
         command.args(["--test", &name]);
     }
-    command
-        .env("RUSTFLAGS", "--cfg loom")
-        .env("CARGO_TARGET_DIR", target.join("loom"));
+    loom::build_apart(&mut command, target);
     tests(command)
 }
 
@@ -192,7 +188,10 @@ fn miri(package: &str) -> Job {
         // These name the toolchain that runs xtask.
         .env_remove("CARGO")
         .env_remove("RUSTUP_TOOLCHAIN");
-    tests(command)
+    Job {
+        limit: MIRI_LIMIT,
+        ..tests(command)
+    }
 }
 
 fn boot(quick: bool) -> Job {

@@ -1,0 +1,15 @@
+//! Builds for the model checker. It replaces atomics and threads by its own throughout a crate, so
+//! these builds are kept apart from all others.
+
+use std::path::Path;
+use std::process::Command;
+
+/// The package that the model checker looks at.
+pub const PACKAGE: &str = "stage2";
+
+/// Makes a cargo command build for the model checker, below the target directory `target`.
+pub fn build_apart(command: &mut Command, target: &Path) {
+    command
+        .env("RUSTFLAGS", "--cfg loom")
+        .env("CARGO_TARGET_DIR", target.join("loom"));
+}

@@ -1,0 +1,177 @@
+//! `cargo xtask rules`: takes the rules of the table protocol out, one at a time, and shows that the
+//! model checker notices each time. A test that never fails proves nothing.
+//!
+//! The rules are patches in `hyp/stage2/tests/rules`. They are applied to a copy of the source tree
+//! under the target directory; the tree itself is never touched.
+
+mod patch;
+mod tree;
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::build::executables;
+use crate::child::{Child, Reach};
+use crate::cli::RulesOptions;
+use crate::workspace::{self, Workspace};
+use crate::{interrupt, loom};
+
+use patch::Patch;
+use tree::Tree;
+
+/// The binary that has the tests which the patches name.
+const TESTS: &str = "model_protocol";
+
+/// How long one test may take. One that takes longer with a rule taken out does not end.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// Checks the rules and returns the exit status: 0 where each is noticed, 1 where one is not.
+///
+/// # Errors
+///
+/// When a patch is malformed or a test fails with all rules in place.
+pub fn rules(options: &RulesOptions) -> Result<u8> {
+    let folder = workspace::root().join("hyp/stage2/tests/rules");
+    let mut patches = patch::read_all(&folder)?;
+    patches.retain(|patch| {
+        let named = |part: &String| patch.name.contains(part.as_str());
+        options.names.is_empty() || options.names.iter().any(named)
+    });
+    if patches.is_empty() {
+        bail!("no rule in {} is called so", folder.display());
+    }
+    let target = Workspace::load()?.target_directory();
+    let mut bench = Bench {
+        tree: Tree::copy(&workspace::root(), &target.join("rules/tree"))?,
+        logs: target.join("rules"),
+        target,
+    };
+    bench.check_baseline(&patches)?;
+    let mut missed = 0;
+    for (index, patch) in patches.iter().enumerate() {
+        let start = Instant::now();
+        let wrong = bench.try_without(patch)?;
+        let verdict = wrong.as_deref().unwrap_or("noticed");
+        let seconds = start.elapsed().as_secs_f64();
+        let count = format!("[{}/{}]", index + 1, patches.len());
+        println!(
+            "{count} {}: {verdict}, {seconds:.0} s\n        {}",
+            patch.name, patch.rule
+        );
+        missed += usize::from(wrong.is_some());
+    }
+    println!("\n{} passed, {missed} failed", patches.len() - missed);
+    Ok(u8::from(missed > 0))
+}
+
+/// Where rules are taken out.
+struct Bench {
+    tree: Tree,
+    /// Where the output of tests is left.
+    logs: PathBuf,
+    /// Where builds go.
+    target: PathBuf,
+}
+
+/// How a test went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Went {
+    Passed,
+    Failed,
+    DidNotEnd,
+}
+
+impl Bench {
+    /// Fails unless every test that a patch names passes with all rules in place.
+    fn check_baseline(&mut self, patches: &[Patch]) -> Result<()> {
+        let binary = self.build()?;
+        let tests: BTreeSet<_> = patches.iter().flat_map(|patch| &patch.fails).collect();
+        for test in tests {
+            match self.run(&binary, test, "all-rules")? {
+                Went::Passed => {}
+                went => bail!("{test} with all rules in place: {went:?}; mend that first"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a rule out; says what is wrong if its tests do not all notice.
+    fn try_without(&mut self, patch: &Patch) -> Result<Option<String>> {
+        self.tree.restore()?;
+        self.tree.apply(patch)?;
+        let binary = match self.build() {
+            Ok(binary) => binary,
+            Err(_) if !interrupt::raised() => return Ok(Some("DOES NOT BUILD".to_owned())),
+            Err(error) => return Err(error),
+        };
+        for test in &patch.fails {
+            if self.run(&binary, test, &patch.name)? == Went::Passed {
+                return Ok(Some(format!("NOT NOTICED by {test}")));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Builds the tests and returns their binary.
+    fn build(&self) -> Result<PathBuf> {
+        let mut command = workspace::cargo();
+        command
+            .current_dir(self.tree.root())
+            .args([
+                "test",
+                "--locked",
+                "--quiet",
+                "--release",
+                "--package",
+                loom::PACKAGE,
+            ])
+            .args([
+                "--test",
+                TESTS,
+                "--no-run",
+                "--message-format=json-render-diagnostics",
+            ]);
+        loom::build_apart(&mut command, &self.target);
+        let mut found = executables(command)?;
+        found
+            .pop()
+            .with_context(|| format!("cargo has built no {TESTS}"))
+    }
+
+    /// Runs one test in a process of its own, so that one that aborts or hangs harms no other.
+    fn run(&self, binary: &Path, test: &str, log: &str) -> Result<Went> {
+        let path = self.logs.join(format!("{log}.log"));
+        let log =
+            File::create(&path).with_context(|| format!("could not write {}", path.display()))?;
+        let mut command = Command::new(binary);
+        command
+            .args(["--exact", test, "--nocapture", "--test-threads", "1"])
+            .current_dir(self.tree.root())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().context("could not share a log")?)
+            .stderr(log);
+        let mut child = Child::spawn(&mut command, Reach::Group).context("could not run a test")?;
+        let status = child.wait(LIMIT).context("could not wait for a test")?;
+        if interrupt::raised() {
+            bail!("interrupted");
+        }
+        let Some(status) = status else {
+            child.end().context("could not end a test")?;
+            return Ok(Went::DidNotEnd);
+        };
+        let text = fs::read(&path).unwrap_or_default();
+        if !String::from_utf8_lossy(&text).contains("running 1 test") {
+            bail!("{TESTS} has no test {test}");
+        }
+        Ok(if status.success() {
+            Went::Passed
+        } else {
+            Went::Failed
+        })
+    }
+}

@@ -1,0 +1,101 @@
+//! A copy of the source tree, to be patched and put right again.
+//!
+//! Invariant: files that are as they should be are never written, so that cargo builds only what a
+//! patch has changed.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use super::patch::Patch;
+
+/// The folder, within the tree, that patches are relative to.
+const PATCHED: &str = "hyp/stage2";
+
+/// The copy.
+pub(super) struct Tree {
+    original: PathBuf,
+    root: PathBuf,
+}
+
+impl Tree {
+    /// Copies the tree at `original` to `root`, but for builds and history.
+    ///
+    /// # Errors
+    ///
+    /// When a file cannot be read or written.
+    pub(super) fn copy(original: &Path, root: &Path) -> Result<Self> {
+        let tree = Self {
+            original: original.to_path_buf(),
+            root: root.to_path_buf(),
+        };
+        mirror(original, root).context("could not copy the source tree")?;
+        Ok(tree)
+    }
+
+    /// Where the copy is.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Puts back what patches have changed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tree::copy`].
+    pub(super) fn restore(&self) -> Result<()> {
+        mirror(&self.original.join(PATCHED), &self.root.join(PATCHED))
+            .context("could not restore the source tree")
+    }
+
+    /// Applies a patch.
+    ///
+    /// # Errors
+    ///
+    /// When it does not fit the source.
+    pub(super) fn apply(&self, patch: &Patch) -> Result<()> {
+        let output = Command::new("git")
+            .args(["apply", "--whitespace=nowarn"])
+            .arg(&patch.path)
+            .current_dir(self.root.join(PATCHED))
+            // The copy lies within the repository, which git must not take it for.
+            .env("GIT_CEILING_DIRECTORIES", &self.root)
+            .output()
+            .context("could not run git, which applies the patches")?;
+        if !output.status.success() {
+            let message = String::from_utf8_lossy(&output.stderr);
+            bail!(
+                "{} does not fit the source:\n{}",
+                patch.path.display(),
+                message.trim_end()
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Makes `to` hold what `from` holds, but for builds and history. Files that only `to` has stay.
+fn mirror(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        let kind = entry.file_type()?;
+        if kind.is_dir() && !is_left_out(&entry.file_name()) {
+            mirror(&entry.path(), &target)?;
+        } else if kind.is_file() {
+            let contents = fs::read(entry.path())?;
+            if !fs::read(&target).is_ok_and(|old| old == contents) {
+                fs::write(&target, contents)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_left_out(name: &OsStr) -> bool {
+    name == ".git" || name == "target"
+}
