@@ -77,7 +77,7 @@ impl<'s, E: Environment> Reader<'s, E> {
     }
 
     /// The root table that has the entry for `ipa`; none if the address is too large.
-    #[inline]
+    #[inline(always)]
     pub fn root(&self, ipa: Ipa) -> Option<Unlocked<'_, E>> {
         let geometry = self.stage2.geometry();
         let index = geometry.root_index(ipa)?;
@@ -94,7 +94,7 @@ impl<'s, E: Environment> Reader<'s, E> {
     /// Walks to the table of `level` that has the entry for `ipa`, locking nothing.
     ///
     /// None if the address is too large, or `level` above the root's.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn descend(
         &self,
         ipa: Ipa,
@@ -134,7 +134,7 @@ pub struct View<'r, E: Environment> {
 }
 
 impl<'r, E: Environment> View<'r, E> {
-    #[inline]
+    #[inline(always)]
     fn new(reader: &'r Reader<'r, E>, pa: Pa, level: Level, ipa: Ipa) -> Self {
         let covered = level.size() * ENTRIES as u64;
         Self {
@@ -208,7 +208,7 @@ impl<'r, E: Environment> Slot<'_, 'r, E> {
     }
 
     /// The table that the entry names, with what it takes to lock it later.
-    #[inline]
+    #[inline(always)]
     pub fn map_nolock(&self) -> Result<Unlocked<'r, E>, Absent> {
         let value = self.load();
         self.resolve(value).inspect_err(|absent| {
@@ -234,7 +234,7 @@ impl<'r, E: Environment> Slot<'_, 'r, E> {
     }
 
     /// Table and lock from the one value that was loaded; nothing else is consulted.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn resolve(&self, value: Descriptor) -> Result<Unlocked<'r, E>, Absent> {
         let View {
             reader,
@@ -306,7 +306,7 @@ pub struct Unlocked<'r, E: Environment> {
 
 impl<'r, E: Environment> Unlocked<'r, E> {
     /// Locks the table and checks that its parent entry is what it was.
-    #[inline]
+    #[inline(always)]
     pub fn lock(self) -> Result<Locked<'r, E>, Changed> {
         let guard = self.meta.lock();
         self.recheck(guard)
@@ -319,7 +319,7 @@ impl<'r, E: Environment> Unlocked<'r, E> {
         Some(self.recheck(guard))
     }
 
-    #[inline]
+    #[inline(always)]
     fn recheck(self, guard: LockGuard<'r>) -> Result<Locked<'r, E>, Changed> {
         if let Some(parent) = self.parent {
             let reader = self.view.reader;
