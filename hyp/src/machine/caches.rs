@@ -19,7 +19,7 @@ const IDC: u64 = 1 << 28;
 const DIC: u64 = 1 << 29;
 
 /// Bytes of the smallest data cache line of any level (CTR_EL0.DminLine, in words).
-fn line() -> u64 {
+pub(super) fn line() -> u64 {
     4 << (cache_type() >> 16 & 0xf)
 }
 

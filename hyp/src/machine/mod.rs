@@ -82,11 +82,11 @@ pub(crate) fn init(board: &Board<'_>, arguments: &BootArgs<'_>) -> Result<(), In
         cpus: board.cpus.len(),
         limit: arguments.frames,
     };
+    let features = features();
     // SAFETY: the ranges are the board's RAM, of which EL2's tables map all that has an address
     // there. What is in use, the image, the device tree and the initrd, is reserved; nothing else
     // has taken RAM before.
-    let frames = unsafe { FrameAllocator::new(Identity, &setup) }?;
-    let features = features();
+    let frames = unsafe { FrameAllocator::new(Identity::new(features), &setup) }?;
     HOST.call_once(|| Host {
         machine: Machine::new(
             frames,

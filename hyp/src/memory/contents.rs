@@ -51,7 +51,6 @@ impl<P: Parts> stage2::Contents for PageCopier<'_, P> {
     fn zero(&mut self, to: Pa) {
         // SAFETY: the page is RAM and the caller's alone: not mapped yet.
         unsafe { self.machine.allocator().map().zero(to, PAGE_SIZE) };
-        self.machine.hardware().after_writing(to);
     }
 
     fn complete(&mut self) {
