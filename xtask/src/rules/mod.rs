@@ -89,7 +89,7 @@ enum Went {
 impl Bench {
     /// Fails unless every test that a patch names passes with all rules in place.
     fn check_baseline(&mut self, patches: &[Patch]) -> Result<()> {
-        let binary = self.build()?;
+        let binary = self.build("all-rules")?;
         let tests: BTreeSet<_> = patches.iter().flat_map(|patch| &patch.fails).collect();
         for test in tests {
             match self.run(&binary, test, "all-rules")? {
@@ -104,7 +104,7 @@ impl Bench {
     fn try_without(&mut self, patch: &Patch) -> Result<Option<String>> {
         self.tree.restore()?;
         self.tree.apply(patch)?;
-        let binary = match self.build() {
+        let binary = match self.build(&patch.name) {
             Ok(binary) => binary,
             Err(_) if !interrupt::raised() => return Ok(Some("DOES NOT BUILD".to_owned())),
             Err(error) => return Err(error),
@@ -117,8 +117,9 @@ impl Bench {
         Ok(None)
     }
 
-    /// Builds the tests and returns their binary.
-    fn build(&self) -> Result<PathBuf> {
+    /// Builds the tests and returns their binary. The compiler's messages go to `log`, for a source
+    /// without a rule gives warnings that nobody needs.
+    fn build(&self, log: &str) -> Result<PathBuf> {
         let mut command = workspace::cargo();
         command
             .current_dir(self.tree.root())
@@ -137,7 +138,10 @@ impl Bench {
                 "--message-format=json-render-diagnostics",
             ]);
         loom::build_apart(&mut command, &self.target);
-        let mut found = executables(command)?;
+        let (path, log) = self.log(&format!("{log}-build"))?;
+        command.stderr(log);
+        let mut found = executables(command)
+            .with_context(|| format!("the tests do not build, see {}", path.display()))?;
         found
             .pop()
             .with_context(|| format!("cargo has built no {TESTS}"))
@@ -145,9 +149,7 @@ impl Bench {
 
     /// Runs one test in a process of its own, so that one that aborts or hangs harms no other.
     fn run(&self, binary: &Path, test: &str, log: &str) -> Result<Went> {
-        let path = self.logs.join(format!("{log}.log"));
-        let log =
-            File::create(&path).with_context(|| format!("could not write {}", path.display()))?;
+        let (path, log) = self.log(&format!("{log}-{}", test.replace("::", "-")))?;
         let mut command = Command::new(binary);
         command
             .args(["--exact", test, "--nocapture", "--test-threads", "1"])
@@ -173,5 +175,13 @@ impl Bench {
         } else {
             Went::Failed
         })
+    }
+
+    /// A file for output.
+    fn log(&self, name: &str) -> Result<(PathBuf, File)> {
+        let path = self.logs.join(format!("{name}.log"));
+        let log = File::create(&path);
+        let log = log.with_context(|| format!("could not write {}", path.display()))?;
+        Ok((path, log))
     }
 }

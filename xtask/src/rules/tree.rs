@@ -4,9 +4,9 @@
 //! patch has changed.
 
 use std::ffi::OsStr;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::{fs, io};
 
 use anyhow::{Context, Result, bail};
 
@@ -77,9 +77,20 @@ impl Tree {
     }
 }
 
-/// Makes `to` hold what `from` holds, but for builds and history. Files that only `to` has stay.
-fn mirror(from: &Path, to: &Path) -> std::io::Result<()> {
+/// Makes `to` hold what `from` holds, but for builds and history.
+fn mirror(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
+    for entry in fs::read_dir(to)? {
+        let entry = entry?;
+        if from.join(entry.file_name()).exists() {
+            continue;
+        }
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        } else {
+            fs::remove_file(entry.path())?;
+        }
+    }
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let target = to.join(entry.file_name());
@@ -98,4 +109,27 @@ fn mirror(from: &Path, to: &Path) -> std::io::Result<()> {
 
 fn is_left_out(name: &OsStr) -> bool {
     name == ".git" || name == "target"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_copy_follows_the_original() {
+        let folder = std::env::temp_dir().join(format!("tessera-mirror-{}", std::process::id()));
+        let (from, to) = (folder.join("from"), folder.join("to"));
+        let write = |path: &Path, text: &str| {
+            fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+            fs::write(path, text).expect("a file");
+        };
+        write(&from.join("a/b"), "1");
+        write(&from.join("target/c"), "2");
+        write(&to.join("a/b"), "patched");
+        write(&to.join("old/d"), "3");
+        mirror(&from, &to).expect("a copy");
+        assert_eq!(fs::read_to_string(to.join("a/b")).expect("a file"), "1");
+        assert!(!to.join("target").exists() && !to.join("old").exists());
+        fs::remove_dir_all(&folder).expect("the folder removed");
+    }
 }
