@@ -1,17 +1,20 @@
 //! `cargo xtask qemu`: from options to a booted machine, its console on the terminal.
 
+use std::fs;
 use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result};
 
-use crate::build::{Images, unknown_guest};
+use crate::build::Images;
 use crate::cli::QemuOptions;
 use crate::hyp_args::HypArgs;
 use crate::qemu::{Machine, TESTED_CPUS};
 use crate::run::{Outcome, Screen, run};
 use crate::symbols::Symbols;
 use crate::terminal::Terminal;
+use crate::vms::{self, Spec};
 use crate::workspace::Workspace;
 use crate::{setup, shell};
 
@@ -22,18 +25,23 @@ const STRESS_DEFAULTS: [(&str, &str); 2] = [
     ("guest-args", "seconds=10 seed=1"),
 ];
 
+/// What every machine gets where there is Linux, unless the user says otherwise.
+const LINUX_DEFAULTS: [(&str, &str); 1] = [("guest-memory", "256M")];
+
+/// The guest where none is asked for.
+const DEFAULT_GUEST: &str = "stress";
+
 /// Builds and boots, and returns the exit status.
 ///
 /// # Errors
 ///
 /// When the options make no sense together, or set-up or the build fails, or QEMU cannot be run.
 pub fn boot(options: &QemuOptions) -> Result<u8> {
-    let machine = machine(options)?;
+    let specs = specs(options);
+    let machine = machine(options, &specs)?;
     setup::for_boot()?;
-    let guests = Workspace::load()?.guests();
-    if !guests.contains(&options.guest) {
-        bail!(unknown_guest(&options.guest, guests));
-    }
+    let workspace = Workspace::load()?;
+    vms::check_guests(&specs, &workspace.guests())?;
     if !machine.cpu.is_tested() {
         let tested = TESTED_CPUS.join(", ");
         eprintln!(
@@ -42,7 +50,10 @@ pub fn boot(options: &QemuOptions) -> Result<u8> {
         );
     }
     let images = Images::build()?;
-    let command = machine.command(&images.hypervisor.flat, &images.guest(&options.guest)?.flat);
+    let target = workspace.target_directory();
+    let linux = vms::linux(&specs, &target)?;
+    let initrd = vms::initrd(&specs, &images, linux.as_ref(), archive(&specs, &target)?)?;
+    let command = machine.command(&images.hypervisor.flat, &initrd);
     eprintln!("     Booting {}", shell::line(&command));
 
     let start = Instant::now();
@@ -68,25 +79,58 @@ fn report(outcome: &Outcome, elapsed: Duration) {
     }
 }
 
-fn machine(options: &QemuOptions) -> Result<Machine> {
+/// The virtual machines that are asked for.
+fn specs(options: &QemuOptions) -> Vec<Spec> {
+    if !options.vm.is_empty() {
+        return options.vm.clone();
+    }
+    let guest = options.guest.as_deref();
+    vec![Spec {
+        guest: guest
+            .or(options.kernel.is_none().then_some(DEFAULT_GUEST))
+            .map(str::to_owned),
+        kernel: options.kernel.clone(),
+        initrd: options.initrd.clone(),
+        append: options.append.clone(),
+        ..Spec::default()
+    }]
+}
+
+/// Where the archive of these machines goes.
+fn archive(specs: &[Spec], target: &Path) -> Result<PathBuf> {
+    let folder = target.join("vms");
+    fs::create_dir_all(&folder)
+        .with_context(|| format!("could not make the folder {}", folder.display()))?;
+    let guests = specs.iter().map(|spec| spec.guest.as_deref());
+    let names: Vec<_> = guests.map(|guest| guest.unwrap_or("own")).collect();
+    Ok(folder.join(format!("{}.cpio", names.join("+"))))
+}
+
+fn machine(options: &QemuOptions, specs: &[Spec]) -> Result<Machine> {
     Ok(Machine {
         cpu: options.cpu.clone(),
         cpus: options.cpus,
         memory: options.memory,
-        hyp_args: hyp_args(options)?.to_string(),
+        hyp_args: hyp_args(options, specs)?.to_string(),
         extra: options.extra.clone(),
     })
 }
 
-fn hyp_args(options: &QemuOptions) -> Result<HypArgs> {
+fn hyp_args(options: &QemuOptions, specs: &[Spec]) -> Result<HypArgs> {
     let mut args = HypArgs::parse(&options.hyp_args)?;
     args.option("vcpus", "--vcpus", options.vcpus.map(|n| n.to_string()))?;
     let guest_memory = options.guest_memory.map(|size| size.to_string());
     args.option("guest-memory", "--guest-memory", guest_memory)?;
-    if options.guest == "stress" {
-        for (key, value) in STRESS_DEFAULTS {
-            args.default(key, value);
-        }
+    let stress = Spec::of_guest("stress");
+    let defaults = if specs == [stress] {
+        &STRESS_DEFAULTS[..]
+    } else if specs.iter().any(Spec::is_linux) {
+        &LINUX_DEFAULTS[..]
+    } else {
+        &[]
+    };
+    for (key, value) in defaults {
+        args.default(key, value);
     }
     Ok(args)
 }
@@ -159,7 +203,9 @@ mod tests {
     fn args(words: &[&str]) -> Result<String> {
         let cli = Cli::try_parse_from(["cargo xtask", "qemu"].iter().chain(words))?;
         match cli.verb {
-            Some(Verb::Qemu(options)) => machine(&options).map(|machine| machine.hyp_args),
+            Some(Verb::Qemu(options)) => {
+                machine(&options, &specs(&options)).map(|machine| machine.hyp_args)
+            }
             other => panic!("{other:?} is not `qemu`"),
         }
     }
@@ -169,6 +215,9 @@ mod tests {
         let expected = "compaction=stress guest-args=\"seconds=10 seed=1\"";
         assert_eq!(args(&[]).expect("defaults"), expected);
         assert_eq!(args(&["--guest", "hello"]).expect("options"), "");
+        assert_eq!(args(&["--kernel", "Image"]).expect("options"), "");
+        let linux = ["--vm", "guest=hello", "--vm", "guest=linux"];
+        assert_eq!(args(&linux).expect("options"), "guest-memory=256M");
     }
 
     #[test]

@@ -12,7 +12,9 @@ use serde_json::Value;
 use crate::child::{Child, Reach};
 use crate::flatten::flatten;
 use crate::interrupt;
-use crate::workspace::{self, BARE_TARGET, GUEST_PACKAGE, HYP_BINARY, HYP_PACKAGE};
+use crate::workspace::{
+    self, BARE_TARGET, GUEST_PACKAGE, HYP_BINARY, HYP_PACKAGE, LINUX_PACKAGE, LINUX_TARGET,
+};
 
 /// One image.
 #[derive(Clone, Debug)]
@@ -43,7 +45,7 @@ impl Images {
     pub fn build() -> Result<Self> {
         let mut hypervisor = None;
         let mut guests = Vec::new();
-        for elf in build_elves()? {
+        for elf in build_elves(BARE_TARGET, &[HYP_PACKAGE, GUEST_PACKAGE])? {
             let image = Image::flattened(elf)?;
             if image.name == HYP_BINARY {
                 hypervisor = Some(image);
@@ -69,6 +71,15 @@ impl Images {
             .find(|image| image.name == name)
             .with_context(|| unknown_guest(name, names()))
     }
+}
+
+/// Builds the programs that run in user space of a Linux guest: static executables.
+///
+/// # Errors
+///
+/// When cargo fails.
+pub fn linux_programs() -> Result<Vec<PathBuf>> {
+    build_elves(LINUX_TARGET, &[LINUX_PACKAGE])
 }
 
 /// What is said of a guest name that is none.
@@ -105,13 +116,13 @@ fn write_if_changed(path: &Path, contents: &[u8]) -> std::io::Result<()> {
     fs::write(path, contents)
 }
 
-/// Has cargo build the hypervisor and the guests, and returns the paths of their ELFs.
-fn build_elves() -> Result<Vec<PathBuf>> {
+/// Has cargo build the binaries of these packages, and returns the paths of their ELFs.
+fn build_elves(target: &str, packages: &[&str]) -> Result<Vec<PathBuf>> {
     let mut command = workspace::cargo();
     command
         .args(["build", "--locked", "--release", "--bins"])
-        .args(["--target", BARE_TARGET])
-        .args(["--package", HYP_PACKAGE, "--package", GUEST_PACKAGE])
+        .args(["--target", target])
+        .args(packages.iter().flat_map(|package| ["--package", package]))
         .arg("--message-format=json-render-diagnostics");
     executables(command)
 }

@@ -1,6 +1,7 @@
 //! The command line: one documented variant for each verb.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::builder::Styles;
 use clap::{Args, Parser, Subcommand};
@@ -8,12 +9,15 @@ use clap::{Args, Parser, Subcommand};
 use crate::qemu::{CpuModel, DEFAULT_CPU, MOST_CPUS};
 use crate::size::Size;
 use crate::test::StepName;
+use crate::vms::Spec;
 
 /// What follows the help of `cargo xtask`.
 const EXAMPLES: &str = "\
 Examples:
   cargo xtask qemu                        The stress guest on 4 CPUs, compaction racing it
   cargo xtask qemu --guest hello          The smallest guest
+  cargo xtask qemu --guest linux          Debian's kernel and a shell
+  cargo xtask qemu --vm guest=linux,vcpus=2 --vm guest=linux --vm guest=hello
   cargo xtask qemu --cpu max --cpus 8 --hyp-args 'compaction=off log=debug'
   cargo xtask qemu --timeout 60 -- -d int -D qemu.log
   cargo xtask test --quick                What to run before a commit
@@ -53,7 +57,7 @@ pub enum Verb {
     /// Builds both, boots them on QEMU's `virt` board with EL2 and a GICv3, and shows the console.
     /// The guest's power-off ends QEMU, and so does Ctrl-C.
     #[command(after_help = EXIT_STATUS)]
-    Qemu(QemuOptions),
+    Qemu(Box<QemuOptions>),
     /// Build the images that boot, and print where they are
     ///
     /// The hypervisor and every guest, as flat binaries for QEMU's -kernel and -initrd. The ELFs
@@ -82,9 +86,36 @@ pub enum Verb {
 /// The options of `cargo xtask qemu`.
 #[derive(Args, Debug)]
 pub struct QemuOptions {
-    /// The guest: hello, stress or touch
-    #[arg(long, value_name = "NAME", default_value = "stress")]
-    pub guest: String,
+    /// The guest: hello, stress, touch or linux [default: stress, or what --kernel says]
+    ///
+    /// For linux, Debian's arm64 kernel and BusyBox are fetched with apt into the target directory,
+    /// and nothing of the system is changed.
+    #[arg(long, value_name = "NAME")]
+    pub guest: Option<String>,
+
+    /// A kernel of your own: a raw or gzip-compressed Image, or a flat binary
+    #[arg(long, value_name = "FILE")]
+    pub kernel: Option<PathBuf>,
+
+    /// An initial RAM disk of your own
+    #[arg(long, value_name = "FILE")]
+    pub initrd: Option<PathBuf>,
+
+    /// The guest's boot arguments
+    #[arg(long, value_name = "TEXT")]
+    pub append: Option<String>,
+
+    /// A virtual machine, or several: guest=linux,vcpus=2,memory=256M,append="a b", or a file
+    ///
+    /// Keys are name, guest, kernel, initrd, append, vcpus and memory; a value with a comma is put in
+    /// double quotes. A file has a line `key = value` for each; paths in it are relative to it.
+    #[arg(
+        long,
+        value_name = "VM",
+        value_parser = |text: &str| Spec::parse(text).map_err(|error| format!("{error:#}")),
+        conflicts_with_all = ["guest", "kernel", "initrd", "append"]
+    )]
+    pub vm: Vec<Spec>,
 
     /// The CPU model, with QEMU's properties after commas
     ///
@@ -101,11 +132,11 @@ pub struct QemuOptions {
     #[arg(long, value_name = "SIZE", default_value = "1G")]
     pub memory: Size,
 
-    /// How many vCPUs the guest has, 1 to 8 [default: one for each CPU]
+    /// How many vCPUs a guest has, 1 to 8 [default: one for each CPU]
     #[arg(long, value_name = "N", value_parser = count())]
     pub vcpus: Option<u32>,
 
-    /// The guest's RAM [default: the hypervisor's, 128M]
+    /// A guest's RAM [default: the hypervisor's, 128M, or 256M where there is Linux]
     #[arg(long, value_name = "SIZE")]
     pub guest_memory: Option<Size>,
 
@@ -163,7 +194,7 @@ mod tests {
     fn qemu(args: &[&str]) -> Result<QemuOptions, clap::Error> {
         let words = ["cargo xtask", "qemu"].iter().chain(args);
         Cli::try_parse_from(words).map(|cli| match cli.verb {
-            Some(Verb::Qemu(options)) => options,
+            Some(Verb::Qemu(options)) => *options,
             other => panic!("{other:?} is not `qemu`"),
         })
     }
@@ -181,7 +212,7 @@ mod tests {
     #[test]
     fn defaults() {
         let options = qemu(&[]).expect("no options");
-        assert_eq!((options.guest.as_str(), options.cpus), ("stress", 4));
+        assert_eq!((options.guest, options.cpus), (None, 4));
         assert!(options.cpu.is_tested());
         assert!(options.vcpus.is_none() && options.timeout.is_none());
     }
@@ -196,10 +227,19 @@ mod tests {
             ["--guest-memory", "0M"],
             ["--timeout", "0"],
             ["--cpu", "a b"],
+            ["--vm", "guest=linux,vcpus=9"],
         ] {
             let error = qemu(&wrong).expect_err(wrong[0]);
             assert_eq!(error.exit_code(), 2, "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn machines_are_asked_for_one_by_one_or_as_a_guest() {
+        let options = qemu(&["--vm", "guest=hello", "--vm", "guest=linux"]).expect("options");
+        assert_eq!(options.vm.len(), 2);
+        assert!(qemu(&["--vm", "guest=hello", "--guest", "hello"]).is_err());
+        assert!(qemu(&["--kernel", "Image", "--append", "x"]).is_ok());
     }
 
     #[test]

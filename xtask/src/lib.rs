@@ -3,6 +3,7 @@
 //!
 //! Nothing here keeps state between two runs but files under the target directory.
 
+pub mod archive;
 pub mod boot;
 pub mod build;
 pub mod child;
@@ -11,6 +12,7 @@ pub mod console;
 pub mod flatten;
 pub mod hyp_args;
 pub mod interrupt;
+pub mod linux;
 pub mod loom;
 pub mod qemu;
 pub mod rules;
@@ -21,4 +23,5 @@ pub mod size;
 pub mod symbols;
 pub mod terminal;
 pub mod test;
+pub mod vms;
 pub mod workspace;

@@ -19,6 +19,12 @@ pub const HYP_BINARY: &str = "tessera";
 /// The package whose binaries are the guests.
 pub const GUEST_PACKAGE: &str = "guest";
 
+/// The Rust target of what runs in user space of a Linux guest.
+pub const LINUX_TARGET: &str = "aarch64-unknown-linux-musl";
+
+/// The package of what runs in user space of a Linux guest.
+pub const LINUX_PACKAGE: &str = "guest-linux";
+
 /// The root of the source tree.
 pub fn root() -> PathBuf {
     // Cargo says at run time where the manifest is, which holds also where the tree was moved.

@@ -12,6 +12,7 @@ use anyhow::{Result, bail};
 
 pub use rust::miri;
 
+use crate::workspace::{BARE_TARGET, LINUX_TARGET};
 use crate::{shell, workspace};
 
 /// What `cargo xtask build` needs: the Rust target.
@@ -20,7 +21,16 @@ use crate::{shell, workspace};
 ///
 /// When it is missing and cannot be installed; the message says what to type.
 pub fn for_build() -> Result<()> {
-    rust::target()
+    rust::target(BARE_TARGET)
+}
+
+/// What a Linux guest needs beside that: the Rust target of its programs.
+///
+/// # Errors
+///
+/// As [`for_build`].
+pub fn for_linux() -> Result<()> {
+    rust::target(LINUX_TARGET)
 }
 
 /// What `cargo xtask qemu` needs: the Rust target and QEMU.

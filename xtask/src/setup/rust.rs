@@ -7,7 +7,6 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use super::{command, install, output_of, say, succeeds};
-use crate::workspace::BARE_TARGET;
 
 /// The toolchain that has Miri.
 const NIGHTLY: &str = "nightly";
@@ -15,25 +14,25 @@ const NIGHTLY: &str = "nightly";
 /// What Miri consists of.
 const MIRI_PARTS: [&str; 2] = ["miri", "rust-src"];
 
-/// Makes sure that the standard library for [`BARE_TARGET`] is there.
-pub(super) fn target() -> Result<()> {
-    if has_target() {
+/// Makes sure that the standard library for `target` is there.
+pub(super) fn target(target: &str) -> Result<()> {
+    if has_target(target) {
         return Ok(());
     }
-    say(&format!("installing the Rust target {BARE_TARGET}"));
-    add(&["target", "add", BARE_TARGET])?;
-    if !has_target() {
+    say(&format!("installing the Rust target {target}"));
+    add(&["target", "add", target])?;
+    if !has_target(target) {
         bail!(
-            "rustup has added the target {BARE_TARGET}, but `rustc` does not find it; \
+            "rustup has added the target {target}, but `rustc` does not find it; \
              is `rustc` the one that rustup provides?"
         );
     }
     Ok(())
 }
 
-fn has_target() -> bool {
+fn has_target(target: &str) -> bool {
     let rustc = env::var("RUSTC").unwrap_or_else(|_| "rustc".into());
-    let args = ["--print", "target-libdir", "--target", BARE_TARGET];
+    let args = ["--print", "target-libdir", "--target", target];
     output_of(&mut command(&rustc, &args)).is_some_and(|path| Path::new(path.trim()).is_dir())
 }
 

@@ -1,0 +1,136 @@
+//! `memcheck`: looks after most of a Linux system's memory from user space, for a while, and says
+//! whether all of it stayed as it was written.
+//!
+//! Several processes at once fill areas with patterns, verify them, map and unmap, protect, discard,
+//! copy, fork and run programs, in an order that the seed decides. It runs on any Linux; in a guest it
+//! is a witness of what the hypervisor does to the memory below.
+//!
+//! - [`pattern`]: what areas are filled with; - [`area`]: mappings;
+//! - [`worker`]: what one process does; - [`random`]: its dice.
+
+mod area;
+mod pattern;
+mod random;
+mod worker;
+
+use std::fs;
+use std::process::{Child, Command, ExitCode};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+
+use worker::{Plan, Worker};
+
+/// This program's own file, whatever it is called.
+const OWN_FILE: &str = "/proc/self/exe";
+
+/// Check memory from user space, and print a verdict
+#[derive(Debug, Parser)]
+#[command(name = "memcheck")]
+struct Options {
+    /// How long
+    #[arg(long, default_value_t = 20)]
+    seconds: u64,
+
+    /// What the order and the patterns depend on
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+
+    /// How many processes [default: two for each CPU]
+    #[arg(long)]
+    processes: Option<u64>,
+
+    /// How much of the memory that is available, in percent
+    #[arg(long, default_value_t = 70, value_parser = clap::value_parser!(u64).range(1..=90))]
+    percent: u64,
+
+    #[command(subcommand)]
+    role: Option<Role>,
+}
+
+/// What this process is for another one.
+#[derive(Debug, Subcommand)]
+enum Role {
+    /// One of the processes, with this number and so many bytes
+    #[command(hide = true)]
+    Worker { index: u64, bytes: usize },
+    /// A program that a process runs, to be done soon
+    #[command(hide = true)]
+    Program { pattern: u64 },
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let result = match options.role {
+        None => lead(&options),
+        Some(Role::Worker { index, bytes }) => work(&options, index, bytes),
+        Some(Role::Program { pattern }) => worker::program(pattern),
+    };
+    match (result, options.role.is_none()) {
+        (Ok(()), true) => println!("verdict: passed"),
+        (Ok(()), false) => {}
+        (Err(error), true) => println!("verdict: failed: {error:#}"),
+        (Err(error), false) => {
+            println!("memcheck: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// Runs the processes and waits for them.
+fn lead(options: &Options) -> Result<()> {
+    let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u64);
+    let processes = options.processes.unwrap_or(2 * cpus).max(1);
+    let bytes = available()? / 100 * options.percent / processes;
+    println!(
+        "memcheck: {processes} processes on {cpus} CPUs, {} MiB each, {} s, seed {}",
+        bytes >> 20,
+        options.seconds,
+        options.seed
+    );
+    let children: Vec<_> = (0..processes)
+        .map(|index| start(options, index, bytes))
+        .collect();
+    let results: Vec<_> = children.into_iter().map(finish).collect();
+    results.into_iter().collect()
+}
+
+fn start(options: &Options, index: u64, bytes: u64) -> Result<Child> {
+    let mut command = Command::new(OWN_FILE);
+    command
+        .args(["--seconds", &options.seconds.to_string()])
+        .args(["--seed", &options.seed.to_string()])
+        .args(["worker", &index.to_string(), &bytes.to_string()]);
+    command.spawn().context("could not start a process")
+}
+
+fn finish(child: Result<Child>) -> Result<()> {
+    let status = child?.wait().context("could not wait for a process")?;
+    if !status.success() {
+        bail!("a process ended with {status}");
+    }
+    Ok(())
+}
+
+fn work(options: &Options, index: u64, bytes: usize) -> Result<()> {
+    let plan = Plan {
+        seed: options.seed << 16 | index,
+        bytes,
+        time: Duration::from_secs(options.seconds),
+    };
+    let counts = Worker::new(&plan)?.run()?;
+    println!("memcheck: process {index}: {counts}");
+    Ok(())
+}
+
+/// How many bytes Linux says that programs can have without swapping.
+fn available() -> Result<u64> {
+    let text = fs::read_to_string("/proc/meminfo").context("could not read /proc/meminfo")?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    Ok(kib.context("/proc/meminfo does not say MemAvailable")? << 10)
+}

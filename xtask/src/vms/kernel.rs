@@ -1,0 +1,188 @@
+//! A guest's kernel as the user has it: read, unpacked where it is compressed, and refused with the
+//! reason where it is nothing that can be loaded and jumped to.
+
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use flate2::read::MultiGzDecoder;
+
+/// `ARM\x64` at byte 56: the header of Linux's boot protocol, whatever the first bytes are (with an
+/// EFI stub they are those of a Windows program).
+const IMAGE_MAGIC: (usize, &[u8]) = (56, b"ARM\x64");
+
+const GZIP_MAGIC: &[u8] = b"\x1f\x8b";
+
+/// What is refused: bytes at a place, and what they tell of the file.
+const REFUSED: [(usize, &[u8], &str); 18] = [
+    (
+        0,
+        b"\x7fELF",
+        "an ELF file; make a flat binary of it: objcopy -O binary FILE FLAT",
+    ),
+    (
+        0,
+        b"\xfd7zXZ",
+        "compressed with xz; unpack it first: unxz FILE",
+    ),
+    (
+        0,
+        b"\x28\xb5\x2f\xfd",
+        "compressed with zstd; unpack it first: unzstd FILE",
+    ),
+    (
+        0,
+        b"BZh",
+        "compressed with bzip2; unpack it first: bunzip2 FILE",
+    ),
+    (
+        0,
+        b"\x04\x22\x4d\x18",
+        "compressed with LZ4; unpack it first: unlz4 FILE",
+    ),
+    (
+        0,
+        b"\x02\x21\x4c\x18",
+        "compressed with LZ4; unpack it first: unlz4 FILE",
+    ),
+    (
+        0,
+        b"\x89LZO",
+        "compressed with lzop; unpack it first: lzop -d FILE",
+    ),
+    (
+        4,
+        b"zimg",
+        "an EFI zboot image; unpack the Image in it first",
+    ),
+    (
+        0,
+        b"\x27\x05\x19\x56",
+        "a U-Boot image (uImage); take the Image that is in it",
+    ),
+    (
+        0,
+        b"\xd0\x0d\xfe\xed",
+        "a device tree or a U-Boot FIT image; take the kernel that is in it",
+    ),
+    (
+        0x24,
+        b"\x18\x28\x6f\x01",
+        "a kernel for 32-bit Arm (zImage); guests are 64-bit",
+    ),
+    (
+        0x202,
+        b"HdrS",
+        "a kernel for x86 (bzImage); guests are 64-bit Arm",
+    ),
+    (
+        0,
+        b"MZ",
+        "an EFI or Windows program; without the header of an arm64 Image it cannot be booted",
+    ),
+    (
+        0,
+        b"070701",
+        "an initial RAM disk (cpio); it goes to --initrd",
+    ),
+    (
+        0,
+        b"070702",
+        "an initial RAM disk (cpio); it goes to --initrd",
+    ),
+    (
+        0,
+        b"!<arch>\n",
+        "a package or library (ar); take the kernel that is in it",
+    ),
+    (
+        0,
+        b"QFI\xfb",
+        "a disk image (qcow2); take the kernel that is in it",
+    ),
+    (0, b"#!", "a script"),
+];
+
+/// Reads a kernel.
+///
+/// # Errors
+///
+/// When it cannot be read, or is nothing to boot; the message says why.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
+    let name = path.display();
+    let bytes = fs::read(path).with_context(|| format!("could not read the kernel {name}"))?;
+    unpack(bytes).with_context(|| format!("{name} cannot be booted"))
+}
+
+fn unpack(mut bytes: Vec<u8>) -> Result<Vec<u8>> {
+    if bytes.starts_with(GZIP_MAGIC) {
+        let packed = std::mem::take(&mut bytes);
+        let mut decoder = MultiGzDecoder::new(&packed[..]);
+        let unpacked = decoder.read_to_end(&mut bytes);
+        unpacked.context("it is damaged: it begins like a gzip file, but is none")?;
+    }
+    check(&bytes)?;
+    Ok(bytes)
+}
+
+fn check(bytes: &[u8]) -> Result<()> {
+    let has = |at: usize, magic: &[u8]| bytes.get(at..).is_some_and(|rest| rest.starts_with(magic));
+    if bytes.is_empty() {
+        bail!("it is empty");
+    }
+    let (at, magic) = IMAGE_MAGIC;
+    let refused = REFUSED.iter().find(|&&(at, magic, _)| has(at, magic));
+    match refused {
+        Some((_, _, what)) if !has(at, magic) => bail!("it is {what}"),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+    use std::io::Write;
+
+    fn zipped(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(bytes).expect("memory");
+        encoder.finish().expect("memory")
+    }
+
+    fn image() -> Vec<u8> {
+        let mut image = vec![0; 4096];
+        image[..2].copy_from_slice(b"MZ");
+        image[56..60].copy_from_slice(b"ARM\x64");
+        image
+    }
+
+    #[test]
+    fn images_and_flat_binaries_pass() {
+        let flat = vec![0x20, 0, 0x80, 0xd2];
+        for bytes in [image(), flat] {
+            assert_eq!(unpack(bytes.clone()).expect("a kernel"), bytes);
+            assert_eq!(unpack(zipped(&bytes)).expect("a kernel"), bytes);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_booted_is_refused_with_the_reason() {
+        for (at, magic, what) in REFUSED {
+            let mut bytes = vec![0; 0x400];
+            bytes[at..at + magic.len()].copy_from_slice(magic);
+            for bytes in [zipped(&bytes), bytes] {
+                let error = unpack(bytes).expect_err(what).to_string();
+                assert_eq!(error, format!("it is {what}"));
+            }
+        }
+        assert!(unpack(Vec::new()).is_err());
+        let mut damaged = zipped(&image());
+        damaged.truncate(12);
+        assert!(unpack(damaged).is_err());
+        let nothing = read(Path::new("/nonexistent")).expect_err("no file");
+        assert!(format!("{nothing:#}").contains("/nonexistent"));
+    }
+}

@@ -1,0 +1,193 @@
+//! Virtual machines put together to an archive: their files, each once, and a manifest for each
+//! machine, as the hypervisor reads them (`hyp::vm::manifest`).
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+use super::kernel;
+use super::spec::Spec;
+use crate::archive::Archive;
+use crate::build::Images;
+use crate::linux::Linux;
+
+/// Where guests' files come from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sources<'a> {
+    /// The guests of this workspace.
+    pub(super) images: &'a Images,
+    /// Linux, where some machine wants it.
+    pub(super) linux: Option<&'a Linux>,
+}
+
+/// What Linux's initial RAM disk is called.
+const INITRAMFS: &str = "initramfs";
+
+/// Makes the archive.
+///
+/// # Errors
+///
+/// When a file cannot be read or is no kernel; the message names the machine and what it is for.
+pub(super) fn pack(specs: &[Spec], sources: &Sources<'_>) -> Result<Vec<u8>> {
+    let mut files = Files::default();
+    let mut manifests = Files::default();
+    for spec in specs {
+        let base = spec.name.clone().unwrap_or_else(|| name_of(spec));
+        let name = manifests.unused(&base);
+        let manifest =
+            manifest(&name, spec, sources, &mut files).with_context(|| format!("VM `{name}`"))?;
+        manifests
+            .0
+            .push((name.clone(), name, manifest.into_bytes()));
+    }
+    let mut archive = Archive::default();
+    for (_, name, text) in manifests.0 {
+        archive.file(&format!("{name}.vm"), 0o644, &text)?;
+    }
+    for (_, name, contents) in files.0 {
+        archive.file(&name, 0o644, &contents)?;
+    }
+    Ok(archive.finish()?)
+}
+
+/// What a machine is called whose user does not say.
+fn name_of(spec: &Spec) -> String {
+    let kernel = spec.kernel.as_deref().and_then(Path::file_stem);
+    let kernel = kernel.map(|stem| stem.to_string_lossy().into_owned());
+    let name = spec.guest.clone().or(kernel).unwrap_or_default();
+    let fit = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+    name.chars().map(fit).take(24).collect()
+}
+
+fn manifest(name: &str, spec: &Spec, sources: &Sources<'_>, files: &mut Files) -> Result<String> {
+    let mut text = format!("name = {name}\n");
+    let mut add = |field: &str, value: &str| text.push_str(&format!("{field} = {value}\n"));
+    add("kernel", &kernel_of(spec, sources, files)?);
+    if let Some(initrd) = initrd_of(spec, sources, files)? {
+        add("initrd", &initrd);
+    }
+    if let Some(append) = &spec.append {
+        if append.contains(['\n', '\r']) {
+            bail!("its boot arguments have more than one line");
+        }
+        add("append", append);
+    }
+    if let Some(vcpus) = spec.vcpus {
+        add("vcpus", &vcpus.to_string());
+    }
+    if let Some(memory) = spec.memory {
+        add("memory", &memory.to_string());
+    }
+    Ok(text)
+}
+
+fn kernel_of(spec: &Spec, sources: &Sources<'_>, files: &mut Files) -> Result<String> {
+    let path = match (&spec.kernel, &spec.guest, sources.linux) {
+        (Some(path), _, _) => path,
+        (None, Some(_), Some(linux)) if spec.is_linux() => &linux.kernel,
+        (None, Some(guest), _) => &sources.images.guest(guest)?.flat,
+        (None, None, _) => bail!("it has no kernel"),
+    };
+    files.add(path, kernel::read)
+}
+
+fn initrd_of(spec: &Spec, sources: &Sources<'_>, files: &mut Files) -> Result<Option<String>> {
+    let read = |path: &Path| {
+        let contents = fs::read(path);
+        contents.with_context(|| format!("could not read the initial RAM disk {}", path.display()))
+    };
+    match (&spec.initrd, sources.linux) {
+        (Some(path), _) => files.add(path, read).map(Some),
+        (None, Some(linux)) if spec.is_linux() => files
+            .add(Path::new(INITRAMFS), |_| Ok(linux.initramfs.clone()))
+            .map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// Files by where they come from, with the names that they get.
+#[derive(Default)]
+struct Files(Vec<(String, String, Vec<u8>)>);
+
+impl Files {
+    /// The name of the file from `path`, which is read if it is new.
+    fn add(&mut self, path: &Path, read: impl FnOnce(&Path) -> Result<Vec<u8>>) -> Result<String> {
+        let source = path.to_string_lossy();
+        if let Some((_, name, _)) = self.0.iter().find(|(known, ..)| *known == source) {
+            return Ok(name.clone());
+        }
+        let base = path.file_name().unwrap_or_default().to_string_lossy();
+        let name = self.unused(base.trim());
+        self.0
+            .push((source.into_owned(), name.clone(), read(path)?));
+        Ok(name)
+    }
+
+    /// `base`, with a number if that is taken.
+    fn unused(&self, base: &str) -> String {
+        let taken = |name: &str| self.0.iter().any(|(_, known, _)| known == name);
+        let numbered = (2..).map(|number| format!("{base}-{number}"));
+        let mut names = std::iter::once(base.to_owned()).chain(numbered);
+        names.find(|name| !taken(name)).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::build::Image;
+
+    fn images(folder: &Path) -> Images {
+        let image = |name: &str| Image {
+            name: name.into(),
+            elf: folder.join(name),
+            flat: folder.join(format!("{name}.bin")),
+        };
+        fs::create_dir_all(folder).expect("a folder");
+        fs::write(folder.join("hello.bin"), b"hello's code").expect("a file");
+        Images {
+            hypervisor: image("tessera"),
+            guests: vec![image("hello")],
+        }
+    }
+
+    #[test]
+    fn each_machine_has_a_manifest_and_each_file_is_there_once() {
+        let folder = std::env::temp_dir().join(format!("xtask-pack-{}", std::process::id()));
+        let images = images(&folder);
+        let kernel = folder.join("vmlinuz");
+        fs::write(&kernel, b"linux's code").expect("a file");
+        let linux = Linux {
+            kernel: kernel.clone(),
+            initramfs: b"linux's disk".to_vec(),
+        };
+        let sources = Sources {
+            images: &images,
+            linux: Some(&linux),
+        };
+        let specs = [
+            "guest=linux,vcpus=2",
+            "guest=linux,append=a b,memory=1G",
+            "guest=hello",
+        ];
+        let specs = specs.map(|text| Spec::parse(text).expect("a VM"));
+        let archive = pack(&specs, &sources).expect("an archive");
+        let text = String::from_utf8_lossy(&archive);
+        for part in [
+            "name = linux\nkernel = vmlinuz\ninitrd = initramfs\nvcpus = 2\n",
+            "name = linux-2\nkernel = vmlinuz\ninitrd = initramfs\nappend = a b\nmemory = 1G\n",
+            "name = hello\nkernel = hello.bin\n",
+        ] {
+            assert!(text.contains(part), "{part}");
+        }
+        for once in ["linux's code", "linux's disk", "hello's code"] {
+            assert_eq!(text.matches(once).count(), 1, "{once}");
+        }
+
+        let wrong = Spec::parse("kernel=/nonexistent,name=x").expect("a VM");
+        let error = pack(&[wrong], &sources).expect_err("no file");
+        assert!(format!("{error:#}").starts_with("VM `x`: "), "{error:#}");
+        fs::remove_dir_all(folder).expect("the folder");
+    }
+}
