@@ -41,11 +41,10 @@ impl Region {
         (offset < self.frames).then(|| self.first_page + u64::from(offset))
     }
 
-    /// The block that makes a whole of the next order together with the block at `index`.
+    /// Where the block begins, if it does in this region, that makes a whole of the next order
+    /// together with the block at `index`.
     fn buddy(&self, index: Index, order: Order) -> Option<Index> {
-        let page = self.page_of(index)? ^ u64::from(order.frames());
-        let last = page + u64::from(order.frames()) - 1;
-        self.index_of(last).and_then(|_| self.index_of(page))
+        self.index_of(self.page_of(index)? ^ u64::from(order.frames()))
     }
 }
 
@@ -134,8 +133,8 @@ impl Inventory {
         self.frame(index.block())
     }
 
-    /// The block that makes a whole of the next order together with the block at `index`, if it
-    /// lies in the same region.
+    /// Where the block begins, if it does in the same region, that makes a whole of the next order
+    /// together with the block at `index`. There is such a block if it begins there.
     pub(super) fn buddy(&self, index: Index, order: Order) -> Option<Index> {
         if order < Order::BLOCK_2M {
             return Some(Index(index.0 ^ order.frames()));

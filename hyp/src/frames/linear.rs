@@ -4,7 +4,7 @@
 //! pointer, which each environment supplies, and `Carved`, an array in memory that was taken from
 //! the machine's RAM before there was an allocator.
 
-use core::ops::Deref;
+use core::ops::Index;
 use core::ptr::NonNull;
 use stage2::Pa;
 
@@ -21,7 +21,8 @@ pub unsafe trait LinearMap: Send + Sync {
     /// The pointer to the byte at `pa`.
     fn pointer(&self, pa: Pa) -> NonNull<u8>;
 
-    /// Fills `bytes` bytes from `pa` on with zeros. Both are multiples of 4096.
+    /// Fills `bytes` bytes from `pa` on with zeros, which a guest sees with its caches off as well.
+    /// Both are multiples of 4096.
     ///
     /// # Safety
     ///
@@ -78,15 +79,31 @@ impl<T: Sync> Carved<T> {
             len: self.len.min(len),
         }
     }
+
+    /// Number of elements.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The element with this index, if there is one.
+    #[inline]
+    pub(super) fn get(&self, index: usize) -> Option<&T> {
+        // SAFETY: `new` wrote `len` elements from `first` on, in memory that nothing else uses, and
+        // no mutable reference to any is ever made.
+        (index < self.len).then(|| unsafe { self.first.add(index).as_ref() })
+    }
+
+    /// All elements.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+        (0..self.len).filter_map(|index| self.get(index))
+    }
 }
 
-impl<T> Deref for Carved<T> {
-    type Target = [T];
+impl<T: Sync> Index<usize> for Carved<T> {
+    type Output = T;
 
     #[inline]
-    fn deref(&self) -> &[T] {
-        // SAFETY: `new` wrote `len` elements from `first` on, in memory that nothing else uses; no
-        // mutable reference to them is ever made.
-        unsafe { core::slice::from_raw_parts(self.first.as_ptr(), self.len) }
+    fn index(&self, index: usize) -> &T {
+        self.get(index).expect("an index below the length")
     }
 }

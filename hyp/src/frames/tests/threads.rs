@@ -4,8 +4,8 @@ use super::super::{Contents, Order, Use};
 use super::audit::audit;
 use super::{MIB, allocator, data, range};
 use stage2::Pa;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Barrier, Mutex};
 use std::thread;
 
 const ROUNDS: u32 = if cfg!(miri) { 60 } else { 20_000 };
@@ -81,17 +81,27 @@ fn no_frame_has_two_owners() {
 
 #[test]
 fn of_two_frees_one_is_refused() {
-    let frames = &allocator(&[range(16, 2)], 2);
-    for _ in 0..ROUNDS / 20 {
-        let pa = frames
-            .alloc(0, Order::PAGE, Contents::Dirty, Use::Table)
-            .unwrap();
+    let (frames, count) = (&allocator(&[range(16, 4)], 2), ROUNDS.min(900) as usize);
+    for _ in 0..ROUNDS.div_ceil(100) {
+        let all: &Vec<Pa> = &(0..count)
+            .map(|_| {
+                frames
+                    .alloc(0, Order::PAGE, Contents::Dirty, Use::Table)
+                    .unwrap()
+            })
+            .collect();
+        // Both free the same frames in the same order, side by side.
+        let ready = &Barrier::new(2);
+        let free_all = move |cpu| {
+            ready.wait();
+            let freed = |pa: &&Pa| frames.free(cpu, **pa, Order::PAGE).is_ok();
+            all.iter().filter(freed).count()
+        };
         let freed = thread::scope(|scope| {
-            let other = scope.spawn(move || frames.free(1, pa, Order::PAGE).is_ok());
-            let this = frames.free(0, pa, Order::PAGE).is_ok();
-            this != other.join().unwrap()
+            let other = scope.spawn(move || free_all(1));
+            free_all(0) + other.join().unwrap()
         });
-        assert!(freed);
+        assert_eq!(freed, count);
     }
     audit(frames);
 }
