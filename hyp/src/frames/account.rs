@@ -10,7 +10,7 @@ use super::state::{Order, UseIndex};
 use core::fmt;
 use stage2::PAGE_SIZE;
 
-/// Frames per kind of [`Use`].
+/// Frames per kind of [`Use`](super::Use).
 pub(super) struct Tally([usize; UseIndex::COUNT]);
 
 impl Tally {
