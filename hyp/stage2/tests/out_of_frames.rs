@@ -62,6 +62,7 @@ fn populate(adjacent: bool) -> Op {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes when interpreted")]
 fn mapping_needs_a_table_a_level() {
     let page = Op::MapPage((0, 0), Attributes::RAM, true);
     assert_eq!(fail_each(&[], &page), 3);
@@ -80,6 +81,7 @@ fn mapping_needs_a_table_a_level() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes when interpreted")]
 fn changing_part_of_a_block_needs_a_table_an_edge() {
     let before = [BLOCK, NEXT_BLOCK];
     assert_eq!(fail_each(&before, &Op::Unmap(MIDDLE)), 2);
@@ -97,6 +99,7 @@ fn changing_part_of_a_block_needs_a_table_an_edge() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes when interpreted")]
 fn splitting_needs_a_table_for_the_parts() {
     assert_eq!(fail_each(&[BLOCK], &Op::Split(0)), 1);
     // A store to a block under dirty logging.
@@ -110,6 +113,7 @@ fn splitting_needs_a_table_for_the_parts() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes when interpreted")]
 fn moving_and_looking_need_nothing() {
     let place: Place = (0, 9);
     let look = Op::Prefetch {
@@ -122,6 +126,7 @@ fn moving_and_looking_need_nothing() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes when interpreted")]
 fn collapsing_and_what_undoes_it_need_nothing() {
     let by_copying = Op::CollapseByCopying {
         region: 0,
@@ -168,7 +173,7 @@ fn a_vm_without_a_root_is_none() {
 }
 
 #[test]
-#[cfg_attr(miri, ignore = "a gigabyte is too much to interpret")]
+#[cfg_attr(miri, ignore = "takes minutes when interpreted")]
 fn a_page_out_of_a_gigabyte_needs_two_tables_an_edge() {
     let giga = Level::L1.size();
     for n in 1.. {

@@ -15,7 +15,7 @@ use strategy::ops;
 
 /// Few where every step is interpreted.
 const CASES: u32 = if cfg!(miri) { 1 } else { 48 };
-const MOST_OPS: usize = if cfg!(miri) { 6 } else { 40 };
+const MOST_OPS: usize = if cfg!(miri) { 4 } else { 40 };
 
 fn config(seed: u64) -> ProptestConfig {
     let default = ProptestConfig {
