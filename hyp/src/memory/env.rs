@@ -97,7 +97,7 @@ unsafe impl<P: Parts> Frames for Machine<P> {
 
     #[inline]
     fn table_meta(&self, pa: Pa) -> Option<&TableMeta> {
-        self.frames.frame(pa).map(|frame| frame.table())
+        self.frames.table_meta(pa)
     }
 }
 
