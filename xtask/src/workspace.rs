@@ -13,6 +13,9 @@ pub const BARE_TARGET: &str = "aarch64-unknown-none-softfloat";
 /// The package of the hypervisor.
 pub const HYP_PACKAGE: &str = "hyp";
 
+/// The package of trace events, which both the hypervisor and this program use.
+pub const TRACE_PACKAGE: &str = "trace";
+
 /// The hypervisor's binary.
 pub const HYP_BINARY: &str = "tessera";
 

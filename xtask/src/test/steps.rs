@@ -8,7 +8,7 @@ use clap::ValueEnum;
 
 use super::job::{Counts, Job};
 use crate::cli::TestOptions;
-use crate::workspace::{self, BARE_TARGET, GUEST_PACKAGE, HYP_PACKAGE, Workspace};
+use crate::workspace::{self, BARE_TARGET, GUEST_PACKAGE, HYP_PACKAGE, TRACE_PACKAGE, Workspace};
 use crate::{loom, setup};
 
 /// How long one command may take, builds included.
@@ -98,7 +98,7 @@ fn step(name: StepName, workspace: &Workspace, target: &Path, quick: bool) -> St
         }
         StepName::Miri => {
             skip = why_no_miri(quick);
-            [loom::PACKAGE, HYP_PACKAGE].map(miri).into()
+            [loom::PACKAGE, TRACE_PACKAGE, HYP_PACKAGE].map(miri).into()
         }
         StepName::Boot => vec![boot(quick)],
     };

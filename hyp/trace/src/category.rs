@@ -1,0 +1,76 @@
+//! Which events are wanted: the value of the boot argument `trace`.
+
+use crate::code::codes;
+
+codes! {
+    /// A kind of events that is switched on and off as one.
+    Category {
+        /// Stage-2 faults with their outcome.
+        Fault = 0 => "fault",
+        /// Mappings made, refused and taken away.
+        Map = 1 => "map",
+        /// Splits, collapses and moves.
+        Change = 2 => "change",
+        /// Retries, waits for locks, and markers met.
+        Race = 3 => "race",
+        /// Tables detached, grace periods, frames freed.
+        Free = 4 => "free",
+        /// Invalidations of the TLB.
+        Tlb = 5 => "tlb",
+        /// vCPUs that enter and leave the guest.
+        Vcpu = 6 => "vcpu",
+        /// Switches from one thread to another.
+        Sched = 7 => "sched",
+        /// Lines of the log.
+        Log = 8 => "log",
+    }
+}
+
+/// A set of categories.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Categories(u32);
+
+impl Categories {
+    /// None: tracing is off.
+    pub const NONE: Self = Self(0);
+
+    /// Every category.
+    pub const ALL: Self = Self((1 << Category::ALL.len()) - 1);
+
+    /// Whether events of `category` are wanted.
+    #[inline(always)]
+    pub const fn has(self, category: Category) -> bool {
+        self.0 & (1 << category as u32) != 0
+    }
+
+    /// Whether no events are wanted at all.
+    #[inline(always)]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// This set and one more category.
+    pub const fn with(self, category: Category) -> Self {
+        Self(self.0 | 1 << category as u32)
+    }
+
+    /// Reads `all`, `off` or categories' names with commas between; `None` if one is unknown.
+    ///
+    /// ```
+    /// use trace::{Categories, Category};
+    /// let set = Categories::parse("fault,tlb").unwrap();
+    /// assert!(set.has(Category::Tlb) && !set.has(Category::Map));
+    /// assert!(Categories::parse("fault,wibble").is_none());
+    /// ```
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "all" => return Some(Self::ALL),
+            "off" => return Some(Self::NONE),
+            _ => {}
+        }
+        text.split(',').try_fold(Self::NONE, |set, name| {
+            let category = Category::ALL.iter().find(|known| known.text() == name)?;
+            Some(set.with(*category))
+        })
+    }
+}
