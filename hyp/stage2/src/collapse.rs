@@ -26,6 +26,7 @@ use crate::detached::{Retired, TableList, memory};
 use crate::env::{Cpus, Environment, Frames};
 use crate::flush::Flushed;
 use crate::lookup::{Absent, Locked, Unlocked};
+use crate::observe::{CollapseStep, Observation, Topic};
 use crate::stage2::{Stage2, next_entry};
 use crate::stats::Counter;
 use crate::sync::Ordering;
@@ -89,8 +90,10 @@ impl<E: Environment> Stage2<E> {
     /// Waits for a grace period afterwards: called outside read sections, with no lock held.
     pub fn collapse_in_place(&self, ipa: Ipa, level: Level) -> Result<(), CollapseError> {
         self.check_collapse(ipa, level)?;
+        let ipa = ipa.align_down(level);
+        self.tell_of_collapse(ipa, level, CollapseStep::Begun);
         let result = self.exchange_in_place(ipa, level);
-        self.finish(result, Counter::CollapsesInPlace)
+        self.finish(ipa, level, result, Counter::CollapsesInPlace)
     }
 
     /// Collapses the table below the entry of `level` for `ipa` to the block at `to`, whose frames
@@ -112,8 +115,10 @@ impl<E: Environment> Stage2<E> {
         if level != Level::L2 || !to.fits(level) {
             return Err(CollapseError::OutOfRange);
         }
-        let result = self.copy_and_exchange(ipa.align_down(level), to, plan, contents);
-        self.finish(result, Counter::CollapsesCopied)
+        let ipa = ipa.align_down(level);
+        self.tell_of_collapse(ipa, level, CollapseStep::Begun);
+        let result = self.copy_and_exchange(ipa, to, plan, contents);
+        self.finish(ipa, level, result, Counter::CollapsesCopied)
     }
 
     fn check_collapse(&self, ipa: Ipa, level: Level) -> Result<(), CollapseError> {
@@ -130,11 +135,17 @@ impl<E: Environment> Stage2<E> {
     /// Counts, and sends the emptied table on its way.
     fn finish(
         &self,
+        ipa: Ipa,
+        level: Level,
         result: Result<Retired, CollapseError>,
         done: Counter,
     ) -> Result<(), CollapseError> {
-        let retired = result.inspect_err(|_| self.count(Counter::CollapsesAborted))?;
+        let retired = result.inspect_err(|&error| {
+            self.count(Counter::CollapsesAborted);
+            self.tell_of_collapse(ipa, level, CollapseStep::GivenUp(error));
+        })?;
         self.count(done);
+        self.tell_of_collapse(ipa, level, CollapseStep::Done);
         self.after_grace(retired, |table| {
             self.forget_deposits_of(table);
             if let Some(surplus) = self.deposit.keep(self.env().frames(), table) {
@@ -142,6 +153,14 @@ impl<E: Environment> Stage2<E> {
             }
         });
         Ok(())
+    }
+
+    fn tell_of_collapse(&self, ipa: Ipa, level: Level, step: CollapseStep) {
+        self.tell(Topic::Changes, || Observation::Collapse {
+            ipa,
+            level,
+            step,
+        });
     }
 
     /// The blocks of a collapsed table are gone, and with them what was kept for splitting them.
@@ -187,7 +206,7 @@ impl<E: Environment> Stage2<E> {
             flushed
         };
         self.publish();
-        Ok(self.retire(child.pa(), &flushed))
+        Ok(self.retire(child.pa(), ipa, level, &flushed))
     }
 
     fn copy_and_exchange(
@@ -203,6 +222,7 @@ impl<E: Environment> Stage2<E> {
             self.copy_step(&claim, first, to, &mut zeroed, contents);
             self.env().cpus().give_way();
         }
+        self.tell_of_collapse(ipa, Level::L2, CollapseStep::Copied);
         let (marker, flushed) = self.break_claimed(&claim, plan)?;
         // From here on the region is ours alone: the guest faults on the marker, everybody else
         // waits for it, and no translation is left through which a store could come.
@@ -244,7 +264,7 @@ impl<E: Environment> Stage2<E> {
         self.deposit.promise();
         self.make_claimed(&claim, marker, block.with_deposit(true), &flushed);
         self.release_old(&claim, contents);
-        Ok(self.retire(claim.table, &flushed))
+        Ok(self.retire(claim.table, ipa, Level::L2, &flushed))
     }
 
     /// Claims the table of `ipa`, if it can be collapsed, and makes all stores to its pages trap.
@@ -354,10 +374,13 @@ impl<E: Environment> Stage2<E> {
         }
     }
 
-    fn retire(&self, table: Pa, flushed: &Flushed) -> Retired {
+    /// Sends the table that a block of `level` at `ipa` has replaced on its way.
+    fn retire(&self, table: Pa, ipa: Ipa, level: Level, flushed: &Flushed) -> Retired {
         let mut tables = TableList::new();
         tables.push(self.env().frames(), table);
         self.count(Counter::TablesDetached);
+        let level = level.next().unwrap_or(level);
+        self.tell(Topic::Frees, || Observation::Detached { ipa, level });
         Retired::new(tables, flushed)
     }
 }

@@ -11,6 +11,7 @@ use crate::addr::{Level, Pa};
 use crate::descriptor::Descriptor;
 use crate::env::{Cpus, Environment, Frames, OutOfFrames, Window};
 use crate::flush::Flushed;
+use crate::observe::{Observation, Topic};
 use crate::stage2::Stage2;
 use crate::stats::Counter;
 
@@ -63,7 +64,11 @@ impl<E: Environment> Stage2<E> {
             return;
         }
         let cpus = self.env().cpus();
+        let begin = self.env().clock();
         cpus.grace().synchronize(cpus);
+        self.tell(Topic::Frees, || Observation::GraceAwaited {
+            ticks: self.env().clock().wrapping_sub(begin),
+        });
         let frames = self.env().frames();
         while let Some(pa) = tables.pop(frames) {
             if let Some(meta) = frames.table_meta(pa) {
@@ -82,6 +87,7 @@ impl<E: Environment> Stage2<E> {
     pub(crate) fn free_table(&self, pa: Pa) {
         self.env().frames().free_tables(pa, 0);
         self.count(Counter::TablesFreed);
+        self.tell(Topic::Frees, || Observation::TableFreed { pa });
     }
 }
 

@@ -8,7 +8,8 @@
 
 use crate::addr::{ENTRIES, IpaRange, Level, Pa};
 use crate::grace::{CpuSlot, Grace};
-use crate::meta::TableMeta;
+use crate::meta::{Owner, TableMeta};
+use crate::observe::{Observation, Topic};
 use crate::sync::AtomicU64;
 use crate::vmid::Vmid;
 use core::ops::Deref;
@@ -142,6 +143,24 @@ pub trait Environment: Sync {
     fn tlb(&self) -> &Self::Tlb;
     /// The CPUs.
     fn cpus(&self) -> &Self::Cpus;
+
+    /// Whether [`observe`](Self::observe) is to be called for this topic. Asked at every event, so it
+    /// should cost no more than a branch; as it stands it costs nothing.
+    #[inline(always)]
+    fn observes(&self, _topic: Topic) -> bool {
+        false
+    }
+
+    /// Something happened to the tables of `owner`. Called with table locks held and inside read
+    /// sections: it takes no lock, waits for nobody, and calls nothing of this crate.
+    #[inline(always)]
+    fn observe(&self, _owner: Owner, _what: Observation) {}
+
+    /// The time, for the durations in observations; in any unit.
+    #[inline(always)]
+    fn clock(&self) -> u64 {
+        0
+    }
 }
 
 impl<E: Environment> Environment for &E {
@@ -161,5 +180,17 @@ impl<E: Environment> Environment for &E {
     }
     fn cpus(&self) -> &E::Cpus {
         (**self).cpus()
+    }
+    #[inline(always)]
+    fn observes(&self, topic: Topic) -> bool {
+        (**self).observes(topic)
+    }
+    #[inline(always)]
+    fn observe(&self, owner: Owner, what: Observation) {
+        (**self).observe(owner, what);
+    }
+    #[inline(always)]
+    fn clock(&self) -> u64 {
+        (**self).clock()
     }
 }

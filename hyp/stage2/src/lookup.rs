@@ -25,6 +25,7 @@ use crate::env::{Environment, Frames, Window};
 use crate::flush::Stale;
 use crate::grace::Section;
 use crate::meta::TableMeta;
+use crate::observe::{Observation, Topic};
 use crate::stage2::Stage2;
 use crate::stats::Counter;
 use crate::sync::{LockGuard, Ordering};
@@ -177,6 +178,13 @@ impl<'r, E: Environment> View<'r, E> {
         self.get(index).kind(self.level)
     }
 
+    /// Tells that an entry of this table held `marker` when `ipa` was looked up.
+    pub(crate) fn tell_of_marker(&self, ipa: Ipa, marker: Marker) {
+        let level = self.level;
+        let met = || Observation::MarkerMet { ipa, level, marker };
+        self.reader.stage2.tell(Topic::Races, met);
+    }
+
     /// The place of the entry for `ipa`.
     #[inline]
     pub fn slot(&self, ipa: Ipa) -> Slot<'_, 'r, E> {
@@ -218,6 +226,9 @@ impl<'r, E: Environment> Slot<'_, 'r, E> {
                 Absent::Block(_) => Counter::AbsentBlock,
                 Absent::Bad(_) => Counter::AbsentBad,
             });
+            if let Absent::Busy(marker) = *absent {
+                self.view.tell_of_marker(self.ipa, marker);
+            }
         })
     }
 
@@ -308,7 +319,11 @@ impl<'r, E: Environment> Unlocked<'r, E> {
     /// Locks the table and checks that its parent entry is what it was.
     #[inline(always)]
     pub fn lock(self) -> Result<Locked<'r, E>, Changed> {
-        let guard = self.meta.lock();
+        let guard = if self.view.reader.stage2.env().observes(Topic::Races) {
+            self.watched_lock()
+        } else {
+            self.meta.lock()
+        };
         self.recheck(guard)
     }
 
@@ -319,6 +334,22 @@ impl<'r, E: Environment> Unlocked<'r, E> {
         Some(self.recheck(guard))
     }
 
+    /// Takes the lock, and tells if that took a wait.
+    #[cold]
+    fn watched_lock(&self) -> LockGuard<'r> {
+        self.meta.try_lock().unwrap_or_else(|| {
+            let (stage2, view) = (self.view.reader.stage2, &self.view);
+            let begin = stage2.env().clock();
+            let guard = self.meta.lock();
+            stage2.tell(Topic::Races, || Observation::LockAwaited {
+                ipa: view.ipa(0),
+                level: view.level(),
+                ticks: stage2.env().clock().wrapping_sub(begin),
+            });
+            guard
+        })
+    }
+
     #[inline(always)]
     fn recheck(self, guard: LockGuard<'r>) -> Result<Locked<'r, E>, Changed> {
         if let Some(parent) = self.parent {
@@ -326,6 +357,9 @@ impl<'r, E: Environment> Unlocked<'r, E> {
             let table = reader.stage2.env().window().table(parent.table);
             if table.entries[parent.index].load(Ordering::Acquire) != parent.value.bits() {
                 reader.count(Counter::LockRetries);
+                let (ipa, level) = (self.view.ipa(0), self.view.level());
+                let retried = || Observation::Retried { ipa, level };
+                reader.stage2.tell(Topic::Races, retried);
                 return Err(Changed);
             }
         }

@@ -9,6 +9,7 @@ use crate::descriptor::{Attributes, Descriptor, Execute, Kind};
 use crate::detached::Spare;
 use crate::env::{Environment, OutOfFrames};
 use crate::lookup::{Absent, Locked, Unlocked};
+use crate::observe::{Observation, Topic};
 use crate::stage2::Stage2;
 use crate::stats::Counter;
 
@@ -90,7 +91,9 @@ impl<E: Environment> Stage2<E> {
             return Err(MapError::Unsupported);
         }
         let leaf = Descriptor::leaf(self.format(), level, pa, attributes, written);
-        self.fill_entry(ipa, level, leaf)
+        self.fill_entry(ipa, level, leaf).inspect_err(|&error| {
+            self.tell(Topic::Maps, || Observation::NotMapped { ipa, level, error });
+        })
     }
 
     #[inline]
@@ -132,7 +135,10 @@ impl<E: Environment> Stage2<E> {
         let old = table.get(index);
         match old.kind(table.level()) {
             Kind::Empty => {}
-            Kind::Busy(_) => return Err(MapError::Busy),
+            Kind::Busy(marker) => {
+                table.tell_of_marker(ipa, marker);
+                return Err(MapError::Busy);
+            }
             Kind::Leaf(_) | Kind::Table(_) => return Err(MapError::Occupied(old)),
             Kind::Bad => {
                 let _ = self.flush(table.clear_bad(index));
@@ -143,6 +149,12 @@ impl<E: Environment> Stage2<E> {
         self.count(match table.level() {
             Level::L3 => Counter::PagesMapped,
             _ => Counter::BlocksMapped,
+        });
+        let level = table.level();
+        self.tell(Topic::Maps, || Observation::Mapped {
+            ipa,
+            pa: leaf.output(),
+            level,
         });
         Ok(())
     }

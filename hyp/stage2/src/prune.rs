@@ -13,6 +13,7 @@ use crate::detached::{Retired, TableList};
 use crate::env::Environment;
 use crate::flush::Stale;
 use crate::lookup::{Absent, Locked};
+use crate::observe::{Observation, Topic};
 use crate::stage2::{Stage2, next_entry};
 use crate::stats::Counter;
 
@@ -123,6 +124,8 @@ impl<E: Environment> Stage2<E> {
         }
         let (_, stale) = parent.break_entry(index, marker);
         tables.push(self.env().frames(), child.pa());
+        let (ipa, level) = (child.ipa(0), child.level());
+        self.tell(Topic::Frees, || Observation::Detached { ipa, level });
         Some(stale)
     }
 }

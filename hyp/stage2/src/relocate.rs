@@ -6,6 +6,7 @@ use crate::descriptor::{Descriptor, Kind, Marker, Memory, Work};
 use crate::env::Environment;
 use crate::flush::Flushed;
 use crate::lookup::{Absent, Locked, Reader};
+use crate::observe::{Observation, Topic};
 use crate::stage2::Stage2;
 use crate::stats::Counter;
 
@@ -45,6 +46,7 @@ impl<E: Environment> Stage2<E> {
         contents.complete();
         self.make_page(ipa, marker, old.moved(to), &flushed);
         self.count(Counter::Moves);
+        self.tell(Topic::Changes, || Observation::Moved { ipa, to });
         contents.release(ipa, old);
         Ok(())
     }

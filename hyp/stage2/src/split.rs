@@ -12,6 +12,7 @@ use crate::detached::{Spare, memory};
 use crate::env::{Environment, Frames, OutOfFrames};
 use crate::lookup::{Absent, Locked};
 use crate::meta::TableMeta;
+use crate::observe::{Observation, Topic};
 use crate::stage2::Stage2;
 use crate::stats::Counter;
 use crate::sync::Ordering;
@@ -131,6 +132,8 @@ impl<E: Environment> Stage2<E> {
         }
         self.publish();
         self.count(Counter::Splits);
+        let ipa = table.ipa(index);
+        self.tell(Topic::Changes, || Observation::Split { ipa, level });
     }
 
     /// Fills a table that nobody can see with the parts of `block`.

@@ -12,6 +12,7 @@ use crate::flush::{Flushed, Stale};
 use crate::geometry::Geometry;
 use crate::lookup::{Reader, Stopped};
 use crate::meta::Owner;
+use crate::observe::{Observation, Topic};
 use crate::stats::Counter;
 use crate::sync::{Ordering, fence};
 use crate::vmid::VmidCell;
@@ -153,6 +154,10 @@ impl<E: Environment> Stage2<E> {
         if let Some(vmid) = self.vmid.number() {
             self.count(Counter::Invalidations);
             self.env.tlb().invalidate(vmid, stale.range, stale.scope);
+            self.tell(Topic::Invalidations, || Observation::Invalidated {
+                range: stale.range,
+                scope: stale.scope,
+            });
         }
         Flushed::new()
     }

@@ -8,6 +8,7 @@ use crate::descriptor::Descriptor;
 use crate::env::{Environment, OutOfFrames};
 use crate::flush::Stale;
 use crate::lookup::Locked;
+use crate::observe::{Observation, Topic};
 use crate::range::Edit;
 use crate::stage2::Stage2;
 use crate::stats::Counter;
@@ -54,7 +55,14 @@ impl<E: Environment, F: FnMut(Unmapped)> Edit<E> for Unmap<F> {
 
     fn run_ends(&mut self, stage2: &Stage2<E>) {
         stage2.count_many(Counter::LeavesUnmapped, self.count as u64);
-        for &(ipa, descriptor) in &self.gathered[..self.count] {
+        let (level, run) = (self.level, &self.gathered[..self.count]);
+        if let [(first, _), ..] = run
+            && let [.., (last, _)] = run
+            && let Some(range) = IpaRange::new(*first, last.offset(level.size()))
+        {
+            stage2.tell(Topic::Maps, || Observation::Unmapped { range, level });
+        }
+        for &(ipa, descriptor) in run {
             if descriptor.has_deposit() {
                 stage2.forget_deposit();
             }
