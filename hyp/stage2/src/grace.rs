@@ -168,7 +168,8 @@ impl<'c> Section<'c> {
         slot.depth.store(depth + 1, Ordering::Relaxed);
         if depth == 0 {
             let epoch = cpus.grace().epoch.load(Ordering::Relaxed);
-            slot.section.store(epoch, Ordering::Relaxed);
+            // Release: whoever sees this section is past all that the ones before it have read.
+            slot.section.store(epoch, Ordering::Release);
             // The announcement comes before every load of an entry, in the eyes of all CPUs.
             fence(Ordering::SeqCst);
         }

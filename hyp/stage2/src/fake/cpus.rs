@@ -17,12 +17,23 @@ std::thread_local! {
 #[cfg(loom)]
 loom::thread_local! {
     static CPU: Cell<Option<usize>> = Cell::new(None);
+    static RELAXED: Cell<u32> = Cell::new(0);
 }
 
 /// The index of the CPU that the calling thread is.
 pub(super) fn current() -> usize {
     CPU.with(Cell::get)
         .expect("this thread is no CPU: call FakeMachine::on_cpu first")
+}
+
+/// To the model checker a yield means that the thread cannot go on before another one has: needed where
+/// somebody waits, which is in a loop, but not to be believed of a single call.
+#[cfg(loom)]
+fn yield_every_other_time() {
+    let calls = RELAXED.with(|calls| calls.replace(calls.get() + 1));
+    if calls % 2 == 1 {
+        loom::thread::yield_now();
+    }
 }
 
 struct Cpu {
@@ -108,7 +119,7 @@ unsafe impl Cpus for FakeCpus {
 
     fn relax(&self) {
         #[cfg(loom)]
-        loom::thread::yield_now();
+        yield_every_other_time();
         #[cfg(not(loom))]
         std::thread::yield_now();
     }

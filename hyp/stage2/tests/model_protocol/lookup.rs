@@ -15,8 +15,9 @@ use stage2::{Access, Attributes, Environment, Ipa, Kind, Level, MapError, Resolu
 
 /// A reader has a table in hand while it is emptied, detached and freed.
 ///
-/// Rule: a frame is freed a grace period after it was detached. Taken out by `01-no-grace-period.patch`, and by
-/// `01-unannounced-section.patch` and `01-unfenced-section.patch`, which break the reader's half of it.
+/// Rule: a frame is freed a grace period after it was detached. Taken out by `01-no-grace-period.patch`, and
+/// the reader's half of it by `01-unannounced-section.patch`, `01-unfenced-section.patch` and
+/// `01-section-ends-unordered.patch`.
 #[test]
 fn race_01_a_table_is_freed_under_its_reader() {
     explore(|| {
@@ -33,6 +34,28 @@ fn race_01_a_table_is_freed_under_its_reader() {
                 let _ = table.get(0);
                 let _ = table.get(1);
             }
+        }
+        freer.join().unwrap();
+        world.end();
+    });
+}
+
+/// As 1, and the reader has gone and come back when the grace period looks: what it read the first
+/// time must be over all the same.
+///
+/// Rule: whoever sees a section is past all that the ones before it have read. Taken out by
+/// `01-section-begins-unordered.patch`.
+#[test]
+fn race_01_a_reader_comes_back() {
+    explore(|| {
+        let world = World::new(small());
+        world.map(0, 1);
+        world.unmap(only(0));
+        let freer = world.on(1, |world| {
+            world.vm.free_empty_tables(region());
+        });
+        for _ in 0..2 {
+            assert_eq!(world.where_is(0), None);
         }
         freer.join().unwrap();
         world.end();
@@ -118,7 +141,7 @@ fn race_04_a_table_comes_back_in_its_slot() {
     });
 }
 
-/// A table is freed and becomes another VM's while a fault of its first VM works with it.
+/// A table is freed and becomes another VM's while somebody looks into it for its first VM.
 ///
 /// Rule: a frame is freed a grace period after it was detached. Taken out by `01-no-grace-period.patch`.
 #[test]
@@ -137,12 +160,11 @@ fn race_05_a_table_becomes_another_vms() {
                 assert_eq!(mapped, Ok(()));
             })
         };
+        assert_eq!(world.where_is(1), None, "another VM's page was seen");
         let ours = world.map(0, 3);
         mover.join().unwrap();
         assert_eq!((world.where_is(0), world.where_is(1)), (Some(ours), None));
         assert_eq!((other.where_is(0), other.where_is(1)), (None, Some(theirs)));
-        drop(world.vm);
-        let _ = other;
     });
 }
 
