@@ -10,6 +10,7 @@ pub fn catalogue() -> Vec<Scenario> {
     tests.extend(stress());
     tests.extend(policies());
     tests.extend(power());
+    tests.extend(machines());
     tests.extend(trouble());
     tests
 }
@@ -118,6 +119,35 @@ fn power() -> Vec<Scenario> {
     ]
 }
 
+/// Several machines share the CPUs, and what becomes of one is no other's concern.
+fn machines() -> Vec<Scenario> {
+    vec![
+        Scenario::new("machines", "name=first,guest=hello,vcpus=2")
+            .on(2, "cortex-a57")
+            .beside("guest=stress,vcpus=2,memory=64M,append=seconds=4 seed=8")
+            .beside("guest=hello,append=mode=poweroff")
+            .args("compaction=stress")
+            .wants("vm0 is first: 2 vCPUs")
+            .wants(r"^vm0\| verdict: passed$")
+            .wants(r"^vm1\| verdict: passed$")
+            .wants("^tessera: vm2 off$")
+            .quick(),
+        Scenario::new(
+            "machine-out-of-memory",
+            "guest=stress,memory=256M,append=seconds=60 seed=9",
+        )
+        .on(2, "neoverse-n1")
+        .beside("guest=stress,memory=16M,append=seconds=6 seed=10")
+        .args("frames=96M")
+        .ends(Ending::Stopped)
+        .wants("vm0 stopped: no physical memory is left")
+        .wants("^tessera: vm0 off$")
+        .wants(r"^vm1\| verdict: passed$")
+        .may_complain()
+        .within(120),
+    ]
+}
+
 /// What goes wrong, goes wrong for the one who did it.
 fn trouble() -> Vec<Scenario> {
     let fails = |name, hyp_args| {
@@ -190,11 +220,8 @@ mod tests {
     fn machines_are_possible_and_guests_exist() {
         let workspace = xtask::workspace::Workspace::load().expect("a workspace");
         for test in catalogue() {
-            assert!(
-                workspace.guests().contains(&test.guest.into()),
-                "{}",
-                test.name
-            );
+            let specs = test.specs().expect(test.name);
+            xtask::vms::check_guests(&specs, &workspace.guests()).expect(test.name);
             assert!(
                 xtask::qemu::TESTED_CPUS.contains(&test.cpu),
                 "{}",
@@ -220,7 +247,7 @@ mod tests {
             assert!(
                 tests
                     .iter()
-                    .any(|test| test.guest == "hello" && test.cpu == cpu)
+                    .any(|test| test.vms == ["hello"] && test.cpu == cpu)
             );
         }
         for cpus in [1, 2, 4, 8] {

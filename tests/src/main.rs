@@ -10,6 +10,7 @@ use tests::catalogue::catalogue;
 use tests::runner::{Report, run_all};
 use tests::scenario::Scenario;
 use xtask::build::Images;
+use xtask::vms::{self, Sources};
 use xtask::workspace::Workspace;
 use xtask::{interrupt, setup};
 
@@ -61,8 +62,15 @@ fn run(options: &Options) -> Result<bool> {
     }
     setup::for_boot()?;
     let images = Images::build()?;
-    let folders = Workspace::load()?.target_directory().join("boot-tests");
-    let reports = run_all(scenarios, &images, &folders, options.jobs);
+    let target = Workspace::load()?.target_directory();
+    let specs: Result<Vec<_>> = scenarios.iter().map(Scenario::specs).collect();
+    let linux = vms::linux(&specs?.concat(), &target)?;
+    let sources = Sources {
+        images: &images,
+        linux: linux.as_ref(),
+    };
+    let folders = target.join("boot-tests");
+    let reports = run_all(scenarios, &sources, &folders, options.jobs);
     Ok(conclude(&reports))
 }
 
@@ -79,14 +87,15 @@ fn chosen(options: &Options) -> Vec<Scenario> {
 fn describe(scenario: &Scenario) {
     let Scenario {
         name,
-        guest,
+        vms,
         cpu,
         cpus,
         memory,
         hyp_args,
         ..
     } = scenario;
-    println!("{name:<22} {guest:<7} {cpus} x {cpu:<12} {memory:<5} {hyp_args}");
+    let vms = vms.join(" + ");
+    println!("{name:<22} {cpus} x {cpu:<12} {memory:<5} {hyp_args} {vms}");
 }
 
 /// Says what failed and how many, and returns whether nothing did.

@@ -12,11 +12,11 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
-use xtask::build::Images;
 use xtask::qemu::Machine;
 use xtask::run::{Outcome, Screen, run};
 use xtask::symbols::Symbols;
 use xtask::terminal::Terminal;
+use xtask::vms::{self, Sources};
 use xtask::{interrupt, shell};
 
 use crate::display::Display;
@@ -50,7 +50,7 @@ impl Report {
 /// returns the reports that there are.
 pub fn run_all(
     scenarios: Vec<Scenario>,
-    images: &Images,
+    sources: &Sources<'_>,
     folders: &Path,
     jobs: usize,
 ) -> Vec<Report> {
@@ -63,7 +63,7 @@ pub fn run_all(
             scope.spawn(|| {
                 while let Some(scenario) = next() {
                     display.start(scenario.name);
-                    let report = run_one(&scenario, images, folders);
+                    let report = run_one(&scenario, sources, folders);
                     display.finish(scenario.name, report.passed());
                     lock(&reports).push(report);
                 }
@@ -83,10 +83,10 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// Runs one test. What keeps it from being run makes it fail.
-fn run_one(scenario: &Scenario, images: &Images, folders: &Path) -> Report {
+fn run_one(scenario: &Scenario, sources: &Sources<'_>, folders: &Path) -> Report {
     let folder = folders.join(scenario.name);
     let mut console = Console::default();
-    let wrong = boot(scenario, images, &folder, &mut console)
+    let wrong = boot(scenario, sources, &folder, &mut console)
         .unwrap_or_else(|error| vec![format!("could not be run: {error:#}")]);
     let tail = console
         .lines
@@ -101,7 +101,7 @@ fn run_one(scenario: &Scenario, images: &Images, folders: &Path) -> Report {
 
 fn boot(
     scenario: &Scenario,
-    images: &Images,
+    sources: &Sources<'_>,
     folder: &Path,
     console: &mut Console,
 ) -> Result<Vec<String>> {
@@ -111,12 +111,13 @@ fn boot(
     };
     fs::create_dir_all(folder)
         .with_context(|| format!("could not make the folder {}", folder.display()))?;
-    let command =
-        machine(scenario)?.command(&images.hypervisor.flat, &images.guest(scenario.guest)?.flat);
+    let archive = folder.join("initrd.cpio");
+    let initrd = vms::initrd(&scenario.specs()?, sources, archive)?;
+    let command = machine(scenario)?.command(&sources.images.hypervisor.flat, &initrd);
     write("command", format!("{}\n", shell::line(&command)))?;
     console.log = Some(File::create(folder.join("console.log")).context("no console.log")?);
 
-    let symbols = Symbols::open(&images.hypervisor.elf)?;
+    let symbols = Symbols::open(&sources.images.hypervisor.elf)?;
     let start = Instant::now();
     let timeout = Some(scenario.timeout);
     let outcome = run(command, timeout, Some(&symbols), &Terminal::none(), console)?;

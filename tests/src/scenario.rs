@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use anyhow::Result;
 use xtask::size::Size;
+use xtask::vms::Spec;
 
 /// How a run must end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,8 +24,8 @@ pub enum Ending {
 pub struct Scenario {
     /// The name, which is also the name of its folder: lower-case letters, digits and dashes.
     pub name: &'static str,
-    /// The guest's binary.
-    pub guest: &'static str,
+    /// The virtual machines: each a guest's name, or keys and values as after `--vm`.
+    pub vms: Vec<&'static str>,
     /// QEMU's CPU model.
     pub cpu: &'static str,
     /// The number of CPUs.
@@ -50,7 +52,7 @@ impl Scenario {
     pub fn new(name: &'static str, guest: &'static str) -> Self {
         Self {
             name,
-            guest,
+            vms: vec![guest],
             cpu: "max",
             cpus: 1,
             memory: Size::mib(512),
@@ -61,6 +63,25 @@ impl Scenario {
             timeout: Duration::from_secs(60),
             quick: false,
         }
+    }
+
+    /// Beside the first one there is this virtual machine.
+    pub fn beside(mut self, vm: &'static str) -> Self {
+        self.vms.push(vm);
+        self
+    }
+
+    /// The virtual machines.
+    ///
+    /// # Errors
+    ///
+    /// When one is not described as it should be.
+    pub fn specs(&self) -> Result<Vec<Spec>> {
+        let spec = |vm: &&str| match vm.contains('=') {
+            true => Spec::parse(vm),
+            false => Ok(Spec::of_guest(vm)),
+        };
+        self.vms.iter().map(spec).collect()
     }
 
     /// On so many CPUs of this model.

@@ -14,7 +14,7 @@ use crate::qemu::{Machine, TESTED_CPUS};
 use crate::run::{Outcome, Screen, run};
 use crate::symbols::Symbols;
 use crate::terminal::Terminal;
-use crate::vms::{self, Spec};
+use crate::vms::{self, Sources, Spec};
 use crate::workspace::Workspace;
 use crate::{setup, shell};
 
@@ -52,7 +52,11 @@ pub fn boot(options: &QemuOptions) -> Result<u8> {
     let images = Images::build()?;
     let target = workspace.target_directory();
     let linux = vms::linux(&specs, &target)?;
-    let initrd = vms::initrd(&specs, &images, linux.as_ref(), archive(&specs, &target)?)?;
+    let sources = Sources {
+        images: &images,
+        linux: linux.as_ref(),
+    };
+    let initrd = vms::initrd(&specs, &sources, archive(&specs, &target)?)?;
     let command = machine.command(&images.hypervisor.flat, &initrd);
     eprintln!("     Booting {}", shell::line(&command));
 

@@ -6,10 +6,12 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use nix::unistd::{User, geteuid};
 
 use super::say;
 use crate::{interrupt, shell};
@@ -48,9 +50,20 @@ impl Apt {
         for part in ["lists/partial", "cache/archives/partial", "packages"] {
             fs::create_dir_all(self.folder.join(part))?;
         }
+        self.admit_apts_user();
         // No package is installed, as far as this apt knows.
         fs::write(self.folder.join("status"), "")?;
         fs::write(self.configuration(), configuration(&self.folder))
+    }
+
+    /// Lets the user as whom apt downloads, when it is started as root, write to the folder for packages.
+    fn admit_apts_user(&self) {
+        if geteuid().is_root()
+            && let Ok(Some(user)) = User::from_name("_apt")
+        {
+            // Without that apt downloads as root, with a warning.
+            let _ = chown(self.folder.join("packages"), Some(user.uid.as_raw()), None);
+        }
     }
 
     fn configuration(&self) -> PathBuf {

@@ -12,11 +12,20 @@ use anyhow::{Context, Result, bail};
 
 use crate::build::{Images, unknown_guest};
 use crate::linux::Linux;
-use pack::{Sources, pack};
+use pack::pack;
 pub use spec::Spec;
 
 /// The guest that comes from Debian instead of this workspace.
 pub const LINUX: &str = "linux";
+
+/// Where guests' files come from.
+#[derive(Clone, Copy, Debug)]
+pub struct Sources<'a> {
+    /// The guests of this workspace.
+    pub images: &'a Images,
+    /// Linux, where some machine needs it.
+    pub linux: Option<&'a Linux>,
+}
 
 /// Checks the guests' names against those of the workspace's guests.
 ///
@@ -50,18 +59,13 @@ pub fn linux(specs: &[Spec], target: &Path) -> Result<Option<Linux>> {
 /// # Errors
 ///
 /// When a file of a machine is missing or no kernel, or the archive cannot be written.
-pub fn initrd(
-    specs: &[Spec],
-    images: &Images,
-    linux: Option<&Linux>,
-    file: PathBuf,
-) -> Result<PathBuf> {
+pub fn initrd(specs: &[Spec], sources: &Sources<'_>, file: PathBuf) -> Result<PathBuf> {
     if let [spec] = specs
         && let Some(guest) = spec.plain_guest()
     {
-        return Ok(images.guest(guest)?.flat.clone());
+        return Ok(sources.images.guest(guest)?.flat.clone());
     }
-    let archive = pack(specs, &Sources { images, linux })?;
+    let archive = pack(specs, sources)?;
     // A QEMU that is just reading an older one goes on with that.
     let part = file.with_extension("part");
     fs::write(&part, archive)

@@ -6,20 +6,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use super::kernel;
-use super::spec::Spec;
+use super::{Sources, Spec, kernel};
 use crate::archive::Archive;
-use crate::build::Images;
-use crate::linux::Linux;
 
-/// Where guests' files come from.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Sources<'a> {
-    /// The guests of this workspace.
-    pub(super) images: &'a Images,
-    /// Linux, where some machine wants it.
-    pub(super) linux: Option<&'a Linux>,
-}
+/// Linux's console, as its boot arguments name it.
+const LINUX_CONSOLE: &str = "console=ttyAMA0";
 
 /// What Linux's initial RAM disk is called.
 const INITRAMFS: &str = "initramfs";
@@ -67,11 +58,11 @@ fn manifest(name: &str, spec: &Spec, sources: &Sources<'_>, files: &mut Files) -
     if let Some(initrd) = initrd_of(spec, sources, files)? {
         add("initrd", &initrd);
     }
-    if let Some(append) = &spec.append {
+    if let Some(append) = append_of(spec) {
         if append.contains(['\n', '\r']) {
             bail!("its boot arguments have more than one line");
         }
-        add("append", append);
+        add("append", &append);
     }
     if let Some(vcpus) = spec.vcpus {
         add("vcpus", &vcpus.to_string());
@@ -106,6 +97,15 @@ fn initrd_of(spec: &Spec, sources: &Sources<'_>, files: &mut Files) -> Result<Op
     }
 }
 
+/// The boot arguments; Linux is told where the console is.
+fn append_of(spec: &Spec) -> Option<String> {
+    match &spec.append {
+        Some(append) if spec.is_linux() => Some(format!("{LINUX_CONSOLE} {append}")),
+        None if spec.is_linux() => Some(LINUX_CONSOLE.to_owned()),
+        append => append.clone(),
+    }
+}
+
 /// Files by where they come from, with the names that they get.
 #[derive(Default)]
 struct Files(Vec<(String, String, Vec<u8>)>);
@@ -136,7 +136,8 @@ impl Files {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::build::Image;
+    use crate::build::{Image, Images};
+    use crate::linux::Linux;
 
     fn images(folder: &Path) -> Images {
         let image = |name: &str| Image {
@@ -175,8 +176,8 @@ mod tests {
         let archive = pack(&specs, &sources).expect("an archive");
         let text = String::from_utf8_lossy(&archive);
         for part in [
-            "name = linux\nkernel = vmlinuz\ninitrd = initramfs\nvcpus = 2\n",
-            "name = linux-2\nkernel = vmlinuz\ninitrd = initramfs\nappend = a b\nmemory = 1G\n",
+            "name = linux\nkernel = vmlinuz\ninitrd = initramfs\nappend = console=ttyAMA0\nvcpus = 2\n",
+            "name = linux-2\nkernel = vmlinuz\ninitrd = initramfs\nappend = console=ttyAMA0 a b\nmemory = 1G\n",
             "name = hello\nkernel = hello.bin\n",
         ] {
             assert!(text.contains(part), "{part}");
