@@ -132,19 +132,6 @@ fn machines() -> Vec<Scenario> {
             .wants(r"^vm1\| verdict: passed$")
             .wants("^tessera: vm2 off$")
             .quick(),
-        Scenario::new(
-            "machine-out-of-memory",
-            "guest=stress,memory=256M,append=seconds=60 seed=9",
-        )
-        .on(2, "neoverse-n1")
-        .beside("guest=stress,memory=16M,append=seconds=6 seed=10")
-        .args("frames=96M")
-        .ends(Ending::Stopped)
-        .wants("vm0 stopped: no physical memory is left")
-        .wants("^tessera: vm0 off$")
-        .wants(r"^vm1\| verdict: passed$")
-        .may_complain()
-        .within(120),
     ]
 }
 
