@@ -5,6 +5,9 @@ use std::io::{Error, Result, Write};
 
 use cpio::newc::{Builder, ModeFileType, trailer};
 
+/// Bytes of an entry before its name.
+const HEADER_SIZE: usize = 110;
+
 /// An archive that grows.
 #[derive(Debug, Default)]
 pub struct Archive {
@@ -19,7 +22,13 @@ impl Archive {
     ///
     /// When it is larger than the format can say, 4 GiB.
     pub fn file(&mut self, path: &str, rights: u32, contents: &[u8]) -> Result<()> {
-        self.add(entry(path, rights, ModeFileType::Regular), contents)
+        let mut path = path.to_owned();
+        // Zeros behind a name have contents begin at a multiple of 8, from where they are copied fast.
+        let start = self.bytes.len() + (HEADER_SIZE + path.len() + 1).next_multiple_of(4);
+        if !start.is_multiple_of(8) {
+            path.push_str("\0\0\0\0");
+        }
+        self.add(entry(&path, rights, ModeFileType::Regular), contents)
     }
 
     /// Adds a folder that everybody may use.
@@ -79,6 +88,24 @@ fn entry(path: &str, rights: u32, kind: ModeFileType) -> Builder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn contents_are_aligned() {
+        for path in ["a", "ab", "abc", "abcdefg", "abcdefgh"] {
+            let mut archive = Archive::default();
+            for contents in ["first", "second", "third"] {
+                archive
+                    .file(path, 0o644, contents.as_bytes())
+                    .expect("a file");
+            }
+            let bytes = archive.finish().expect("an archive");
+            let text = String::from_utf8_lossy(&bytes);
+            for contents in ["first", "second", "third"] {
+                let at = text.find(contents).expect(contents);
+                assert!(at.is_multiple_of(8), "{path}: {contents} at {at}");
+            }
+        }
+    }
 
     #[test]
     fn entries_say_what_they_are() {

@@ -7,13 +7,13 @@
 //! When two vCPUs fault on one page, one maps it and the other gives its frame back.
 
 use super::contents::PageCopier;
-use super::env::{Hardware, Machine, Parts};
+use super::env::{Machine, Parts};
 use super::reserve::Reservations;
 use crate::bootargs::HugePolicy;
-use crate::frames::{Contents, LinearMap, Order, OutOfFrames, Use, VmId};
+use crate::frames::{Contents, Order, OutOfFrames, Use, VmId};
 use stage2::{
-    Access, Attributes, Config, Contents as _, Format, Geometry, Ipa, IpaRange, Kind, Level,
-    MapError, Owner, PAGE_SIZE, Pa, Resolution, SplitError, Stage2, Unmapped,
+    Access, Attributes, Config, Contents as _, Format, Geometry, Ipa, IpaRange, Level, MapError,
+    Owner, Pa, Resolution, SplitError, Stage2, Unmapped,
 };
 
 /// What kind of stage-2 fault was taken (ESR_EL2.xFSC).
@@ -71,7 +71,7 @@ pub struct GuestMemory<'m, P: Parts> {
     machine: &'m Machine<P>,
     stage2: Stage2<&'m Machine<P>>,
     reservations: Reservations,
-    settings: Settings,
+    pub(super) settings: Settings,
 }
 
 impl<'m, P: Parts> GuestMemory<'m, P> {
@@ -272,64 +272,6 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
     /// Gives up the reservation of the region round `ipa`, which is RAM; returns the frames that came free.
     pub fn give_up_reservation(&self, ipa: Ipa) -> usize {
         self.reservations.give_up(self.machine, ipa)
-    }
-
-    /// Stores `bytes` at `ipa`, as a boot loader would: for a VM that does not run yet.
-    ///
-    /// # Errors
-    ///
-    /// [`Outcome::Outside`] where it is no RAM, [`Outcome::OutOfMemory`] where no frame was left; what
-    /// lies before that was stored.
-    pub fn write(&self, ipa: Ipa, bytes: &[u8]) -> Result<(), Outcome> {
-        let (mut at, mut rest) = (ipa, bytes);
-        while !rest.is_empty() {
-            let offset = (at.get() % PAGE_SIZE) as usize;
-            let (now, later) = rest.split_at(rest.len().min(PAGE_SIZE as usize - offset));
-            self.write_page(at, now)?;
-            (at, rest) = (at.offset(now.len() as u64), later);
-        }
-        self.machine.hardware().sync_instructions();
-        Ok(())
-    }
-
-    /// Stores bytes that lie in one page.
-    fn write_page(&self, ipa: Ipa, bytes: &[u8]) -> Result<(), Outcome> {
-        let page = self.populated(ipa)?;
-        let target = self.machine.allocator().map().pointer(page);
-        // SAFETY: the page is a frame of this VM, RAM that the linear map makes writable; the bytes
-        // fit into it behind the offset; nobody else uses it, since the VM does not run yet.
-        unsafe {
-            let target = target.add((ipa.get() % PAGE_SIZE) as usize).as_ptr();
-            target.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
-        }
-        self.machine.hardware().after_writing(page);
-        Ok(())
-    }
-
-    /// The frame of the page at `ipa`, mapped if it was not.
-    fn populated(&self, ipa: Ipa) -> Result<Pa, Outcome> {
-        loop {
-            let level = match self.stage2.query(ipa) {
-                Some(entry) => match entry.kind() {
-                    Kind::Leaf(pa) => {
-                        let within = ipa.get() & (entry.level.size() - 1) & !(PAGE_SIZE - 1);
-                        return Ok(pa.offset(within));
-                    }
-                    _ => entry.level,
-                },
-                None => return Err(Outcome::Outside),
-            };
-            let kind = FaultKind::Translation(level);
-            match self.fault(Fault {
-                ipa,
-                access: Access::Write,
-                kind,
-            }) {
-                Outcome::Resume => {}
-                Outcome::Busy => self.machine.relax(),
-                failed => return Err(failed),
-            }
-        }
     }
 
     /// Frees everything. No vCPU of the VM can run any more, and no CPU has its tables loaded.

@@ -1,7 +1,8 @@
 //! Guests' memory: frames behind stage-2 tables, on demand.
 //!
 //! - [`env`](mod@env): the frame allocator as the table manager's environment;
-//! - [`guest`]: one VM's memory: what a fault does, loading, releasing, the end;
+//! - [`guest`]: one VM's memory: what a fault does, releasing, the end;
+//! - `store`: what a boot loader does;
 //! - [`contents`]: copying guest pages, with what caches need;
 //! - [`reserve`]: 2 MiB frames set aside for a region and filled page by page.
 //!
@@ -15,6 +16,7 @@ pub mod contents;
 pub mod env;
 pub mod guest;
 pub mod reserve;
+mod store;
 
 pub use env::{Hardware, Machine, Parts};
 pub use guest::{Fault, FaultKind, GuestMemory, Outcome};
