@@ -84,10 +84,12 @@ impl Abort {
     pub const fn cause(self) -> Cause {
         let status = self.bits() & Self::STATUS.bits();
         match status {
-            0x04 => Cause::Translation(Level::L0),
-            0x05 => Cause::Translation(Level::L1),
-            0x06 => Cause::Translation(Level::L2),
-            0x07 => Cause::Translation(Level::L3),
+            0x04..=0x07 => Cause::Translation(match status & 3 {
+                0 => Level::L0,
+                1 => Level::L1,
+                2 => Level::L2,
+                _ => Level::L3,
+            }),
             0x08..=0x0b => Cause::AccessFlag,
             0x0c..=0x0f => Cause::Permission,
             0x30 => Cause::Conflict,

@@ -137,13 +137,18 @@ impl<M: LinearMap> FrameAllocator<M> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn alloc_page(&self, cpu: usize, contents: Contents, becomes: Packed) -> Option<Pa> {
         if let Some(cache) = self.caches.get(cpu)
-            && let Some(index) = cache.pop(contents, becomes.use_index())
+            && let Some((index, known)) = cache.pop(contents, becomes.use_index())
         {
             let (frame, pa) = self.inventory.resolve(index);
             frame.set_packed(becomes);
+            if contents == Contents::Zeroed && known == Contents::Dirty {
+                // SAFETY: the frame was just taken out of the cache, so it is RAM of a range that
+                // the allocator was made with, and nobody else uses it.
+                unsafe { self.map.zero(pa, PAGE_SIZE) };
+            }
             return Some(pa);
         }
         self.alloc_elsewhere(cpu, Order::PAGE, contents, becomes)

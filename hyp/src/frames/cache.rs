@@ -92,11 +92,19 @@ impl CpuCache {
         self.0.lock()
     }
 
-    /// Takes a frame with just these contents for this use, if there is one at hand. Its state is
-    /// still `Cached`.
+    /// Takes a frame for this use, if there is one at hand that has these contents or can be given
+    /// them, and says what it contains. Its state is still `Cached`.
     #[inline]
-    pub(super) fn pop(&self, contents: Contents, used: UseIndex) -> Option<Index> {
-        self.lock().pop(contents, used)
+    pub(super) fn pop(&self, contents: Contents, used: UseIndex) -> Option<(Index, Contents)> {
+        let mut stock = self.lock();
+        if let Some(index) = stock.pop(contents, used) {
+            return Some((index, contents));
+        }
+        match contents {
+            Contents::Zeroed => Some((stock.pop(Contents::Dirty, used)?, Contents::Dirty)),
+            // What was zeroed ahead is kept for those who need it.
+            Contents::Dirty => None,
+        }
     }
 }
 

@@ -98,7 +98,7 @@ impl Inventory {
     }
 
     /// The metadata and the address of a frame.
-    #[inline]
+    #[inline(always)]
     pub(super) fn resolve(&self, index: Index) -> (&Frame, Pa) {
         match self.lowest.get(index.0 as usize) {
             Some(frame) => (

@@ -124,7 +124,8 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
     }
 
     /// Resolves a stage-2 fault.
-    #[inline]
+    // Always inline: what a page's fault needs is in one function then, which saves registers once.
+    #[inline(always)]
     pub fn fault(&self, fault: Fault) -> Outcome {
         let ipa = fault.ipa.align_down(Level::L3);
         if ipa < self.ram().start() || ipa >= self.ram().end() {
@@ -137,6 +138,7 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
     }
 
     /// After a fault on something that is mapped.
+    #[inline(never)]
     fn permit(&self, ipa: Ipa, access: Access) -> Outcome {
         match self.stage2.resolve_fault(ipa, access, false) {
             Resolution::Resolved | Resolution::Unmapped => Outcome::Resume,
@@ -151,13 +153,13 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
     }
 
     /// Maps memory to `ipa`, where a walk stopped at an entry of `level`.
-    #[inline]
+    #[inline(always)]
     fn populate(&self, ipa: Ipa, level: Level) -> Outcome {
         let region = IpaRange::entry(ipa, Level::L2);
-        let whole = self.ram().covers(&region);
+        let whole = || self.ram().covers(&region);
         match self.settings.huge {
-            HugePolicy::Always if whole && level != Level::L3 => self.populate_block(region),
-            HugePolicy::Reserve if whole => self.populate_reserved(ipa),
+            HugePolicy::Always if level != Level::L3 && whole() => self.populate_block(region),
+            HugePolicy::Reserve if whole() => self.populate_reserved(ipa),
             _ => Err(OutOfFrames {
                 order: Order::BLOCK_2M,
             }),
@@ -165,6 +167,7 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
         .unwrap_or_else(|_| self.populate_page(ipa))
     }
 
+    #[inline(never)]
     fn populate_block(&self, region: IpaRange) -> Result<Outcome, OutOfFrames> {
         let (allocator, cpu) = (self.machine.allocator(), self.machine.cpu());
         let used = Use::Data {
@@ -190,6 +193,7 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
         }
     }
 
+    #[inline(never)]
     fn populate_reserved(&self, ipa: Ipa) -> Result<Outcome, OutOfFrames> {
         let none = OutOfFrames {
             order: Order::BLOCK_2M,
@@ -203,7 +207,7 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
         Ok(outcome_of(mapped))
     }
 
-    #[inline]
+    #[inline(always)]
     fn populate_page(&self, ipa: Ipa) -> Outcome {
         let Ok(page) = self.alloc_page(ipa) else {
             return Outcome::OutOfMemory;
@@ -216,21 +220,23 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
     }
 
     /// A zeroed frame for the page at `ipa`; untouched reservations are given up for it.
-    #[inline]
+    #[inline(always)]
     fn alloc_page(&self, ipa: Ipa) -> Result<Pa, OutOfFrames> {
         let used = Use::Data { vm: self.vm(), ipa };
-        let alloc = || {
-            let cpu = self.machine.cpu();
-            self.machine
-                .allocator()
-                .alloc(cpu, Order::PAGE, Contents::Zeroed, used)
-        };
-        alloc().or_else(|error| {
-            if self.reservations.give_up_all(self.machine) == 0 {
-                return Err(error);
-            }
-            alloc()
-        })
+        let (allocator, cpu) = (self.machine.allocator(), self.machine.cpu());
+        allocator
+            .alloc(cpu, Order::PAGE, Contents::Zeroed, used)
+            .or_else(|error| self.alloc_after_giving_up(ipa, error))
+    }
+
+    #[cold]
+    fn alloc_after_giving_up(&self, ipa: Ipa, error: OutOfFrames) -> Result<Pa, OutOfFrames> {
+        if self.reservations.give_up_all(self.machine) == 0 {
+            return Err(error);
+        }
+        let used = Use::Data { vm: self.vm(), ipa };
+        let (allocator, cpu) = (self.machine.allocator(), self.machine.cpu());
+        allocator.alloc(cpu, Order::PAGE, Contents::Zeroed, used)
     }
 
     /// Frees a frame of this VM that is mapped nowhere.

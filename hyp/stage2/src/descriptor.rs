@@ -261,7 +261,8 @@ impl Descriptor {
     }
 
     /// What an entry of `level` with this value is.
-    #[inline]
+    // Always inline: with the level known, little of it is left.
+    #[inline(always)]
     pub fn kind(self, level: Level) -> Kind {
         if self.0 & VALID == 0 {
             return match self.0 {

@@ -80,13 +80,18 @@ impl<'s, E: Environment> Reader<'s, E> {
     /// The root table that has the entry for `ipa`; none if the address is too large.
     #[inline(always)]
     pub fn root(&self, ipa: Ipa) -> Option<Unlocked<'_, E>> {
+        self.root_at(self.stage2.geometry().start(), ipa)
+    }
+
+    /// As [`root`](Self::root), in tables that start at this level: the VM's do.
+    #[inline(always)]
+    fn root_at(&self, start: Level, ipa: Ipa) -> Option<Unlocked<'_, E>> {
         let geometry = self.stage2.geometry();
         let index = geometry.root_index(ipa)?;
         let pa = self.stage2.root().offset(index << crate::addr::PAGE_SHIFT);
-        let level = geometry.start();
         let meta = self.stage2.env().frames().table_meta(pa)?;
         Some(Unlocked {
-            view: View::new(self, pa, level, ipa),
+            view: View::new(self, pa, start, ipa),
             meta,
             parent: None,
         })
@@ -101,22 +106,44 @@ impl<'s, E: Environment> Reader<'s, E> {
         ipa: Ipa,
         level: Level,
     ) -> Option<Result<Unlocked<'_, E>, Stopped<'_, E>>> {
-        let mut table = self.root(ipa)?;
-        if level < table.level() {
+        // A copy for each start: in each, the levels on the way are constants.
+        match self.stage2.geometry().start() {
+            Level::L0 => self.descend_from(Level::L0, ipa, level),
+            Level::L1 => self.descend_from(Level::L1, ipa, level),
+            Level::L2 => self.descend_from(Level::L2, ipa, level),
+            Level::L3 => self.descend_from(Level::L3, ipa, level),
+        }
+    }
+
+    /// The table of `level` that has the entry for `ipa`, locked, if nothing is in the way.
+    #[inline(always)]
+    pub(crate) fn lock_at_once(&self, ipa: Ipa, level: Level) -> Option<Locked<'_, E>> {
+        match self.stage2.geometry().start() {
+            Level::L0 => self.descend_from(Level::L0, ipa, level)?.ok()?.lock().ok(),
+            Level::L1 => self.descend_from(Level::L1, ipa, level)?.ok()?.lock().ok(),
+            Level::L2 => self.descend_from(Level::L2, ipa, level)?.ok()?.lock().ok(),
+            Level::L3 => self.descend_from(Level::L3, ipa, level)?.ok()?.lock().ok(),
+        }
+    }
+
+    /// As [`descend`](Self::descend), in tables that start at this level.
+    #[inline(always)]
+    fn descend_from(
+        &self,
+        start: Level,
+        ipa: Ipa,
+        level: Level,
+    ) -> Option<Result<Unlocked<'_, E>, Stopped<'_, E>>> {
+        let root = self.root_at(start, ipa)?;
+        if level < start {
             return None;
         }
-        while table.level() < level {
-            match table.slot(ipa).map_nolock() {
-                Ok(child) => table = child,
-                Err(absent) => {
-                    return Some(Err(Stopped {
-                        holder: table,
-                        absent,
-                    }));
-                }
-            }
-        }
-        Some(Ok(table))
+        // From level 0 to level 3 takes three steps. No loop, so that each has its own constants.
+        Some(
+            root.down(ipa, level)
+                .and_then(|table| table.down(ipa, level))
+                .and_then(|table| table.down(ipa, level)),
+        )
     }
 
     #[inline]
@@ -316,6 +343,21 @@ pub struct Unlocked<'r, E: Environment> {
 }
 
 impl<'r, E: Environment> Unlocked<'r, E> {
+    /// The next table on the way to that of `level`, or this one if it is that already.
+    #[inline(always)]
+    fn down(self, ipa: Ipa, level: Level) -> Result<Self, Stopped<'r, E>> {
+        if self.level() >= level {
+            return Ok(self);
+        }
+        match self.slot(ipa).map_nolock() {
+            Ok(child) => Ok(child),
+            Err(absent) => Err(Stopped {
+                holder: self,
+                absent,
+            }),
+        }
+    }
+
     /// Locks the table and checks that its parent entry is what it was.
     #[inline(always)]
     pub fn lock(self) -> Result<Locked<'r, E>, Changed> {

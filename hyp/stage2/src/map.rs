@@ -4,11 +4,11 @@
 //! of the table that gets the new entry, if that entry is still empty. The leaf itself takes one
 //! lock: that of the table it goes into.
 
-use crate::addr::{Ipa, IpaRange, Level, Pa};
+use crate::addr::{Ipa, Level, Pa};
 use crate::descriptor::{Attributes, Descriptor, Execute, Kind};
 use crate::detached::Spare;
 use crate::env::{Environment, OutOfFrames};
-use crate::lookup::{Absent, Locked, Unlocked};
+use crate::lookup::{Absent, Locked, Reader, Unlocked};
 use crate::observe::{Observation, Topic};
 use crate::stage2::Stage2;
 use crate::stats::Counter;
@@ -42,6 +42,7 @@ impl<E: Environment> Stage2<E> {
     ///
     /// `written` lets stores through at once; otherwise the first one faults, and is noticed
     /// (see [`resolve_fault`](Self::resolve_fault)).
+    #[inline]
     pub fn map_page(
         &self,
         ipa: Ipa,
@@ -70,7 +71,8 @@ impl<E: Environment> Stage2<E> {
         }
     }
 
-    #[inline]
+    // Always inline: the levels of a page's walk are constants then.
+    #[inline(always)]
     fn map_leaf(
         &self,
         ipa: Ipa,
@@ -82,9 +84,6 @@ impl<E: Environment> Stage2<E> {
         if !ipa.is_aligned(level) || !pa.fits(level) {
             return Err(MapError::Misaligned);
         }
-        if !self.contains(IpaRange::entry(ipa, level)) || level < self.geometry().start() {
-            return Err(MapError::OutOfRange);
-        }
         if !self.format().execute_never_by_level
             && matches!(attributes.rights.execute, Execute::User | Execute::Kernel)
         {
@@ -92,18 +91,38 @@ impl<E: Environment> Stage2<E> {
         }
         let leaf = Descriptor::leaf(self.format(), level, pa, attributes, written);
         self.fill_entry(ipa, level, leaf).inspect_err(|&error| {
-            self.tell(Topic::Maps, || Observation::NotMapped { ipa, level, error });
+            self.tell(Topic::Maps, move || Observation::NotMapped {
+                ipa,
+                level,
+                error,
+            });
         })
     }
 
-    #[inline]
+    #[inline(always)]
     fn fill_entry(&self, ipa: Ipa, level: Level, leaf: Descriptor) -> Result<(), MapError> {
+        // Most often the table is there and its entry is empty. That on its own stays in registers.
+        let reader = self.read();
+        if let Some(mut table) = reader.lock_at_once(ipa, level)
+            && table.get(ipa.index(level)) == Descriptor::EMPTY
+        {
+            self.put(&reader, &mut table, ipa, level, leaf);
+            return Ok(());
+        }
+        drop(reader);
+        self.fill_somehow(ipa, level, leaf)
+    }
+
+    /// As [`fill_entry`](Self::fill_entry), whatever is in the way.
+    #[inline(never)]
+    fn fill_somehow(&self, ipa: Ipa, level: Level, leaf: Descriptor) -> Result<(), MapError> {
         let mut spare = Spare::none(self);
         loop {
             let reader = self.read();
+            // What an entry covers is within the guest's addresses as a whole, or not at all.
             let stopped = match reader.descend(ipa, level).ok_or(MapError::OutOfRange)? {
                 Ok(table) => match table.lock() {
-                    Ok(mut table) => return self.fill_locked(&mut table, ipa, leaf),
+                    Ok(mut table) => return self.fill_locked(&reader, &mut table, ipa, leaf),
                     // Detached in between; another table or a block is there by now.
                     Err(_) => continue,
                 },
@@ -124,9 +143,9 @@ impl<E: Environment> Stage2<E> {
         }
     }
 
-    #[inline]
     fn fill_locked(
         &self,
+        reader: &Reader<'_, E>,
         table: &mut Locked<'_, E>,
         ipa: Ipa,
         leaf: Descriptor,
@@ -144,19 +163,28 @@ impl<E: Environment> Stage2<E> {
                 let _ = self.flush(table.clear_bad(index));
             }
         }
-        table.fill(index, leaf);
+        self.put(reader, table, ipa, table.level(), leaf);
+        Ok(())
+    }
+
+    /// Fills the empty entry for `ipa` of a table of `level`.
+    #[inline(always)]
+    fn put(
+        &self,
+        reader: &Reader<'_, E>,
+        table: &mut Locked<'_, E>,
+        ipa: Ipa,
+        level: Level,
+        leaf: Descriptor,
+    ) {
+        table.fill(ipa.index(level), leaf);
         self.publish();
-        self.count(match table.level() {
+        reader.count(match level {
             Level::L3 => Counter::PagesMapped,
             _ => Counter::BlocksMapped,
         });
-        let level = table.level();
-        self.tell(Topic::Maps, || Observation::Mapped {
-            ipa,
-            pa: leaf.output(),
-            level,
-        });
-        Ok(())
+        let pa = leaf.output();
+        self.tell(Topic::Maps, move || Observation::Mapped { ipa, pa, level });
     }
 
     /// Installs a fresh table into the entry of `holder` for `ipa`, unless somebody was faster.
