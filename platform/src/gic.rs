@@ -1,8 +1,11 @@
 //! The GICv3: distributor, one redistributor a CPU, and the CPU interface that EL2 acknowledges with.
 //!
 //! Interrupts are Non-secure Group 1. A CPU changes only its own redistributor, except for the
-//! defaults that the first CPU sets. A redistributor's lock is a leaf, held over a few register
-//! accesses.
+//! defaults that the first CPU sets. The locks of the distributor and of each redistributor are leaves,
+//! held over a few register accesses.
+//!
+//! An interrupt is ended in two steps, so that one that belongs to a guest can stay active, and does
+//! not come again, until the guest has dealt with it (EOImode 1).
 
 use core::arch::asm;
 use core::ptr::NonNull;
@@ -24,6 +27,8 @@ pub use arm_gic::IntId;
 
 /// Lets interrupts of every priority through.
 const PRIORITY_MASK_OPEN: u8 = 0xff;
+/// `ICC_CTLR_EL1.EOImode`: the end of an interrupt's handling does not deactivate it.
+const EOI_MODE: u64 = 1 << 1;
 
 /// Why the interrupt controller cannot be used.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -50,6 +55,7 @@ struct Redistributor {
 
 /// The interrupt controller, shared by all CPUs.
 pub struct Gic {
+    distributor: Mutex<GicDistributor<'static>>,
     redistributors: ArrayVec<Redistributor, MAX_CPUS>,
 }
 
@@ -59,7 +65,7 @@ impl Gic {
     ///
     /// # Errors
     ///
-    /// What does not fit the device tree. Nothing is enabled then.
+    /// What does not fit the device tree. No interrupt is enabled then.
     ///
     /// # Safety
     ///
@@ -82,16 +88,19 @@ impl Gic {
                 }
             }
         }
-        let gic = Self { redistributors };
-        for &cpu in cpus {
-            gic.of(cpu)?;
-        }
         let base = NonNull::new(board.distributor.base as *mut Gicd).ok_or(Error::NoAddress)?;
         // SAFETY: The caller vouches that the distributor is mapped and has no other user.
         let mut distributor = GicDistributor::new(unsafe { UniqueMmioPointer::new(base) });
         distributor.enable_all_interrupts(false);
         // Turns on affinity routing and Group 1 as well.
         distributor.configure_default_settings();
+        let gic = Self {
+            distributor: Mutex::new(distributor),
+            redistributors,
+        };
+        for &cpu in cpus {
+            gic.of(cpu)?;
+        }
         Ok(gic)
     }
 
@@ -102,7 +111,8 @@ impl Gic {
     ///
     /// [`Error::NoRedistributor`]; the CPU takes no interrupts then.
     pub fn init_cpu(&self, cpu: Mpidr) -> Result<(), Error> {
-        GicCpuInterface::enable_system_register_el2(true);
+        // EL1 is not let in: what it reads of this register is made up for it.
+        GicCpuInterface::enable_system_register_el2(false);
         barrier::isb(barrier::SY);
         GicCpuInterface::enable_system_register_el1();
         barrier::isb(barrier::SY);
@@ -110,9 +120,9 @@ impl Gic {
             Ok(()) | Err(GicError::AlreadyAwake) => {}
             Err(error) => return Err(error.into()),
         }
-        // SAFETY: Clears EOImode, so that one write of EOIR1 both drops the priority and
-        // deactivates, and the fields that share pre-emption points; no memory is concerned.
-        unsafe { asm!("msr icc_ctlr_el1, xzr", options(nomem, nostack)) };
+        // SAFETY: Sets EOImode and clears the fields that share pre-emption points; no memory is
+        // concerned.
+        unsafe { asm!("msr icc_ctlr_el1, {}", in(reg) EOI_MODE, options(nomem, nostack)) };
         GicCpuInterface::set_priority_mask(PRIORITY_MASK_OPEN);
         GicCpuInterface::enable_group1(true);
         barrier::isb(barrier::SY);
@@ -128,6 +138,19 @@ impl Gic {
         let mut driver = self.of(cpu)?.driver.lock();
         driver.set_interrupt_priority(interrupt, HIGHEST_NS_PRIORITY)?;
         driver.enable_interrupt(interrupt, on)?;
+        Ok(())
+    }
+
+    /// Enables a shared interrupt (SPI) and routes it to one CPU.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Driver`] for an interrupt that is not shared.
+    pub fn enable_shared(&self, cpu: Mpidr, interrupt: IntId) -> Result<(), Error> {
+        let mut driver = self.distributor.lock();
+        driver.set_routing(interrupt, Some(cpu.raw()))?;
+        driver.set_interrupt_priority(interrupt, HIGHEST_NS_PRIORITY)?;
+        driver.enable_interrupt(interrupt, true)?;
         Ok(())
     }
 
@@ -164,12 +187,27 @@ pub fn send_sgi(cpu: Mpidr, number: u32) {
 
 /// Acknowledges the most urgent pending interrupt of this CPU; `None` if there is none.
 ///
-/// It stays active, and blocks others of the same CPU, until [`end`] is called with it.
+/// It is active then, and blocks others of the same CPU until [`let_others`] or [`end`] is called with
+/// it.
 pub fn acknowledge() -> Option<IntId> {
     GicCpuInterface::get_and_acknowledge_interrupt(InterruptGroup::Group1)
 }
 
+/// Lets other interrupts come after one that [`acknowledge`] returned on this CPU. That one stays active:
+/// it does not come again before [`deactivate`].
+pub fn let_others(interrupt: IntId) {
+    GicCpuInterface::end_interrupt(interrupt, InterruptGroup::Group1);
+}
+
+/// Lets an active interrupt come again, after [`let_others`].
+pub fn deactivate(interrupt: IntId) {
+    let intid = u64::from(interrupt.raw_value());
+    // SAFETY: The interrupt is active on behalf of the caller alone; no memory is concerned.
+    unsafe { asm!("msr icc_dir_el1, {}", in(reg) intid, options(nomem, nostack)) };
+}
+
 /// Ends an interrupt that [`acknowledge`] returned on this CPU.
 pub fn end(interrupt: IntId) {
-    GicCpuInterface::end_interrupt(interrupt, InterruptGroup::Group1);
+    let_others(interrupt);
+    deactivate(interrupt);
 }

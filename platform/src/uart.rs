@@ -1,13 +1,13 @@
-//! The PL011 as a console: bytes out, and that is all.
+//! The PL011 as a console: bytes out, and bytes in.
 //!
 //! The firmware or QEMU has set the line's speed, which is therefore left alone.
 
 use core::fmt;
 use core::ptr::NonNull;
 
-use arm_pl011_uart::{PL011Registers, Uart, UniqueMmioPointer};
+use arm_pl011_uart::{Interrupts, PL011Registers, Uart, UniqueMmioPointer};
 
-/// A PL011 that is written to.
+/// A PL011 that is written to and read from.
 pub struct Console {
     uart: Uart<'static>,
 }
@@ -35,6 +35,22 @@ impl Console {
             core::hint::spin_loop();
         }
         self.uart.write_word(byte);
+    }
+
+    /// Lets the UART raise its interrupt as long as there are bytes to read.
+    pub fn listen(&mut self) {
+        self.uart
+            .set_interrupt_masks(Interrupts::RXI | Interrupts::RTI);
+    }
+
+    /// The next byte that was received, if there is one. Those that came with an error are left out.
+    pub fn read_byte(&mut self) -> Option<u8> {
+        loop {
+            match self.uart.read_word() {
+                Ok(byte) => return byte,
+                Err(_) => continue,
+            }
+        }
     }
 }
 
