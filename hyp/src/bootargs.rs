@@ -25,6 +25,15 @@ pub enum Compaction {
     Stress,
 }
 
+/// How guests' output gets to the console.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConsoleMode {
+    /// In lines, with the name of the guest before each, and control characters made harmless.
+    Lines,
+    /// Byte for byte, for a terminal.
+    Raw,
+}
+
 /// How stage-2 faults use 2 MiB frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HugePolicy {
@@ -60,6 +69,8 @@ pub struct BootArgs<'a> {
     pub guest_memory: u64,
     /// `guest-args`: the guest's own boot arguments.
     pub guest_args: &'a str,
+    /// `console`: how guests' output gets to the console.
+    pub console: ConsoleMode,
     /// `compaction`: whether the compaction thread runs.
     pub compaction: Compaction,
     /// `compaction-period`: how long the compaction thread sleeps between steps, in milliseconds.
@@ -84,6 +95,7 @@ impl Default for BootArgs<'_> {
             vcpus: None,
             guest_memory: 128 << 20,
             guest_args: "",
+            console: ConsoleMode::Lines,
             compaction: Compaction::On,
             compaction_period: 10,
             compaction_step: 64,
@@ -101,6 +113,7 @@ pub const KNOWN: &[&str] = &[
     "vcpus=1..8",
     "guest-memory=SIZE",
     "guest-args=\"...\"",
+    "console=lines|raw",
     "compaction=on|off|stress",
     "compaction-period=MILLISECONDS",
     "compaction-step=PAGES",
@@ -189,6 +202,13 @@ fn set<'a>(args: &mut BootArgs<'a>, argument: &'a str) -> Result<(), Reason> {
         }
         "guest-memory" => args.guest_memory = size(value).ok_or(Reason::Expected(SIZE))?,
         "guest-args" => args.guest_args = value,
+        "console" => {
+            args.console = choice(
+                value,
+                "lines or raw",
+                &[("lines", ConsoleMode::Lines), ("raw", ConsoleMode::Raw)],
+            )?;
+        }
         "compaction" => {
             args.compaction = choice(
                 value,
@@ -329,7 +349,7 @@ mod tests {
     #[test]
     fn every_key_is_understood() {
         let (args, complaints) = parse_all(
-            "log=trace vcpus=3 guest-memory=64M guest-args=\"seconds=5 seed=7\" compaction=stress \
+            "log=trace vcpus=3 guest-memory=64M guest-args=\"seconds=5 seed=7\" console=raw compaction=stress \
              compaction-period=2 compaction-step=512 collapse-fill=17 huge=never frames=1G panic=now",
         );
         assert!(complaints.is_empty(), "{complaints:?}");
@@ -340,6 +360,7 @@ mod tests {
                 vcpus: Some(3),
                 guest_memory: 64 << 20,
                 guest_args: "seconds=5 seed=7",
+                console: ConsoleMode::Raw,
                 compaction: Compaction::Stress,
                 compaction_period: 2,
                 compaction_step: 512,

@@ -11,6 +11,7 @@ pub mod features;
 pub mod frames;
 pub mod memory;
 pub mod tlbi;
+pub mod vgic;
 
 /// What of the dispatch of exits needs no EL2.
 pub mod exits {
@@ -35,6 +36,7 @@ pub mod vm {
     pub mod device_tree;
     pub mod gate;
     pub mod image;
+    pub mod lines;
     pub mod machine;
     pub mod manifest;
     pub mod pl011;

@@ -10,7 +10,8 @@ use platform::Board;
 
 use super::gic;
 use crate::exits::interrupts;
-use crate::{compactor, sched, vcpu, vm};
+use crate::vm::terminal;
+use crate::{compactor, percpu, sched, vcpu, vm};
 
 /// Starts the guests that the boot loader passed in the initial RAM disk. One that cannot be started
 /// is named on the console, and the others are.
@@ -19,6 +20,9 @@ use crate::{compactor, sched, vcpu, vm};
 pub(super) fn start_guests(board: &'static Board<'static>, arguments: &BootArgs<'static>) {
     if let Err(reason) = compactor::start(arguments) {
         error!("memory is not compacted: {reason}");
+    }
+    if let Err(reason) = terminal::start(arguments.console) {
+        error!("guests' output is shown in whole lines only: {reason}");
     }
     start_all(board, arguments);
     vm::all_made();
@@ -59,6 +63,11 @@ pub(super) fn join() -> ! {
     vcpu::init_cpu();
     if let Err(error) = interrupts::init_cpu(gic()) {
         panic!("{error}");
+    }
+    if percpu::this().index() == 0
+        && let Err(error) = interrupts::enable_console(gic())
+    {
+        error!("what is typed is not received: {error}");
     }
     sched::run_idle()
 }

@@ -59,16 +59,19 @@ pub(super) fn stage2(frame: &mut Frame, esr: u64, fetch: bool) {
 
 /// Emulates a load or store, or refuses it if there is no device or the syndrome does not say enough.
 fn device(frame: &mut Frame, esr: u64, far: u64, ipa: u64) {
-    let vm = frame.vcpu.vm();
+    let vcpu = frame.vcpu;
+    let vm = vcpu.vm();
     let access = Abort::new(esr).emulatable();
-    let Some(access) = access.filter(|_| vm.has_device(ipa)) else {
+    let target = access.and_then(|access| Some((access, vm.register_at(ipa, access.size)?)));
+    let Some((access, register)) = target else {
         return refuse(frame, esr, far, false);
     };
-    frame.vcpu.counters.count(Exit::Mmio);
+    vcpu.counters.count(Exit::Mmio);
     if access.write {
-        vm.device_write(ipa, access.stored(frame.register(access.register)));
+        let value = access.stored(frame.register(access.register));
+        vm.device_write(vcpu, register, value);
     } else {
-        let value = access.loaded(vm.device_read(ipa));
+        let value = access.loaded(vm.device_read(vcpu, register));
         frame.set_register(access.register, value);
     }
     skip_instruction(esr);

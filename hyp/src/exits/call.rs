@@ -24,7 +24,7 @@ pub(super) fn call(frame: &mut Frame) {
             Err(OutOfFrames) => psci::DENIED,
         },
         Effect::Suspend => {
-            wait::for_interrupt();
+            wait::for_interrupt(vcpu);
             0
         }
         Effect::CpuOff => {

@@ -1,20 +1,25 @@
-//! Physical interrupts: EL2's timer, and messages between CPUs.
+//! Physical interrupts: EL2's timer, messages between CPUs, the console, and those that are a guest's.
 //!
-//! None of them carries anything but the news that there is something to do: whoever is interrupted
-//! looks at its queues, its timer, and the state of its virtual machine.
+//! The first two carry nothing but the news that there is something to do: whoever is interrupted looks
+//! at its queues, its timer, and the state of its virtual machine.
 
+use hyp::vgic::{PHYSICAL_TIMER, VIRTUAL_TIMER};
 use log::warn;
 use platform::gic::{self, IntId};
 use platform::timer;
 
 use crate::boot;
-use crate::percpu::PER_CPU;
+use crate::percpu::{self, PER_CPU};
+use crate::vcpu::Vcpu;
+use crate::vm::terminal;
 
 /// The SGI by which CPUs tell each other to look at their queues.
 const KICK: u32 = 0;
 
 /// The INTID of PPI 0.
 const FIRST_PPI: u32 = 16;
+/// The INTID of SPI 0.
+const FIRST_SPI: u32 = 32;
 
 /// Makes this CPU take the interrupts that EL2 uses.
 ///
@@ -22,12 +27,30 @@ const FIRST_PPI: u32 = 16;
 ///
 /// What the interrupt controller says.
 pub(crate) fn init_cpu(gic: &gic::Gic) -> Result<(), gic::Error> {
-    let cpu = crate::percpu::this().mpidr();
+    let cpu = percpu::this().mpidr();
     gic.init_cpu(cpu)?;
-    gic.enable_private(cpu, IntId::sgi(KICK), true)?;
-    let timer = boot::board().timer.el2_physical;
     timer::disable();
-    gic.enable_private(cpu, IntId::ppi(timer - FIRST_PPI), true)
+    gic.enable_private(cpu, IntId::sgi(KICK), true)?;
+    let board = boot::board();
+    for interrupt in [
+        board.timer.el2_physical,
+        board.gic.maintenance_interrupt,
+        VIRTUAL_TIMER,
+        PHYSICAL_TIMER,
+    ] {
+        gic.enable_private(cpu, IntId::ppi(interrupt - FIRST_PPI), true)?;
+    }
+    Ok(())
+}
+
+/// Has the CPU that calls this take the console's interrupt.
+///
+/// # Errors
+///
+/// What the interrupt controller says.
+pub(crate) fn enable_console(gic: &gic::Gic) -> Result<(), gic::Error> {
+    let interrupt = IntId::spi(boot::board().uart.interrupt - FIRST_SPI);
+    gic.enable_shared(percpu::this().mpidr(), interrupt)
 }
 
 /// Makes CPU `cpu` look at its queues: it leaves its guest, or its WFI.
@@ -37,23 +60,53 @@ pub(crate) fn kick(cpu: usize) {
 
 /// Makes all other CPUs leave their guests.
 pub(crate) fn kick_others() {
-    let here = crate::percpu::this().index();
+    let here = percpu::this().index();
     for cpu in (0..boot::board().cpus.len()).filter(|&cpu| cpu != here) {
         kick(cpu);
     }
 }
 
-/// Acknowledges all pending interrupts of this CPU.
-pub(crate) fn serve() {
-    let timer = boot::board().timer.el2_physical;
+/// Serves all pending interrupts of this CPU. `vcpu` is the one that they took out of its guest, if any.
+pub(crate) fn serve(vcpu: Option<&Vcpu>) {
     while let Some(interrupt) = gic::acknowledge() {
-        let number = interrupt.raw_value();
-        if number == timer {
-            // It is level-sensitive; the scheduler sets it again.
-            timer::disable();
-        } else if number != KICK {
-            warn!("interrupt {number} came although nobody enabled it");
+        if forward(vcpu, interrupt) {
+            gic::let_others(interrupt);
+        } else {
+            handle(vcpu, interrupt.raw_value());
+            gic::end(interrupt);
         }
-        gic::end(interrupt);
     }
+}
+
+/// Hands an interrupt on if it is the guest's.
+fn forward(vcpu: Option<&Vcpu>, interrupt: IntId) -> bool {
+    let intid = interrupt.raw_value();
+    match vcpu {
+        Some(vcpu) if is_guests_timer(intid) => {
+            vcpu.forward(intid);
+            true
+        }
+        _ => false,
+    }
+}
+
+/// Does what is to be done before a level-sensitive interrupt may come again.
+fn handle(vcpu: Option<&Vcpu>, intid: u32) {
+    let board = boot::board();
+    if intid == board.timer.el2_physical {
+        // The scheduler sets it again.
+        timer::disable();
+    } else if intid == board.gic.maintenance_interrupt {
+        if let Some(vcpu) = vcpu {
+            vcpu.maintain();
+        }
+    } else if intid == board.uart.interrupt {
+        terminal::receive();
+    } else if intid != KICK && !is_guests_timer(intid) {
+        warn!("interrupt {intid} came although nobody enabled it");
+    }
+}
+
+fn is_guests_timer(intid: u32) -> bool {
+    matches!(intid, VIRTUAL_TIMER | PHYSICAL_TIMER)
 }

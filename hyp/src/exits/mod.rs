@@ -50,7 +50,7 @@ fn other(frame: &mut Frame, esr: u64, class: u64) {
         class::SYSTEM => register::access(frame, esr),
         class::WAIT => {
             counters.count(Exit::Wait);
-            wait::instruction(esr);
+            wait::instruction(frame.vcpu, esr);
         }
         class::SMC => {
             counters.count(Exit::Call);
@@ -72,7 +72,7 @@ fn other(frame: &mut Frame, esr: u64, class: u64) {
 /// A physical interrupt.
 extern "C" fn interrupt(frame: &mut Frame) {
     frame.vcpu.counters.count(Exit::Interrupt);
-    interrupts::serve();
+    interrupts::serve(Some(frame.vcpu));
     sched::after_interrupt();
     // Also if the thread kept the CPU: the news may be that the machine is to stop.
     frame.vcpu.unsettle();

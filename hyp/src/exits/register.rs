@@ -1,9 +1,10 @@
 //! Trapped system registers.
 
 use hyp::exits::syndrome::{SystemAccess, encoding};
+use hyp::vgic::SgiRegister;
 
 use super::{Frame, inject, skip_instruction};
-use crate::vcpu::{self, Exit};
+use crate::vcpu::{self, Exit, Vcpu};
 
 /// `ACTLR_EL1`, which a guest may write without effect.
 const ACTLR_EL1: u32 = encoding(3, 0, 1, 0, 1);
@@ -11,6 +12,18 @@ const ACTLR_EL1: u32 = encoding(3, 0, 1, 0, 1);
 const OSLSR_EL1: u32 = encoding(2, 0, 1, 1, 4);
 /// `OSLSR_EL1.OSLM`: the OS lock is implemented.
 const OSLSR_IMPLEMENTED: u64 = 1 << 3;
+/// `ICC_SRE_EL1`, which says that the interrupt controller is used by system registers.
+const ICC_SRE_EL1: u32 = encoding(3, 0, 12, 12, 5);
+/// `ICC_SRE_EL1`: SRE, DFB and DIB, fixed.
+const SYSTEM_REGISTERS_ONLY: u64 = 0b111;
+/// `ICC_DIR_EL1`, which ends an interrupt by its number.
+const ICC_DIR_EL1: u32 = encoding(3, 0, 12, 11, 1);
+/// `ICC_SGI1R_EL1`, `ICC_ASGI1R_EL1` and `ICC_SGI0R_EL1`, which send interrupts to vCPUs.
+const ICC_SGI1R_EL1: u32 = encoding(3, 0, 12, 11, 5);
+const ICC_ASGI1R_EL1: u32 = encoding(3, 0, 12, 11, 6);
+const ICC_SGI0R_EL1: u32 = encoding(3, 0, 12, 11, 7);
+/// The INTID in `ICC_DIR_EL1`.
+const INTID: u64 = 0xff_ffff;
 /// Op0 and Op1 of an encoding.
 const OP0_OP1: u32 = encoding(3, 7, 0, 0, 0);
 /// All of an encoding but CRm and Op2.
@@ -30,6 +43,12 @@ pub(super) fn access(frame: &mut Frame, esr: u64) {
         ACTLR_EL1 => 0,
         // Breakpoints and watchpoints that never hit, an OS lock without effect.
         debug if debug & OP0_OP1 == DEBUG => 0,
+        ICC_SRE_EL1 => SYSTEM_REGISTERS_ONLY,
+        command
+            if !access.read && write_command(vcpu, command, frame.register(access.register)) =>
+        {
+            0
+        }
         _ => {
             vcpu.counters.count(Exit::Injected);
             return inject::undefined();
@@ -40,4 +59,15 @@ pub(super) fn access(frame: &mut Frame, esr: u64) {
         frame.set_register(access.register, value);
     }
     skip_instruction(esr);
+}
+
+/// Does what a write to a register of the interrupt controller asks for; false if it is none.
+fn write_command(vcpu: &Vcpu, register: u32, value: u64) -> bool {
+    match register {
+        ICC_SGI1R_EL1 => vcpu.send_sgi(SgiRegister::Group1, value),
+        ICC_ASGI1R_EL1 | ICC_SGI0R_EL1 => vcpu.send_sgi(SgiRegister::Group0, value),
+        ICC_DIR_EL1 => vcpu.deactivate((value & INTID) as u32),
+        _ => return false,
+    }
+    true
 }

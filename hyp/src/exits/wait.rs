@@ -1,25 +1,29 @@
 //! A guest that waits.
 
 use hyp::exits::syndrome::WAIT_FOR_EVENT;
-use platform::timer;
 
 use super::skip_instruction;
 use crate::sched;
-
-/// How often a vCPU in WFI looks whether something happened, a second.
-const LOOKS_PER_SECOND: u64 = 1000;
+use crate::vcpu::Vcpu;
 
 /// Emulates WFI, WFE, WFIT or WFET. All of them may end for no reason (Arm ARM D1.6).
-pub(super) fn instruction(esr: u64) {
+pub(super) fn instruction(vcpu: &Vcpu, esr: u64) {
     skip_instruction(esr);
     if esr & WAIT_FOR_EVENT != 0 {
         sched::yield_now();
     } else {
-        for_interrupt();
+        for_interrupt(vcpu);
     }
 }
 
-/// Waits as for an interrupt. There are no virtual interrupts yet, so the wait is for a while.
-pub(super) fn for_interrupt() {
-    sched::sleep_until(timer::now() + timer::frequency() / LOOKS_PER_SECOND);
+/// Waits for an interrupt, also if the guest has masked it.
+pub(super) fn for_interrupt(vcpu: &Vcpu) {
+    while !vcpu.vm().is_stopping() && !vcpu.has_interrupt() {
+        match vcpu.next_timer() {
+            Some(deadline) => sched::sleep_until(deadline),
+            None => sched::park(),
+        }
+    }
+    // Others may have called for its attention while it did not leave the CPU.
+    vcpu.unsettle();
 }

@@ -126,7 +126,7 @@ pub(crate) fn after_interrupt() {
 pub(crate) fn run_idle() -> ! {
     let cpu = cpu::this();
     loop {
-        interrupts::serve();
+        interrupts::serve(None);
         wake_sleepers();
         if let Some(next) = cpu.pop().or_else(cpu::steal) {
             switch_to(cpu, next, After::Idle);

@@ -12,6 +12,7 @@ use aarch64_cpu::registers::{
 
 use hyp::exits::pstate::Features;
 
+use super::interface;
 use crate::boot::features;
 use crate::machine;
 
@@ -64,9 +65,6 @@ mod mdcr {
     pub(super) const TTRF: u64 = 1 << 19;
 }
 
-/// `ICH_HCR_EL2`: TC, TALL0, TALL1 and TSEI.
-const ICH_HCR_TRAPS: u64 = 0xf << 10;
-
 /// Gives this CPU's control registers their values.
 pub(crate) fn init_cpu() {
     let features = features();
@@ -96,15 +94,13 @@ pub(crate) fn init_cpu() {
     MDCR_EL2.set(mdcr);
     // Guests use the counters and both timers of EL1 directly; all share one time.
     CNTHCTL_EL2.write(CNTHCTL_EL2::EL1PCTEN::SET + CNTHCTL_EL2::EL1PCEN::SET);
+    interface::init_cpu();
     // SAFETY: These registers only concern guests. HSTR_EL2 traps AArch32 registers: none.
-    // ICH_HCR_EL2 traps all of the interrupt controller's registers, which guests do not have.
     unsafe {
         asm!(
             "msr hstr_el2, xzr",
-            "msr s3_4_c12_c11_0, {ich}",
             "msr cntvoff_el2, xzr",
             "msr vpidr_el2, {midr}",
-            ich = in(reg) ICH_HCR_TRAPS,
             midr = in(reg) MIDR_EL1.get(),
             options(nomem, nostack, preserves_flags),
         );

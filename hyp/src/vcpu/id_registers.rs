@@ -39,8 +39,8 @@ pub const fn guest_value(index: usize, raw: u64) -> u64 {
         (1, 2) | (3, 5) => 0,
         // ID_PFR0: without RAS and AMU.
         (1, 0) => raw & pass(&[0, 4, 8, 12, 16, 24]),
-        // ID_PFR1: without a GIC's registers, EL2 and EL3.
-        (1, 1) => raw & pass(&[0, 16]),
+        // ID_PFR1: without EL2 and EL3; a GIC's registers as of GICv3.
+        (1, 1) => raw & pass(&[0, 16]) | at_most(raw, 28, 1),
         // The other AArch32 registers only describe instructions and EL1's own translation.
         (1..=3, _) => raw,
         (4, 0) => pfr0(raw),
@@ -65,13 +65,13 @@ pub const fn guest_value(index: usize, raw: u64) -> u64 {
     }
 }
 
-/// ID_AA64PFR0: AArch64 only at EL1; no EL2, EL3, GIC registers, RAS, SVE, MPAM, AMU.
+/// ID_AA64PFR0: AArch64 only at EL1; a GIC's registers as of GICv3; no EL2, EL3, RAS, SVE, MPAM, AMU.
 const fn pfr0(raw: u64) -> u64 {
     // CSV2 beyond 1 has registers (`SCXTNUM_ELx`) that are not switched.
-    let (el0, el1, csv2) = (0, 4, 56);
+    let (el0, el1, gic, csv2) = (0, 4, 24, 56);
     // FP, AdvSIMD, DIT, CSV3.
     let same = pass(&[el0, 16, 20, 48, 60]);
-    raw & same | at_most(raw, el1, 1) | at_most(raw, csv2, 1)
+    raw & same | at_most(raw, el1, 1) | at_most(raw, gic, 1) | at_most(raw, csv2, 1)
 }
 
 #[cfg(test)]
@@ -86,11 +86,12 @@ mod tests {
     fn what_is_not_carried_is_hidden() {
         let ones = u64::MAX;
         let pfr0 = guest_value(index(4, 0), ones);
-        for hidden in [8, 12, 24, 28, 32, 36, 40, 44, 52] {
+        for hidden in [8, 12, 28, 32, 36, 40, 44, 52] {
             assert_eq!(field(pfr0, hidden), 0, "ID_AA64PFR0 bit {hidden}");
         }
-        assert_eq!(field(pfr0, 4), 1);
-        assert_eq!(field(pfr0, 56), 1);
+        for least in [4, 24, 56] {
+            assert_eq!(field(pfr0, least), 1, "ID_AA64PFR0 bit {least}");
+        }
         assert_eq!(guest_value(index(4, 1), ones), 0xff);
         assert_eq!(field(guest_value(index(5, 0), ones), 8), 0, "PMUVer");
         assert_eq!(guest_value(index(4, 4), ones), 0, "ID_AA64ZFR0");

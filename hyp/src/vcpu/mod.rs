@@ -14,11 +14,14 @@ mod control;
 mod counters;
 mod fp;
 mod id;
+mod interface;
+mod interrupts;
 mod registers;
 
 pub(crate) use control::{init_cpu, pstate_features};
 pub(crate) use counters::{Counters, Exit};
 pub(crate) use id::id_register;
+pub(crate) use interrupts::notify;
 
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
@@ -35,6 +38,8 @@ use crate::percpu;
 use crate::sched::{Context, ThreadId};
 use crate::vm::{self, Vm};
 use fp::FpRegisters;
+use interface::InterfaceState;
+use interrupts::Interrupts;
 use registers::{PointerKeys, System, Timers};
 
 /// `VMPIDR_EL2`: bit 31 is RES1.
@@ -59,6 +64,7 @@ pub(crate) struct Vcpu {
     /// Nothing happened since the guest was last entered that has to be looked at before it is
     /// entered again; see [`Self::is_settled`].
     settled: AtomicBool,
+    interrupts: Interrupts,
     /// How often it left the guest, and why.
     pub(crate) counters: Counters,
     saved: UnsafeCell<Saved>,
@@ -69,6 +75,7 @@ struct Saved {
     system: System,
     keys: PointerKeys,
     timers: Timers,
+    interface: InterfaceState,
     fp: FpRegisters,
 }
 
@@ -77,6 +84,7 @@ impl Saved {
         system: System::RESET,
         keys: PointerKeys::ZERO,
         timers: Timers::ZERO,
+        interface: InterfaceState::RESET,
         fp: FpRegisters::ZERO,
     };
 }
@@ -94,6 +102,7 @@ impl Vcpu {
             thread: Once::new(),
             cpu: AtomicUsize::new(NOWHERE),
             settled: AtomicBool::new(false),
+            interrupts: Interrupts::new(),
             counters: Counters::new(),
             saved: UnsafeCell::new(Saved::RESET),
         }
@@ -141,8 +150,8 @@ impl Vcpu {
         SPSR_EL2.set(SPSR_START);
     }
 
-    /// Lets this CPU translate with the guest's tables: `vttbr` names them. Only for the vCPU's own
-    /// thread, right before it enters the guest.
+    /// Lets this CPU translate with the guest's tables, which `vttbr` names, and gives the guest its
+    /// interrupts. Only for the vCPU's own thread, right before it enters the guest.
     pub(crate) fn use_tables(&self, vttbr: u64) {
         VTTBR_EL2.set(vttbr);
         barrier::isb(barrier::SY);
@@ -150,11 +159,14 @@ impl Vcpu {
             forget_stage1();
         }
         self.settled.store(true, Ordering::Relaxed);
+        self.present_interrupts();
     }
 
-    /// Makes this CPU forget the guest's tables. The thread will not enter the guest until it has
+    /// Makes this CPU forget the guest's tables and interrupts. The thread will not enter the guest until it has
     /// called [`Self::use_tables`]. Only for the vCPU's own thread.
     pub(crate) fn leave_tables(&self) {
+        self.withdraw_interrupts();
+        self.leave_guest();
         self.unsettle();
         VTTBR_EL2.set(machine::vttbr_of_nothing());
         barrier::isb(barrier::SY);
@@ -184,6 +196,7 @@ impl Vcpu {
             saved.keys.load();
         }
         saved.fp.load();
+        saved.interface.load();
         saved.timers.load();
     }
 
@@ -195,6 +208,7 @@ impl Vcpu {
             saved.keys.save();
         }
         saved.fp.save();
+        saved.interface.save();
         saved.timers.save();
         Timers::disable();
     }
@@ -202,6 +216,7 @@ impl Vcpu {
 
 impl Context for Vcpu {
     fn switch_out(&self) {
+        self.withdraw_interrupts();
         self.save();
         self.leave_tables();
     }

@@ -10,16 +10,16 @@ macro_rules! system_registers {
     ($(#[$meta:meta])* $structure:ident { $($field:ident: $register:literal,)* }) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug)]
-        pub(super) struct $structure {
-            $(pub(super) $field: u64,)*
+        pub(in crate::vcpu) struct $structure {
+            $(pub(in crate::vcpu) $field: u64,)*
         }
 
         impl $structure {
             /// All zero.
-            pub(super) const ZERO: Self = Self { $($field: 0,)* };
+            pub(in crate::vcpu) const ZERO: Self = Self { $($field: 0,)* };
 
             /// Copies this CPU's registers here.
-            pub(super) fn save(&mut self) {
+            pub(in crate::vcpu) fn save(&mut self) {
                 $(
                     // SAFETY: Reading a register changes nothing.
                     unsafe {
@@ -35,7 +35,7 @@ macro_rules! system_registers {
             /// Copies these values to this CPU's registers.
             ///
             /// They take effect when a guest is entered.
-            pub(super) fn load(&self) {
+            pub(in crate::vcpu) fn load(&self) {
                 $(
                     // SAFETY: The registers have no effect at EL2 (E2H is clear), so Rust's view of
                     // memory does not change.
@@ -51,6 +51,8 @@ macro_rules! system_registers {
         }
     };
 }
+
+pub(super) use system_registers;
 
 system_registers! {
     /// What every Armv8.0 CPU has, the timers' excepted.

@@ -6,6 +6,7 @@
 
 use super::machine;
 use super::power::MAX_VCPUS;
+use crate::vgic;
 use dtoolkit::ToPropertyValue;
 use dtoolkit::error::{FdtMutError, FdtParseError};
 use dtoolkit::fdt_mut::{FdtMut, SliceBuffer};
@@ -41,8 +42,21 @@ pub enum TreeError {
     NoNode(&'static str),
 }
 
+/// The value of a property that is there or not.
+const EMPTY: [u32; 0] = [];
 /// The phandle of the UART's clock.
 const CLOCK_HANDLE: u32 = 1;
+/// The phandle of the interrupt controller.
+const CONTROLLER_HANDLE: u32 = 2;
+/// Kinds of interrupts: shared (SPI) and private (PPI), each numbered from 0.
+const SHARED: u32 = 0;
+const PRIVATE: u32 = 1;
+/// The INTID of private interrupt 0.
+const FIRST_PRIVATE: u32 = 16;
+/// The INTID of the Secure physical timer.
+const SECURE_TIMER: u32 = 29;
+/// An interrupt is pending while its line is high.
+const LEVEL_HIGH: u32 = 4;
 
 /// Names and paths of the vCPUs' nodes.
 const CPUS: [(&str, &str); MAX_VCPUS] = [
@@ -120,8 +134,29 @@ impl Tree<'_> {
         self.add("/psci", "compatible", &psci[..])?;
         self.add("/psci", "method", "hvc")?;
 
-        // Without interrupts: they come with an interrupt controller.
-        self.add("/timer", "compatible", "arm,armv8-timer")?;
+        let [distributor, redistributors] = [
+            range(machine::DISTRIBUTOR, machine::DISTRIBUTOR_SIZE),
+            range(
+                machine::REDISTRIBUTORS,
+                cpus.len() as u64 * vgic::REDISTRIBUTOR_SIZE,
+            ),
+        ];
+        let controller = "/intc@8000000";
+        self.add(root, "interrupt-parent", CONTROLLER_HANDLE)?;
+        self.add(controller, "compatible", "arm,gic-v3")?;
+        self.add(controller, "interrupt-controller", EMPTY)?;
+        self.add(controller, "#interrupt-cells", 3_u32)?;
+        let reg = [distributor, redistributors];
+        self.add(controller, "reg", reg.as_flattened())?;
+        self.add(controller, "phandle", CONTROLLER_HANDLE)?;
+
+        let timer = "/timer";
+        self.add(timer, "compatible", "arm,armv8-timer")?;
+        // By their place: the Secure one, which no guest can use, the physical, the virtual.
+        let interrupts = [SECURE_TIMER, vgic::PHYSICAL_TIMER, vgic::VIRTUAL_TIMER];
+        let interrupts = interrupts.map(|intid| interrupt(PRIVATE, intid - FIRST_PRIVATE));
+        self.add(timer, "interrupts", interrupts.as_flattened())?;
+        self.add(timer, "always-on", EMPTY)?;
 
         self.add_uart()
     }
@@ -137,6 +172,8 @@ impl Tree<'_> {
         let size = machine::UART_END - machine::UART;
         self.add(uart, "compatible", &["arm,pl011", "arm,primecell"][..])?;
         self.add(uart, "reg", range(machine::UART, size))?;
+        let line = interrupt(SHARED, machine::UART_INTERRUPT - vgic::FIRST_SHARED);
+        self.add(uart, "interrupts", line)?;
         self.add(uart, "clocks", [CLOCK_HANDLE, CLOCK_HANDLE])?;
         self.add(uart, "clock-names", &["uartclk", "apb_pclk"][..])
     }
@@ -156,6 +193,11 @@ impl Tree<'_> {
             Err(FdtMutError::Resize(_) | _) => Err(TreeError::NoSpace(self.capacity)),
         }
     }
+}
+
+/// An interrupt of a GIC: kind, number, trigger.
+fn interrupt(kind: u32, number: u32) -> [u32; 3] {
+    [kind, number, LEVEL_HIGH]
 }
 
 /// An address and a size, in two cells each.
@@ -197,7 +239,7 @@ impl Skeleton<'_> {
             self.leaf(name)?;
         }
         self.word(Self::END_NODE)?;
-        for name in ["psci", "timer", "clock", "pl011@9000000"] {
+        for name in ["psci", "intc@8000000", "timer", "clock", "pl011@9000000"] {
             self.leaf(name)?;
         }
         self.word(Self::END_NODE)?;
@@ -289,6 +331,24 @@ mod tests {
         assert_eq!(reg.size::<u64>(), Ok(5 << 30));
         let uart = tree.find_node(text("/chosen", "stdout-path")).unwrap();
         assert!(uart.is_compatible("arm,pl011"));
+        let controller = tree.find_node("/intc@8000000").unwrap();
+        let regions: Vec<(u64, u64)> = controller
+            .reg()
+            .unwrap()
+            .unwrap()
+            .map(|reg| (reg.address().unwrap(), reg.size().unwrap()))
+            .collect();
+        assert_eq!(
+            regions,
+            [(0x800_0000, 0x1_0000), (0x80a_0000, 3 * 0x2_0000)]
+        );
+        let interrupts = uart.property("interrupts").unwrap();
+        assert_eq!(interrupts.value(), [0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 4]);
+        let timer = tree.find_node("/timer").unwrap();
+        let interrupts = timer.property("interrupts").unwrap();
+        let cells = interrupts.value().chunks(12);
+        let numbers: Vec<u8> = cells.map(|cells| cells[7]).collect();
+        assert_eq!(numbers, [13, 14, 11]);
         let cpus = tree.find_node("/cpus").unwrap();
         assert_eq!(cpus.children().count(), 3);
         let last = tree.find_node("/cpus/cpu@2").unwrap();

@@ -1,31 +1,77 @@
-//! The devices of a virtual machine, of which there is one: the UART.
+//! The devices of a virtual machine, as its vCPUs reach them: by loads and stores.
 
-use hyp::vm::machine::UART;
+use hyp::vgic;
+use hyp::vm::machine::{Device, device_at};
 
 use super::Vm;
-use crate::console;
+use crate::vcpu::{self, Vcpu};
+
+/// Where a load or store goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Register {
+    device: Device,
+    /// Bytes into the device's frame.
+    offset: u64,
+    /// Bytes that are loaded or stored.
+    size: u32,
+}
 
 impl Vm {
-    /// What the guest loads from `ipa`, where there is a device.
-    pub(crate) fn device_read(&self, ipa: u64) -> u64 {
-        self.uart.lock().read(ipa - UART).into()
+    /// The register at `ipa`, of which `size` bytes are accessed; `None` if there is no device.
+    pub(crate) fn register_at(&self, ipa: u64, size: u32) -> Option<Register> {
+        let (device, offset) = device_at(ipa)?;
+        if let Device::Vgic(vgic::Frame::Redistributor(index)) = device
+            && self.vcpu(index).is_none()
+        {
+            return None;
+        }
+        Some(Register {
+            device,
+            offset,
+            size,
+        })
     }
 
-    /// The guest stores `value` to `ipa`, where there is a device.
-    pub(crate) fn device_write(&self, ipa: u64, value: u64) {
-        self.uart
-            .lock()
-            .write(ipa - UART, value as u32, |line| self.print(line));
+    /// What the guest loads from a register; `vcpu` is the caller's own. May switch threads.
+    pub(crate) fn device_read(&self, vcpu: &Vcpu, register: Register) -> u64 {
+        let Register {
+            device,
+            offset,
+            size,
+        } = register;
+        match device {
+            Device::Uart => self.terminal.read(self, vcpu, offset).into(),
+            Device::Vgic(frame) => {
+                let shown = self.vgic.lock().shown_by(frame, offset, size);
+                if !shown.is_empty() {
+                    vcpu.show_interrupts();
+                    vcpu.await_interrupts_of(shown);
+                }
+                self.vgic.lock().read(frame, offset, size)
+            }
+        }
     }
 
-    /// Resets the UART; a line that was not ended is printed first.
+    /// The guest stores `value` to a register; `vcpu` is the caller's own.
+    pub(crate) fn device_write(&self, vcpu: &Vcpu, register: Register, value: u64) {
+        let Register {
+            device,
+            offset,
+            size,
+        } = register;
+        match device {
+            Device::Uart => self.terminal.write(self, vcpu, offset, value as u32),
+            Device::Vgic(frame) => {
+                let concerned = self.vgic.lock().write(frame, offset, size, value);
+                vcpu::notify(self, concerned, Some(vcpu));
+            }
+        }
+    }
+
+    /// Resets all devices. Called when no vCPU is on.
     pub(super) fn reset_devices(&self) {
-        let mut uart = self.uart.lock();
-        uart.flush(|line| self.print(line));
-        *uart = hyp::vm::pl011::Pl011::new();
-    }
-
-    fn print(&self, line: &[u8]) {
-        console::guest_line(self.index, line);
+        self.terminal.reset(self);
+        let mut vgic = self.vgic.lock();
+        *vgic = vgic.after_reset();
     }
 }

@@ -15,6 +15,7 @@
 use core::fmt;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
+use hyp::vgic::Vgic;
 use hyp::vm::power::{Entry, MAX_VCPUS, Power, StopReason};
 use hyp::vm::setup::Setup;
 use log::{error, info};
@@ -67,6 +68,7 @@ pub(crate) fn create(setup: Setup<'static>) -> Result<&'static Vm, CreateError> 
     let vm = VMS.iter().find(free).ok_or(CreateError::TooManyVms)?;
     let (memory, entry) = load(vm.index, &setup, 0).map_err(CreateError::Load)?;
     *vm.power.lock() = Power::new(setup.vcpus);
+    *vm.vgic.lock() = Vgic::new(setup.vcpus);
     for vcpu in &vm.vcpus[..setup.vcpus] {
         let argument = vm.index * MAX_VCPUS + vcpu.index();
         match sched::spawn("vcpu", run, argument, Some(vcpu)) {
@@ -122,6 +124,8 @@ impl Vm {
         self.power.lock().request_stop(reason);
         self.stopping.store(true, Ordering::SeqCst);
         interrupts::kick_others();
+        // Those that wait for an interrupt.
+        self.wake_all();
         vcpu.unsettle();
     }
 
@@ -134,7 +138,7 @@ impl Vm {
 
     /// Returns when the vCPU may enter the guest. The frame is then the guest's registers.
     pub(crate) fn admit(&self, frame: &mut Frame) {
-        while self.stopping.load(Ordering::SeqCst) {
+        while self.is_stopping() {
             self.leave(frame.vcpu);
             self.wait_for_power(frame);
         }
@@ -244,6 +248,10 @@ impl Vm {
     /// Has the threads of all vCPUs end.
     fn end_threads(&self) {
         self.over.store(true, Ordering::Release);
+        self.wake_all();
+    }
+
+    fn wake_all(&self) {
         for vcpu in 0..MAX_VCPUS {
             self.wake(vcpu);
         }

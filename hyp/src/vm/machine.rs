@@ -3,7 +3,23 @@
 //! All addresses are IPAs.
 
 use super::pl011;
+use super::power::MAX_VCPUS;
+use crate::vgic;
 
+/// The first register of the interrupt controller's distributor.
+pub const DISTRIBUTOR: u64 = 0x0800_0000;
+/// Size of the distributor's frame, in bytes.
+pub const DISTRIBUTOR_SIZE: u64 = 0x1_0000;
+/// The first register of vCPU 0's redistributor; those of the others follow.
+pub const REDISTRIBUTORS: u64 = 0x080a_0000;
+/// The first register of the PL011.
+pub const UART: u64 = 0x0900_0000;
+/// The byte behind the PL011's frame.
+pub const UART_END: u64 = UART + pl011::FRAME_SIZE;
+/// The rate of the UART's clock in Hz.
+pub const UART_CLOCK: u32 = 24_000_000;
+/// The UART's interrupt, as an INTID: SPI 1.
+pub const UART_INTERRUPT: u32 = vgic::FIRST_SHARED + 1;
 /// Where RAM begins.
 pub const RAM_BASE: u64 = 0x4000_0000;
 /// Where the device tree is put; a guest finds it in x0.
@@ -12,9 +28,50 @@ pub const DEVICE_TREE: u64 = RAM_BASE;
 pub const DEVICE_TREE_ROOM: u64 = IMAGE - DEVICE_TREE;
 /// Where a flat image is put.
 pub const IMAGE: u64 = RAM_BASE + 0x8_0000;
-/// The first register of the PL011.
-pub const UART: u64 = 0x0900_0000;
-/// The byte behind the PL011's frame.
-pub const UART_END: u64 = UART + pl011::FRAME_SIZE;
-/// The rate of the UART's clock in Hz.
-pub const UART_CLOCK: u32 = 24_000_000;
+
+/// A device, by its registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Device {
+    /// The PL011.
+    Uart,
+    /// The interrupt controller.
+    Vgic(vgic::Frame),
+}
+
+/// The device at an address, and the offset into its registers in bytes; whether the machine has as many
+/// vCPUs as the address needs is left to the caller.
+pub fn device_at(ipa: u64) -> Option<(Device, u64)> {
+    const REDISTRIBUTORS_END: u64 = REDISTRIBUTORS + MAX_VCPUS as u64 * vgic::REDISTRIBUTOR_SIZE;
+    const DISTRIBUTOR_END: u64 = DISTRIBUTOR + DISTRIBUTOR_SIZE;
+    match ipa {
+        DISTRIBUTOR..DISTRIBUTOR_END => {
+            let frame = vgic::Frame::Distributor;
+            Some((Device::Vgic(frame), ipa - DISTRIBUTOR))
+        }
+        REDISTRIBUTORS..REDISTRIBUTORS_END => {
+            let offset = ipa - REDISTRIBUTORS;
+            let vcpu = (offset / vgic::REDISTRIBUTOR_SIZE) as usize;
+            let frame = vgic::Frame::Redistributor(vcpu);
+            Some((Device::Vgic(frame), offset % vgic::REDISTRIBUTOR_SIZE))
+        }
+        UART..UART_END => Some((Device::Uart, ipa - UART)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_where_qemu_has_them() {
+        let frame = |frame, offset| Some((Device::Vgic(frame), offset));
+        assert_eq!(device_at(0x0800_0004), frame(vgic::Frame::Distributor, 4));
+        assert_eq!(device_at(0x0801_0000), None);
+        let third = vgic::Frame::Redistributor(2);
+        assert_eq!(device_at(0x080f_0100), frame(third, 0x1_0100));
+        assert_eq!(device_at(0x081a_0000), None);
+        assert_eq!(device_at(0x0900_0018), Some((Device::Uart, 0x18)));
+        assert_eq!(device_at(0x0900_1000), None);
+    }
+}

@@ -8,21 +8,21 @@
 //! Invariant: the memory is put in place and taken away only while no vCPU is on and the gate is
 //! closed.
 //!
-//! Lock order: `power`, `uart` and `setup` are not nested in one another; under `uart` the console's
-//! lock is taken. None is held across a thread switch.
+//! Lock order: `power`, `terminal` and `setup` are not nested in one another; under the terminal's, those of
+//! the interrupt controller and of the console are taken. None is held across a thread switch.
 
 mod devices;
 mod life;
 mod load;
+pub(crate) mod terminal;
 
 pub(crate) use life::{all_made, create};
 
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
+use hyp::vgic::Vgic;
 use hyp::vm::gate::Gate;
-use hyp::vm::machine::{UART, UART_END};
-use hyp::vm::pl011::Pl011;
 use hyp::vm::power::{MAX_VCPUS, Power};
 use hyp::vm::setup::Setup;
 use platform::board::MAX_CPUS;
@@ -32,6 +32,7 @@ use stage2::Ipa;
 use crate::machine::Memory;
 use crate::sched;
 use crate::vcpu::Vcpu;
+use terminal::Terminal;
 
 /// How many virtual machines there can be.
 pub(crate) const MAX_VMS: usize = 8;
@@ -51,7 +52,8 @@ pub(crate) struct Vm {
     resets: AtomicU32,
     memory: UnsafeCell<Option<Memory>>,
     gate: Gate,
-    uart: Mutex<Pl011>,
+    terminal: Terminal,
+    vgic: Mutex<Vgic>,
     /// The vCPU of this machine that each CPU entered last.
     last_vcpu: [AtomicUsize; MAX_CPUS],
 }
@@ -102,7 +104,8 @@ impl Vm {
             resets: AtomicU32::new(0),
             memory: UnsafeCell::new(None),
             gate: Gate::new(),
-            uart: Mutex::new(Pl011::new()),
+            terminal: Terminal::new(),
+            vgic: Mutex::new(Vgic::new(0)),
             last_vcpu: [const { AtomicUsize::new(NO_VCPU) }; MAX_CPUS],
         }
     }
@@ -143,9 +146,20 @@ impl Vm {
         ram.start() <= ipa && ipa < ram.end()
     }
 
-    /// Whether there is a device at `ipa`.
-    pub(crate) fn has_device(&self, ipa: u64) -> bool {
-        (UART..UART_END).contains(&ipa)
+    /// Its interrupt controller.
+    pub(crate) fn vgic(&self) -> &Mutex<Vgic> {
+        &self.vgic
+    }
+
+    /// vCPU number `index`, if the machine has it.
+    pub(crate) fn vcpu(&self, index: usize) -> Option<&Vcpu> {
+        let vcpu = self.vcpus.get(index)?;
+        vcpu.thread().is_some().then_some(vcpu)
+    }
+
+    /// Whether its vCPUs are to leave the guest.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
     }
 
     /// Notes that CPU `cpu` enters vCPU number `vcpu`; says whether it entered another one of this

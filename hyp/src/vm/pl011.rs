@@ -1,16 +1,18 @@
-//! The UART a guest sees: an Arm PL011 (Arm DDI 0183) that only sends, and is always ready.
+//! The UART a guest sees: an Arm PL011 r1p5 (Arm DDI 0183) on a line that is never busy.
 //!
-//! Characters are gathered into lines, so that those of several guests and of the hypervisor do not
-//! mix on the console. There is nothing to receive and no interrupt; registers that only set up the
-//! line keep what is written to them.
+//! What the guest writes is sent at once, so the transmit FIFO is always empty; what is received waits
+//! in a queue, the start of which the guest sees as its receive FIFO. The registers that only set up
+//! the line keep what is written to them, and the UART works whether they are set up or not: simple
+//! programs just write to DR.
 
 /// Size of the register frame, in bytes.
 pub const FRAME_SIZE: u64 = 0x1000;
-/// Longer lines are broken.
-const LINE_LENGTH: usize = 256;
+/// How many bytes wait for the guest before more are lost.
+const QUEUE_LENGTH: usize = 1024;
+/// The depth of the receive FIFO, if it is enabled.
+const FIFO_DEPTH: usize = 32;
 
 const DR: u64 = 0x00;
-const RSR: u64 = 0x04;
 const FR: u64 = 0x18;
 const ILPR: u64 = 0x20;
 const IBRD: u64 = 0x24;
@@ -21,21 +23,34 @@ const IFLS: u64 = 0x34;
 const IMSC: u64 = 0x38;
 const RIS: u64 = 0x3c;
 const MIS: u64 = 0x40;
+const ICR: u64 = 0x44;
 const DMACR: u64 = 0x48;
 const IDENTIFICATION: u64 = 0xfe0;
 
-/// FR: the transmit FIFO is empty, the receive FIFO is empty, not busy.
-const FR_READY: u32 = 1 << 7 | 1 << 4;
-/// RIS: a transmit interrupt is raised, since the FIFO is always below its trigger level.
-const INTERRUPT_TRANSMIT: u32 = 1 << 5;
+/// FR: the transmit FIFO is empty.
+const FLAG_TRANSMIT_EMPTY: u32 = 1 << 7;
+/// FR: the receive FIFO is full.
+const FLAG_RECEIVE_FULL: u32 = 1 << 6;
+/// FR: the receive FIFO is empty.
+const FLAG_RECEIVE_EMPTY: u32 = 1 << 4;
+/// LCR_H.FEN: the FIFOs are enabled.
+const FIFO_ENABLE: u32 = 1 << 4;
+/// RIS: the receive FIFO has reached its trigger level.
+const RECEIVE: u32 = 1 << 4;
+/// RIS: the transmit FIFO has fallen to its trigger level.
+const TRANSMIT: u32 = 1 << 5;
+/// RIS: something has been in the receive FIFO for a while.
+const TIMEOUT: u32 = 1 << 6;
 /// UARTPeriphID0 to 3 and UARTPCellID0 to 3 of a PL011 r1p5.
 const IDENTIFIERS: [u8; 8] = [0x11, 0x10, 0x34, 0x00, 0x0d, 0xf0, 0x05, 0xb1];
 
 /// The state of one virtual PL011.
 #[derive(Debug)]
 pub struct Pl011 {
-    line: [u8; LINE_LENGTH],
+    queue: [u8; QUEUE_LENGTH],
+    first: usize,
     length: usize,
+    raised: u32,
     ilpr: u32,
     ibrd: u32,
     fbrd: u32,
@@ -47,11 +62,13 @@ pub struct Pl011 {
 }
 
 impl Pl011 {
-    /// A UART as after reset, with an empty line.
+    /// A UART as after reset.
     pub const fn new() -> Self {
         Self {
-            line: [0; LINE_LENGTH],
+            queue: [0; QUEUE_LENGTH],
+            first: 0,
             length: 0,
+            raised: 0,
             ilpr: 0,
             ibrd: 0,
             fbrd: 0,
@@ -63,10 +80,29 @@ impl Pl011 {
         }
     }
 
+    /// The level of its interrupt line.
+    pub const fn interrupt(&self) -> bool {
+        self.raised & self.imsc != 0
+    }
+
+    /// A byte comes in. It is lost if the guest has too many to read already.
+    pub fn receive(&mut self, byte: u8) {
+        if self.length < QUEUE_LENGTH {
+            self.queue[(self.first + self.length) % QUEUE_LENGTH] = byte;
+            self.length += 1;
+        }
+        // The guest need not wait for what the line will not bring.
+        self.raised |= TIMEOUT;
+        if self.length >= self.trigger() {
+            self.raised |= RECEIVE;
+        }
+    }
+
     /// What the guest reads at `offset` bytes into the frame. Registers that are not there are zero.
-    pub fn read(&self, offset: u64) -> u32 {
+    pub fn read(&mut self, offset: u64) -> u32 {
         match offset {
-            FR => FR_READY,
+            DR => self.take().into(),
+            FR => self.flags(),
             ILPR => self.ilpr,
             IBRD => self.ibrd,
             FBRD => self.fbrd,
@@ -74,24 +110,26 @@ impl Pl011 {
             CR => self.cr,
             IFLS => self.ifls,
             IMSC => self.imsc,
-            RIS => INTERRUPT_TRANSMIT,
-            MIS => INTERRUPT_TRANSMIT & self.imsc,
+            RIS => self.raised,
+            MIS => self.raised & self.imsc,
             DMACR => self.dmacr,
-            IDENTIFICATION..FRAME_SIZE => {
+            IDENTIFICATION..FRAME_SIZE if offset.is_multiple_of(4) => {
                 let index = (offset - IDENTIFICATION) as usize / 4;
                 IDENTIFIERS.get(index).copied().unwrap_or(0).into()
             }
-            // DR and RSR among them: nothing was received, and without an error.
+            // RSR among them: whatever was received had no error.
             _ => 0,
         }
     }
 
-    /// The guest writes `value` at `offset` bytes into the frame. A line that is complete by that
-    /// is handed to `print`, without its end.
-    pub fn write(&mut self, offset: u64, value: u32, print: impl FnOnce(&[u8])) {
+    /// The guest writes `value` at `offset` bytes into the frame. Returns the byte that it sends by that,
+    /// if it does.
+    pub fn write(&mut self, offset: u64, value: u32) -> Option<u8> {
         match offset {
-            DR => self.send(value as u8, print),
-            RSR => {}
+            DR => {
+                self.raised |= TRANSMIT;
+                return Some(value as u8);
+            }
             ILPR => self.ilpr = value & 0xff,
             IBRD => self.ibrd = value & 0xffff,
             FBRD => self.fbrd = value & 0x3f,
@@ -99,36 +137,58 @@ impl Pl011 {
             CR => self.cr = value & 0xff87,
             IFLS => self.ifls = value & 0x3f,
             IMSC => self.imsc = value & 0x7ff,
+            ICR => self.raised &= !value,
             DMACR => self.dmacr = value & 0x7,
             _ => {}
         }
+        None
     }
 
-    /// Hands out what is left of a line that was not ended.
-    pub fn flush(&mut self, print: impl FnOnce(&[u8])) {
-        if self.length > 0 {
-            self.end_line(print);
+    fn take(&mut self) -> u8 {
+        if self.length == 0 {
+            return 0;
+        }
+        let byte = self.queue[self.first];
+        self.first = (self.first + 1) % QUEUE_LENGTH;
+        self.length -= 1;
+        if self.length < self.trigger() {
+            self.raised &= !RECEIVE;
+        }
+        if self.length == 0 {
+            self.raised &= !TIMEOUT;
+        }
+        byte
+    }
+
+    fn flags(&self) -> u32 {
+        let receive = match self.length {
+            0 => FLAG_RECEIVE_EMPTY,
+            length if length >= self.depth() => FLAG_RECEIVE_FULL,
+            _ => 0,
+        };
+        FLAG_TRANSMIT_EMPTY | receive
+    }
+
+    fn depth(&self) -> usize {
+        if self.lcr_h & FIFO_ENABLE == 0 {
+            1
+        } else {
+            FIFO_DEPTH
         }
     }
 
-    fn send(&mut self, byte: u8, print: impl FnOnce(&[u8])) {
-        match byte {
-            b'\n' => return self.end_line(print),
-            b'\r' => return,
-            _ => {}
+    /// How many bytes in the receive FIFO raise an interrupt (IFLS.RXIFLSEL).
+    fn trigger(&self) -> usize {
+        if self.lcr_h & FIFO_ENABLE == 0 {
+            return 1;
         }
-        if let Some(slot) = self.line.get_mut(self.length) {
-            *slot = byte;
-            self.length += 1;
+        match self.ifls >> 3 & 7 {
+            0 => FIFO_DEPTH / 8,
+            1 => FIFO_DEPTH / 4,
+            2 => FIFO_DEPTH / 2,
+            3 => FIFO_DEPTH * 3 / 4,
+            _ => FIFO_DEPTH * 7 / 8,
         }
-        if self.length == LINE_LENGTH {
-            self.end_line(print);
-        }
-    }
-
-    fn end_line(&mut self, print: impl FnOnce(&[u8])) {
-        print(&self.line[..self.length]);
-        self.length = 0;
     }
 }
 
@@ -142,43 +202,75 @@ impl Default for Pl011 {
 mod tests {
     use super::*;
 
-    fn lines(text: &[u8]) -> (Vec<String>, Pl011) {
+    #[test]
+    fn what_is_written_is_sent() {
         let mut uart = Pl011::new();
-        let mut lines = Vec::new();
-        for &byte in text {
-            uart.write(DR, byte.into(), |line| {
-                lines.push(String::from_utf8(line.to_vec()).unwrap());
-            });
-        }
-        (lines, uart)
-    }
-
-    #[test]
-    fn characters_become_lines() {
-        let (lines, mut uart) = lines(b"hello\r\n\nworld\nrest");
-        assert_eq!(lines, ["hello", "", "world"]);
-        let mut rest = Vec::new();
-        uart.flush(|line| rest = line.to_vec());
-        assert_eq!(rest, b"rest");
-        uart.flush(|_| panic!("nothing is left"));
-    }
-
-    #[test]
-    fn a_line_without_end_is_broken() {
-        let (lines, _) = lines(&[b'x'; 2 * LINE_LENGTH + 1]);
-        assert_eq!(lines, ["x".repeat(LINE_LENGTH), "x".repeat(LINE_LENGTH)]);
-    }
-
-    #[test]
-    fn it_is_a_pl011_that_is_always_ready() {
-        let mut uart = Pl011::new();
+        assert_eq!(uart.write(DR, 0x141), Some(b'A'));
+        assert_eq!(uart.write(CR, 0x301), None);
         assert_eq!(uart.read(FR), 0x90);
+    }
+
+    #[test]
+    fn it_is_a_pl011() {
+        let mut uart = Pl011::new();
         let id: Vec<u32> = (0xfe0..0x1000).step_by(4).map(|at| uart.read(at)).collect();
         assert_eq!(id, [0x11, 0x10, 0x34, 0, 0x0d, 0xf0, 0x05, 0xb1]);
-        uart.write(IMSC, 0xffff_ffff, |_| ());
-        assert_eq!(uart.read(MIS), INTERRUPT_TRANSMIT);
-        uart.write(IBRD, 0x1_0001, |_| ());
+        assert_eq!(uart.read(0xfe1), 0);
+        uart.write(IBRD, 0x1_0001);
         assert_eq!(uart.read(IBRD), 1);
         assert_eq!(uart.read(0x80), 0);
+    }
+
+    #[test]
+    fn sending_raises_the_transmit_interrupt_until_it_is_cleared() {
+        let mut uart = Pl011::new();
+        uart.write(IMSC, TRANSMIT);
+        assert!(!uart.interrupt());
+        uart.write(DR, 0);
+        assert_eq!((uart.read(RIS), uart.interrupt()), (TRANSMIT, true));
+        uart.write(ICR, TRANSMIT);
+        assert!(!uart.interrupt());
+    }
+
+    #[test]
+    fn what_is_received_is_read_in_turn() {
+        let mut uart = Pl011::new();
+        uart.write(IMSC, TIMEOUT);
+        uart.receive(b'a');
+        uart.receive(b'b');
+        assert!(uart.interrupt());
+        assert_eq!(uart.read(FR), FLAG_TRANSMIT_EMPTY | FLAG_RECEIVE_FULL);
+        uart.write(LCR_H, FIFO_ENABLE);
+        assert_eq!(uart.read(FR), FLAG_TRANSMIT_EMPTY);
+        assert_eq!([uart.read(DR), uart.read(DR)], [b'a'.into(), b'b'.into()]);
+        assert!(!uart.interrupt());
+        assert_eq!(uart.read(FR), FLAG_TRANSMIT_EMPTY | FLAG_RECEIVE_EMPTY);
+        assert_eq!(uart.read(DR), 0);
+    }
+
+    #[test]
+    fn the_receive_interrupt_comes_at_its_level() {
+        let mut uart = Pl011::new();
+        uart.write(LCR_H, FIFO_ENABLE);
+        for _ in 1..16 {
+            uart.receive(0);
+        }
+        assert_eq!(uart.read(RIS), TIMEOUT);
+        uart.receive(0);
+        assert_eq!(uart.read(RIS), TIMEOUT | RECEIVE);
+        uart.read(DR);
+        assert_eq!(uart.read(RIS), TIMEOUT);
+    }
+
+    #[test]
+    fn too_much_is_lost_and_no_more() {
+        let mut uart = Pl011::new();
+        for byte in 0..2 * QUEUE_LENGTH {
+            uart.receive(byte as u8);
+        }
+        for byte in 0..QUEUE_LENGTH {
+            assert_eq!(uart.read(DR), (byte as u8).into());
+        }
+        assert_ne!(uart.read(FR) & FLAG_RECEIVE_EMPTY, 0);
     }
 }

@@ -1,0 +1,184 @@
+//! The registers of the virtual CPU interface, through which the hardware gives a guest its interrupts.
+//!
+//! Arm IHI 0069, 12.4. What a guest owns of it (priorities that are active, `ICH_VMCR_EL2`) is switched
+//! with its other registers; the list registers hold something only while their vCPU is on the CPU.
+
+use core::arch::asm;
+
+use aarch64_cpu::registers::{
+    ICH_HCR_EL2, ICH_LR0_EL2, ICH_LR1_EL2, ICH_LR2_EL2, ICH_LR3_EL2, ICH_LR4_EL2, ICH_LR5_EL2,
+    ICH_LR6_EL2, ICH_LR7_EL2, ICH_LR8_EL2, ICH_LR9_EL2, ICH_LR10_EL2, ICH_LR11_EL2, ICH_LR12_EL2,
+    ICH_LR13_EL2, ICH_LR14_EL2, ICH_LR15_EL2, ICH_VTR_EL2, Readable, Writeable,
+};
+use hyp::vgic::{Listing, MAX_LIST_REGISTERS};
+
+use super::registers::system_registers;
+
+/// `ICH_VTR_EL2.TDS`: `ICH_HCR_EL2.TDIR` traps.
+const TRAPS_DIR: u64 = 1 << 19;
+
+system_registers! {
+    /// What every virtual CPU interface has.
+    Interface {
+        vmcr: "s3_4_c12_c11_7",
+        active0_0: "s3_4_c12_c8_0",
+        active1_0: "s3_4_c12_c9_0",
+    }
+}
+
+system_registers! {
+    /// What there is as well with six bits of pre-emption priority.
+    Interface6 {
+        active0_1: "s3_4_c12_c8_1",
+        active1_1: "s3_4_c12_c9_1",
+    }
+}
+
+system_registers! {
+    /// What there is as well with seven bits of pre-emption priority.
+    Interface7 {
+        active0_2: "s3_4_c12_c8_2",
+        active1_2: "s3_4_c12_c9_2",
+        active0_3: "s3_4_c12_c8_3",
+        active1_3: "s3_4_c12_c9_3",
+    }
+}
+
+/// All that a guest owns of the interface.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct InterfaceState {
+    basic: Interface,
+    six: Interface6,
+    seven: Interface7,
+}
+
+impl InterfaceState {
+    /// After reset: no group enabled, every priority masked.
+    pub(super) const RESET: Self = Self {
+        basic: Interface::ZERO,
+        six: Interface6::ZERO,
+        seven: Interface7::ZERO,
+    };
+
+    /// Copies this CPU's registers here.
+    pub(super) fn save(&mut self) {
+        self.basic.save();
+        let bits = preemption_bits();
+        if bits >= 6 {
+            self.six.save();
+        }
+        if bits >= 7 {
+            self.seven.save();
+        }
+    }
+
+    /// Copies these values to this CPU's registers.
+    pub(super) fn load(&self) {
+        self.basic.load();
+        let bits = preemption_bits();
+        if bits >= 6 {
+            self.six.load();
+        }
+        if bits >= 7 {
+            self.seven.load();
+        }
+    }
+}
+
+/// The groups that the guest lets through (bit 0 for Group 0, bit 1 for Group 1), and its priority mask,
+/// from `ICH_VMCR_EL2`. Only while its registers are loaded.
+pub(super) fn filter() -> (u32, u8) {
+    let vmcr: u64;
+    // SAFETY: Reading a register changes nothing.
+    unsafe {
+        asm!(
+            "mrs {}, s3_4_c12_c11_7",
+            out(reg) vmcr,
+            options(nomem, nostack, preserves_flags),
+        );
+    }
+    (vmcr as u32 & 0b11, (vmcr >> 24) as u8)
+}
+
+/// How many list registers the CPU has.
+pub(super) fn list_registers() -> usize {
+    (ICH_VTR_EL2.read(ICH_VTR_EL2::ListRegs) as usize + 1).min(MAX_LIST_REGISTERS)
+}
+
+/// How many bits of a priority decide about pre-emption.
+fn preemption_bits() -> u64 {
+    ICH_VTR_EL2.read(ICH_VTR_EL2::PREbits) + 1
+}
+
+/// Makes the interface work, with maintenance interrupts as the listing wants them, and nobody having
+/// ended an interrupt that is not listed.
+pub(super) fn enable(listing: &Listing) {
+    let mut value = ICH_HCR_EL2::En::SET;
+    if listing.more_pending {
+        value += ICH_HCR_EL2::NPIE::SET;
+    }
+    if listing.more_active {
+        value += ICH_HCR_EL2::LRENPIE::SET;
+        if ICH_VTR_EL2.get() & TRAPS_DIR != 0 {
+            value += ICH_HCR_EL2::TDIR::SET;
+        }
+    }
+    ICH_HCR_EL2.write(value);
+}
+
+/// Silences the maintenance interrupt, and the guest's, until [`enable`] is called.
+pub(super) fn silence() {
+    // How many interrupts were ended is still to be read.
+    let ended = ICH_HCR_EL2.read(ICH_HCR_EL2::EOIcount);
+    ICH_HCR_EL2.write(ICH_HCR_EL2::EOIcount.val(ended));
+}
+
+/// Empties this CPU's list registers and makes its interface work.
+pub(super) fn init_cpu() {
+    write(&[0; MAX_LIST_REGISTERS][..list_registers()]);
+    enable(&Listing::EMPTY);
+}
+
+/// How often the guest has ended an interrupt that is not listed, modulo 32.
+pub(super) fn ended_unlisted() -> u32 {
+    ICH_HCR_EL2.read(ICH_HCR_EL2::EOIcount) as u32
+}
+
+/// Reads the first list registers.
+pub(super) fn read(values: &mut [u64]) {
+    for (index, value) in values.iter_mut().enumerate() {
+        *value = read_one(index);
+    }
+}
+
+/// Writes the first list registers.
+pub(super) fn write(values: &[u64]) {
+    for (index, &value) in values.iter().enumerate() {
+        write_one(index, value);
+    }
+}
+
+/// Defines a function for list register `index`: nothing is done for one that cannot be there.
+macro_rules! each_register {
+    ($index:ident, $register:ident => $do:expr, $otherwise:expr) => {
+        each_register!($index, $register => $do, $otherwise,
+            0 ICH_LR0_EL2, 1 ICH_LR1_EL2, 2 ICH_LR2_EL2, 3 ICH_LR3_EL2, 4 ICH_LR4_EL2,
+            5 ICH_LR5_EL2, 6 ICH_LR6_EL2, 7 ICH_LR7_EL2, 8 ICH_LR8_EL2, 9 ICH_LR9_EL2,
+            10 ICH_LR10_EL2, 11 ICH_LR11_EL2, 12 ICH_LR12_EL2, 13 ICH_LR13_EL2,
+            14 ICH_LR14_EL2, 15 ICH_LR15_EL2)
+    };
+    ($index:ident, $register:ident => $do:expr, $otherwise:expr, $($number:literal $name:ident),*) => {
+        match $index {
+            $($number => { let $register = $name; $do })*
+            _ => $otherwise,
+        }
+    };
+}
+
+fn read_one(index: usize) -> u64 {
+    each_register!(index, register => register.get(), 0)
+}
+
+fn write_one(index: usize, value: u64) {
+    each_register!(index, register => register.set(value), {});
+}

@@ -1,0 +1,268 @@
+//! A vCPU's interrupts: between the machine's interrupt controller ([`hyp::vgic`]) and the CPU.
+//!
+//! Whoever changes something that may concern a vCPU (a device, another vCPU, the hardware's timer)
+//! calls for its [attention](notify), from wherever. The vCPU takes note before it enters the guest again
+//! ([`Vcpu::present_interrupts`]), which is soon: if it is in the guest its CPU is interrupted, if it waits
+//! its thread is woken. Why no call is lost: a caller sets `attention` and then looks at `entered`, the
+//! vCPU sets `entered` and then looks at `attention`, so one sees the other; and an interrupt that is sent
+//! to a CPU at EL2 stays pending there until the guest is entered.
+//!
+//! The list registers are left alone as long as nobody calls. They are read back when something has to be
+//! known or changed, and when the thread leaves the CPU.
+//!
+//! The timers' interrupts are the CPU's own: EL2 takes them, leaves them active, and lists them such that
+//! the guest ends both at once.
+//!
+//! Lock: that of the machine's [`Vgic`]. Nothing else is locked while it is held, and no threads switch.
+
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use aarch64_cpu::asm::barrier;
+use aarch64_cpu::registers::{CNTP_CTL_EL0, CNTP_CVAL_EL0, CNTV_CTL_EL0, CNTV_CVAL_EL0, Readable};
+use hyp::vgic::{
+    Listing, MAX_LIST_REGISTERS, PHYSICAL_TIMER, SgiRegister, VIRTUAL_TIMER, VcpuSet, Vgic,
+};
+use platform::gic::{self, IntId};
+
+use super::{NOWHERE, Vcpu, interface};
+use crate::exits::interrupts::kick;
+use crate::percpu;
+use crate::sched;
+use crate::vm::Vm;
+
+/// `CNTx_CTL_EL0`: ENABLE, IMASK and ISTATUS.
+const TIMER_FIELDS: u64 = 0b111;
+/// `CNTx_CTL_EL0`: enabled, not masked, the time not yet reached.
+const TIMER_RUNS: u64 = 0b001;
+/// `CNTx_CTL_EL0`: enabled, not masked, the time reached: the line is high.
+const TIMER_FIRES: u64 = 0b101;
+/// The INTID of PPI 0.
+const FIRST_PPI: u32 = 16;
+
+/// What is known of a vCPU's interrupts without the controller's lock.
+#[derive(Debug)]
+pub(super) struct Interrupts {
+    /// What is listed may have to change.
+    attention: AtomicBool,
+    /// The CPU on which the thread entered the guest and which it has not left since, or [`NOWHERE`].
+    entered: AtomicUsize,
+    /// How often the list registers were read back.
+    read_back: AtomicU64,
+    /// How many list registers are used. For the own thread.
+    used: AtomicUsize,
+    /// Some are used, or the CPU's own controller has interrupts that are active for this vCPU. For
+    /// the own thread.
+    held: AtomicBool,
+}
+
+impl Interrupts {
+    pub(super) const fn new() -> Self {
+        Self {
+            attention: AtomicBool::new(false),
+            entered: AtomicUsize::new(NOWHERE),
+            read_back: AtomicU64::new(0),
+            used: AtomicUsize::new(0),
+            held: AtomicBool::new(false),
+        }
+    }
+}
+
+/// Has the vCPUs in `set`, of one machine, look at their interrupts. `own` is the vCPU whose thread calls,
+/// if it is one of this machine's.
+pub(crate) fn notify(vm: &Vm, set: VcpuSet, own: Option<&Vcpu>) {
+    for vcpu in set.iter().filter_map(|index| vm.vcpu(index)) {
+        match own {
+            Some(own) if own.index == vcpu.index => own.want_attention(),
+            _ => vcpu.call_attention(),
+        }
+    }
+}
+
+/// What others do to a vCPU.
+impl Vcpu {
+    fn call_attention(&self) {
+        self.interrupts.attention.store(true, Ordering::SeqCst);
+        let cpu = self.interrupts.entered.load(Ordering::SeqCst);
+        // On this CPU it is interrupted already: that is how this code got here.
+        if cpu != NOWHERE && cpu != percpu::this().index() {
+            kick(cpu);
+        }
+        if let Some(thread) = self.thread() {
+            sched::wake(thread);
+        }
+    }
+}
+
+/// What a vCPU's own thread does.
+impl Vcpu {
+    /// Has itself look at its interrupts before it enters the guest again.
+    fn want_attention(&self) {
+        self.interrupts.attention.store(true, Ordering::SeqCst);
+        self.unsettle();
+    }
+
+    /// Says that the guest is entered on this CPU, and lists what is to be listed if somebody called
+    /// for it.
+    pub(super) fn present_interrupts(&self) {
+        let here = percpu::this().index();
+        self.interrupts.entered.store(here, Ordering::SeqCst);
+        if self.interrupts.attention.swap(false, Ordering::SeqCst) {
+            self.list_again();
+        }
+    }
+
+    #[inline(never)]
+    fn list_again(&self) {
+        let mut registers = [0; MAX_LIST_REGISTERS];
+        let mut vgic = self.vm().vgic().lock();
+        let others = self.read_back(&mut vgic);
+        let listing = vgic.list(self.index, &mut registers[..interface::list_registers()]);
+        drop(vgic);
+        interface::write(&registers[..listing.used]);
+        interface::enable(&listing);
+        self.interrupts.used.store(listing.used, Ordering::Relaxed);
+        if listing.used > 0 {
+            self.interrupts.held.store(true, Ordering::Relaxed);
+        }
+        notify(self.vm(), others, Some(self));
+    }
+
+    /// Brings the controller up to date with what the CPU has: list registers, and the timers' lines.
+    pub(crate) fn show_interrupts(&self) {
+        let mut vgic = self.vm().vgic().lock();
+        let others = self.read_back(&mut vgic);
+        let again = vgic.has_candidates(self.index);
+        drop(vgic);
+        if again {
+            self.want_attention();
+        }
+        notify(self.vm(), others, Some(self));
+    }
+
+    /// Waits until the list registers of the vCPUs in `set` have been read back. May switch threads.
+    pub(crate) fn await_interrupts_of(&self, set: VcpuSet) {
+        for other in set.without(self.index).iter() {
+            let Some(other) = self.vm().vcpu(other) else {
+                continue;
+            };
+            let seen = other.interrupts.read_back.load(Ordering::SeqCst);
+            other.call_attention();
+            while other.interrupts.entered.load(Ordering::SeqCst) != NOWHERE
+                && other.interrupts.read_back.load(Ordering::SeqCst) == seen
+            {
+                // The other may be waiting likewise for this one.
+                if self.interrupts.attention.load(Ordering::SeqCst) {
+                    self.show_interrupts();
+                }
+                sched::yield_now();
+            }
+        }
+    }
+
+    /// Writes `value` to a register that sends interrupts to vCPUs.
+    pub(crate) fn send_sgi(&self, register: SgiRegister, value: u64) {
+        let concerned = {
+            let mut vgic = self.vm().vgic().lock();
+            vgic.send_sgi(self.index, register, value)
+        };
+        notify(self.vm(), concerned, Some(self));
+    }
+
+    /// The guest has ended interrupt `intid` by its number while some were left out of the list registers.
+    pub(crate) fn deactivate(&self, intid: u32) {
+        self.show_interrupts();
+        self.vm().vgic().lock().deactivate(self.index, intid);
+        self.want_attention();
+    }
+
+    /// The CPU took the interrupt of a timer that belongs to the guest, and left it active.
+    pub(crate) fn forward(&self, intid: u32) {
+        self.vm().vgic().lock().forward(self.index, intid);
+        self.interrupts.held.store(true, Ordering::Relaxed);
+        self.want_attention();
+    }
+
+    /// The CPU took a maintenance interrupt: the list registers want to be looked after.
+    pub(crate) fn maintain(&self) {
+        interface::silence();
+        barrier::isb(barrier::SY);
+        self.want_attention();
+    }
+
+    /// Whether there is an interrupt that ends a WFI.
+    pub(crate) fn has_interrupt(&self) -> bool {
+        self.show_interrupts();
+        let (groups, mask) = interface::filter();
+        let vgic = self.vm().vgic().lock();
+        vgic.wakes(self.index, groups, mask, timer_lines())
+    }
+
+    /// When the next of its timers fires whose interrupt the guest lets through, in ticks.
+    pub(crate) fn next_timer(&self) -> Option<u64> {
+        let runs = |control: u64| control & TIMER_FIELDS == TIMER_RUNS;
+        let timers = [
+            (VIRTUAL_TIMER, CNTV_CTL_EL0.get(), CNTV_CVAL_EL0.get()),
+            (PHYSICAL_TIMER, CNTP_CTL_EL0.get(), CNTP_CVAL_EL0.get()),
+        ];
+        let vgic = self.vm().vgic().lock();
+        let wanted = |&(intid, control, _): &(u32, u64, u64)| {
+            runs(control) && vgic.is_enabled(self.index, intid)
+        };
+        let deadlines = timers.into_iter().filter(wanted).map(|(_, _, at)| at);
+        deadlines.min()
+    }
+
+    /// Takes everything back from the CPU, which the thread is about to leave.
+    pub(super) fn withdraw_interrupts(&self) {
+        if self.interrupts.held.load(Ordering::Relaxed) {
+            self.show_interrupts();
+            let active = self.vm().vgic().lock().leave_cpu(self.index);
+            deactivate(active);
+            self.interrupts.held.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Says that the thread is about to leave the CPU, or not to enter the guest.
+    pub(super) fn leave_guest(&self) {
+        self.interrupts.entered.store(NOWHERE, Ordering::SeqCst);
+    }
+
+    /// Reads the list registers back into the controller, and empties them. Returns other vCPUs that
+    /// are concerned.
+    fn read_back(&self, vgic: &mut Vgic) -> VcpuSet {
+        let mut registers = [0; MAX_LIST_REGISTERS];
+        let used = self.interrupts.used.swap(0, Ordering::Relaxed);
+        let registers = &mut registers[..used];
+        interface::read(registers);
+        let ended = interface::ended_unlisted();
+        let unlisted = vgic.unlist(self.index, registers, ended, timer_lines());
+        registers.fill(0);
+        interface::write(registers);
+        interface::enable(&Listing::EMPTY);
+        deactivate(unlisted.release);
+        self.interrupts
+            .held
+            .store(unlisted.forwarded, Ordering::Relaxed);
+        self.interrupts.read_back.fetch_add(1, Ordering::SeqCst);
+        unlisted.others
+    }
+}
+
+/// The levels of this CPU's timers' lines, by INTID. Only while they are the vCPU's.
+fn timer_lines() -> u32 {
+    barrier::isb(barrier::SY);
+    let line = |control: u64, intid: u32| match control & TIMER_FIELDS {
+        TIMER_FIRES => 1 << intid,
+        _ => 0,
+    };
+    line(CNTV_CTL_EL0.get(), VIRTUAL_TIMER) | line(CNTP_CTL_EL0.get(), PHYSICAL_TIMER)
+}
+
+/// Lets interrupts of this CPU's own controller, by INTID, come again.
+fn deactivate(mask: u32) {
+    for intid in [VIRTUAL_TIMER, PHYSICAL_TIMER] {
+        if mask >> intid & 1 == 1 {
+            gic::deactivate(IntId::ppi(intid - FIRST_PPI));
+        }
+    }
+}

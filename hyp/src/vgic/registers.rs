@@ -1,0 +1,278 @@
+//! The frames of registers that a guest reaches by loads and stores.
+//!
+//! Arm IHI 0069, 12.9 (distributor) and 12.10 (redistributors). What is not there, and what is accessed
+//! with a size or at an address that the register does not have, reads as zero and ignores writes.
+
+use super::block::Register;
+use super::{BLOCK, ENABLE_GROUPS, FIRST_SHARED, INTERRUPTS, NOBODY, VcpuSet, Vgic, bits};
+
+/// Size of the registers of one redistributor in bytes: two frames of 64 KiB.
+pub const REDISTRIBUTOR_SIZE: u64 = 0x2_0000;
+/// The second frame of a redistributor: its SGIs and PPIs.
+const SGI_FRAME: u64 = 0x1_0000;
+
+/// Which frame an access is to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// The distributor's.
+    Distributor,
+    /// That of the redistributor of this vCPU.
+    Redistributor(usize),
+}
+
+const GICD_CTLR: u64 = 0x0000;
+const GICD_TYPER: u64 = 0x0004;
+const GICD_IIDR: u64 = 0x0008;
+const GICD_IROUTER: u64 = 0x6000;
+const GICR_CTLR: u64 = 0x0000;
+const GICR_IIDR: u64 = 0x0004;
+const GICR_TYPER: u64 = 0x0008;
+const GICR_TYPER_HIGH: u64 = 0x000c;
+const GICR_WAKER: u64 = 0x0014;
+/// Peripheral identification, at the end of each frame of 64 KiB.
+const IDENTIFICATION: u64 = 0xffd0;
+const IDENTIFICATION_END: u64 = 0x1_0000;
+
+/// `GICD_CTLR.DS`: one Security state; `GICD_CTLR.ARE`: affinity routing. Both fixed.
+const CONTROL_FIXED: u32 = 1 << 6 | 1 << 4;
+/// `GICD_CTLR.RWP` and `GICR_CTLR.RWP`: an interrupt that was disabled may still be taken.
+const DISTRIBUTOR_BUSY: u32 = 1 << 31;
+const REDISTRIBUTOR_BUSY: u64 = 1 << 3;
+/// `GICD_TYPER`: no 1 of N routing, Aff3 can be set, 10 bits of INTID, no LPIs, one Security state.
+const DISTRIBUTOR_TYPE: u32 = 1 << 25 | 1 << 24 | 9 << 19 | (INTERRUPTS / BLOCK - 1);
+/// `GICD_IIDR` and `GICR_IIDR`: product `T`, implementer Arm, whose architecture it is.
+const IMPLEMENTER: u32 = 0x5400_043b;
+/// `GICR_TYPER.Last`: no redistributor follows.
+const LAST: u64 = 1 << 4;
+/// `GICR_WAKER`: ProcessorSleep, and ChildrenAsleep, which follows it.
+const SLEEP: u32 = 1 << 1;
+const CHILDREN_ASLEEP: u32 = 1 << 2;
+/// The affinity fields of `GICD_IROUTER`.
+const AFFINITY: u64 = 0xff_00ff_ffff;
+/// `PIDR4` to `PIDR7`, `PIDR0` to `PIDR3`, `CIDR0` to `CIDR3`: a GICv3.
+const IDENTIFIERS: [u8; 12] = [0x44, 0, 0, 0, 0x92, 0xb4, 0x3b, 0, 0x0d, 0xf0, 0x05, 0xb1];
+
+/// The register at `offset` of the distributor or of a redistributor's second frame, and its block,
+/// if it is one that has fields for a block's interrupts.
+fn block_register(offset: u64, size: u32) -> Option<(Register, usize)> {
+    let word = size == 4 && offset.is_multiple_of(4);
+    let block = (offset as usize & 0x7f) / 4;
+    let register = match offset {
+        0x080..0x100 if word => Register::Group,
+        0x100..0x180 if word => Register::SetEnable,
+        0x180..0x200 if word => Register::ClearEnable,
+        0x200..0x280 if word => Register::SetPending,
+        0x280..0x300 if word => Register::ClearPending,
+        0x300..0x380 if word => Register::SetActive,
+        0x380..0x400 if word => Register::ClearActive,
+        0x400..0x800 if word || size == 1 => {
+            let interrupt = offset as usize - 0x400;
+            let (first, count) = (interrupt % BLOCK as usize, size as usize);
+            let register = Register::Priority { first, count };
+            return Some((register, interrupt / BLOCK as usize));
+        }
+        0xc00..0xd00 if word => {
+            let interrupt = (offset as u32 - 0xc00) * 4;
+            let shift = interrupt % BLOCK;
+            let register = Register::Configuration { shift };
+            return Some((register, (interrupt / BLOCK) as usize));
+        }
+        _ => return None,
+    };
+    Some((register, block))
+}
+
+/// The interrupt, by its number among the shared ones, whose `GICD_IROUTER` is at `offset`, and how many
+/// bits up in the register.
+fn router(offset: u64, size: u32) -> Option<(usize, u32)> {
+    let aligned = offset.is_multiple_of(size.into()) && matches!(size, 4 | 8);
+    let router = |intid: u32| GICD_IROUTER + 8 * u64::from(intid);
+    if !aligned || !(router(FIRST_SHARED)..router(INTERRUPTS)).contains(&offset) {
+        return None;
+    }
+    let at = offset - router(FIRST_SHARED);
+    Some((at as usize / 8, (at % 8) as u32 * 8))
+}
+
+impl Vgic {
+    /// Whether the value of the register at `offset` depends on what list registers hold: those of the
+    /// vCPUs that are returned must be taken back before it is read.
+    pub fn shown_by(&self, frame: Frame, offset: u64, size: u32) -> VcpuSet {
+        let Some((register, index)) = self.find(frame, offset, size) else {
+            return VcpuSet::EMPTY;
+        };
+        if !register.shows_listed() {
+            return VcpuSet::EMPTY;
+        }
+        match frame {
+            Frame::Redistributor(vcpu) => VcpuSet::EMPTY.with(Some(vcpu)),
+            Frame::Distributor => {
+                let shared = &self.shared[index - 1];
+                bits(shared.block.listed).fold(VcpuSet::EMPTY, |set, bit| {
+                    set.with(Some(shared.holder[bit].into()))
+                })
+            }
+        }
+    }
+
+    /// The guest loads `size` bytes at `offset` of a frame.
+    pub fn read(&self, frame: Frame, offset: u64, size: u32) -> u64 {
+        if let Some((register, index)) = self.find(frame, offset, size) {
+            let block = match frame {
+                Frame::Redistributor(vcpu) => &self.private[vcpu].block,
+                Frame::Distributor => &self.shared[index - 1].block,
+            };
+            return block.read(register).into();
+        }
+        match frame {
+            Frame::Distributor => self.read_distributor(offset, size),
+            Frame::Redistributor(vcpu) => self.read_redistributor(vcpu, offset, size),
+        }
+    }
+
+    /// The guest stores `size` bytes at `offset` of a frame. Returns the vCPUs that are concerned.
+    pub fn write(&mut self, frame: Frame, offset: u64, size: u32, value: u64) -> VcpuSet {
+        if let Some((register, index)) = self.find(frame, offset, size) {
+            return match frame {
+                Frame::Redistributor(vcpu) => self.write_private(vcpu, register, value as u32),
+                Frame::Distributor => self.write_shared(index, register, value as u32),
+            };
+        }
+        match frame {
+            Frame::Distributor => self.write_distributor(offset, size, value),
+            Frame::Redistributor(vcpu) => {
+                if let (Some(private), GICR_WAKER, 4) = (self.private.get_mut(vcpu), offset, size) {
+                    private.asleep = value as u32 & SLEEP != 0;
+                }
+                VcpuSet::EMPTY
+            }
+        }
+    }
+
+    /// The block's register at `offset` of a frame, if there is one, and the number of its block: 0 in
+    /// redistributors, more in the distributor.
+    fn find(&self, frame: Frame, offset: u64, size: u32) -> Option<(Register, usize)> {
+        let (offset, blocks) = match frame {
+            Frame::Distributor => (offset, 1..=self.shared.len()),
+            Frame::Redistributor(vcpu) if vcpu < self.vcpus => {
+                (offset.checked_sub(SGI_FRAME)?, 0..=0)
+            }
+            Frame::Redistributor(_) => return None,
+        };
+        block_register(offset, size).filter(|(_, block)| blocks.contains(block))
+    }
+
+    fn read_distributor(&self, offset: u64, size: u32) -> u64 {
+        if let Some((interrupt, shift)) = router(offset, size) {
+            let route = |shared: &super::Shared| shared.route[interrupt % BLOCK as usize];
+            let shared = self.shared.get(interrupt / BLOCK as usize);
+            return shared.map_or(0, route) >> shift & (u64::MAX >> (64 - 8 * size));
+        }
+        if size != 4 {
+            return 0;
+        }
+        match offset {
+            GICD_CTLR => {
+                let busy = self.shared.iter().any(|shared| shared.block.is_busy());
+                let busy = if busy { DISTRIBUTOR_BUSY } else { 0 };
+                (self.control | CONTROL_FIXED | busy).into()
+            }
+            GICD_TYPER => DISTRIBUTOR_TYPE.into(),
+            GICD_IIDR => IMPLEMENTER.into(),
+            _ => identifier(offset),
+        }
+    }
+
+    fn read_redistributor(&self, vcpu: usize, offset: u64, size: u32) -> u64 {
+        let last = if vcpu + 1 == self.vcpus { LAST } else { 0 };
+        let affinity = vcpu as u64;
+        let Some(private) = self.private.get(vcpu) else {
+            return 0;
+        };
+        match (offset, size) {
+            (GICR_CTLR, 4) if private.block.is_busy() => REDISTRIBUTOR_BUSY,
+            (GICR_TYPER, 8) => affinity << 32 | affinity << 8 | last,
+            (GICR_TYPER, 4) => affinity << 8 | last,
+            (GICR_TYPER_HIGH, 4) => affinity,
+            (GICR_IIDR, 4) => IMPLEMENTER.into(),
+            (GICR_WAKER, 4) if private.asleep => (SLEEP | CHILDREN_ASLEEP).into(),
+            (_, 4) => identifier(offset),
+            _ => 0,
+        }
+    }
+
+    fn write_private(&mut self, vcpu: usize, register: Register, value: u32) -> VcpuSet {
+        let changed = self.private[vcpu].block.write(register, value);
+        VcpuSet::EMPTY.with((changed != 0).then_some(vcpu))
+    }
+
+    fn write_shared(&mut self, index: usize, register: Register, value: u32) -> VcpuSet {
+        let changed = self.shared[index - 1].block.write(register, value);
+        match register {
+            Register::SetActive => self.hold(index, changed),
+            Register::ClearActive => {
+                let shared = &mut self.shared[index - 1];
+                for bit in bits(value & !shared.block.listed) {
+                    shared.holder[bit] = NOBODY;
+                }
+            }
+            _ => {}
+        }
+        self.concerned(index, changed)
+    }
+
+    /// Interrupts that software made active are ended by the vCPU they are routed to, or else by any.
+    fn hold(&mut self, index: usize, mask: u32) {
+        for bit in bits(mask) {
+            let shared = &self.shared[index - 1];
+            if shared.holder[bit] == NOBODY {
+                let target = self.target(shared, bit).unwrap_or(0);
+                self.shared[index - 1].holder[bit] = target as u8;
+            }
+        }
+    }
+
+    fn write_distributor(&mut self, offset: u64, size: u32, value: u64) -> VcpuSet {
+        if let Some((interrupt, shift)) = router(offset, size) {
+            return self.write_route(interrupt, shift, size, value);
+        }
+        if (offset, size) != (GICD_CTLR, 4) {
+            return VcpuSet::EMPTY;
+        }
+        let before = core::mem::replace(&mut self.control, value as u32 & ENABLE_GROUPS);
+        if before == self.control {
+            VcpuSet::EMPTY
+        } else {
+            self.everybody()
+        }
+    }
+
+    fn write_route(&mut self, interrupt: usize, shift: u32, size: u32, value: u64) -> VcpuSet {
+        let (index, bit) = (interrupt / BLOCK as usize, interrupt % BLOCK as usize);
+        let before = self.concerned(1 + index, 1 << bit);
+        let Some(shared) = self.shared.get_mut(index) else {
+            return VcpuSet::EMPTY;
+        };
+        let mask = u64::MAX >> (64 - 8 * size) << shift;
+        let route = &mut shared.route[bit];
+        *route = (*route & !mask | value << shift & mask) & AFFINITY;
+        let relevant = (shared.block.pending() | shared.block.listed) >> bit & 1 == 1;
+        if relevant {
+            before.union(self.concerned(1 + index, 1 << bit))
+        } else {
+            VcpuSet::EMPTY
+        }
+    }
+}
+
+/// The identification register at `offset`; zero if there is none.
+fn identifier(offset: u64) -> u64 {
+    let index = match offset {
+        IDENTIFICATION..IDENTIFICATION_END => (offset - IDENTIFICATION) as usize,
+        _ => return 0,
+    };
+    match index % 4 {
+        0 => IDENTIFIERS.get(index / 4).copied().unwrap_or(0).into(),
+        _ => 0,
+    }
+}
