@@ -39,12 +39,12 @@ impl Machine {
             ended: [0; 2],
         };
         for vcpu in 0..2 {
-            machine.write_private(vcpu, 0x80, u32::MAX.into());
-            machine.write_private(vcpu, ISENABLER, u32::MAX.into());
+            let _ = machine.write_private(vcpu, 0x80, u32::MAX.into());
+            let _ = machine.write_private(vcpu, ISENABLER, u32::MAX.into());
         }
-        machine.write(0x84, u32::MAX.into());
-        machine.write(ISENABLER + 4, u32::MAX.into());
-        machine.write(GICD_CTLR, 0b10);
+        let _ = machine.write(0x84, u32::MAX.into());
+        let _ = machine.write(ISENABLER + 4, u32::MAX.into());
+        let _ = machine.write(GICD_CTLR, 0b10);
         machine
     }
 
