@@ -104,18 +104,38 @@ fn populate() -> BoxedStrategy<Op> {
         .boxed()
 }
 
+/// Accesses go to this region; other operations stay as they are.
+fn toward(region: usize, op: Op) -> Op {
+    match op {
+        Op::Access {
+            cpu,
+            place: (_, index),
+            access,
+            split_blocks,
+        } => Op::Access {
+            cpu,
+            place: (region, index),
+            access,
+            split_blocks,
+        },
+        op => op,
+    }
+}
+
 fn collapse_by_copying() -> BoxedStrategy<Op> {
-    let meanwhile = prop::collection::vec((0..PAGES, short_op()), 0..4);
+    let meanwhile = prop::collection::vec((0..PAGES, short_op()), 0..6);
     let limit = prop_oneof![Just(0), Just(1), Just(4), Just(PAGES)];
     (region(), limit.clone(), limit, meanwhile)
-        .prop_map(
-            |(region, max_empty, max_hot, meanwhile)| Op::CollapseByCopying {
+        .prop_map(|(region, max_empty, max_hot, meanwhile)| {
+            let toward = |(at, op)| (at, toward(region, op));
+            let meanwhile = meanwhile.into_iter().map(toward).collect();
+            Op::CollapseByCopying {
                 region,
                 max_empty,
                 max_hot,
                 meanwhile,
-            },
-        )
+            }
+        })
         .boxed()
 }
 
@@ -150,7 +170,7 @@ fn beginning() -> BoxedStrategy<Op> {
 fn scenario() -> BoxedStrategy<Vec<Op>> {
     let ram = prop_oneof![4 => Just(Attributes::RAM), 1 => attributes()];
     let parts = (region(), ram, any::<[bool; 4]>(), collapse_by_copying());
-    let between = || prop::collection::vec(short_op(), 0..3);
+    let between = || prop::collection::vec(short_op(), 0..6);
     (parts, between(), between())
         .prop_map(|((region, attributes, choices, collapse), first, second)| {
             let [block, written, adjacent, in_place] = choices;
@@ -177,10 +197,16 @@ fn scenario() -> BoxedStrategy<Vec<Op>> {
                     region,
                     max_empty,
                     max_hot,
-                    meanwhile,
+                    meanwhile: meanwhile
+                        .into_iter()
+                        .map(|(at, op)| (at, toward(region, op)))
+                        .collect(),
                 },
                 other => other,
             };
+            let toward = |op| toward(region, op);
+            let first = first.into_iter().map(toward).collect();
+            let second = second.into_iter().map(toward).collect();
             [begin, first, vec![end], second].concat()
         })
         .boxed()
