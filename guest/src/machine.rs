@@ -91,6 +91,14 @@ impl<'a> Machine<'a> {
             .map(|node| node.name())
     }
 
+    /// The registers of the GICv3: the distributor's, and those of the first redistributors.
+    pub fn interrupt_controller(&self) -> Option<[Span; 2]> {
+        let root = self.tree.root();
+        let controller = root.find_compatible("arm,gic-v3").next()?;
+        let mut registers = regs(controller);
+        Some([registers.next()?, registers.next()?])
+    }
+
     /// How many times this VM has been reset, if the hypervisor tells.
     pub fn boot_count(&self) -> Option<u32> {
         let chosen = self.tree.chosen()?;

@@ -1,16 +1,38 @@
 //! The smallest loops that measure: what a fault, a hypercall and a trapped register cost.
 //!
 //! Each row runs one instruction many times and subtracts the same loop without it (for the faults: the
-//! same stores to memory that is mapped by then). Time is the virtual counter's. Under QEMU's
+//! same accesses to memory that is mapped by then). Time is the virtual counter's. Under QEMU's
 //! `-icount shift=0` an instruction takes exactly 1 ns of it, so that ticks are instructions: of the
 //! guest and of the hypervisor together.
 //!
-//! `touch: <row> <count> iterations, <ticks> ticks, <instructions per iteration>`
+//! `touch: <row> <count> iterations, <ticks> ticks, <instructions> instructions per iteration`
+//!
+//! - [`mod@calls`]: hypercalls, registers, devices;
+//! - [`mod@memory`]: memory that is touched for the first time, and given back;
+//! - [`mod@nap`]: leaving the CPU idle for a while;
+//! - [`mod@row`]: the loops, and the lines.
+//!
+//! `cargo xtask bench` boots it and makes a table of the lines.
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
-mod run;
+mod calls;
+#[cfg(target_os = "none")]
+mod memory;
+#[cfg(target_os = "none")]
+mod nap;
+#[cfg(target_os = "none")]
+mod row;
+
+#[cfg(target_os = "none")]
+guest::main!(run);
+
+#[cfg(target_os = "none")]
+fn run(machine: &'static guest::machine::Machine<'static>) {
+    memory::measure(machine);
+    calls::measure(machine);
+}
 
 #[cfg(not(target_os = "none"))]
 fn main() {
