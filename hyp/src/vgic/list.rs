@@ -27,6 +27,13 @@ pub(super) struct Slot {
     hardware: bool,
 }
 
+impl Slot {
+    /// If it holds hardware interrupt `intid`: the CPU's own no longer ends with it.
+    pub(super) fn is_over(&mut self, intid: u32) {
+        self.hardware &= self.intid != intid;
+    }
+}
+
 /// What was put into the list registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Listing {

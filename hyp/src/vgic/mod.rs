@@ -147,7 +147,12 @@ impl Vgic {
         let bit = 1 << (intid % BLOCK) & HARDWARE;
         if let Some(private) = self.private.get_mut(vcpu) {
             private.forwarded |= bit;
-            // It was low since it came last, or it would have come at once.
+            // It could come because the guest has ended the one before, of which a list register may
+            // still tell.
+            private
+                .slots
+                .iter_mut()
+                .for_each(|slot| slot.is_over(intid));
             private.block.set_lines(bit, false);
             private.block.set_lines(bit, true);
         }

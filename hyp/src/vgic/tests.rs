@@ -342,6 +342,20 @@ fn a_timer_ends_together_with_the_hardwares() {
 }
 
 #[test]
+fn a_timer_may_come_again_before_its_end_was_seen() {
+    const LINE: u32 = 1 << VIRTUAL_TIMER;
+    let mut machine = Machine::new();
+    machine.vgic.forward(0, VIRTUAL_TIMER);
+    for _ in 0..3 {
+        let (unlisted, _) = machine.refresh(0, LINE);
+        assert!(unlisted.forwarded);
+        assert_eq!(machine.acknowledge(0), Some(VIRTUAL_TIMER));
+        machine.end(0, VIRTUAL_TIMER);
+        machine.vgic.forward(0, VIRTUAL_TIMER);
+    }
+}
+
+#[test]
 fn a_timer_that_is_stopped_before_it_is_taken_lets_go_of_the_hardwares() {
     const LINE: u32 = 1 << PHYSICAL_TIMER;
     let mut machine = Machine::new();
