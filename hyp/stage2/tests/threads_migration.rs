@@ -8,10 +8,11 @@
 //! Lock order: the copy, the swap space, and what the machine locks.
 #![cfg(not(loom))]
 
-use stage2::fake::{FakeMachine, Fault, Setup};
+use stage2::fake::{Copier, FakeCpus, FakeFrames, FakeMachine, Fault, Setup};
+use stage2::vmid::Vmid;
 use stage2::{
-    Access, Attributes, CopyPlan, ENTRIES, Environment, Ipa, IpaRange, Level, MapError, PAGE_SIZE,
-    Resolution, Rights, Stage2, Unmapped,
+    Access, Attributes, Contents, CopyPlan, Descriptor, ENTRIES, Environment, Ipa, IpaRange, Level,
+    MapError, PAGE_SIZE, Pa, Resolution, Rights, Scope, Stage2, Tlb, Unmapped,
 };
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -20,9 +21,88 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const GUESTS: usize = 2;
 const REGIONS: usize = if cfg!(miri) { 1 } else { 3 };
 const PAGES: usize = REGIONS * ENTRIES;
-const ACCESSES: usize = if cfg!(miri) { 60 } else { 20_000 };
+const ACCESSES: usize = if cfg!(miri) { 60 } else { 10_000 };
 
-type Vm<'m> = Stage2<&'m FakeMachine>;
+type Vm<'m> = Stage2<&'m Slow>;
+
+/// A fake machine on which others get their turn where it hurts: between a change and its
+/// invalidation, and while a page is copied.
+struct Slow(FakeMachine);
+
+// SAFETY: the fake TLB does what is asked; this only takes its time.
+unsafe impl Tlb for Slow {
+    fn invalidate(&self, vmid: Vmid, range: IpaRange, scope: Scope) {
+        std::thread::yield_now();
+        self.0.tlb().invalidate(vmid, range, scope);
+        std::thread::yield_now();
+    }
+
+    fn invalidate_local(&self, vmid: Vmid, range: IpaRange, scope: Scope) {
+        self.0.tlb().invalidate_local(vmid, range, scope);
+    }
+
+    fn publish(&self) {
+        self.0.tlb().publish();
+    }
+}
+
+impl Environment for Slow {
+    type Frames = FakeFrames;
+    type Window = FakeFrames;
+    type Tlb = Slow;
+    type Cpus = FakeCpus;
+
+    fn frames(&self) -> &FakeFrames {
+        self.0.frames()
+    }
+
+    fn window(&self) -> &FakeFrames {
+        self.0.window()
+    }
+
+    fn tlb(&self) -> &Slow {
+        self
+    }
+
+    fn cpus(&self) -> &FakeCpus {
+        self.0.cpus()
+    }
+}
+
+struct SlowCopier<'m>(Copier<'m>);
+
+impl Contents for SlowCopier<'_> {
+    fn copy(&mut self, from: Pa, to: Pa) {
+        self.0.copy(from, to);
+        std::thread::yield_now();
+    }
+
+    fn zero(&mut self, to: Pa) {
+        self.0.zero(to);
+    }
+
+    fn release(&mut self, ipa: Ipa, old: Descriptor) {
+        self.0.release(ipa, old);
+    }
+}
+
+/// Runs a thread's part. One that panics may leave a marker behind, for which others would wait for ever:
+/// then all end.
+fn or_abort(part: impl FnOnce()) {
+    use std::io::Write;
+    if let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(part)) {
+        let text = panic
+            .downcast_ref::<String>()
+            .map_or("a panic", String::as_str);
+        // Not with `eprintln!`: what the harness has captured is lost.
+        let _ = writeln!(
+            std::io::stderr(),
+            "in a thread of {}: {text}",
+            module_path!()
+        );
+        std::process::abort();
+    }
+}
 
 /// A source of numbers that look random and are the same in every run (xorshift).
 struct Dice(u64);
@@ -245,9 +325,9 @@ impl World<'_> {
             max_empty: 0,
             max_hot,
         };
-        let result = self
-            .vm
-            .collapse_by_copying(page, Level::L2, to, plan, &mut data.copier());
+        let result =
+            self.vm
+                .collapse_by_copying(page, Level::L2, to, plan, &mut SlowCopier(data.copier()));
         if result.is_err() {
             data.release(to, Level::L2);
         }
@@ -262,7 +342,7 @@ impl World<'_> {
         let from = entry.descriptor.output();
         if self
             .vm
-            .move_page(page, from, to, &mut data.copier())
+            .move_page(page, from, to, &mut SlowCopier(data.copier()))
             .is_err()
         {
             data.release(to, Level::L3);
@@ -286,17 +366,18 @@ fn fill(world: &World<'_>) {
 }
 
 fn run(hardware_dirty: bool, direct_size_change: bool) {
-    let machine = FakeMachine::new(Setup {
+    let slow = Slow(FakeMachine::new(Setup {
         cpus: GUESTS + 2,
         table_frames: 16,
         data_pages: (2 * REGIONS + 1) * ENTRIES,
         hardware_dirty,
         direct_size_change,
         ..Setup::default()
-    });
+    }));
+    let machine = &slow.0;
     let world = World {
-        machine: &machine,
-        vm: Stage2::new(&machine, machine.config(1)).unwrap(),
+        machine,
+        vm: Stage2::new(&slow, machine.config(1)).unwrap(),
         swap: Mutex::default(),
         copy: Mutex::default(),
         running: AtomicUsize::new(GUESTS),
@@ -305,24 +386,20 @@ fn run(hardware_dirty: bool, direct_size_change: bool) {
     std::thread::scope(|scope| {
         let world = &world;
         let others = [
-            scope.spawn(|| world.manager(GUESTS)),
-            scope.spawn(|| world.compactor(GUESTS + 1)),
+            scope.spawn(|| or_abort(|| world.manager(GUESTS))),
+            scope.spawn(|| or_abort(|| world.compactor(GUESTS + 1))),
         ];
-        scope.spawn(|| world.guest(1));
+        scope.spawn(|| or_abort(|| world.guest(1)));
         scope.spawn(move || {
             others.into_iter().for_each(|other| other.join().unwrap());
             let _cpu = world.machine.on_cpu(GUESTS);
             world.copy_dirty(range_of(0, PAGES));
             world.running.store(usize::MAX, Ordering::Release);
         });
-        world.guest(0);
+        or_abort(|| world.guest(0));
     });
-    check_end(world);
-}
-
-/// Nothing was lost and nothing is left over.
-fn check_end(world: World<'_>) {
-    let World { machine, vm, .. } = world;
+    // Nothing was lost and nothing is left over.
+    let World { vm, .. } = world;
     vm.destroy(|leaf| machine.data().release(leaf.descriptor.output(), leaf.level));
     assert_eq!(machine.frames().outstanding(), 0);
     assert_eq!(machine.data().outstanding(), 0);
