@@ -107,8 +107,8 @@ pub struct QemuOptions {
 
     /// A virtual machine, or several: guest=linux,vcpus=2,memory=256M,append="a b", or a file
     ///
-    /// Keys are name, guest, kernel, initrd, append, vcpus and memory; a value with a comma is put in
-    /// double quotes. A file has a line `key = value` for each; paths in it are relative to it.
+    /// Keys are name, guest, kernel, initrd, append, vcpus, memory and restarts (how often it is started
+    /// again after it has switched itself off); a value with a comma is put in double quotes. A file has a line `key = value` for each; paths in it are relative to it.
     #[arg(
         long,
         value_name = "VM",

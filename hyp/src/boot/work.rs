@@ -10,7 +10,7 @@ use platform::Board;
 
 use super::gic;
 use crate::exits::interrupts;
-use crate::vm::terminal;
+use crate::vm::{keeper, terminal};
 use crate::{compactor, percpu, sched, vcpu, vm};
 
 /// Starts the guests that the boot loader passed in the initial RAM disk. One that cannot be started
@@ -20,6 +20,9 @@ use crate::{compactor, percpu, sched, vcpu, vm};
 pub(super) fn start_guests(board: &'static Board<'static>, arguments: &BootArgs<'static>) {
     if let Err(reason) = compactor::start(arguments) {
         error!("memory is not compacted: {reason}");
+    }
+    if let Err(reason) = keeper::start() {
+        error!("no machine can be started again: {reason}");
     }
     if let Err(reason) = terminal::start(arguments.console) {
         error!("guests' output is shown in whole lines only: {reason}");

@@ -6,7 +6,6 @@ use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::{ELR_EL2, FAR_EL2, HPFAR_EL2, PAR_EL1, Readable, Writeable};
 use hyp::exits::syndrome::{Abort, Cause};
 use hyp::memory::{Fault, FaultKind, Outcome};
-use hyp::vm::power::StopReason;
 use log::debug;
 use stage2::{Access, Ipa};
 
@@ -51,7 +50,7 @@ pub(super) fn stage2(frame: &mut Frame, esr: u64, fetch: bool) {
             vcpu.counters.count(Exit::Fault);
             sched::yield_now();
         }
-        Outcome::OutOfMemory => vcpu.vm().stop(vcpu, StopReason::OutOfMemory),
+        Outcome::OutOfMemory => vcpu.vm().out_of_memory(vcpu),
         Outcome::Outside if access != Access::Execute => device(frame, esr, far, ipa),
         Outcome::Outside => refuse(frame, esr, far, fetch),
     }

@@ -231,7 +231,10 @@ extern "C" fn finish_switch() {
         After::Ended => {
             // SAFETY: The thread is off its CPU, `exit` does not let it return, and only the switch
             // from it is told that it ended.
-            unsafe { thread::release(left) };
+            let context = unsafe { thread::release(left) };
+            if let Some(context) = context {
+                context.ended();
+            }
             false
         }
         After::Idle => false,

@@ -26,6 +26,8 @@ pub(crate) trait Context: Sync {
     fn switch_out(&self);
     /// The thread is on this CPU now.
     fn switch_in(&self);
+    /// The thread has ended and is off its CPU. Called while another is being switched to: may not switch.
+    fn ended(&self);
 }
 
 /// A thread, as others name it to wake it.
@@ -146,16 +148,17 @@ pub(super) fn claim(
     Ok(index as ThreadIndex)
 }
 
-/// Gives a thread's entry and stack back.
+/// Gives a thread's entry and stack back; returns what it had in the CPU's registers.
 ///
 /// # Safety
 ///
 /// The thread must have left its CPU never to return, and the caller be the only one told so.
-pub(super) unsafe fn release(index: ThreadIndex) {
+pub(super) unsafe fn release(index: ThreadIndex) -> Option<&'static dyn Context> {
     let thread = thread(index);
     // SAFETY: The caller's promise: nobody runs or queues the thread, so nobody reads.
     let fixed = unsafe { &mut *thread.fixed.get() };
     fixed.stack = None;
-    fixed.context = None;
+    let context = fixed.context.take();
     thread.in_use.store(false, Ordering::Release);
+    context
 }

@@ -42,6 +42,13 @@ impl Counters {
         Self([const { AtomicU64::new(0) }; EXITS.len()])
     }
 
+    /// Begins anew. Only while the vCPU is off.
+    pub(crate) fn clear(&self) {
+        self.0
+            .iter()
+            .for_each(|counter| counter.store(0, Ordering::Relaxed));
+    }
+
     /// Counts one exit. Only for the vCPU's own thread.
     pub(crate) fn count(&self, exit: Exit) {
         let counter = &self.0[exit as usize];

@@ -30,7 +30,7 @@ use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::{ELR_EL2, SPSR_EL2, VMPIDR_EL2, VTTBR_EL2, Writeable};
 use hyp::vm::power::Entry;
 use platform::board::MAX_CPUS;
-use spin::Once;
+use spin::Mutex;
 
 use crate::boot::features;
 use crate::machine;
@@ -58,7 +58,7 @@ static LOADED: [AtomicPtr<Vcpu>; MAX_CPUS] =
 pub(crate) struct Vcpu {
     vm: usize,
     index: usize,
-    thread: Once<ThreadId>,
+    thread: Mutex<Option<ThreadId>>,
     /// The CPU that holds the registers, if it is still that CPU's `LOADED`.
     cpu: AtomicUsize,
     /// Nothing happened since the guest was last entered that has to be looked at before it is
@@ -99,7 +99,7 @@ impl Vcpu {
         Self {
             vm,
             index,
-            thread: Once::new(),
+            thread: Mutex::new(None),
             cpu: AtomicUsize::new(NOWHERE),
             settled: AtomicBool::new(false),
             interrupts: Interrupts::new(),
@@ -120,12 +120,13 @@ impl Vcpu {
 
     /// The thread it runs on, once that is made.
     pub(crate) fn thread(&self) -> Option<ThreadId> {
-        self.thread.get().copied()
+        *self.thread.lock()
     }
 
-    /// Says which thread it runs on, once and for all.
+    /// Says which thread it runs on from now on. Its counters begin at zero.
     pub(crate) fn set_thread(&self, thread: ThreadId) {
-        self.thread.call_once(|| thread);
+        self.counters.clear();
+        *self.thread.lock() = Some(thread);
     }
 
     /// Whether the guest can be entered without a further look: the thread did not leave the CPU and
@@ -223,6 +224,10 @@ impl Context for Vcpu {
 
     fn switch_in(&self) {
         self.load_if_lost();
+    }
+
+    fn ended(&self) {
+        self.vm().thread_ended();
     }
 }
 

@@ -21,7 +21,7 @@ use hyp::vm::setup::Setup;
 use log::{error, info};
 
 use super::load::{LoadError, load};
-use super::{VMS, Vm};
+use super::{VMS, Vm, keeper};
 use crate::exits::{Frame, guest_enter, interrupts};
 use crate::sched::{self, SpawnError};
 use crate::vcpu::{Counters, Vcpu};
@@ -29,6 +29,12 @@ use crate::{boot, console, machine};
 
 /// How many machines are not over yet, and one more while machines are being made at the start.
 static ALIVE: AtomicUsize = AtomicUsize::new(1);
+
+/// The number of no machine.
+const NOBODY: usize = usize::MAX;
+
+/// The machine that is being stopped because there was no memory for it.
+static VICTIM: AtomicUsize = AtomicUsize::new(NOBODY);
 
 /// Why a machine could not be made. Nothing is left of it.
 #[derive(Clone, Debug)]
@@ -66,14 +72,24 @@ pub(crate) fn create(setup: Setup<'static>) -> Result<&'static Vm, CreateError> 
         free
     };
     let vm = VMS.iter().find(free).ok_or(CreateError::TooManyVms)?;
-    let (memory, entry) = load(vm.index, &setup, 0).map_err(CreateError::Load)?;
+    let loaded = load(vm.index, &setup, 0);
+    let (memory, entry) = loaded.map_err(|reason| {
+        *vm.setup.lock() = None;
+        CreateError::Load(reason)
+    })?;
     *vm.power.lock() = Power::new(setup.vcpus);
     *vm.vgic.lock() = Vgic::new(setup.vcpus);
     for vcpu in &vm.vcpus[..setup.vcpus] {
         let argument = vm.index * MAX_VCPUS + vcpu.index();
+        vm.threads.fetch_add(1, Ordering::Relaxed);
         match sched::spawn("vcpu", run, argument, Some(vcpu)) {
             Ok(thread) => vcpu.set_thread(thread),
             Err(reason) => {
+                vm.threads.fetch_sub(1, Ordering::Relaxed);
+                *vm.setup.lock() = Some(Setup {
+                    restarts: 0,
+                    ..setup
+                });
                 vm.end_threads();
                 memory.destroy();
                 return Err(CreateError::Spawn(reason));
@@ -119,6 +135,18 @@ extern "C" fn run(argument: usize) {
 }
 
 impl Vm {
+    /// No memory is left for what `vcpu`, the caller's own, has touched: stops the machine. But while another
+    /// one is being stopped for that, its memory is about to come free: then others run, and the
+    /// guest can try again.
+    pub(crate) fn out_of_memory(&self, vcpu: &Vcpu) {
+        let victim =
+            VICTIM.compare_exchange(NOBODY, self.index, Ordering::Relaxed, Ordering::Relaxed);
+        match victim {
+            Err(other) if other != self.index => sched::yield_now(),
+            _ => self.stop(vcpu, StopReason::OutOfMemory),
+        }
+    }
+
     /// Asks all vCPUs to leave the guest, for `reason`; `vcpu` is the caller's own.
     pub(crate) fn stop(&self, vcpu: &Vcpu, reason: StopReason) {
         self.power.lock().request_stop(reason);
@@ -220,11 +248,23 @@ impl Vm {
         if let Some(memory) = memory {
             memory.destroy();
         }
+        // It may have been somebody else, or nobody.
+        let _ = VICTIM.compare_exchange(self.index, NOBODY, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// Ends the machine, and the hypervisor with the last one. Called when no vCPU is on.
+    /// Ends the machine, and the hypervisor with the last one unless it is to be made anew. Called when
+    /// no vCPU is on.
     fn end(&self, reason: StopReason) {
         self.reset_devices();
+        if reason == StopReason::Off && self.setup.lock().is_some_and(|setup| setup.restarts > 0) {
+            // SAFETY: No vCPU is on.
+            unsafe { self.take_memory_away() };
+            return self.end_threads();
+        }
+        // Whatever it is stopped for it will be again.
+        if let Some(setup) = self.setup.lock().as_mut() {
+            setup.restarts = 0;
+        }
         match reason {
             StopReason::Off | StopReason::Reset => {}
             StopReason::AllVcpusOff => info!("vm{}: all its vCPUs are off", self.index),
@@ -249,6 +289,38 @@ impl Vm {
     fn end_threads(&self) {
         self.over.store(true, Ordering::Release);
         self.wake_all();
+        keeper::wake();
+    }
+
+    /// A vCPU's thread has ended.
+    pub(crate) fn thread_ended(&self) {
+        self.threads.fetch_sub(1, Ordering::Release);
+    }
+
+    /// If the machine is over and all its threads have ended: frees its entry of the table, and makes
+    /// the machine anew if that is to be. Returns whether there was nothing to wait for.
+    pub(super) fn clear_away(&self) -> bool {
+        if !self.over.load(Ordering::Acquire) {
+            return true;
+        }
+        if self.threads.load(Ordering::Acquire) > 0 {
+            return false;
+        }
+        self.resets.store(0, Ordering::Relaxed);
+        self.over.store(false, Ordering::Release);
+        let setup = self.setup.lock().take();
+        let again = setup.and_then(|setup| {
+            let restarts = setup.restarts.checked_sub(1)?;
+            Some(Setup { restarts, ..setup })
+        });
+        if let Some(setup) = again {
+            if let Err(reason) = create(setup) {
+                error!("{} cannot be started again: {reason}", setup.name);
+            }
+            // The entry in `ALIVE` of the machine that is over.
+            one_less();
+        }
+        true
     }
 
     fn wake_all(&self) {

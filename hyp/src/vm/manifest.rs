@@ -7,6 +7,7 @@
 //! append = console=ttyAMA0
 //! vcpus  = 2
 //! memory = 256M
+//! restarts = 0
 //! ```
 //!
 //! Empty lines and lines that begin with `#` are comments. Values go to the end of the line, without
@@ -22,7 +23,7 @@ pub const EXTENSION: &str = ".vm";
 
 /// The fields and what they take, as shown to a user whose manifest was not understood.
 pub const FIELDS: &str =
-    "name=NAME, kernel=FILE, initrd=FILE, append=TEXT, vcpus=1..8, memory=SIZE";
+    "name=NAME, kernel=FILE, initrd=FILE, append=TEXT, vcpus=1..8, memory=SIZE, restarts=N";
 
 /// Longest name of a machine, in characters.
 const NAME_LENGTH: usize = 32;
@@ -42,6 +43,8 @@ pub struct Manifest<'a> {
     pub vcpus: Option<usize>,
     /// Size of the RAM in bytes, a multiple of 4 KiB.
     pub memory: Option<u64>,
+    /// How often the machine is made anew after it has switched itself off.
+    pub restarts: Option<u32>,
 }
 
 /// Why a manifest cannot be used: which machine, which field, what is wrong with it.
@@ -138,6 +141,7 @@ struct Fields<'a> {
     append: Option<&'a str>,
     vcpus: Option<&'a str>,
     memory: Option<&'a str>,
+    restarts: Option<&'a str>,
 }
 
 impl<'a> Fields<'a> {
@@ -149,6 +153,7 @@ impl<'a> Fields<'a> {
             "append" => &mut self.append,
             "vcpus" => &mut self.vcpus,
             "memory" => &mut self.memory,
+            "restarts" => &mut self.restarts,
             _ => return Err(Reason::Unknown),
         };
         match place.replace(value) {
@@ -166,6 +171,9 @@ impl<'a> Fields<'a> {
             append: self.append,
             vcpus: optional("vcpus", self.vcpus, bootargs::VCPUS, bootargs::vcpus)?,
             memory: optional("memory", self.memory, bootargs::SIZE, bootargs::size)?,
+            restarts: optional("restarts", self.restarts, "a number", |text| {
+                text.parse().ok()
+            })?,
         })
     }
 }
@@ -210,7 +218,7 @@ mod tests {
     #[test]
     fn every_field_is_understood() {
         let text = "# a comment\n\n name = linux \nkernel=Image\ninitrd = initramfs\n\
-                    append = console=ttyAMA0 x=\"a b\"\nvcpus = 8\r\nmemory = 256M\n";
+                    append = console=ttyAMA0 x=\"a b\"\nvcpus = 8\r\nmemory = 256M\nrestarts = 3\n";
         assert_eq!(
             parse("a.vm", text.as_bytes()),
             Ok(Manifest {
@@ -220,6 +228,7 @@ mod tests {
                 append: Some("console=ttyAMA0 x=\"a b\""),
                 vcpus: Some(8),
                 memory: Some(256 << 20),
+                restarts: Some(3),
             })
         );
     }
@@ -230,6 +239,7 @@ mod tests {
         assert_eq!((manifest.name, manifest.kernel), ("a", "b"));
         assert_eq!((manifest.initrd, manifest.append), (None, None));
         assert_eq!((manifest.vcpus, manifest.memory), (None, None));
+        assert_eq!(manifest.restarts, None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! A [`Vm`] is an entry of a fixed table: its vCPUs with their threads, its memory, its devices.
 //! [`create`] sets one up and starts it; [`life`] has what happens from there to the end: restart and
-//! power-off. Two kinds of callers use a machine's memory: its vCPUs, while they are on, which costs
+//! power-off; [`keeper`] frees its entry when its threads have ended. Two kinds of callers use a machine's memory: its vCPUs, while they are on, which costs
 //! them nothing ([`Vm::memory`]); and others, who come through a gate ([`Vm::visit`]).
 //!
 //! Invariant: the memory is put in place and taken away only while no vCPU is on and the gate is
@@ -12,6 +12,7 @@
 //! the interrupt controller and of the console are taken. None is held across a thread switch.
 
 mod devices;
+pub(crate) mod keeper;
 mod life;
 mod load;
 pub(crate) mod terminal;
@@ -49,6 +50,8 @@ pub(crate) struct Vm {
     stopping: AtomicBool,
     /// The threads must end.
     over: AtomicBool,
+    /// The vCPUs' threads that have not ended.
+    threads: AtomicUsize,
     resets: AtomicU32,
     memory: UnsafeCell<Option<Memory>>,
     gate: Gate,
@@ -101,6 +104,7 @@ impl Vm {
             power: Mutex::new(Power::new(0)),
             stopping: AtomicBool::new(false),
             over: AtomicBool::new(false),
+            threads: AtomicUsize::new(0),
             resets: AtomicU32::new(0),
             memory: UnsafeCell::new(None),
             gate: Gate::new(),

@@ -21,6 +21,8 @@ pub struct Setup<'a> {
     pub initrd: &'a [u8],
     /// The guest's boot arguments.
     pub boot_arguments: &'a str,
+    /// How often it is made anew after it has switched itself off.
+    pub restarts: u32,
 }
 
 /// What machines have whose manifest does not say.
@@ -67,6 +69,7 @@ pub fn machines<'a>(
         image: initrd,
         initrd: &[],
         boot_arguments: defaults.boot_arguments,
+        restarts: 0,
     }));
     let mut manifests = archive.into_iter().flat_map(move |archive| {
         let is_manifest = |file: &File<'_>| file.name.ends_with(EXTENSION);
@@ -91,6 +94,7 @@ fn set_up<'a>(
         append,
         vcpus,
         memory,
+        restarts,
     } = manifest::parse(file.name, file.contents)?;
     let find = |field, file| {
         archive.find(file).ok_or(ManifestError {
@@ -106,6 +110,7 @@ fn set_up<'a>(
         image: find("kernel", kernel)?,
         initrd: initrd.map_or(Ok(&[][..]), |file| find("initrd", file))?,
         boot_arguments: append.unwrap_or(defaults.boot_arguments),
+        restarts: restarts.unwrap_or(0),
     })
 }
 
@@ -139,6 +144,7 @@ mod tests {
                 image: b"image",
                 initrd: b"",
                 boot_arguments: "seconds=1",
+                restarts: 0,
             })]
         );
     }

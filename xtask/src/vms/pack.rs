@@ -70,6 +70,9 @@ fn manifest(name: &str, spec: &Spec, sources: &Sources<'_>, files: &mut Files) -
     if let Some(memory) = spec.memory {
         add("memory", &memory.to_string());
     }
+    if let Some(restarts) = spec.restarts {
+        add("restarts", &restarts.to_string());
+    }
     Ok(text)
 }
 
@@ -170,7 +173,7 @@ mod tests {
         let specs = [
             "guest=linux,vcpus=2",
             "guest=linux,append=a b,memory=1G",
-            "guest=hello",
+            "guest=hello,restarts=3",
         ];
         let specs = specs.map(|text| Spec::parse(text).expect("a VM"));
         let archive = pack(&specs, &sources).expect("an archive");
@@ -178,7 +181,7 @@ mod tests {
         for part in [
             "name = linux\nkernel = vmlinuz\ninitrd = initramfs\nappend = console=ttyAMA0\nvcpus = 2\n",
             "name = linux-2\nkernel = vmlinuz\ninitrd = initramfs\nappend = console=ttyAMA0 a b\nmemory = 1G\n",
-            "name = hello\nkernel = hello.bin\n",
+            "name = hello\nkernel = hello.bin\nrestarts = 3\n",
         ] {
             assert!(text.contains(part), "{part}");
         }

@@ -11,7 +11,7 @@ use crate::qemu::MOST_CPUS;
 use crate::size::Size;
 
 /// The keys, as shown to a user who wrote another one.
-const KEYS: &str = "name, guest, kernel, initrd, append, vcpus, memory";
+const KEYS: &str = "name, guest, kernel, initrd, append, vcpus, memory, restarts";
 
 /// What is asked for; the rest is chosen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub struct Spec {
     pub vcpus: Option<u32>,
     /// The guest's RAM.
     pub memory: Option<Size>,
+    /// How often it is made anew after it has switched itself off.
+    pub restarts: Option<u32>,
 }
 
 impl Spec {
@@ -91,6 +93,10 @@ impl Spec {
             "append" => std::mem::replace(&mut self.append, text()).is_some(),
             "vcpus" => self.vcpus.replace(vcpus(value).map_err(wrong)?).is_some(),
             "memory" => self.memory.replace(value.parse().map_err(wrong)?).is_some(),
+            "restarts" => self
+                .restarts
+                .replace(number(value).map_err(wrong)?)
+                .is_some(),
             _ => bail!("there is no key `{key}`; there are {KEYS}"),
         };
         if twice {
@@ -157,6 +163,10 @@ fn vcpus(value: &str) -> Result<u32, String> {
         .ok_or_else(|| format!("write a number from 1 to {MOST_CPUS}"))
 }
 
+fn number(value: &str) -> Result<u32, String> {
+    value.parse().map_err(|_| "write a number".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -209,6 +219,7 @@ mod tests {
             ("guest=x,vcpus=0", "from 1 to 8"),
             ("guest=x,memory=12", "such as 512M"),
             ("guest=x,name=a b", "letters"),
+            ("guest=x,restarts=-1", "a number"),
             ("guest=x,guest=y", "twice"),
             ("guest=x,append=\"a", "quote"),
             ("guest=x,y", "key=value"),
