@@ -2,8 +2,9 @@
 //!
 //! A [`Vm`] is an entry of a fixed table: its vCPUs with their threads, its memory, its devices.
 //! [`create`] sets one up and starts it; [`life`] has what happens from there to the end: restart and
-//! power-off; [`keeper`] frees its entry when its threads have ended. Two kinds of callers use a machine's memory: its vCPUs, while they are on, which costs
-//! them nothing ([`Vm::memory`]); and others, who come through a gate ([`Vm::visit`]).
+//! power-off; [`keeper`] frees its entry when its threads have ended. Two kinds of callers use a
+//! machine's memory: its vCPUs, while they are on, which costs them nothing ([`Vm::memory`]); and
+//! others, who come through a gate ([`Vm::visit`]).
 //!
 //! Invariant: the memory is put in place and taken away only while no vCPU is on and the gate is
 //! closed.
