@@ -31,7 +31,9 @@ pub(crate) struct Identity {
 
 impl Identity {
     pub(super) fn new(features: &Features) -> Self {
-        Self { clean: !features.forced_write_back }
+        Self {
+            clean: !features.forced_write_back,
+        }
     }
 }
 
