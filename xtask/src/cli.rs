@@ -69,6 +69,11 @@ pub enum Verb {
     /// target/test-logs/, the consoles of the boot tests under target/boot-tests/. The exit status
     /// is 0 when everything passed, 1 when something failed and 2 when set-up failed.
     Test(TestOptions),
+    /// Measure what exits and faults cost, in instructions
+    ///
+    /// Boots the guest touch on cortex-a57 and max with QEMU's -icount, which makes time a count of
+    /// instructions, and prints a table with what other hypervisors take beside it.
+    Bench(BenchOptions),
     /// Take the rules of the table protocol out, one at a time, and show that tests notice
     ///
     /// Each patch in hyp/stage2/tests/rules takes one rule out of a copy of the source and names the
@@ -171,6 +176,18 @@ pub struct TestOptions {
     /// Run only these steps
     #[arg(long, value_name = "STEP", num_args = 1.., value_enum)]
     pub only: Vec<StepName>,
+}
+
+/// The options of `cargo xtask bench`.
+#[derive(Args, Debug)]
+pub struct BenchOptions {
+    /// Write the figures to this file as well, as JSON: {"cortex-a57": {"hvc": 99.0, ...}, ...}
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+
+    /// Show what has changed since the figures in this file, which --json wrote
+    #[arg(long, value_name = "FILE")]
+    pub compare: Option<PathBuf>,
 }
 
 /// The options of `cargo xtask rules`.

@@ -4,6 +4,7 @@
 //! Nothing here keeps state between two runs but files under the target directory.
 
 pub mod archive;
+pub mod bench;
 pub mod boot;
 pub mod build;
 pub mod child;

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{CommandFactory, Parser};
 use xtask::build::Images;
 use xtask::cli::{Cli, Verb};
-use xtask::{boot, interrupt, rules, setup, test};
+use xtask::{bench, boot, interrupt, rules, setup, test};
 
 /// The exit status of wrong usage and of a set-up or build that fails.
 const EXIT_UNUSABLE: u8 = 2;
@@ -28,6 +28,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Some(Verb::Qemu(options)) => boot::boot(&options),
         Some(Verb::Build) => build(),
         Some(Verb::Test(options)) => test::test(&options),
+        Some(Verb::Bench(options)) => bench::bench(&options),
         Some(Verb::Rules(options)) => rules::rules(&options),
         Some(Verb::Setup) => set_up(),
         None => {

@@ -1,0 +1,206 @@
+//! What is measured: each row with where its figure comes from, what others were measured to take for
+//! the same, and what we allow ourselves.
+
+/// A boot of the guest `touch`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Boot {
+    /// Guest memory is mapped by 4 KiB pages.
+    Pages,
+    /// Guest memory is mapped by 2 MiB blocks.
+    Blocks,
+}
+
+impl Boot {
+    pub(super) const ALL: [Self; 2] = [Self::Pages, Self::Blocks];
+
+    /// The hypervisor's boot arguments. One vCPU and no compaction: nothing else runs.
+    pub(super) const fn hyp_args(self) -> &'static str {
+        match self {
+            Self::Pages => "huge=never compaction=off vcpus=1",
+            Self::Blocks => "huge=always compaction=off vcpus=1",
+        }
+    }
+}
+
+/// Instructions that other hypervisors took, measured with the same kind of guest in the same
+/// emulator; none where they have no such case, or it was not measured.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peers {
+    /// KVM of Linux 6.12 on `cortex-a57`.
+    pub(super) kvm_a57: Option<u32>,
+    /// KVM of Linux 6.12 on `max`, where it uses FEAT_VHE.
+    pub(super) kvm_max: Option<u32>,
+    /// Xen 4.17 on `cortex-a57`.
+    pub(super) xen_a57: Option<u32>,
+}
+
+/// One row of the table.
+#[derive(Debug)]
+pub(super) struct Row {
+    /// Its name in JSON.
+    pub(super) key: &'static str,
+    /// Its name for a person.
+    pub(super) text: &'static str,
+    /// The boot that it comes from.
+    pub(super) boot: Boot,
+    /// The guest's row.
+    pub(super) line: &'static str,
+    /// What the guest's figure is divided by.
+    pub(super) parts: f64,
+    /// What others take.
+    pub(super) peers: Peers,
+    /// The most that it may take.
+    pub(super) limit: Option<u32>,
+}
+
+const NO_PEERS: Peers = peers(None, None, None);
+
+const fn peers(kvm_max: Option<u32>, kvm_a57: Option<u32>, xen_a57: Option<u32>) -> Peers {
+    Peers {
+        kvm_a57,
+        kvm_max,
+        xen_a57,
+    }
+}
+
+/// A row that is the guest's as it stands.
+const fn row(
+    key: &'static str,
+    text: &'static str,
+    boot: Boot,
+    line: &'static str,
+    peers: Peers,
+    limit: Option<u32>,
+) -> Row {
+    Row {
+        key,
+        text,
+        boot,
+        line,
+        parts: 1.0,
+        peers,
+        limit,
+    }
+}
+
+/// All rows, in the order in which they are shown.
+pub(super) const ROWS: [Row; 11] = [
+    row(
+        "hvc",
+        "HVC, PSCI_VERSION",
+        Boot::Pages,
+        "hvc",
+        peers(Some(1283), Some(1738), Some(474)),
+        Some(110),
+    ),
+    row(
+        "id_register",
+        "trapped ID register, read",
+        Boot::Pages,
+        "id_register",
+        peers(Some(1586), Some(2033), Some(434)),
+        Some(140),
+    ),
+    row(
+        "gicd_typer",
+        "GICD_TYPER, load",
+        Boot::Pages,
+        "gicd_typer",
+        peers(Some(2040), Some(2466), Some(613)),
+        Some(220),
+    ),
+    row(
+        "pl011_store",
+        "PL011, store",
+        Boot::Pages,
+        "pl011_store",
+        peers(None, None, Some(638)),
+        Some(300),
+    ),
+    row(
+        "pl011_load",
+        "PL011, load",
+        Boot::Pages,
+        "pl011_load",
+        NO_PEERS,
+        None,
+    ),
+    row(
+        "fault_4k_ready",
+        "store to a new 4 KiB page, frame zeroed ahead",
+        Boot::Pages,
+        "store_4k_ready",
+        peers(Some(4482), Some(5104), None),
+        Some(400),
+    ),
+    row(
+        "fault_4k",
+        "store to a new 4 KiB page",
+        Boot::Pages,
+        "store_4k",
+        peers(Some(8392), Some(9043), None),
+        Some(600),
+    ),
+    row(
+        "fault_4k_load",
+        "load from a new 4 KiB page",
+        Boot::Pages,
+        "load_4k",
+        NO_PEERS,
+        None,
+    ),
+    row(
+        "fault_2m",
+        "store to a new 2 MiB block, 2 MiB to be zeroed",
+        Boot::Blocks,
+        "store_2m",
+        NO_PEERS,
+        None,
+    ),
+    Row {
+        parts: 512.0,
+        ..row(
+            "unmap_4k",
+            "unmapping and freeing, per 4 KiB page",
+            Boot::Pages,
+            "release_2m",
+            peers(Some(154), Some(656), None),
+            Some(40),
+        )
+    },
+    row(
+        "unmap_2m",
+        "unmapping and freeing a 2 MiB block",
+        Boot::Blocks,
+        "release_2m",
+        NO_PEERS,
+        None,
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn keys_differ() {
+        let keys: BTreeSet<_> = ROWS.iter().map(|row| row.key).collect();
+        assert_eq!(keys.len(), ROWS.len());
+    }
+
+    #[test]
+    fn limits_are_below_the_fastest_peer() {
+        for row in &ROWS {
+            let Peers {
+                kvm_a57,
+                kvm_max,
+                xen_a57,
+            } = row.peers;
+            let fastest = [kvm_a57, kvm_max, xen_a57].into_iter().flatten().min();
+            if let (Some(limit), Some(fastest)) = (row.limit, fastest) {
+                assert!(limit < fastest, "{}", row.key);
+            }
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Figures for a person, and as JSON.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use serde_json::{Map, Value, json};
+
+use super::CPUS;
+use super::rows::{ROWS, Row};
+
+/// Instructions, by CPU model and row.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Figures(BTreeMap<String, BTreeMap<String, f64>>);
+
+impl Figures {
+    /// Adds a figure, to a tenth of an instruction.
+    pub(super) fn add(&mut self, cpu: &str, key: &str, figure: f64) {
+        let figure = (figure * 10.0).round() / 10.0;
+        let rows = self.0.entry(cpu.to_owned()).or_default();
+        rows.insert(key.to_owned(), figure);
+    }
+
+    fn get(&self, cpu: &str, key: &str) -> Option<f64> {
+        self.0.get(cpu)?.get(key).copied()
+    }
+
+    /// `{"cortex-a57": {"hvc": 99.0, ...}, ...}`, rows in the table's order.
+    pub(super) fn to_json(&self) -> Value {
+        let cpus = self.0.keys().map(|cpu| {
+            let figures = ROWS
+                .iter()
+                .filter_map(|row| Some((row.key.to_owned(), json!(self.get(cpu, row.key)?))));
+            (cpu.clone(), Value::Object(figures.collect()))
+        });
+        Value::Object(cpus.collect::<Map<_, _>>())
+    }
+
+    /// What [`to_json`](Self::to_json) made. Rows that are not known are kept out of all tables.
+    pub(super) fn from_json(value: &Value) -> Option<Self> {
+        let mut figures = Self::default();
+        for (cpu, rows) in value.as_object()? {
+            for (key, figure) in rows.as_object()? {
+                figures.add(cpu, key, figure.as_f64()?);
+            }
+        }
+        Some(figures)
+    }
+}
+
+/// The table: ours beside the peers'.
+pub(super) fn table(figures: &Figures) -> String {
+    let mut text = format!(
+        "{:<47}{:>11}{:>9}{:>9}{:>11}{:>9}{:>10}\n",
+        "instructions", CPUS[0], CPUS[1], "at most", "KVM a57", "KVM max", "Xen a57"
+    );
+    for row in &ROWS {
+        let ours = |cpu| ours(figures.get(cpu, row.key), row);
+        let limit = row
+            .limit
+            .map_or_else(String::new, |limit| limit.to_string());
+        let peer = |peer: Option<u32>| peer.map_or("-".into(), |figure| figure.to_string());
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "{:<47}{:>11}{:>9}{limit:>9}{:>11}{:>9}{:>10}",
+            row.text,
+            ours(CPUS[0]),
+            ours(CPUS[1]),
+            peer(row.peers.kvm_a57),
+            peer(row.peers.kvm_max),
+            peer(row.peers.xen_a57),
+        );
+    }
+    text.push_str("A figure marked with ! is above its limit. KVM is Linux 6.12's, Xen 4.17.\n");
+    text
+}
+
+fn ours(figure: Option<f64>, row: &Row) -> String {
+    let Some(figure) = figure else {
+        return "-".into();
+    };
+    let above = row.limit.is_some_and(|limit| figure > f64::from(limit));
+    format!("{}{figure:.1}", if above { "!" } else { "" })
+}
+
+/// What has changed: for each CPU model before, now, and the difference in percent.
+pub(super) fn comparison(before: &Figures, now: &Figures) -> String {
+    let mut text = String::new();
+    for cpu in CPUS {
+        let _ = writeln!(
+            text,
+            "{cpu:<47}{:>11}{:>11}{:>9}",
+            "before", "now", "change"
+        );
+        for row in &ROWS {
+            let (was, is) = (before.get(cpu, row.key), now.get(cpu, row.key));
+            let show =
+                |figure: Option<f64>| figure.map_or("-".into(), |value| format!("{value:.1}"));
+            let change = match (was, is) {
+                (Some(was), Some(is)) if was > 0.0 => {
+                    format!("{:+.1} %", (is - was) / was * 100.0)
+                }
+                _ => "-".into(),
+            };
+            let _ = writeln!(
+                text,
+                "{:<47}{:>11}{:>11}{change:>9}",
+                row.text,
+                show(was),
+                show(is)
+            );
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figures(hvc: f64) -> Figures {
+        let mut figures = Figures::default();
+        figures.add(CPUS[0], "hvc", hvc);
+        figures.add(CPUS[1], "hvc", 99.04);
+        figures
+    }
+
+    #[test]
+    fn json_comes_back() {
+        let written = figures(108.0).to_json();
+        assert_eq!(
+            written.to_string(),
+            r#"{"cortex-a57":{"hvc":108.0},"max":{"hvc":99.0}}"#
+        );
+        assert_eq!(Figures::from_json(&written), Some(figures(108.0)));
+        assert_eq!(Figures::from_json(&json!({"max": {"hvc": "?"}})), None);
+        assert_eq!(Figures::from_json(&json!([1])), None);
+    }
+
+    #[test]
+    fn what_is_above_its_limit_is_marked() {
+        assert!(table(&figures(111.0)).contains(" !111.0"));
+        assert!(table(&figures(109.0)).contains("  109.0"));
+    }
+
+    #[test]
+    fn changes_are_in_percent() {
+        let text = comparison(&figures(100.0), &figures(90.0));
+        assert!(
+            text.contains("-10.0 %") && text.contains("+0.0 %"),
+            "{text}"
+        );
+    }
+}
