@@ -57,6 +57,7 @@ pub(super) fn stage2(frame: &mut Frame, esr: u64, fetch: bool) {
 }
 
 /// Emulates a load or store, or refuses it if there is no device or the syndrome does not say enough.
+#[inline(never)]
 fn device(frame: &mut Frame, esr: u64, far: u64, ipa: u64) {
     let vcpu = frame.vcpu;
     let vm = vcpu.vm();
@@ -77,6 +78,7 @@ fn device(frame: &mut Frame, esr: u64, far: u64, ipa: u64) {
 }
 
 /// Answers with a synchronous external abort.
+#[inline(never)]
 fn refuse(frame: &Frame, esr: u64, far: u64, fetch: bool) {
     let vcpu = frame.vcpu;
     debug!(

@@ -35,17 +35,17 @@ extern "C" fn synchronous(frame: &mut Frame) {
             frame.vcpu.counters.count(Exit::Call);
             call::call(frame);
         }
+        class::DATA_ABORT => abort::stage2(frame, esr, false),
         class => other(frame, esr, class),
     }
     settle(frame);
 }
 
-/// Everything but a hypercall.
+/// Everything that is neither a hypercall nor a data abort.
 #[inline(never)]
 fn other(frame: &mut Frame, esr: u64, class: u64) {
     let counters = &frame.vcpu.counters;
     match class {
-        class::DATA_ABORT => abort::stage2(frame, esr, false),
         class::INSTRUCTION_ABORT => abort::stage2(frame, esr, true),
         class::SYSTEM => register::access(frame, esr),
         class::WAIT => {

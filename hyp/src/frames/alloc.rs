@@ -113,19 +113,32 @@ impl<M: LinearMap> FrameAllocator<M> {
     /// Clears a free frame of this CPU's cache, so that a later allocation need not; for idle CPUs.
     /// Whether there was something to do.
     pub fn zero_ahead(&self, cpu: usize) -> bool {
-        let enough = |cache: &CpuCache| cache.lock().has_zeroed_batch();
-        if self.caches.get(cpu).is_none_or(enough) {
+        let Some(cache) = self.caches.get(cpu) else {
             return false;
-        }
+        };
         // Allocated meanwhile, so that nobody else can take it and no lock is held.
-        match self.alloc(cpu, Order::PAGE, Contents::Dirty, Use::Hypervisor) {
-            Ok(pa) => {
-                // SAFETY: the frame was just allocated, so it is RAM and nobody else uses it.
-                unsafe { self.map.zero(pa, PAGE_SIZE) };
-                self.free_zeroed(cpu, pa).is_ok()
-            }
-            Err(OutOfFrames { .. }) => false,
+        let becomes = Packed::allocated(Use::Hypervisor, Order::PAGE);
+        let Some(index) = self.take_to_zero(cache, becomes) else {
+            return false;
+        };
+        let (frame, pa) = self.inventory.resolve(index);
+        frame.set_packed(becomes);
+        // SAFETY: the frame was just taken out of the cache, so it is RAM of a range that the
+        // allocator was made with, and nobody else uses it.
+        unsafe { self.map.zero(pa, PAGE_SIZE) };
+        self.free_zeroed(cpu, pa).is_ok()
+    }
+
+    /// Takes a frame out of a cache that is to be zeroed, unless enough are.
+    fn take_to_zero(&self, cache: &CpuCache, becomes: Packed) -> Option<Index> {
+        let mut stock = cache.lock();
+        if stock.has_zeroed_batch() {
+            return None;
         }
+        if !stock.has(Contents::Dirty) {
+            stock.refill(&mut self.buddy.lock(), &self.inventory);
+        }
+        stock.pop(Contents::Dirty, becomes.use_index())
     }
 
     /// Gives the frames in all CPUs' caches back, so that they can be joined to larger blocks and

@@ -129,6 +129,13 @@ pub(crate) fn machine() -> &'static Machine<El2> {
     &host().machine
 }
 
+/// Zeroes a free frame that a guest will ask for on this CPU, unless enough are at hand; says whether
+/// there was one. For a CPU that has nothing else to do.
+pub(crate) fn zero_ahead() -> bool {
+    let machine = machine();
+    machine.allocator().zero_ahead(machine.cpu())
+}
+
 /// The CPUs' parts of the table manager.
 pub(crate) fn cpu_slots() -> &'static [stage2::grace::CpuSlot] {
     machine().cpus().slots()

@@ -6,7 +6,8 @@
 //!
 //! Each CPU has a queue of ready threads, served in turn. A thread that is woken goes to the CPU it
 //! ran on last if that is idle, else to an idle one, else to the queue of the last one; a CPU that
-//! runs out of work takes over a thread that waits elsewhere. An idle CPU waits in WFI.
+//! runs out of work takes over a thread that waits elsewhere. An idle CPU zeroes frames
+//! ahead for its guests' faults, and then waits in WFI.
 //!
 //! Whoever calls what may switch holds no lock and is in no read section of stage 2. On return the
 //! thread may be on another CPU: what was derived from `percpu::this` is stale.
@@ -130,6 +131,10 @@ pub(crate) fn run_idle() -> ! {
         wake_sleepers();
         if let Some(next) = cpu.pop().or_else(cpu::steal) {
             switch_to(cpu, next, After::Idle);
+            continue;
+        }
+        // One at a time: who becomes ready does not wait for more than that.
+        if machine::zero_ahead() {
             continue;
         }
         cpu::idle_begin();
