@@ -44,12 +44,12 @@ impl Identity {
 /// The bytes are RAM, mapped to itself, and the caller's alone; both ends are multiples of 4 KiB; and
 /// DC ZVA clears [`LINE`] bytes.
 unsafe fn zero_lines(start: u64, end: u64, clean: bool) {
-    // SAFETY: as the caller promises. Eight lines a round: the ends are multiples of 4 KiB.
+    // SAFETY: as the caller promises. A page a round: the ends are multiples of 4 KiB.
     unsafe {
         if clean {
             asm!(
                 "2:",
-                ".rept 8",
+                ".rept 64",
                 "dc zva, {at}",
                 "dc cvac, {at}",
                 "add {at}, {at}, #64",
@@ -64,7 +64,7 @@ unsafe fn zero_lines(start: u64, end: u64, clean: bool) {
         } else {
             asm!(
                 "2:",
-                ".rept 8",
+                ".rept 64",
                 "dc zva, {at}",
                 "add {at}, {at}, #64",
                 ".endr",
@@ -89,6 +89,7 @@ unsafe impl LinearMap for Identity {
         unsafe { NonNull::new_unchecked(pointer) }
     }
 
+    #[inline]
     unsafe fn zero(&self, pa: Pa, bytes: u64) {
         if zeroing_block() == Some(LINE) && caches::line() >= LINE {
             // SAFETY: as the caller promises, and DC ZVA clears a line.
