@@ -47,7 +47,7 @@ const BUSY: u64 = 1 << 2;
 /// Bits that differ between two entries of one mapping by use alone, not by what is allowed.
 const USE_BITS: u64 = ACCESS_FLAG | S2AP_WRITE | COPIED | DIRTY;
 
-/// Who may execute (Arm ARM D8.4, XN[1:0] with FEAT_XNX).
+/// Who may execute (Arm ARM D8.4, the field XN with FEAT_XNX).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Execute {
     /// EL1 and EL0.

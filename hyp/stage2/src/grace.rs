@@ -7,7 +7,7 @@
 //!
 //! Invariants:
 //! - A section's announcement is visible to all before its first load of an entry (the full fence
-//!   in [`Section::enter`]); a grace period's detach is visible to all before it looks at the first
+//!   in `Section::enter`); a grace period's detach is visible to all before it looks at the first
 //!   slot (the full fence in [`Grace::begin`]). So either the reader sees the detach, or the grace
 //!   period sees the reader.
 //! - A slot is written by its own CPU alone; nothing that two CPUs write is on its cache lines.

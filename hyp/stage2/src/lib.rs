@@ -1,4 +1,133 @@
 //! Stage-2 translation tables that many CPUs change at once.
+//!
+//! vCPUs take faults and map memory on demand; another thread collapses 512 pages to a block, moves
+//! pages and frees emptied tables; a third takes pages away or logs what is written. All of it
+//! happens to the same tables at the same time, and there is no lock for the whole. Each table has its own.
+//!
+//! So nobody may take for granted that a table is there. Asking for one [can fail](lookup::Slot::map), and
+//! says [why](lookup::Absent); [locking](lookup::Slot::lock) one checks that it still is part of the tree;
+//! what was seen without a lock stays readable until the [read section](Stage2::read) ends, and cannot be
+//! written through. Translations that may be stale are values that must be flushed, and what they led to
+//! is not handed out before. (Arm ARM, chapter D8; the protocol is that of Linux's `pte_offset_map_lock()`
+//! with RCU added, at every level.)
+//!
+//! The crate knows no board and no vCPU, has no globals and allocates nothing behind its caller's back.
+//! How to use it in a hypervisor is told in [`embedding`]. The examples below run on a machine made
+//! of ordinary values, the module `fake`, which the feature of that name adds.
+//!
+//! # Faults
+//!
+//! A fault is [resolved](Stage2::resolve_fault) if a leaf is there, and mapped if none is.
+//!
+//! ```
+//! use stage2::fake::{FakeMachine, Setup};
+//! use stage2::{Access, Attributes, Ipa, IpaRange, Level, Resolution, Stage2};
+//!
+//! let machine = FakeMachine::new(Setup::default());
+//! let vm = Stage2::new(&machine, machine.config(1)).unwrap();
+//! let guest = machine.enter(&vm);
+//! let ipa = Ipa::new(0x4000_0000);
+//!
+//! guest.write(ipa, 7).unwrap_err();
+//! assert_eq!(vm.resolve_fault(ipa, Access::Write, false), Resolution::Unmapped);
+//! let page = machine.data().allocate(Level::L3).unwrap();
+//! vm.map_page(ipa, page, Attributes::RAM, true).unwrap();
+//! guest.write(ipa, 7).unwrap();
+//!
+//! // What was mapped comes back when no translation of it is left.
+//! let range = IpaRange::entry(ipa, Level::L3);
+//! vm.unmap(range, |leaf| machine.data().release(leaf.descriptor.output(), leaf.level)).unwrap();
+//! guest.read(ipa).unwrap_err();
+//! ```
+//!
+//! # Lookups that fail
+//!
+//! ```
+//! use stage2::fake::{FakeMachine, Setup};
+//! use stage2::lookup::Absent;
+//! use stage2::{Attributes, Ipa, Level, Stage2};
+//!
+//! let machine = FakeMachine::new(Setup::default());
+//! let vm = Stage2::new(&machine, machine.config(1)).unwrap();
+//! let block = machine.data().allocate(Level::L2).unwrap();
+//! vm.map_block(Ipa::new(0), Level::L2, block, Attributes::RAM, true).unwrap();
+//!
+//! let reader = vm.read();
+//! let root = reader.root(Ipa::new(0)).unwrap();
+//! let blocks = root.slot(Ipa::new(0)).lock().unwrap();
+//! assert!(matches!(blocks.slot(Ipa::new(0)).map(), Err(Absent::Block(_))));
+//! let next = Ipa::new(Level::L2.size());
+//! assert!(matches!(blocks.slot(next).map(), Err(Absent::Empty)));
+//! ```
+//!
+//! # Blocks and pages
+//!
+//! What the guest sees is the same before, during and after.
+//!
+//! ```
+//! use stage2::fake::{FakeMachine, Setup};
+//! use stage2::{Attributes, CopyPlan, ENTRIES, Ipa, Level, PAGE_SIZE, Stage2};
+//!
+//! let machine = FakeMachine::new(Setup::default());
+//! let vm = Stage2::new(&machine, machine.config(1)).unwrap();
+//! let guest = machine.enter(&vm);
+//! for index in 0..ENTRIES as u64 {
+//!     let page = machine.data().allocate(Level::L3).unwrap();
+//!     let ipa = Ipa::new(index * PAGE_SIZE);
+//!     vm.map_page(ipa, page, Attributes::RAM, true).unwrap();
+//!     guest.write(ipa, index).unwrap();
+//! }
+//! let block = machine.data().allocate(Level::L2).unwrap();
+//! let plan = CopyPlan { max_empty: 0, max_hot: 16 };
+//! let mut contents = machine.data().copier();
+//! vm.collapse_by_copying(Ipa::new(0), Level::L2, block, plan, &mut contents).unwrap();
+//! assert_eq!(vm.query(Ipa::new(0)).unwrap().level, Level::L2);
+//! assert_eq!(guest.read(Ipa::new(5 * PAGE_SIZE)), Ok(5));
+//!
+//! // The emptied table was kept, so splitting the block again cannot run out of memory.
+//! vm.split_block(Ipa::new(0), Level::L2).unwrap();
+//! assert_eq!(guest.read(Ipa::new(5 * PAGE_SIZE)), Ok(5));
+//! ```
+//!
+//! # Dirty logging
+//!
+//! ```
+//! use stage2::fake::{FakeMachine, Setup};
+//! use stage2::{Access, Attributes, Ipa, IpaRange, Level, Resolution, Stage2};
+//!
+//! let machine = FakeMachine::new(Setup::default());
+//! let vm = Stage2::new(&machine, machine.config(1)).unwrap();
+//! let guest = machine.enter(&vm);
+//! let block = machine.data().allocate(Level::L2).unwrap();
+//! vm.map_block(Ipa::new(0), Level::L2, block, Attributes::RAM, true).unwrap();
+//! let memory = IpaRange::entry(Ipa::new(0), Level::L2);
+//! vm.write_protect(memory);
+//!
+//! // The first store faults; under logging, blocks are split so that one store marks one page.
+//! let ipa = Ipa::new(0x3000);
+//! guest.write(ipa, 1).unwrap_err();
+//! assert_eq!(vm.resolve_fault(ipa, Access::Write, true), Resolution::MustSplit(Level::L2));
+//! vm.split_block(ipa, Level::L2).unwrap();
+//! assert_eq!(vm.resolve_fault(ipa, Access::Write, true), Resolution::Resolved);
+//! guest.write(ipa, 1).unwrap();
+//!
+//! let mut dirty = Vec::new();
+//! vm.collect_dirty(memory, |range| dirty.push(range));
+//! assert_eq!(dirty, [IpaRange::entry(ipa, Level::L3)]);
+//! ```
+//!
+//! # What holds on errors
+//!
+//! An error is a value and says that the guest's memory is as it was: blocks may have been split and empty
+//! tables installed, which no guest can tell. Nothing panics because memory ran out or because of
+//! what a guest does.
+//!
+//! # What is checked, and how
+//!
+//! The protocol runs under a model checker (`--cfg loom`) from this same source, with tables of two
+//! entries. With tables of full size it is compared with a reference model after every one of many
+//! random operations, with every allocation failing in turn, and raced on real threads. For each rule
+//! there is a patch that takes it out and a test that then fails.
 #![cfg_attr(not(any(test, feature = "fake", loom)), no_std)]
 #![deny(unsafe_code)]
 
@@ -9,6 +138,7 @@ mod deposit;
 mod descriptor;
 mod destroy;
 mod detached;
+pub mod embedding;
 #[allow(unsafe_code)] // declares traits whose contracts the implementer vouches for
 mod env;
 #[cfg(feature = "fake")]
