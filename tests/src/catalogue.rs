@@ -2,6 +2,7 @@
 
 use xtask::size::Size;
 
+use crate::linux::linux;
 use crate::scenario::{Ending, Scenario};
 
 /// Every boot test, in the order in which they are shown.
@@ -12,6 +13,7 @@ pub fn catalogue() -> Vec<Scenario> {
     tests.extend(power());
     tests.extend(machines());
     tests.extend(trouble());
+    tests.extend(linux());
     tests
 }
 
@@ -232,11 +234,8 @@ mod tests {
         for test in catalogue() {
             let specs = test.specs().expect(test.name);
             xtask::vms::check_guests(&specs, &workspace.guests()).expect(test.name);
-            assert!(
-                xtask::qemu::TESTED_CPUS.contains(&test.cpu),
-                "{}",
-                test.name
-            );
+            let cpu: Result<xtask::qemu::CpuModel, _> = test.cpu.parse();
+            assert!(cpu.is_ok_and(|cpu| cpu.is_tested()), "{}", test.name);
             assert!(
                 (1..=xtask::qemu::MOST_CPUS).contains(&test.cpus),
                 "{}",

@@ -8,5 +8,6 @@
 pub mod catalogue;
 pub mod display;
 pub mod judge;
+pub mod linux;
 pub mod runner;
 pub mod scenario;

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{PipeWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::thread;
@@ -120,13 +120,28 @@ fn boot(
     let symbols = Symbols::open(&sources.images.hypervisor.elf)?;
     let start = Instant::now();
     let timeout = Some(scenario.timeout);
-    let outcome = run(command, timeout, Some(&symbols), &Terminal::none(), console)?;
+    let terminal = keyboard(scenario, console)?;
+    let outcome = run(command, timeout, Some(&symbols), &terminal, console)?;
     let wrong = judge(scenario, &outcome, &console.lines)?;
     write(
         "result",
         result(&outcome, start.elapsed().as_secs_f64(), &wrong),
     )?;
     Ok(wrong)
+}
+
+/// What the machine has for its standard input: a pipe into which `console` types, if the test says so.
+fn keyboard(scenario: &Scenario, console: &mut Console) -> Result<Terminal> {
+    let Some((prompt, text)) = scenario.typed else {
+        return Ok(Terminal::None);
+    };
+    let (reader, writer) = std::io::pipe().context("could not make a pipe to type into")?;
+    console.typist = Some(Typist {
+        prompt,
+        text,
+        writer,
+    });
+    Ok(Terminal::Piped(reader))
 }
 
 fn machine(scenario: &Scenario) -> Result<Machine> {
@@ -156,6 +171,14 @@ fn result(outcome: &Outcome, seconds: f64, wrong: &[String]) -> String {
 struct Console {
     lines: Vec<String>,
     log: Option<File>,
+    typist: Option<Typist>,
+}
+
+/// Waits for a prompt, and then types.
+struct Typist {
+    prompt: &'static str,
+    text: &'static str,
+    writer: PipeWriter,
 }
 
 impl Screen for Console {
@@ -165,5 +188,18 @@ impl Screen for Console {
             let _ = writeln!(log, "{line}");
         }
         self.lines.push(line.to_owned());
+    }
+
+    fn partial(&mut self, start: &str) {
+        if let Some(Typist {
+            prompt,
+            text,
+            writer,
+        }) = &mut self.typist
+            && start.contains(*prompt)
+        {
+            // Who has ended does not read.
+            let _ = writer.write_all(std::mem::take(text).as_bytes());
+        }
     }
 }

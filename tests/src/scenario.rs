@@ -36,6 +36,8 @@ pub struct Scenario {
     pub hyp_args: &'static str,
     /// How the run must end.
     pub ending: Ending,
+    /// What is typed, once, when a line begins that has the first of these in it.
+    pub typed: Option<(&'static str, &'static str)>,
     /// Regular expressions; each must be found in a line of the console.
     pub wanted: Vec<&'static str>,
     /// Regular expressions; none may be found in a line of the console.
@@ -58,6 +60,7 @@ impl Scenario {
             memory: Size::mib(512),
             hyp_args: "",
             ending: Ending::Passed,
+            typed: None,
             wanted: Vec::new(),
             unwanted: vec![r"^\[ *[0-9.]+\] cpu\d+ (ERROR|WARN)"],
             timeout: Duration::from_secs(60),
@@ -106,6 +109,12 @@ impl Scenario {
     /// Ends like this.
     pub fn ends(mut self, ending: Ending) -> Self {
         self.ending = ending;
+        self
+    }
+
+    /// When a line begins that has `prompt` in it, `text` is typed.
+    pub fn types(mut self, prompt: &'static str, text: &'static str) -> Self {
+        self.typed = Some((prompt, text));
         self
     }
 

@@ -209,7 +209,7 @@ mod tests {
         let mut command = Command::new("sh");
         command.args(["-c", script]);
         let mut lines = Lines::default();
-        let outcome = run(command, timeout, None, &Terminal::none(), &mut lines);
+        let outcome = run(command, timeout, None, &Terminal::None, &mut lines);
         (outcome.expect("a shell"), lines.0)
     }
 

@@ -6,7 +6,7 @@
 
 use std::env;
 use std::fs::File;
-use std::io::{IsTerminal, stderr, stdin};
+use std::io::{IsTerminal, PipeReader, stderr, stdin};
 use std::process::Stdio;
 
 use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
@@ -16,38 +16,38 @@ pub fn is_animated() -> bool {
     stderr().is_terminal() && env::var_os("CI").is_none()
 }
 
-/// The settings of the terminal at standard input; dropping this restores them.
-pub struct Terminal(Option<Termios>);
+/// What a run has for its standard input. Where that is the terminal, dropping this restores its
+/// settings.
+pub enum Terminal {
+    /// The terminal at standard input, with the settings that it had.
+    Borrowed(Termios),
+    /// A pipe, for runs that a program types into.
+    Piped(PipeReader),
+    /// Nothing, for runs that nobody types into.
+    None,
+}
 
 impl Terminal {
     /// Remembers how the terminal is set, where standard input is one.
     pub fn borrow() -> Self {
         let input = stdin();
-        Self(
-            input
-                .is_terminal()
-                .then(|| tcgetattr(&input).ok())
-                .flatten(),
-        )
+        let settings = input.is_terminal().then(|| tcgetattr(&input).ok());
+        settings.flatten().map_or(Self::None, Self::Borrowed)
     }
 
-    /// No terminal, for runs that nobody types into.
-    pub fn none() -> Self {
-        Self(None)
-    }
-
-    /// What a child gets for its standard input: the terminal, or nothing where there is none.
+    /// What a child gets for its standard input.
     pub fn input(&self) -> Stdio {
-        match (&self.0, File::open("/dev/tty")) {
-            (Some(_), Ok(file)) => file.into(),
-            _ => Stdio::null(),
+        match self {
+            Self::Borrowed(_) => File::open("/dev/tty").map_or(Stdio::null(), Stdio::from),
+            Self::Piped(reader) => reader.try_clone().map_or(Stdio::null(), Stdio::from),
+            Self::None => Stdio::null(),
         }
     }
 }
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        if let Some(settings) = &self.0 {
+        if let Self::Borrowed(settings) = self {
             // A terminal that has gone needs no restoring.
             let _ = tcsetattr(stdin(), SetArg::TCSANOW, settings);
         }

@@ -102,7 +102,7 @@ fn measure(images: &Images, cpu: &str, boot: Boot) -> Result<Vec<String>> {
         command,
         Some(LIMIT),
         Some(&symbols),
-        &Terminal::none(),
+        &Terminal::None,
         &mut lines,
     )?;
     if outcome.exit_code() != 0 || outcome == Outcome::TimedOut {

@@ -1,0 +1,108 @@
+//! The boot tests with Linux: Debian's kernel, unmodified, with BusyBox. What each test does in the
+//! guest is in `guest/linux/init`.
+
+use xtask::size::Size;
+
+use crate::scenario::{Ending, Scenario};
+
+/// `max` with an algorithm for pointer authentication that is fast to emulate.
+const MAX: &str = "max,pauth-impdef=on";
+
+/// Every boot test with Linux.
+pub fn linux() -> Vec<Scenario> {
+    let mut tests = boots();
+    tests.extend(memory());
+    tests.extend(life());
+    tests
+}
+
+/// Linux comes up with all its vCPUs, also on fewer CPUs and in little memory.
+fn boots() -> Vec<Scenario> {
+    vec![
+        Scenario::new("linux-1-vcpu", "guest=linux,append=test=boot cpus=1")
+            .on(1, "cortex-a57")
+            .args("guest-memory=256M")
+            .quick(),
+        Scenario::new("linux-2-vcpus", "guest=linux,append=test=boot cpus=2")
+            .on(2, "neoverse-n1")
+            .args("guest-memory=256M"),
+        Scenario::new("linux-4-vcpus", "guest=linux,append=test=boot cpus=4")
+            .on(4, MAX)
+            .memory(Size::mib(3072))
+            .args("guest-memory=2G")
+            .within(120),
+        Scenario::new(
+            "linux-8-vcpus",
+            "guest=linux,vcpus=8,append=test=boot cpus=8",
+        )
+        .on(2, "cortex-a72")
+        .args("guest-memory=128M compaction=stress")
+        .within(120),
+        Scenario::new("linux-shell", "guest=linux,append=quiet")
+            .on(2, "cortex-a57")
+            .args("guest-memory=256M")
+            .types("/ # ", "grep processor /proc/cpuinfo\npoweroff\n")
+            .ends(Ending::PoweredOff)
+            .wants(r"^vm0\| processor\s+: 1$"),
+    ]
+}
+
+/// Memory stays as programs wrote it while compaction pulls tables away under them.
+fn memory() -> Vec<Scenario> {
+    let check = |name, vm, cpus, cpu| {
+        Scenario::new(name, vm)
+            .on(cpus, cpu)
+            .args("compaction=stress guest-memory=256M")
+            .wants(r" [1-9][0-9]* collapses by copying$")
+            .wants(r" [1-9][0-9]* splits$")
+            .wants(r" [1-9][0-9]* moves$")
+            .wants(r"^vm0\| memcheck: process 0: [1-9]")
+            .within(180)
+    };
+    vec![
+        check(
+            "linux-memory-2-vcpus",
+            "guest=linux,append=test=memcheck seconds=30 quiet",
+            2,
+            "neoverse-n1",
+        ),
+        check(
+            "linux-memory-4-vcpus",
+            "guest=linux,vcpus=4,append=test=memcheck seconds=15 seed=2 quiet",
+            2,
+            MAX,
+        ),
+    ]
+}
+
+/// vCPUs go off and on, the machine starts again, and machines do not disturb each other.
+fn life() -> Vec<Scenario> {
+    vec![
+        Scenario::new("linux-hotplug", "guest=linux,append=test=hotplug quiet")
+            .on(4, "cortex-a76")
+            .args("guest-memory=256M")
+            .within(120),
+        Scenario::new(
+            "linux-reboot",
+            "guest=linux,append=test=reboot resets=2 quiet",
+        )
+        .on(2, "cortex-a57")
+        .args("guest-memory=256M")
+        .wants(r"^vm0\| boot 0$")
+        .wants(r"^vm0\| boot 2$")
+        .within(120),
+        Scenario::new(
+            "linux-twice",
+            "guest=linux,vcpus=2,append=test=memcheck seconds=8 quiet",
+        )
+        .beside("guest=linux,vcpus=1,append=test=memcheck seconds=8 seed=3 quiet")
+        .beside("guest=stress,vcpus=2,memory=64M,append=seconds=8 seed=11")
+        .on(2, "neoverse-n1")
+        .memory(Size::mib(1024))
+        .args("guest-memory=192M compaction=stress")
+        .wants(r"^vm0\| verdict: passed$")
+        .wants(r"^vm1\| verdict: passed$")
+        .wants(r"^vm2\| verdict: passed$")
+        .within(180),
+    ]
+}
