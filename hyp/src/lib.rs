@@ -36,6 +36,7 @@ pub mod vm {
     pub mod device_tree;
     pub mod gate;
     pub mod image;
+    pub mod keys;
     pub mod lines;
     pub mod machine;
     pub mod manifest;

@@ -20,6 +20,8 @@ mod logging;
 #[cfg(target_os = "none")]
 mod machine;
 #[cfg(target_os = "none")]
+mod operator;
+#[cfg(target_os = "none")]
 mod percpu;
 #[cfg(target_os = "none")]
 mod sched;

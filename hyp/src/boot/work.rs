@@ -10,8 +10,8 @@ use platform::Board;
 
 use super::gic;
 use crate::exits::interrupts;
-use crate::vm::{keeper, terminal};
-use crate::{compactor, percpu, sched, vcpu, vm};
+use crate::vm::keeper;
+use crate::{compactor, operator, percpu, sched, vcpu, vm};
 
 /// Starts the guests that the boot loader passed in the initial RAM disk. One that cannot be started
 /// is named on the console, and the others are.
@@ -24,8 +24,8 @@ pub(super) fn start_guests(board: &'static Board<'static>, arguments: &BootArgs<
     if let Err(reason) = keeper::start() {
         error!("no machine can be started again: {reason}");
     }
-    if let Err(reason) = terminal::start(arguments.console) {
-        error!("guests' output is shown in whole lines only: {reason}");
+    if let Err(reason) = operator::start(arguments.console) {
+        error!("nobody listens to the console: {reason}");
     }
     start_all(board, arguments);
     vm::all_made();

@@ -8,10 +8,9 @@ use log::warn;
 use platform::gic::{self, IntId};
 use platform::timer;
 
-use crate::boot;
 use crate::percpu::{self, PER_CPU};
 use crate::vcpu::Vcpu;
-use crate::vm::terminal;
+use crate::{boot, operator};
 
 /// The SGI by which CPUs tell each other to look at their queues.
 const KICK: u32 = 0;
@@ -101,7 +100,7 @@ fn handle(vcpu: Option<&Vcpu>, intid: u32) {
             vcpu.maintain();
         }
     } else if intid == board.uart.interrupt {
-        terminal::receive();
+        operator::receive();
     } else if intid != KICK && !is_guests_timer(intid) {
         warn!("interrupt {intid} came although nobody enabled it");
     }

@@ -95,6 +95,14 @@ fn router(offset: u64, size: u32) -> Option<(usize, u32)> {
 }
 
 impl Vgic {
+    /// Whether the machine has this frame.
+    pub const fn has(&self, frame: Frame) -> bool {
+        match frame {
+            Frame::Distributor => true,
+            Frame::Redistributor(vcpu) => vcpu < self.vcpus,
+        }
+    }
+
     /// Whether the value of the register at `offset` depends on what list registers hold: those of the
     /// vCPUs that are returned must be taken back before it is read.
     pub fn shown_by(&self, frame: Frame, offset: u64, size: u32) -> VcpuSet {
@@ -154,9 +162,7 @@ impl Vgic {
     fn find(&self, frame: Frame, offset: u64, size: u32) -> Option<(Register, usize)> {
         let (offset, blocks) = match frame {
             Frame::Distributor => (offset, 1..=self.shared.len()),
-            Frame::Redistributor(vcpu) if vcpu < self.vcpus => {
-                (offset.checked_sub(SGI_FRAME)?, 0..=0)
-            }
+            Frame::Redistributor(_) if self.has(frame) => (offset.checked_sub(SGI_FRAME)?, 0..=0),
             Frame::Redistributor(_) => return None,
         };
         block_register(offset, size).filter(|(_, block)| blocks.contains(block))

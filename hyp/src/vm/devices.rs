@@ -1,6 +1,5 @@
 //! The devices of a virtual machine, as its vCPUs reach them: by loads and stores.
 
-use hyp::vgic;
 use hyp::vm::machine::{Device, device_at};
 
 use super::Vm;
@@ -20,8 +19,8 @@ impl Vm {
     /// The register at `ipa`, of which `size` bytes are accessed; `None` if there is no device.
     pub(crate) fn register_at(&self, ipa: u64, size: u32) -> Option<Register> {
         let (device, offset) = device_at(ipa)?;
-        if let Device::Vgic(vgic::Frame::Redistributor(index)) = device
-            && self.vcpu(index).is_none()
+        if let Device::Vgic(frame) = device
+            && !self.vgic.lock().has(frame)
         {
             return None;
         }

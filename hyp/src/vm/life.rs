@@ -329,7 +329,8 @@ impl Vm {
         }
     }
 
-    fn show_exits(&self) {
+    /// Shows how often its vCPUs left the guest, and why.
+    pub(crate) fn show_exits(&self) {
         info!("vm{}, exits of its vCPUs:", self.index);
         for (name, count) in Counters::sums(self.vcpus.iter().map(|vcpu| &vcpu.counters)) {
             info!("  {count:>12} {name}");

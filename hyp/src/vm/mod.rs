@@ -16,7 +16,7 @@ mod devices;
 pub(crate) mod keeper;
 mod life;
 mod load;
-pub(crate) mod terminal;
+mod terminal;
 
 pub(crate) use life::{all_made, create};
 
@@ -156,10 +156,14 @@ impl Vm {
         &self.vgic
     }
 
-    /// vCPU number `index`, if the machine has it.
+    /// Place number `index` for a vCPU.
     pub(crate) fn vcpu(&self, index: usize) -> Option<&Vcpu> {
-        let vcpu = self.vcpus.get(index)?;
-        vcpu.thread().is_some().then_some(vcpu)
+        self.vcpus.get(index)
+    }
+
+    /// Whether there is a machine in this place.
+    pub(crate) fn is_there(&self) -> bool {
+        self.setup.lock().is_some()
     }
 
     /// Whether its vCPUs are to leave the guest.
