@@ -6,11 +6,11 @@
 //! emulated here. Its CPU interface is the hardware's virtual one: EL2 writes *list registers*, from
 //! which the hardware lets the guest acknowledge and end interrupts without an exit.
 //!
-//! - [`block`]: the state of 32 interrupts, and the registers that have bits for them;
-//! - [`registers`]: the frames of distributor and redistributors;
-//! - [`list`]: which interrupts are put into list registers, and how they come back from there;
-//! - [`list_register`]: the format of a list register;
-//! - [`sgi`]: the registers by which vCPUs interrupt each other.
+//! - `block`: the state of 32 interrupts, and the registers that have bits for them;
+//! - `registers`: the frames of distributor and redistributors;
+//! - `list`: which interrupts are put into list registers, and how they come back from there;
+//! - `list_register`: the format of a list register;
+//! - `sgi`: the registers by which vCPUs interrupt each other.
 //!
 //! Invariants:
 //! - While an interrupt is *listed*, its active state and the pending state that an edge left behind
