@@ -7,6 +7,7 @@
 use core::fmt;
 
 use log::LevelFilter;
+use trace::Categories;
 
 /// The largest number of vCPUs that a VM may have.
 pub const MAX_VCPUS: usize = 8;
@@ -84,6 +85,8 @@ pub struct BootArgs<'a> {
     /// `frames`: the most physical memory that the hypervisor uses, in bytes, a multiple of 4 KiB;
     /// `None` means all.
     pub frames: Option<u64>,
+    /// `trace`: the events that are sent over the console.
+    pub trace: Categories,
     /// `panic`: the hypervisor fails on purpose once it is up.
     pub panic: Option<Sabotage>,
 }
@@ -102,6 +105,7 @@ impl Default for BootArgs<'_> {
             collapse_fill: 400,
             huge: HugePolicy::Reserve,
             frames: None,
+            trace: Categories::NONE,
             panic: None,
         }
     }
@@ -120,6 +124,7 @@ pub const KNOWN: &[&str] = &[
     "collapse-fill=1..512",
     "huge=always|never|reserve",
     "frames=SIZE",
+    "trace=all|off|LIST of fault,map,change,race,free,tlb,vcpu,sched,log",
     "panic=now|overflow|write-code|run-data",
 ];
 
@@ -242,6 +247,7 @@ fn set<'a>(args: &mut BootArgs<'a>, argument: &'a str) -> Result<(), Reason> {
             )?;
         }
         "frames" => args.frames = Some(size(value).ok_or(Reason::Expected(SIZE))?),
+        "trace" => args.trace = Categories::parse(value).ok_or(Reason::Expected(TRACE))?,
         "panic" => {
             let sabotage = choice(
                 value,
@@ -288,6 +294,9 @@ fn number(value: &str, least: u32, most: u32, expected: &'static str) -> Result<
         .ok_or(Reason::Expected(expected))
 }
 
+/// What a list of events looks like.
+const TRACE: &str = "all, off, or some of fault,map,change,race,free,tlb,vcpu,sched,log";
+
 /// What a number of vCPUs looks like.
 pub const VCPUS: &str = "a number from 1 to 8";
 
@@ -323,6 +332,7 @@ pub fn size(value: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use trace::Category;
 
     /// Parses `text` and returns the result with the complaints as text.
     fn parse_all(text: &str) -> (BootArgs<'_>, Vec<Complaint<'_>>) {
@@ -350,7 +360,7 @@ mod tests {
     fn every_key_is_understood() {
         let (args, complaints) = parse_all(
             "log=trace vcpus=3 guest-memory=64M guest-args=\"seconds=5 seed=7\" console=raw compaction=stress \
-             compaction-period=2 compaction-step=512 collapse-fill=17 huge=never frames=1G panic=now",
+             compaction-period=2 compaction-step=512 collapse-fill=17 huge=never frames=1G trace=map,tlb panic=now",
         );
         assert!(complaints.is_empty(), "{complaints:?}");
         assert_eq!(
@@ -367,6 +377,7 @@ mod tests {
                 collapse_fill: 17,
                 huge: HugePolicy::Never,
                 frames: Some(1 << 30),
+                trace: Categories::NONE.with(Category::Map).with(Category::Tlb),
                 panic: Some(Sabotage::Panic),
             }
         );

@@ -13,8 +13,10 @@ use platform::board::Uart;
 use platform::timer;
 use platform::uart::Console;
 use spin::Mutex;
+use trace::frame::{BEGIN, END};
 
 use crate::el2::fatal::mmu_is_on;
+use crate::machine::tracing;
 
 /// How long a failing CPU waits for the line that another CPU is writing, in milliseconds.
 const PATIENCE_MS: u64 = 200;
@@ -63,6 +65,16 @@ pub(crate) fn line(text: fmt::Arguments<'_>) {
     let mut screen = SCREEN.lock();
     screen.end_line();
     screen.write(format_args!("{text}\n"));
+}
+
+/// Sends a frame of trace events: its text, which has no control characters, as an escape sequence
+/// that terminals take in and do not show. No guest can forge one, since theirs are shown as text.
+pub(crate) fn frame(text: &[u8]) {
+    if let Some(console) = SCREEN.lock().console.as_mut() {
+        for &byte in BEGIN.iter().chain(text).chain(END) {
+            console.write_byte(byte);
+        }
+    }
 }
 
 /// Prints a piece of a line that guest `vm` wrote.
@@ -144,5 +156,10 @@ pub(crate) fn seize() -> Option<Console> {
     }
     // SAFETY: The registers are mapped as a device, or the MMU is off. Other users are shut out by the
     // lock, or their last line gets mixed with this one, which harms nothing but that line.
-    unsafe { Console::new(REGISTERS.load(Ordering::Relaxed)) }
+    let mut console = unsafe { Console::new(REGISTERS.load(Ordering::Relaxed)) }?;
+    if tracing::is_on() {
+        // A frame that was cut would take in, and hide, what comes now.
+        END.iter().for_each(|&byte| console.write_byte(byte));
+    }
+    Some(console)
 }

@@ -4,6 +4,7 @@
 use log::{LevelFilter, Log, Metadata, Record};
 use platform::timer;
 
+use crate::machine::tracing;
 use crate::{console, percpu};
 
 /// Prints every message that the level lets through.
@@ -15,6 +16,7 @@ impl Log for Logger {
     }
 
     fn log(&self, record: &Record<'_>) {
+        tracing::logged(record.level(), module(record.target()));
         let ticks = timer::now();
         let frequency = timer::frequency().max(1);
         let seconds = ticks / frequency;

@@ -14,6 +14,7 @@ use spin::Once;
 
 use super::{features, sabotage, secondary, work};
 use crate::el2::{mmu, tables};
+use crate::machine::tracing;
 use crate::percpu::PER_CPU;
 use crate::{console, logging, machine, percpu};
 
@@ -109,6 +110,7 @@ pub(super) extern "C" fn with_mmu() -> ! {
     if let Err(error) = machine::init(board, &arguments) {
         panic!("{error}");
     }
+    tracing::start(arguments.trace, arguments.console);
     secondary::release();
     work::start_guests(board, &arguments);
     work::join()

@@ -8,8 +8,10 @@ use hyp::exits::syndrome::{Abort, Cause};
 use hyp::memory::{Fault, FaultKind, Outcome};
 use log::debug;
 use stage2::{Access, Ipa};
+use trace::Category;
 
 use super::{Frame, inject, skip_instruction};
+use crate::machine::tracing;
 use crate::sched;
 use crate::vcpu::{self, Exit};
 
@@ -39,12 +41,16 @@ pub(super) fn stage2(frame: &mut Frame, esr: u64, fetch: bool) {
     };
     let access = abort.access(fetch);
     let vcpu = frame.vcpu;
-    let ipa_page = Ipa::new(ipa);
-    match vcpu.vm().memory().fault(Fault {
-        ipa: ipa_page,
+    let fault = Fault {
+        ipa: Ipa::new(ipa),
         access,
         kind,
-    }) {
+    };
+    let outcome = vcpu.vm().memory().fault(fault);
+    if tracing::wants(Category::Fault) {
+        tracing::faulted(fault, outcome);
+    }
+    match outcome {
         Outcome::Resume => vcpu.counters.count(Exit::Fault),
         Outcome::Busy => {
             vcpu.counters.count(Exit::Fault);

@@ -24,6 +24,7 @@ use hyp::exits::syndrome::{IL, class, class_of};
 use hyp::vm::power::StopReason;
 use log::{debug, error};
 
+use crate::machine::tracing;
 use crate::sched;
 use crate::vcpu::Exit;
 
@@ -34,8 +35,16 @@ extern "C" fn synchronous(frame: &mut Frame) {
         class::HVC => {
             frame.vcpu.counters.count(Exit::Call);
             call::call(frame);
+            // That of a vCPU that is watched never is.
+            if frame.vcpu.is_settled() {
+                return;
+            }
+            traced(class::HVC, esr);
         }
-        class::DATA_ABORT => abort::stage2(frame, esr, false),
+        class::DATA_ABORT => {
+            traced(class::DATA_ABORT, esr);
+            abort::stage2(frame, esr, false);
+        }
         class => other(frame, esr, class),
     }
     settle(frame);
@@ -44,6 +53,7 @@ extern "C" fn synchronous(frame: &mut Frame) {
 /// Everything that is neither a hypercall nor a data abort.
 #[inline(never)]
 fn other(frame: &mut Frame, esr: u64, class: u64) {
+    traced(class, esr);
     let counters = &frame.vcpu.counters;
     match class {
         class::INSTRUCTION_ABORT => abort::stage2(frame, esr, true),
@@ -69,9 +79,27 @@ fn other(frame: &mut Frame, esr: u64, class: u64) {
     }
 }
 
+/// Notes that a guest has left for this class of exceptions.
+#[inline(always)]
+fn traced(class: u64, esr: u64) {
+    if tracing::wants_exits() {
+        let exit = match class {
+            class::HVC | class::SMC => trace::event::Exit::Call,
+            class::DATA_ABORT | class::INSTRUCTION_ABORT => trace::event::Exit::Abort,
+            class::SYSTEM => trace::event::Exit::Register,
+            class::WAIT => trace::event::Exit::Wait,
+            _ => trace::event::Exit::Other,
+        };
+        tracing::left(exit, esr, ELR_EL2.get());
+    }
+}
+
 /// A physical interrupt.
 extern "C" fn interrupt(frame: &mut Frame) {
     frame.vcpu.counters.count(Exit::Interrupt);
+    if tracing::wants_exits() {
+        tracing::left(trace::event::Exit::Interrupt, 0, ELR_EL2.get());
+    }
     interrupts::serve(Some(frame.vcpu));
     sched::after_interrupt();
     // Also if the thread kept the CPU: the news may be that the machine is to stop.

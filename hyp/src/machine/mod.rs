@@ -4,6 +4,7 @@
 //! - `linear`: RAM appears at its own address;
 //! - `tlb`: TLB invalidation;
 //! - `caches`: cache maintenance;
+//! - `tracing`: where events go;
 //! - `cpus`: the CPUs, with the scheduler behind [`stage2::Cpus::relax`].
 
 mod caches;
@@ -11,6 +12,7 @@ mod cpus;
 mod linear;
 mod statistics;
 mod tlb;
+pub(crate) mod tracing;
 
 use core::ops::Range;
 
@@ -37,6 +39,7 @@ impl Parts for El2 {
     type Map = Identity;
     type Hardware = tlb::Hardware;
     type Cpus = cpus::Cpus;
+    type Tracer = Self;
 }
 
 /// Memory of a guest on this machine.
@@ -165,6 +168,7 @@ pub(crate) fn new_memory(vm: usize, size: u64) -> Result<Memory, OutOfFrames> {
     if !geometry.range().covers(&ram) {
         return Err(none);
     }
+    tracing::ram(vm as u8, ram.start().get(), ram.end().get());
     let settings = Settings {
         vm: VmId(u16::try_from(vm).map_err(|_| none)?),
         ram,

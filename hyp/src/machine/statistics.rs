@@ -4,7 +4,7 @@ use log::info;
 use stage2::PAGE_SHIFT;
 use stage2::stats::Counter;
 
-use super::{cpu_slots, machine};
+use super::{cpu_slots, machine, tracing};
 
 /// Shows how often what happened to guests' tables, on all CPUs together.
 pub(crate) fn show_statistics() {
@@ -18,7 +18,7 @@ pub(crate) fn show_statistics() {
     }
 }
 
-/// Shows what frames are used for.
+/// Shows what frames are used for, and sends the trace of what has happened so far.
 pub(crate) fn show_usage() {
     let usage = machine().allocator().usage();
     let kib = |frames: usize| (frames as u64) << PAGE_SHIFT >> 10;
@@ -34,4 +34,5 @@ pub(crate) fn show_usage() {
     ] {
         info!("  {:>12} {what}", kib(frames));
     }
+    tracing::drain();
 }

@@ -1,8 +1,12 @@
 //! The frame allocator as the table manager's environment.
 
+use super::observe::{self, Tracer};
 use crate::frames::{Contents, FrameAllocator, LinearMap, Order, Use};
 use core::ops::Deref;
-use stage2::{Cpus, Environment, Frames, OutOfFrames, Pa, Table, TableMeta, Tlb, Window};
+use stage2::{
+    Cpus, Environment, Frames, Observation, OutOfFrames, Owner, Pa, Table, TableMeta, Tlb, Topic,
+    Window,
+};
 
 /// What the hardware does for guest memory beside translating.
 pub trait Hardware: Tlb + Sync {
@@ -26,6 +30,8 @@ pub trait Parts {
     type Hardware: Hardware;
     /// The CPUs.
     type Cpus: Cpus + Sync;
+    /// Where events go.
+    type Tracer: Tracer;
 }
 
 /// The machine, as guests' memory sees it: frames, caches, CPUs.
@@ -151,5 +157,17 @@ impl<P: Parts> Environment for Machine<P> {
     #[inline]
     fn cpus(&self) -> &P::Cpus {
         &self.cpus
+    }
+    #[inline(always)]
+    fn observes(&self, topic: Topic) -> bool {
+        P::Tracer::wanted().has(observe::category(topic))
+    }
+    #[cold]
+    fn observe(&self, owner: Owner, what: Observation) {
+        P::Tracer::emit(observe::vm(owner), observe::event(what));
+    }
+    #[inline]
+    fn clock(&self) -> u64 {
+        P::Tracer::now()
     }
 }

@@ -4,6 +4,7 @@
 //! - [`guest`]: one VM's memory: what a fault does, releasing, the end;
 //! - `store`: what a boot loader does;
 //! - [`contents`]: copying guest pages, with what caches need;
+//! - [`observe`]: what happens here, as trace events;
 //! - [`reserve`]: 2 MiB frames set aside for a region and filled page by page.
 //!
 //! Guest memory is always made of single frames, each with its VM and IPA in its metadata, whatever
@@ -15,6 +16,7 @@
 pub mod contents;
 pub mod env;
 pub mod guest;
+pub mod observe;
 pub mod reserve;
 mod store;
 

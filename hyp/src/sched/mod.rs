@@ -32,6 +32,7 @@ use hyp::sched::queue::ThreadIndex;
 use crate::boot;
 use crate::exits::interrupts;
 use crate::machine;
+use crate::machine::tracing;
 use crate::percpu;
 use cpu::{After, Cpu};
 use thread::thread;
@@ -218,6 +219,10 @@ fn switch_to(cpu: &Cpu, next: ThreadIndex, after: After) {
         context.switch_out();
     }
     to.cpu.store(percpu::this().index(), Ordering::Relaxed);
+    if tracing::is_on() {
+        let vcpu = to.context().map(Context::name);
+        tracing::switched(cpu.current().into(), next.into(), vcpu);
+    }
     cpu.begin_switch(next, after);
     // SAFETY: `to` was taken from a queue, or is this CPU's idle thread: it is off its CPU, its SP was
     // stored when it left (or by `claim`), and nobody else switches to it. `from.sp` is written by

@@ -28,6 +28,8 @@ pub(crate) trait Context: Sync {
     fn switch_in(&self);
     /// The thread has ended and is off its CPU. Called while another is being switched to: may not switch.
     fn ended(&self);
+    /// The VM and vCPU that it is, for traces.
+    fn name(&self) -> (u8, u8);
 }
 
 /// A thread, as others name it to wake it.

@@ -31,9 +31,11 @@ use aarch64_cpu::registers::{ELR_EL2, SPSR_EL2, VMPIDR_EL2, VTTBR_EL2, Writeable
 use hyp::vm::power::Entry;
 use platform::board::MAX_CPUS;
 use spin::Mutex;
+use trace::Category;
 
 use crate::boot::features;
 use crate::machine;
+use crate::machine::tracing;
 use crate::percpu;
 use crate::sched::{Context, ThreadId};
 use crate::vm::{self, Vm};
@@ -159,8 +161,11 @@ impl Vcpu {
         if self.vm().runs_on(percpu::this().index(), self.index) {
             forget_stage1();
         }
-        self.settled.store(true, Ordering::Relaxed);
+        // Whoever watches vCPUs sees to each entry.
+        self.settled
+            .store(!tracing::wants(Category::Vcpu), Ordering::Relaxed);
         self.present_interrupts();
+        tracing::entering();
     }
 
     /// Makes this CPU forget the guest's tables and interrupts. The thread will not enter the guest until it has
@@ -228,6 +233,10 @@ impl Context for Vcpu {
 
     fn ended(&self) {
         self.vm().thread_ended();
+    }
+
+    fn name(&self) -> (u8, u8) {
+        (self.vm as u8, self.index as u8)
     }
 }
 

@@ -156,7 +156,7 @@ impl<E: Environment> Stage2<E> {
     }
 
     fn tell_of_collapse(&self, ipa: Ipa, level: Level, step: CollapseStep) {
-        self.tell(Topic::Changes, || Observation::Collapse {
+        self.tell(Topic::Changes, move || Observation::Collapse {
             ipa,
             level,
             step,
@@ -380,7 +380,7 @@ impl<E: Environment> Stage2<E> {
         tables.push(self.env().frames(), table);
         self.count(Counter::TablesDetached);
         let level = level.next().unwrap_or(level);
-        self.tell(Topic::Frees, || Observation::Detached { ipa, level });
+        self.tell(Topic::Frees, move || Observation::Detached { ipa, level });
         Retired::new(tables, flushed)
     }
 }

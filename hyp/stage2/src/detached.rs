@@ -66,7 +66,7 @@ impl<E: Environment> Stage2<E> {
         let cpus = self.env().cpus();
         let begin = self.env().clock();
         cpus.grace().synchronize(cpus);
-        self.tell(Topic::Frees, || Observation::GraceAwaited {
+        self.tell(Topic::Frees, move || Observation::GraceAwaited {
             ticks: self.env().clock().wrapping_sub(begin),
         });
         let frames = self.env().frames();
@@ -87,7 +87,7 @@ impl<E: Environment> Stage2<E> {
     pub(crate) fn free_table(&self, pa: Pa) {
         self.env().frames().free_tables(pa, 0);
         self.count(Counter::TablesFreed);
-        self.tell(Topic::Frees, || Observation::TableFreed { pa });
+        self.tell(Topic::Frees, move || Observation::TableFreed { pa });
     }
 }
 

@@ -205,13 +205,6 @@ impl<'r, E: Environment> View<'r, E> {
         self.get(index).kind(self.level)
     }
 
-    /// Tells that an entry of this table held `marker` when `ipa` was looked up.
-    pub(crate) fn tell_of_marker(&self, ipa: Ipa, marker: Marker) {
-        let level = self.level;
-        let met = || Observation::MarkerMet { ipa, level, marker };
-        self.reader.stage2.tell(Topic::Races, met);
-    }
-
     /// The place of the entry for `ipa`.
     #[inline]
     pub fn slot(&self, ipa: Ipa) -> Slot<'_, 'r, E> {
@@ -254,7 +247,8 @@ impl<'r, E: Environment> Slot<'_, 'r, E> {
                 Absent::Bad(_) => Counter::AbsentBad,
             });
             if let Absent::Busy(marker) = *absent {
-                self.view.tell_of_marker(self.ipa, marker);
+                let stage2 = self.view.reader.stage2;
+                stage2.tell_of_marker(self.ipa, self.view.level, marker);
             }
         })
     }
@@ -361,8 +355,9 @@ impl<'r, E: Environment> Unlocked<'r, E> {
     /// Locks the table and checks that its parent entry is what it was.
     #[inline(always)]
     pub fn lock(self) -> Result<Locked<'r, E>, Changed> {
-        let guard = if self.view.reader.stage2.env().observes(Topic::Races) {
-            self.watched_lock()
+        let stage2 = self.view.reader.stage2;
+        let guard = if stage2.env().observes(Topic::Races) {
+            watched_lock(stage2, self.meta, self.view.base, self.view.level)
         } else {
             self.meta.lock()
         };
@@ -376,22 +371,6 @@ impl<'r, E: Environment> Unlocked<'r, E> {
         Some(self.recheck(guard))
     }
 
-    /// Takes the lock, and tells if that took a wait.
-    #[cold]
-    fn watched_lock(&self) -> LockGuard<'r> {
-        self.meta.try_lock().unwrap_or_else(|| {
-            let (stage2, view) = (self.view.reader.stage2, &self.view);
-            let begin = stage2.env().clock();
-            let guard = self.meta.lock();
-            stage2.tell(Topic::Races, || Observation::LockAwaited {
-                ipa: view.ipa(0),
-                level: view.level(),
-                ticks: stage2.env().clock().wrapping_sub(begin),
-            });
-            guard
-        })
-    }
-
     #[inline(always)]
     fn recheck(self, guard: LockGuard<'r>) -> Result<Locked<'r, E>, Changed> {
         if let Some(parent) = self.parent {
@@ -400,7 +379,7 @@ impl<'r, E: Environment> Unlocked<'r, E> {
             if table.entries[parent.index].load(Ordering::Acquire) != parent.value.bits() {
                 reader.count(Counter::LockRetries);
                 let (ipa, level) = (self.view.ipa(0), self.view.level());
-                let retried = || Observation::Retried { ipa, level };
+                let retried = move || Observation::Retried { ipa, level };
                 reader.stage2.tell(Topic::Races, retried);
                 return Err(Changed);
             }
@@ -417,6 +396,24 @@ impl<'r, E: Environment> Unlocked<'r, E> {
     pub fn seems_empty(&self) -> bool {
         self.meta.live() == 0
     }
+}
+
+/// Takes the lock of a table of `level` at `ipa`, and tells if that took a wait.
+#[cold]
+fn watched_lock<'r, E: Environment>(
+    stage2: &Stage2<E>,
+    meta: &'r TableMeta,
+    ipa: Ipa,
+    level: Level,
+) -> LockGuard<'r> {
+    meta.try_lock().unwrap_or_else(|| {
+        let begin = stage2.env().clock();
+        let guard = meta.lock();
+        let ticks = stage2.env().clock().wrapping_sub(begin);
+        let awaited = move || Observation::LockAwaited { ipa, level, ticks };
+        stage2.tell(Topic::Races, awaited);
+        guard
+    })
 }
 
 impl<'r, E: Environment> Deref for Unlocked<'r, E> {

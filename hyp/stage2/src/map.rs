@@ -90,13 +90,17 @@ impl<E: Environment> Stage2<E> {
             return Err(MapError::Unsupported);
         }
         let leaf = Descriptor::leaf(self.format(), level, pa, attributes, written);
-        self.fill_entry(ipa, level, leaf).inspect_err(|&error| {
-            self.tell(Topic::Maps, move || Observation::NotMapped {
-                ipa,
-                level,
-                error,
-            });
-        })
+        match self.fill_entry(ipa, level, leaf) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.refused(ipa, level, error)),
+        }
+    }
+
+    #[cold]
+    fn refused(&self, ipa: Ipa, level: Level, error: MapError) -> MapError {
+        let refused = move || Observation::NotMapped { ipa, level, error };
+        self.tell(Topic::Maps, refused);
+        error
     }
 
     #[inline(always)]
@@ -155,7 +159,7 @@ impl<E: Environment> Stage2<E> {
         match old.kind(table.level()) {
             Kind::Empty => {}
             Kind::Busy(marker) => {
-                table.tell_of_marker(ipa, marker);
+                self.tell_of_marker(ipa, table.level(), marker);
                 return Err(MapError::Busy);
             }
             Kind::Leaf(_) | Kind::Table(_) => return Err(MapError::Occupied(old)),

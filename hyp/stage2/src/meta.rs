@@ -30,6 +30,11 @@ impl Owner {
             Some(Self(number))
         }
     }
+
+    /// The owner's number.
+    pub const fn number(self) -> u32 {
+        self.0
+    }
 }
 
 /// The metadata that this crate keeps of a table frame.

@@ -149,7 +149,14 @@ impl<E: Environment> Stage2<E> {
         }
     }
 
-    /// Kept out of the way of those who do not watch.
+    /// Tells that `marker` stood in the entry of `level` for `ipa`.
+    pub(crate) fn tell_of_marker(&self, ipa: Ipa, level: Level, marker: Marker) {
+        let met = move || Observation::MarkerMet { ipa, level, marker };
+        self.tell(Topic::Races, met);
+    }
+
+    /// Kept out of the way of those who do not watch. What to tell comes by value (`move`), so that
+    /// nothing has to be in memory for it that else were in a register.
     #[cold]
     fn tell_now(&self, what: impl FnOnce() -> Observation) {
         self.env().observe(self.owner(), what());

@@ -125,7 +125,7 @@ impl<E: Environment> Stage2<E> {
         let (_, stale) = parent.break_entry(index, marker);
         tables.push(self.env().frames(), child.pa());
         let (ipa, level) = (child.ipa(0), child.level());
-        self.tell(Topic::Frees, || Observation::Detached { ipa, level });
+        self.tell(Topic::Frees, move || Observation::Detached { ipa, level });
         Some(stale)
     }
 }

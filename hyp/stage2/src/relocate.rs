@@ -46,7 +46,7 @@ impl<E: Environment> Stage2<E> {
         contents.complete();
         self.make_page(ipa, marker, old.moved(to), &flushed);
         self.count(Counter::Moves);
-        self.tell(Topic::Changes, || Observation::Moved { ipa, to });
+        self.tell(Topic::Changes, move || Observation::Moved { ipa, to });
         contents.release(ipa, old);
         Ok(())
     }

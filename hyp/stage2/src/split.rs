@@ -133,7 +133,7 @@ impl<E: Environment> Stage2<E> {
         self.publish();
         self.count(Counter::Splits);
         let ipa = table.ipa(index);
-        self.tell(Topic::Changes, || Observation::Split { ipa, level });
+        self.tell(Topic::Changes, move || Observation::Split { ipa, level });
     }
 
     /// Fills a table that nobody can see with the parts of `block`.

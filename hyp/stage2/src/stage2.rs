@@ -154,7 +154,7 @@ impl<E: Environment> Stage2<E> {
         if let Some(vmid) = self.vmid.number() {
             self.count(Counter::Invalidations);
             self.env.tlb().invalidate(vmid, stale.range, stale.scope);
-            self.tell(Topic::Invalidations, || Observation::Invalidated {
+            self.tell(Topic::Invalidations, move || Observation::Invalidated {
                 range: stale.range,
                 scope: stale.scope,
             });

@@ -60,7 +60,7 @@ impl<E: Environment, F: FnMut(Unmapped)> Edit<E> for Unmap<F> {
             && let [.., (last, _)] = run
             && let Some(range) = IpaRange::new(*first, last.offset(level.size()))
         {
-            stage2.tell(Topic::Maps, || Observation::Unmapped { range, level });
+            stage2.tell(Topic::Maps, move || Observation::Unmapped { range, level });
         }
         for &(ipa, descriptor) in run {
             if descriptor.has_deposit() {

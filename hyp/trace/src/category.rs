@@ -54,6 +54,18 @@ impl Categories {
         Self(self.0 | 1 << category as u32)
     }
 
+    /// The set as bits, the first category's the lowest.
+    #[inline(always)]
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// The set of these bits; those of no category are ignored.
+    #[inline(always)]
+    pub const fn from_bits(bits: u32) -> Self {
+        Self(bits & Self::ALL.0)
+    }
+
     /// Reads `all`, `off` or categories' names with commas between; `None` if one is unknown.
     ///
     /// ```
