@@ -1,6 +1,6 @@
 //! `cargo xtask qemu`: from options to a booted machine, its console on the terminal.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use crate::symbols::Symbols;
 use crate::terminal::Terminal;
 use crate::vms::{self, Sources, Spec};
 use crate::workspace::Workspace;
-use crate::{setup, shell};
+use crate::{setup, shell, trace};
 
 /// What the stress guest gets unless the user says otherwise: boot arguments for a short run in
 /// which compaction races the guest.
@@ -57,6 +57,7 @@ pub fn boot(options: &QemuOptions) -> Result<u8> {
         linux: linux.as_ref(),
     };
     let initrd = vms::initrd(&specs, &sources, archive(&specs, &target)?)?;
+    let recording = options.trace.as_deref().map(create).transpose()?;
     let command = machine.command(&images.hypervisor.flat, &initrd);
     eprintln!("     Booting {}", shell::line(&command));
 
@@ -64,12 +65,26 @@ pub fn boot(options: &QemuOptions) -> Result<u8> {
     let symbols = Symbols::open(&images.hypervisor.elf)?;
     let timeout = options.timeout.map(Duration::from_secs);
     let terminal = Terminal::borrow();
-    let mut console = Stdout::new();
+    let mut console = Stdout::new(recording);
     let outcome = run(command, timeout, Some(&symbols), &terminal, &mut console)?;
     drop(terminal);
     console.finish();
+    if let Some(file) = &options.trace {
+        say_what_to_do(file);
+    }
     report(&outcome, start.elapsed());
     Ok(outcome.exit_code())
+}
+
+fn create(file: &Path) -> Result<File> {
+    File::create(file).with_context(|| format!("could not make {}", file.display()))
+}
+
+fn say_what_to_do(recording: &Path) {
+    let file = recording.display();
+    eprintln!(
+        "    Recorded {file}; look at it with `cargo xtask trace {file}` or `cargo xtask report {file}`"
+    );
 }
 
 fn report(outcome: &Outcome, elapsed: Duration) {
@@ -136,6 +151,9 @@ fn hyp_args(options: &QemuOptions, specs: &[Spec]) -> Result<HypArgs> {
     for (key, value) in defaults {
         args.default(key, value);
     }
+    if options.trace.is_some() {
+        args.default("trace", trace::DEFAULT);
+    }
     Ok(args)
 }
 
@@ -146,15 +164,18 @@ const SILENCE: Duration = Duration::from_secs(10);
 struct Stdout {
     /// When the console was opened, until something comes over it or its silence is remarked upon.
     silent_since: Option<Instant>,
+    /// Where all that comes is kept, as far as the disk allows.
+    recording: Option<File>,
     /// How many bytes of the line that is growing are on the screen.
     shown: usize,
 }
 
 impl Stdout {
-    fn new() -> Self {
+    fn new(recording: Option<File>) -> Self {
         let silent_since = Some(Instant::now());
         Self {
             silent_since,
+            recording,
             shown: 0,
         }
     }
@@ -179,6 +200,16 @@ impl Screen for Stdout {
         let shown = std::mem::take(&mut self.shown);
         let rest = line.get(shown..).unwrap_or(line);
         self.write(&format!("{rest}\n"));
+    }
+
+    fn raw(&mut self, bytes: &[u8]) {
+        let Some(file) = &mut self.recording else {
+            return;
+        };
+        if let Err(error) = file.write_all(bytes) {
+            eprintln!("The recording ends here: {error}");
+            self.recording = None;
+        }
     }
 
     fn partial(&mut self, start: &str) {

@@ -20,6 +20,9 @@ Examples:
   cargo xtask qemu --vm guest=linux,vcpus=2 --vm guest=linux --vm guest=hello
   cargo xtask qemu --cpu max --cpus 8 --hyp-args 'compaction=off log=debug'
   cargo xtask qemu --timeout 60 -- -d int -D qemu.log
+  cargo xtask qemu --trace race.trace     Record what the tables did, then look at it:
+  cargo xtask trace race.trace
+  cargo xtask report race.trace
   cargo xtask test --quick                What to run before a commit
   cargo xtask test                        What has to pass before a change lands
 
@@ -81,6 +84,12 @@ pub enum Verb {
     /// target/rules/. Takes a quarter of an hour or more. The exit status is 0 when every rule was
     /// noticed missing and 1 when one was not.
     Rules(RulesOptions),
+    /// Show a recording of trace events: sums, percentiles, or every event
+    ///
+    /// Record one with `cargo xtask qemu --trace FILE`.
+    Trace(TraceOptions),
+    /// Draw a recording of trace events: one page of HTML
+    Report(ReportOptions),
     /// Install what the other verbs need, and nothing else
     ///
     /// The Rust target, rustfmt, Clippy and QEMU, which are needed, and Miri on Rust nightly, which
@@ -157,6 +166,12 @@ pub struct QemuOptions {
     )]
     pub hyp_args: String,
 
+    /// Record trace events, with the console, in this file
+    ///
+    /// Without `trace=` in --hyp-args all but the entries and exits of vCPUs are traced.
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+
     /// End the run after this time, with exit status 3 [default: no limit]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     pub timeout: Option<u64>,
@@ -164,6 +179,49 @@ pub struct QemuOptions {
     /// More options for QEMU
     #[arg(last = true, value_name = "QEMU OPTIONS")]
     pub extra: Vec<OsString>,
+}
+
+/// The options of `cargo xtask trace`.
+#[derive(Args, Debug)]
+pub struct TraceOptions {
+    /// The recording
+    pub file: PathBuf,
+
+    /// Show every event instead of their sums
+    #[arg(long)]
+    pub events: bool,
+
+    /// Only these categories: fault,map,change,race,free,tlb,vcpu,sched,log
+    #[arg(long, value_name = "LIST", value_parser = |text: &str| trace::Categories::parse(text)
+        .ok_or("expected some of fault,map,change,race,free,tlb,vcpu,sched,log"))]
+    pub category: Option<trace::Categories>,
+
+    /// Only events of this name, such as split; may be given several times
+    #[arg(long, value_name = "NAME")]
+    pub event: Vec<String>,
+
+    /// Only events of this CPU
+    #[arg(long, value_name = "N")]
+    pub cpu: Option<u8>,
+
+    /// Only events of this VM
+    #[arg(long, value_name = "N")]
+    pub vm: Option<u8>,
+
+    /// Write what Perfetto's UI and Chrome's tracing open, instead
+    #[arg(long, value_name = "FILE")]
+    pub perfetto: Option<PathBuf>,
+}
+
+/// The options of `cargo xtask report`.
+#[derive(Args, Debug)]
+pub struct ReportOptions {
+    /// The recording
+    pub file: PathBuf,
+
+    /// Where the page goes
+    #[arg(long, short, value_name = "FILE", default_value = "report.html")]
+    pub output: PathBuf,
 }
 
 /// The options of `cargo xtask test`.

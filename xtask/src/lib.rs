@@ -24,5 +24,6 @@ pub mod size;
 pub mod symbols;
 pub mod terminal;
 pub mod test;
+pub mod trace;
 pub mod vms;
 pub mod workspace;

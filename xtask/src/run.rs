@@ -15,6 +15,7 @@ use crate::interrupt;
 use crate::qemu;
 use crate::symbols::Symbols;
 use crate::terminal::Terminal;
+use trace::stream::{Piece, Splitter};
 
 /// How long the loop sleeps at most before it looks at clocks and signals.
 const TICK: Duration = Duration::from_millis(50);
@@ -76,6 +77,9 @@ pub trait Screen {
     /// A whole line, without its line end.
     fn line(&mut self, line: &str);
 
+    /// What QEMU wrote, as it came: lines, parts of them, frames of trace events.
+    fn raw(&mut self, _bytes: &[u8]) {}
+
     /// The start of a line that has paused; the whole of it comes later through [`Screen::line`].
     fn partial(&mut self, _start: &str) {}
 }
@@ -106,6 +110,7 @@ pub fn run(
         child,
         watcher: Watcher::default(),
         reader: LineReader::default(),
+        splitter: Splitter::new(),
         symbols,
         screen,
     };
@@ -117,6 +122,7 @@ struct Run<'a> {
     child: Child,
     watcher: Watcher,
     reader: LineReader,
+    splitter: Splitter,
     symbols: Option<&'a Symbols>,
     screen: &'a mut dyn Screen,
 }
@@ -161,6 +167,9 @@ impl Run<'_> {
         while let Ok(piece) = bytes.recv_timeout(TICK) {
             self.feed(&piece);
         }
+        let mut rest = Vec::new();
+        self.splitter.finish(|piece| rest.extend(text_of(piece)));
+        self.read(&rest);
         if let Some(line) = self.reader.finish() {
             self.show(&line);
         }
@@ -176,7 +185,18 @@ impl Run<'_> {
     }
 
     fn feed(&mut self, piece: &[u8]) {
-        for line in self.reader.feed(piece) {
+        self.screen.raw(piece);
+        let mut text = Vec::with_capacity(piece.len());
+        for &byte in piece {
+            self.splitter
+                .feed(byte, |piece| text.extend(text_of(piece)));
+        }
+        self.read(&text);
+    }
+
+    /// Shows the lines that this text completes.
+    fn read(&mut self, text: &[u8]) {
+        for line in self.reader.feed(text) {
             self.show(&line);
         }
     }
@@ -188,6 +208,14 @@ impl Run<'_> {
                 self.screen.line(&format!("      {name}"));
             }
         }
+    }
+}
+
+/// What of a piece is for people.
+fn text_of(piece: Piece<'_>) -> Option<u8> {
+    match piece {
+        Piece::Text(byte) => Some(byte),
+        Piece::Frame(_) | Piece::Broken => None,
     }
 }
 
@@ -222,6 +250,13 @@ mod tests {
         assert_eq!(outcome, Outcome::Ended(Verdict::Passed));
         assert_eq!(lines, ["vm0| verdict: passed", "tessera: off"]);
         assert_eq!(outcome.exit_code(), 0);
+    }
+
+    #[test]
+    fn frames_are_not_shown() {
+        let script = "printf 'a\\033_tessera;AQID\\033\\\\b\\n'; echo 'tessera: off'";
+        let (_, lines) = stand_in(script, None);
+        assert_eq!(lines, ["ab", "tessera: off"]);
     }
 
     #[test]

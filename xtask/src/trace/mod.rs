@@ -1,0 +1,150 @@
+//! Recorded traces: read, shown, summed up and turned into what other tools open.
+//!
+//! A recording is a console as it came, text and frames together, so a console that was kept in any
+//! other way does as well.
+
+pub mod perfetto;
+pub mod report;
+mod show;
+mod space;
+mod summary;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use trace::stream::{Piece, Splitter};
+use trace::{Categories, Record};
+
+use crate::cli::TraceOptions;
+pub use summary::{Figure, Summary};
+
+/// What is traced where the user asks for a recording and not for certain events: all but the entries
+/// and exits of vCPUs, which are too many for the console.
+pub const DEFAULT: &str = "fault,map,change,race,free,tlb,sched,log";
+
+/// What was in a recording.
+#[derive(Debug, Default)]
+pub struct Recording {
+    /// The events, by time.
+    pub records: Vec<Record>,
+    /// The counter's frequency in Hz.
+    pub frequency: u64,
+    /// Events that were overwritten before they could be sent, of each CPU.
+    pub lost: BTreeMap<u8, u64>,
+    /// Frames that were broken or cut.
+    pub broken: usize,
+}
+
+impl Recording {
+    /// Reads a file.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, or has no events.
+    pub fn open(path: &Path) -> Result<Self> {
+        let bytes = fs::read(path).with_context(|| format!("could not read {}", path.display()))?;
+        let recording = Self::parse(&bytes);
+        if recording.records.is_empty() {
+            bail!(
+                "{} has no trace events; record one with `cargo xtask qemu --trace FILE`",
+                path.display()
+            );
+        }
+        Ok(recording)
+    }
+
+    /// Takes the events out of a console.
+    pub fn parse(console: &[u8]) -> Self {
+        let mut recording = Self::default();
+        let mut splitter = Splitter::new();
+        let mut sink = |piece: Piece<'_>| match piece {
+            Piece::Text(_) => {}
+            Piece::Broken => recording.broken += 1,
+            Piece::Frame(frame) => {
+                let header = frame.header();
+                recording.frequency = header.frequency;
+                recording.lost.insert(header.cpu, header.lost);
+                recording.records.extend(frame);
+            }
+        };
+        console.iter().for_each(|&b| splitter.feed(b, &mut sink));
+        splitter.finish(&mut sink);
+        recording.records.sort_by_key(|record| record.stamp.time);
+        recording
+    }
+
+    /// Ticks of the counter in nanoseconds.
+    pub fn nanoseconds(&self, ticks: u64) -> u64 {
+        let nanoseconds = u128::from(ticks) * 1_000_000_000 / u128::from(self.frequency.max(1));
+        u64::try_from(nanoseconds).unwrap_or(u64::MAX)
+    }
+
+    /// The times of the first and the last event, in ticks.
+    pub fn span(&self) -> (u64, u64) {
+        let time = |record: Option<&Record>| record.map_or(0, |record| record.stamp.time);
+        (time(self.records.first()), time(self.records.last()))
+    }
+
+    /// Keeps only what the options ask for.
+    fn keep(&mut self, options: &TraceOptions) {
+        let named = |record: &Record| {
+            let name = record.event.name();
+            options.event.is_empty() || options.event.iter().any(|e| e.eq_ignore_ascii_case(name))
+        };
+        let categories = options.category.unwrap_or(Categories::ALL);
+        self.records.retain(|record| {
+            named(record)
+                && categories.has(record.event.category())
+                && options.cpu.is_none_or(|cpu| cpu == record.stamp.cpu)
+                && options.vm.is_none_or(|vm| vm == record.stamp.vm)
+        });
+    }
+}
+
+/// `cargo xtask trace`: shows a recording as the options ask. Returns the exit status.
+///
+/// # Errors
+///
+/// When the recording cannot be read or a file not be written.
+pub fn trace(options: &TraceOptions) -> Result<u8> {
+    let mut recording = Recording::open(&options.file)?;
+    recording.keep(options);
+    if let Some(path) = &options.perfetto {
+        write(path, &perfetto::json(&recording).to_string())?;
+        println!("{}: open it at https://ui.perfetto.dev", path.display());
+        return Ok(0);
+    }
+    let mut out = io::stdout().lock();
+    let shown = if options.events {
+        show::events(&recording, &mut out)
+    } else {
+        Summary::of(&recording).show(&mut out)
+    };
+    match shown.and_then(|()| out.flush()) {
+        // Whoever reads has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(0),
+        other => other.map(|()| 0).context("could not write"),
+    }
+}
+
+/// `cargo xtask report`: writes the page. Returns the exit status.
+///
+/// # Errors
+///
+/// When the recording cannot be read or the page not be written.
+pub fn report(file: &Path, output: &Path) -> Result<u8> {
+    let recording = Recording::open(file)?;
+    write(output, &report::page(&recording))?;
+    println!("{}", output.display());
+    Ok(0)
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| format!("could not write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests;

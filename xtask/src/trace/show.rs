@@ -1,0 +1,112 @@
+//! Events as lines for a person.
+
+use std::io::{self, Write};
+
+use trace::event::{NOBODY, Step};
+use trace::{Event, Record};
+
+use super::Recording;
+
+/// Shows every event, a line each, by time.
+pub(super) fn events(recording: &Recording, out: &mut impl Write) -> io::Result<()> {
+    for record in &recording.records {
+        let nanoseconds = recording.nanoseconds(record.stamp.time);
+        writeln!(
+            out,
+            "[{:4}.{:09}] cpu{} {:<10} {:<8} {}",
+            nanoseconds / 1_000_000_000,
+            nanoseconds % 1_000_000_000,
+            record.stamp.cpu,
+            whose(record),
+            record.event.name().to_lowercase(),
+            details(recording, &record.event),
+        )?;
+    }
+    Ok(())
+}
+
+/// The VM, and the vCPU if it is one's thread.
+fn whose(record: &Record) -> String {
+    match (record.stamp.vm, record.stamp.vcpu) {
+        (NOBODY, _) => "-".to_owned(),
+        (vm, NOBODY) => format!("vm{vm}"),
+        (vm, vcpu) => format!("vm{vm}/vcpu{vcpu}"),
+    }
+}
+
+/// A time in a unit that suits it.
+pub(super) fn duration(nanoseconds: u64) -> String {
+    let value = nanoseconds as f64;
+    match nanoseconds {
+        0..1_000 => format!("{nanoseconds} ns"),
+        1_000..1_000_000 => format!("{:.1} us", value / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} ms", value / 1e6),
+        _ => format!("{:.2} s", value / 1e9),
+    }
+}
+
+fn details(recording: &Recording, event: &Event) -> String {
+    let time = |ticks: u64| duration(recording.nanoseconds(ticks));
+    match *event {
+        Event::Fault {
+            access,
+            cause,
+            outcome,
+            ipa,
+            ticks,
+        } => format!(
+            "{} at {ipa:#x}, {}: {} after {}",
+            access.text(),
+            cause.text(),
+            outcome.text(),
+            time(ticks)
+        ),
+        Event::Refused { reason, level, ipa } => {
+            format!("{ipa:#x} level {level}: {}", reason.text())
+        }
+        Event::Retry { level, ipa } | Event::Detached { level, ipa } => {
+            format!("table of level {level} at {ipa:#x}")
+        }
+        Event::LockWait { level, ipa, ticks } => {
+            format!("table of level {level} at {ipa:#x}: {}", time(ticks))
+        }
+        Event::Map { level, ipa, pa } => format!("{ipa:#x} to {pa:#x}, level {level}"),
+        Event::Unmap { level, ipa, end } => format!("{ipa:#x} to {end:#x}, level {level}"),
+        Event::Split { level, ipa } => format!("{ipa:#x}, level {level}"),
+        Event::Collapse {
+            step,
+            reason,
+            level,
+            ipa,
+        } => match step {
+            Step::Abort => format!("abort of {ipa:#x}, level {level}: {}", reason.text()),
+            _ => format!("{} of {ipa:#x}, level {level}", step.text()),
+        },
+        Event::Move { ipa, to } => format!("{ipa:#x} to the frame {to:#x}"),
+        Event::Marker { work, level, ipa } => {
+            format!("{} at {ipa:#x}, level {level}", work.text())
+        }
+        Event::Grace { ticks } => time(ticks),
+        Event::Freed { pa } => format!("{pa:#x}"),
+        Event::Tlbi {
+            reach,
+            level,
+            ipa,
+            end,
+        } => format!("{ipa:#x} to {end:#x}, {} {level}", reach.text()),
+        Event::Exit { exit, esr, pc } => format!("{}, ESR {esr:#x} at {pc:#x}", exit.text()),
+        Event::Enter {} => String::new(),
+        Event::Switch { from, to } => format!("from thread {from} to {to}"),
+        Event::Log {
+            level,
+            module,
+            length,
+        } => {
+            let bytes = module.to_le_bytes();
+            let name = String::from_utf8_lossy(&bytes[..bytes.len().min(length as usize)]);
+            format!("level {level}, module {name}")
+        }
+        Event::Ram { ipa, end } => format!("{ipa:#x} to {end:#x}"),
+        Event::Frames { free, total } => format!("{free} of {total} free"),
+    }
+}

@@ -1,0 +1,211 @@
+//! The tools on a recording made here: a guest that faults, a collapse, a split.
+
+use std::process::Command;
+
+use trace::event::{Access, Cause, NOBODY, Outcome, Reason, Step, Work};
+use trace::frame::{BEGIN, END, Header, LONGEST_TEXT, Writer};
+use trace::{Event, Record, Stamp};
+
+use super::{Recording, Summary, perfetto, report, show};
+
+const RAM: u64 = 0x4000_0000;
+const BLOCK: u64 = 2 << 20;
+
+fn at(time: u64, vcpu: u8, event: Event) -> Record {
+    let vm = if matches!(event, Event::Frames { .. }) {
+        NOBODY
+    } else {
+        0
+    };
+    let stamp = Stamp {
+        time,
+        cpu: vcpu & 1,
+        vm,
+        vcpu,
+    };
+    Record { stamp, event }
+}
+
+fn collapse(step: Step, ipa: u64) -> Event {
+    Event::Collapse {
+        step,
+        reason: Reason::Hot,
+        level: 2,
+        ipa,
+    }
+}
+
+fn story() -> Vec<Record> {
+    let mut records = vec![at(
+        1000,
+        0,
+        Event::Ram {
+            ipa: RAM,
+            end: RAM + 4 * BLOCK,
+        },
+    )];
+    for page in 0..512 {
+        let (ipa, pa) = (RAM + page * 4096, 0x8000_0000 + page * 4096);
+        let level = 3;
+        records.push(at(2000 + page * 10, 0, Event::Map { level, ipa, pa }));
+        let fault = Event::Fault {
+            access: Access::Write,
+            cause: Cause::Translation,
+            outcome: Outcome::Resume,
+            ipa,
+            ticks: 3 + page % 7,
+        };
+        records.push(at(2005 + page * 10, 0, fault));
+    }
+    let marker = Event::Marker {
+        work: Work::Collapse,
+        level: 2,
+        ipa: RAM,
+    };
+    let free = Event::Frames {
+        free: 7,
+        total: 100,
+    };
+    records.extend([
+        at(8000, NOBODY, collapse(Step::Begin, RAM)),
+        at(8100, NOBODY, collapse(Step::Copy, RAM)),
+        at(8150, 1, marker),
+        at(8200, NOBODY, collapse(Step::Commit, RAM)),
+        at(8300, NOBODY, free),
+        at(9000, NOBODY, collapse(Step::Begin, RAM + BLOCK)),
+        at(9100, NOBODY, collapse(Step::Abort, RAM + BLOCK)),
+        at(9500, 1, Event::Split { level: 2, ipa: RAM }),
+        at(9900, 0, Event::Enter {}),
+    ]);
+    records
+}
+
+/// A console with these events, some text, and a frame that was cut.
+fn console(records: &[Record]) -> Vec<u8> {
+    let mut bytes = b"[   0.000001] cpu0 INFO  boot: Tessera\n".to_vec();
+    for cpu in 0..2 {
+        let mut own = records.iter().filter(|r| r.stamp.cpu == cpu).peekable();
+        while let Some(first) = own.peek() {
+            let header = Header {
+                cpu,
+                frequency: 1_000_000_000,
+                lost: 5,
+            };
+            let mut frame = Writer::new(header, first.stamp.time);
+            while frame.has_room()
+                && let Some(record) = own.next()
+            {
+                frame.push(record.to_words());
+            }
+            let mut text = [0; LONGEST_TEXT];
+            let body = frame.finish(&mut text);
+            bytes.extend([BEGIN, body, END, b"vm0| hello\n"].concat());
+        }
+    }
+    bytes.extend([BEGIN, b"AQAB\ntessera: off\n"].concat());
+    bytes
+}
+
+fn recording() -> Recording {
+    Recording::parse(&console(&story()))
+}
+
+#[test]
+fn a_recording_has_the_events_in_order() {
+    let recording = recording();
+    assert_eq!(recording.records.len(), story().len());
+    assert!(recording.records.is_sorted_by_key(|r| r.stamp.time));
+    assert_eq!((recording.broken, recording.lost.len()), (1, 2));
+    assert_eq!(recording.nanoseconds(1234), 1234);
+}
+
+#[test]
+fn every_event_is_a_line() {
+    let mut out = Vec::new();
+    show::events(&recording(), &mut out).expect("memory");
+    let text = String::from_utf8(out).expect("text");
+    assert_eq!(text.lines().count(), story().len());
+    assert!(
+        text.contains("write at 0x40000000, translation: resolved after 3 ns"),
+        "{text}"
+    );
+    assert!(text.contains("abort of 0x40200000, level 2: hot"), "{text}");
+}
+
+#[test]
+fn the_summary_has_percentiles_and_reasons() {
+    let summary = Summary::of(&recording());
+    let find = |name: &str| {
+        let figure = summary.figures.iter().find(|figure| figure.name == name);
+        figure.map(|figure| figure.value.as_str())
+    };
+    assert_eq!(find("events lost"), Some("10"));
+    let faults = "512 times, half within 6 ns, 90 % 9 ns, 99 % 9 ns, at most 9 ns";
+    assert_eq!(find("translation, resolved"), Some(faults));
+    assert_eq!(find("collapse given up: hot"), Some("1"));
+    assert_eq!(find("vm0: split"), Some("1"));
+    assert!(find("from the copy to the block").is_some_and(|v| v.contains("100 ns")));
+    let sorted: Vec<u64> = (1..=100).collect();
+    let at = |percent| super::summary::percentile(&sorted, percent);
+    assert_eq!((at(50), at(99), at(100)), (50, 99, 100));
+}
+
+#[test]
+fn perfetto_gets_tracks_slices_counters_and_arrows() {
+    let json = perfetto::json(&recording());
+    let events = json["traceEvents"].as_array().expect("events");
+    let with = |key: &str, value: &str| events.iter().filter(|e| e[key] == value).count();
+    assert_eq!(with("name", "collapse"), 1);
+    assert_eq!(with("name", "collapse given up"), 1);
+    assert_eq!(with("name", "write fault: resolved"), 512);
+    assert_eq!((with("ph", "s"), with("ph", "f")), (1, 1));
+    assert_eq!(with("name", "free frames"), 1);
+    assert!(with("name", "vm0 mapped, KiB") > 2);
+    assert!(events.iter().all(|e| e["ph"] == "M" || e["ts"].is_number()));
+}
+
+#[test]
+fn the_page_shows_what_became_of_memory() {
+    let page = report::page(&recording());
+    assert!(!page.contains("/*DATA*/"));
+    let data = page
+        .split("const D = ")
+        .nth(1)
+        .and_then(|rest| rest.lines().next());
+    let data = data.expect("data").trim_end_matches(';');
+    let data: serde_json::Value = serde_json::from_str(data).expect("JSON");
+    let columns = data["vms"][0]["columns"].as_array().expect("columns");
+    let row = |c: &serde_json::Value| c.as_str().and_then(|c| c.chars().next());
+    let film: String = columns.iter().filter_map(row).collect();
+    assert!(
+        film.contains('5') && film.contains('!') && film.contains('B'),
+        "{film}"
+    );
+    assert!(film.ends_with('9'), "a split block is pages again: {film}");
+}
+
+/// Draws the page in a browser, if there is one.
+#[test]
+fn a_browser_draws_the_page() {
+    let folder = std::env::temp_dir().join(format!("tessera-report-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let file = folder.join("report.html");
+    std::fs::write(&file, report::page(&recording())).expect("a file");
+    let browser = Command::new("chromium")
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"])
+        .arg(format!(
+            "--user-data-dir={}",
+            folder.join("profile").display()
+        ))
+        .arg(format!("file://{}", file.display()))
+        .output();
+    let drawn = browser.map(|out| String::from_utf8_lossy(&out.stdout).into_owned());
+    let _ = std::fs::remove_dir_all(&folder);
+    match drawn {
+        Ok(page) => {
+            assert!(page.contains("data-drawn=\"yes\""), "{page}");
+            assert!(page.contains("Memory of vm0"), "{page}");
+        }
+        Err(error) => println!("not tried: there is no chromium ({error})"),
+    }
+}
