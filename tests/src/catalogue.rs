@@ -10,6 +10,7 @@ pub fn catalogue() -> Vec<Scenario> {
     let mut tests = cpu_models();
     tests.extend(stress());
     tests.extend(policies());
+    tests.push(traced());
     tests.extend(power());
     tests.extend(machines());
     tests.extend(trouble());
@@ -103,6 +104,18 @@ fn policies() -> Vec<Scenario> {
             "compaction=off guest-args=\"seconds=4 seed=6\"",
         ),
     ]
+}
+
+/// Everything is traced: the console stays readable, and the events come whole.
+fn traced() -> Scenario {
+    Scenario::new("trace", "stress")
+        .on(2, "neoverse-n1")
+        .args("trace=all compaction=stress guest-args=\"seconds=4 seed=8\"")
+        .traces(&[
+            "Ram", "Frames", "Fault", "Map", "Unmap", "Split", "Collapse", "Move", "Detached",
+            "Grace", "Freed", "Tlbi", "Enter", "Exit", "Switch", "Log",
+        ])
+        .within(180)
 }
 
 /// Power-off and reset, asked for by the guest.

@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use regex::Regex;
 use xtask::console::Verdict;
 use xtask::run::Outcome;
+use xtask::trace::Recording;
 
 use crate::scenario::{Ending, Scenario};
 
@@ -56,6 +57,21 @@ fn describe(ending: Ending) -> &'static str {
 fn find<'a>(pattern: &str, console: &'a [String]) -> Result<Option<&'a String>> {
     let regex = Regex::new(pattern).with_context(|| format!("`{pattern}` cannot be matched"))?;
     Ok(console.iter().find(|line| regex.is_match(line)))
+}
+
+/// What is wrong with the events that were traced.
+pub fn judge_trace(scenario: &Scenario, recording: &Recording) -> Vec<String> {
+    let mut wrong = Vec::new();
+    if recording.broken > 0 {
+        wrong.push(format!("{} frames of events are broken", recording.broken));
+    }
+    let came = |name: &str| recording.records.iter().any(|r| r.event.name() == name);
+    for name in &scenario.traced {
+        if !came(name) {
+            wrong.push(format!("no event `{name}` was traced"));
+        }
+    }
+    wrong
 }
 
 #[cfg(test)]

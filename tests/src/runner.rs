@@ -1,6 +1,7 @@
 //! Runs boot tests side by side. Each leaves a folder:
 //! - `command`: the command line that repeats the boot in a shell;
 //! - `console.log`: the console, back traces with names, and QEMU's own messages;
+//! - `trace`: what came over the console as it came, where events were traced;
 //! - `result`: how it went.
 
 use std::collections::VecDeque;
@@ -16,11 +17,12 @@ use xtask::qemu::Machine;
 use xtask::run::{Outcome, Screen, run};
 use xtask::symbols::Symbols;
 use xtask::terminal::Terminal;
+use xtask::trace::Recording;
 use xtask::vms::{self, Sources};
 use xtask::{interrupt, shell};
 
 use crate::display::Display;
-use crate::judge::judge;
+use crate::judge::{judge, judge_trace};
 use crate::scenario::Scenario;
 
 /// How much of a failed test's console is shown, in lines.
@@ -122,7 +124,11 @@ fn boot(
     let timeout = Some(scenario.timeout);
     let terminal = keyboard(scenario, console)?;
     let outcome = run(command, timeout, Some(&symbols), &terminal, console)?;
-    let wrong = judge(scenario, &outcome, &console.lines)?;
+    let mut wrong = judge(scenario, &outcome, &console.lines)?;
+    if !scenario.traced.is_empty() {
+        fs::write(folder.join("trace"), &console.raw).context("no trace")?;
+        wrong.extend(judge_trace(scenario, &Recording::parse(&console.raw)));
+    }
     write(
         "result",
         result(&outcome, start.elapsed().as_secs_f64(), &wrong),
@@ -170,6 +176,7 @@ fn result(outcome: &Outcome, seconds: f64, wrong: &[String]) -> String {
 #[derive(Default)]
 struct Console {
     lines: Vec<String>,
+    raw: Vec<u8>,
     log: Option<File>,
     typist: Option<Typist>,
 }
@@ -182,6 +189,10 @@ struct Typist {
 }
 
 impl Screen for Console {
+    fn raw(&mut self, bytes: &[u8]) {
+        self.raw.extend_from_slice(bytes);
+    }
+
     fn line(&mut self, line: &str) {
         if let Some(log) = &mut self.log {
             // A disk that is full must not change the verdict.

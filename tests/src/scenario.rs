@@ -42,6 +42,8 @@ pub struct Scenario {
     pub wanted: Vec<&'static str>,
     /// Regular expressions; none may be found in a line of the console.
     pub unwanted: Vec<&'static str>,
+    /// Names of trace events; one of each must come, and no frame of them broken.
+    pub traced: Vec<&'static str>,
     /// How long the run may take.
     pub timeout: Duration,
     /// Whether the test belongs to the quick ones.
@@ -63,6 +65,7 @@ impl Scenario {
             typed: None,
             wanted: Vec::new(),
             unwanted: vec![r"^\[ *[0-9.]+\] cpu\d+ (ERROR|WARN)"],
+            traced: Vec::new(),
             timeout: Duration::from_secs(60),
             quick: false,
         }
@@ -121,6 +124,12 @@ impl Scenario {
     /// A line that this regular expression is found in must come.
     pub fn wants(mut self, pattern: &'static str) -> Self {
         self.wanted.push(pattern);
+        self
+    }
+
+    /// Events of these names must be traced.
+    pub fn traces(mut self, names: &[&'static str]) -> Self {
+        self.traced.extend(names);
         self
     }
 
