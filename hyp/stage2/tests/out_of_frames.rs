@@ -205,6 +205,7 @@ fn a_page_out_of_a_gigabyte_needs_two_tables_an_edge() {
 
 /// Not one failure, but the end: nothing more can be had until something is given back.
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes when interpreted")]
 fn when_all_is_used_up_emptied_tables_help() {
     // Two for the root, two for the first page, and one that is not enough for the second.
     let machine = machine(5, 16);

@@ -13,9 +13,8 @@ use proptest::test_runner::RngSeed;
 use stage2::Level;
 use strategy::ops;
 
-/// Few where every step is interpreted.
-const CASES: u32 = if cfg!(miri) { 1 } else { 48 };
-const MOST_OPS: usize = if cfg!(miri) { 4 } else { 40 };
+const CASES: u32 = 48;
+const MOST_OPS: usize = 40;
 
 fn config(seed: u64) -> ProptestConfig {
     let default = ProptestConfig {
@@ -24,7 +23,7 @@ fn config(seed: u64) -> ProptestConfig {
         rng_seed: RngSeed::Fixed(seed),
         ..ProptestConfig::default()
     };
-    let chosen = |name| !cfg!(miri) && std::env::var_os(name).is_some();
+    let chosen = |name| std::env::var_os(name).is_some();
     let from_environment = ProptestConfig::default();
     ProptestConfig {
         cases: if chosen("PROPTEST_CASES") {
@@ -76,6 +75,7 @@ proptest! {
     #![proptest_config(config(48))]
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes minutes when interpreted")]
     fn four_levels(shape in shape(48, Level::L0), steps in steps(), unmap: bool) {
         run(shape, &steps, unmap);
     }
@@ -85,6 +85,7 @@ proptest! {
     #![proptest_config(config(40))]
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes minutes when interpreted")]
     fn three_levels_and_two_root_tables(shape in shape(40, Level::L1), steps in steps(), unmap: bool) {
         run(shape, &steps, unmap);
     }
@@ -94,6 +95,7 @@ proptest! {
     #![proptest_config(config(34))]
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes minutes when interpreted")]
     fn two_levels_and_sixteen_root_tables(shape in shape(34, Level::L2), steps in steps(), unmap: bool) {
         run(shape, &steps, unmap);
     }

@@ -19,9 +19,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 const GUESTS: usize = 2;
-const REGIONS: usize = if cfg!(miri) { 1 } else { 3 };
+const REGIONS: usize = 3;
 const PAGES: usize = REGIONS * ENTRIES;
-const ACCESSES: usize = if cfg!(miri) { 60 } else { 10_000 };
+const ACCESSES: usize = 10_000;
 
 type Vm<'m> = Stage2<&'m Slow>;
 
@@ -406,11 +406,13 @@ fn run(hardware_dirty: bool, direct_size_change: bool) {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes when interpreted")]
 fn on_a_cpu_without_extensions() {
     run(false, false);
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes when interpreted")]
 fn on_a_cpu_that_marks_pages_and_changes_sizes_directly() {
     run(true, true);
 }

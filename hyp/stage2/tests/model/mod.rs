@@ -39,9 +39,8 @@ impl Shape {
     fn setup(self) -> Setup {
         Setup {
             cpus: CPUS,
-            // Fewer where making them is interpreted.
-            table_frames: if cfg!(miri) { 24 } else { 64 },
-            data_pages: if cfg!(miri) { 3 } else { 8 } * PAGES,
+            table_frames: 64,
+            data_pages: 8 * PAGES,
             ipa_bits: self.ipa_bits,
             start: self.start,
             hardware_dirty: self.hardware_dirty,
