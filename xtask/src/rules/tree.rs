@@ -57,24 +57,29 @@ impl Tree {
     ///
     /// When it does not fit the source.
     pub(super) fn apply(&self, patch: &Patch) -> Result<()> {
-        let output = Command::new("git")
-            .args(["apply", "--whitespace=nowarn"])
-            .arg(&patch.path)
-            .current_dir(self.root.join(PATCHED))
-            // The copy lies within the repository, which git must not take it for.
-            .env("GIT_CEILING_DIRECTORIES", &self.root)
-            .output()
-            .context("could not run git, which applies the patches")?;
-        if !output.status.success() {
-            let message = String::from_utf8_lossy(&output.stderr);
-            bail!(
-                "{} does not fit the source:\n{}",
-                patch.path.display(),
-                message.trim_end()
-            );
-        }
-        Ok(())
+        apply(patch, &self.root, &[])
     }
+}
+
+fn apply(patch: &Patch, root: &Path, options: &[&str]) -> Result<()> {
+    let output = Command::new("git")
+        .args(["apply", "--whitespace=nowarn"])
+        .args(options)
+        .arg(&patch.path)
+        .current_dir(root.join(PATCHED))
+        // The copy lies within the repository, which git must not take it for.
+        .env("GIT_CEILING_DIRECTORIES", root)
+        .output()
+        .context("could not run git, which applies the patches")?;
+    if !output.status.success() {
+        let message = String::from_utf8_lossy(&output.stderr);
+        bail!(
+            "{} does not fit the source:\n{}",
+            patch.path.display(),
+            message.trim_end()
+        );
+    }
+    Ok(())
 }
 
 /// Makes `to` hold what `from` holds, but for builds and history.
@@ -114,6 +119,17 @@ fn is_left_out(name: &OsStr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_rule_fits_the_source() {
+        let root = crate::workspace::root();
+        let folder = root.join(PATCHED).join("tests/rules");
+        let patches = crate::rules::patch::read_all(&folder).expect("the rules");
+        assert!(!patches.is_empty());
+        for patch in patches {
+            apply(&patch, &root, &["--check"]).unwrap_or_else(|error| panic!("{error:#}"));
+        }
+    }
 
     #[test]
     fn the_copy_follows_the_original() {
