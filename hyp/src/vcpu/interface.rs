@@ -3,17 +3,17 @@
 //! Arm IHI 0069, 12.4. What a guest owns of it (priorities that are active, `ICH_VMCR_EL2`) is switched
 //! with its other registers; the list registers hold something only while their vCPU is on the CPU.
 
-use core::arch::asm;
-
 use aarch64_cpu::registers::{
     ICH_HCR_EL2, ICH_LR0_EL2, ICH_LR1_EL2, ICH_LR2_EL2, ICH_LR3_EL2, ICH_LR4_EL2, ICH_LR5_EL2,
     ICH_LR6_EL2, ICH_LR7_EL2, ICH_LR8_EL2, ICH_LR9_EL2, ICH_LR10_EL2, ICH_LR11_EL2, ICH_LR12_EL2,
-    ICH_LR13_EL2, ICH_LR14_EL2, ICH_LR15_EL2, ICH_VTR_EL2, Readable, Writeable,
+    ICH_LR13_EL2, ICH_LR14_EL2, ICH_LR15_EL2, ICH_VMCR_EL2, ICH_VTR_EL2, Readable, Writeable,
 };
 use hyp::vgic::{Listing, MAX_LIST_REGISTERS};
 
 use super::registers::system_registers;
 
+/// `ICH_VMCR_EL2.VEOIM`: the guest ends interrupts by their numbers.
+const EOI_MODE: u64 = 1 << 9;
 /// `ICH_VTR_EL2.TDS`: `ICH_HCR_EL2.TDIR` traps.
 const TRAPS_DIR: u64 = 1 << 19;
 
@@ -88,15 +88,7 @@ impl InterfaceState {
 /// The groups that the guest lets through (bit 0 for Group 0, bit 1 for Group 1), and its priority mask,
 /// from `ICH_VMCR_EL2`. Only while its registers are loaded.
 pub(super) fn filter() -> (u32, u8) {
-    let vmcr: u64;
-    // SAFETY: Reading a register changes nothing.
-    unsafe {
-        asm!(
-            "mrs {}, s3_4_c12_c11_7",
-            out(reg) vmcr,
-            options(nomem, nostack, preserves_flags),
-        );
-    }
+    let vmcr = ICH_VMCR_EL2.get();
     (vmcr as u32 & 0b11, (vmcr >> 24) as u8)
 }
 
@@ -119,7 +111,7 @@ pub(super) fn enable(listing: &Listing) {
     }
     if listing.more_active {
         value += ICH_HCR_EL2::LRENPIE::SET;
-        if ICH_VTR_EL2.get() & TRAPS_DIR != 0 {
+        if traps_deactivation() {
             value += ICH_HCR_EL2::TDIR::SET;
         }
     }
@@ -139,9 +131,20 @@ pub(super) fn init_cpu() {
     enable(&Listing::EMPTY);
 }
 
-/// How often the guest has ended an interrupt that is not listed, modulo 32.
+/// How often the guest has ended an interrupt that is not listed, modulo 32, if it is not trapped when it
+/// does. Only while its registers are loaded.
 pub(super) fn ended_unlisted() -> u32 {
+    // In EOImode 1 only `ICC_DIR_EL1` ends interrupts; but there are CPUs (QEMU's) that count writes to
+    // `ICC_EOIR1_EL1` all the same.
+    if ICH_VMCR_EL2.get() & EOI_MODE != 0 && traps_deactivation() {
+        return 0;
+    }
     ICH_HCR_EL2.read(ICH_HCR_EL2::EOIcount) as u32
+}
+
+/// Whether writes to `ICC_DIR_EL1` can be trapped.
+fn traps_deactivation() -> bool {
+    ICH_VTR_EL2.get() & TRAPS_DIR != 0
 }
 
 /// Reads the first list registers.

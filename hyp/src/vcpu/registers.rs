@@ -3,8 +3,6 @@
 //! They stay in the CPU while EL2 runs, which does not use them. They are saved when their vCPU's
 //! thread leaves the CPU, and loaded when it is on a CPU where they are no longer the last.
 
-use core::arch::asm;
-
 /// Defines a structure of 64-bit registers with a save and a load function.
 macro_rules! system_registers {
     ($(#[$meta:meta])* $structure:ident { $($field:ident: $register:literal,)* }) => {
@@ -23,7 +21,7 @@ macro_rules! system_registers {
                 $(
                     // SAFETY: Reading a register changes nothing.
                     unsafe {
-                        asm!(
+                        core::arch::asm!(
                             concat!("mrs {}, ", $register),
                             out(reg) self.$field,
                             options(nomem, nostack, preserves_flags),
@@ -40,7 +38,7 @@ macro_rules! system_registers {
                     // SAFETY: The registers have no effect at EL2 (E2H is clear), so Rust's view of
                     // memory does not change.
                     unsafe {
-                        asm!(
+                        core::arch::asm!(
                             concat!("msr ", $register, ", {}"),
                             in(reg) self.$field,
                             options(nomem, nostack, preserves_flags),

@@ -24,6 +24,10 @@ pub(super) struct Block {
     pub(super) active: u32,
     /// In a list register, with its active state and its latch.
     pub(super) listed: u32,
+    /// Of those listed: whose latch was set then and has not been cleared by software since.
+    pub(super) listed_latch: u32,
+    /// Of those listed: which were active then and have not been made inactive by software since.
+    pub(super) listed_active: u32,
     /// Of those listed: the latch was cleared meanwhile.
     pub(super) drop_latch: u32,
     /// Of those listed: the active state was cleared meanwhile.
@@ -74,6 +78,8 @@ impl Block {
         edge: SGIS,
         active: 0,
         listed: 0,
+        listed_latch: 0,
+        listed_active: 0,
         drop_latch: 0,
         drop_active: 0,
         priority: [0; BLOCK as usize],
@@ -122,13 +128,13 @@ impl Block {
         changed & self.enabled & if high { u32::MAX } else { self.listed }
     }
 
-    /// What the guest reads. Correct for what is listed only once that is brought back.
+    /// What the guest reads; for those that are listed, the state that they had then.
     pub(super) fn read(&self, register: Register) -> u32 {
         match register {
             Register::Group => self.group1,
             Register::SetEnable | Register::ClearEnable => self.enabled,
-            Register::SetPending | Register::ClearPending => self.pending(),
-            Register::SetActive | Register::ClearActive => self.active,
+            Register::SetPending | Register::ClearPending => self.pending() | self.listed_latch,
+            Register::SetActive | Register::ClearActive => self.active | self.listed_active,
             Register::Priority { first, count } => {
                 let bytes = self.priority.iter().skip(first).take(count).rev();
                 bytes.fold(0, |value, &byte| value << 8 | u32::from(byte))
@@ -165,6 +171,7 @@ impl Block {
             }
             Register::ClearPending => {
                 self.latch &= !value;
+                self.listed_latch &= !value;
                 self.drop_latch |= value & self.listed;
                 value & self.listed
             }
@@ -175,6 +182,7 @@ impl Block {
             }
             Register::ClearActive => {
                 self.active &= !value;
+                self.listed_active &= !value;
                 self.drop_active |= value & self.listed;
                 value & relevant
             }

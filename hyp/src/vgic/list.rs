@@ -204,6 +204,8 @@ impl Vgic {
         if is_active(register) {
             block.active |= bit & !block.drop_active;
         }
+        block.listed_latch &= !bit;
+        block.listed_active &= !bit;
         block.drop_latch &= !bit;
         block.drop_active &= !bit;
         let still_active = block.active & bit != 0;
@@ -223,8 +225,10 @@ impl Vgic {
         let bit = bit_of(intid);
         if let Some(block) = self.block_mut(vcpu, intid) {
             block.listed |= bit;
+            block.listed_active |= block.active & bit;
             block.active &= !bit;
             if candidate.latched {
+                block.listed_latch |= bit;
                 block.latch &= !bit;
             }
         }

@@ -104,7 +104,7 @@ impl Vgic {
     }
 
     /// Whether the value of the register at `offset` depends on what list registers hold: those of the
-    /// vCPUs that are returned must be taken back before it is read.
+    /// vCPUs that are returned must be taken back before it is read, and may then be listed again.
     pub fn shown_by(&self, frame: Frame, offset: u64, size: u32) -> VcpuSet {
         let Some((register, index)) = self.find(frame, offset, size) else {
             return VcpuSet::EMPTY;
