@@ -10,6 +10,7 @@ pub fn catalogue() -> Vec<Scenario> {
     let mut tests = cpu_models();
     tests.extend(stress());
     tests.extend(policies());
+    tests.extend(interrupts());
     tests.push(traced());
     tests.extend(power());
     tests.extend(machines());
@@ -103,6 +104,22 @@ fn policies() -> Vec<Scenario> {
             "compaction-off",
             "compaction=off guest-args=\"seconds=4 seed=6\"",
         ),
+    ]
+}
+
+/// The interrupt controller and the timers do what the architecture says, also with more interrupts than
+/// list registers, and on vCPUs that share a CPU.
+fn interrupts() -> Vec<Scenario> {
+    let interrupts = |name, cpus, cpu| {
+        Scenario::new(name, "interrupts")
+            .on(cpus, cpu)
+            .wants(r"^vm0\| interrupts: the timers are right$")
+            .wants(r"^vm0\| interrupts: those between vCPUs are right$")
+    };
+    vec![
+        interrupts("interrupts-2-cpus", 2, "cortex-a57").quick(),
+        interrupts("interrupts-1-cpu-2-vcpus", 1, "neoverse-n1").args("vcpus=2"),
+        interrupts("interrupts-moving", 2, "max").args("vcpus=4 compaction=stress"),
     ]
 }
 
