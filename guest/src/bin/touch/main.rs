@@ -7,10 +7,10 @@
 //!
 //! `touch: <row> <count> iterations, <ticks> ticks, <instructions> instructions per iteration`
 //!
-//! - [`mod@calls`]: hypercalls, registers, devices;
-//! - [`mod@memory`]: memory that is touched for the first time, and given back;
-//! - [`mod@nap`]: leaving the CPU idle for a while;
-//! - [`mod@row`]: the loops, and the lines.
+//! - `calls`: hypercalls, registers, devices;
+//! - `memory`: memory that is touched for the first time, and given back;
+//! - `nap`: leaving the CPU idle for a while;
+//! - `row`: the loops, and the lines.
 //!
 //! `cargo xtask bench` boots it and makes a table of the lines.
 
