@@ -161,20 +161,9 @@ impl Cpu {
         result
     }
 
-    /// Whether the current thread has to let others run. Only for this CPU itself.
+    /// Whether others wait while the current thread has had its slice. Only for this CPU itself.
     pub(super) fn slice_is_over(&self) -> bool {
-        self.has_run_for(slice_ticks())
-    }
-
-    /// Whether the current thread, one of the hypervisor's own, has to let others run. Only for this
-    /// CPU itself.
-    pub(super) fn step_is_over(&self) -> bool {
-        self.has_run_for(step_ticks())
-    }
-
-    /// Whether others wait while the current thread has run for so many ticks.
-    fn has_run_for(&self, ticks: u64) -> bool {
-        self.has_ready() && timer::now() - self.local.since.get() >= ticks
+        self.has_ready() && timer::now() - self.local.since.get() >= slice_ticks()
     }
 
     /// Sets this CPU's timer for the next sleeper, and for the end of the current thread's slice if
@@ -233,12 +222,10 @@ pub(super) fn steal() -> Option<ThreadIndex> {
     (1..MAX_CPUS).find_map(|distance| CPUS[(own + distance) % MAX_CPUS].pop())
 }
 
-/// How long a thread of the hypervisor's own runs while others wait, in ticks: 2 ms.
-fn step_ticks() -> u64 {
-    timer::frequency() / 500
-}
-
-/// How long a thread runs while others wait, in ticks: 5 ms.
+/// How long a thread runs while others wait, in ticks: 1 ms.
+///
+/// A vCPU may be spinning for a lock whose next owner, in the order of the queue for it, is another
+/// vCPU that waits for this CPU: then each time the lock changes hands takes a slice.
 fn slice_ticks() -> u64 {
-    timer::frequency() / 200
+    timer::frequency() / 1000
 }

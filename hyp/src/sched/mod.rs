@@ -74,11 +74,11 @@ pub(crate) fn yield_now() {
     }
 }
 
-/// Lets other threads of this CPU run if the current one has kept them waiting for a step: for the
-/// hypervisor's own threads, which no interrupt takes from the CPU.
+/// Lets other threads of this CPU run if the current one has had its slice: for the hypervisor's own
+/// threads, which no interrupt takes from the CPU.
 pub(crate) fn give_way() {
     wake_sleepers();
-    if cpu::this().step_is_over() {
+    if cpu::this().slice_is_over() {
         yield_now();
     }
 }
