@@ -64,7 +64,11 @@ fn run(options: &Options) -> Result<bool> {
     let images = Images::build()?;
     let target = Workspace::load()?.target_directory();
     let specs: Result<Vec<_>> = scenarios.iter().map(Scenario::specs).collect();
-    let linux = vms::linux(&specs?.concat(), &target)?;
+    // The other tests can do without.
+    let linux = vms::linux(&specs?.concat(), &target).unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        None
+    });
     let sources = Sources {
         images: &images,
         linux: linux.as_ref(),

@@ -80,6 +80,7 @@ fn kernel_of(spec: &Spec, sources: &Sources<'_>, files: &mut Files) -> Result<St
     let path = match (&spec.kernel, &spec.guest, sources.linux) {
         (Some(path), _, _) => path,
         (None, Some(_), Some(linux)) if spec.is_linux() => &linux.kernel,
+        (None, Some(_), None) if spec.is_linux() => bail!("Linux could not be had"),
         (None, Some(guest), _) => &sources.images.guest(guest)?.flat,
         (None, None, _) => bail!("it has no kernel"),
     };
