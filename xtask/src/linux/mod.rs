@@ -9,7 +9,7 @@ mod package;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
 use crate::{build, setup};
 use apt::Apt;
@@ -27,7 +27,7 @@ const BUSYBOX_PATH: &str = "./bin/busybox";
 
 /// How a user gets along without apt.
 const BY_HAND: &str = "Linux can also be booted from files of your own: --kernel FILE with a raw or \
-                       gzip-compressed Image, and --initrd FILE";
+                       gzip-compressed Image, and --initrd FILE.";
 
 /// Linux, ready to be packed.
 #[derive(Clone, Debug)]
@@ -85,7 +85,8 @@ impl Debian {
         let lock = File::create(folder.join("lock")).context("could not make a lock file")?;
         lock.lock().context("could not take the lock file")?;
         if !debian.is_there() {
-            debian.fetch(&folder.join("apt")).context(BY_HAND)?;
+            let fetched = debian.fetch(&folder.join("apt"));
+            fetched.map_err(|error| anyhow!("{error:#}\n{BY_HAND}"))?;
         }
         Ok(debian)
     }
