@@ -38,6 +38,8 @@ const SCALE_SHIFT: u32 = 44;
 const GRANULE_4K: u64 = 0b01 << 46;
 /// The translation granule in a TTL: 4 KiB, bits 3:2; the level is in bits 1:0.
 const TTL_4K: u64 = 0b01 << 2;
+/// The level in a TTL: all that a range operand has room for, which names the granule elsewhere.
+const TTL_LEVEL: u64 = 0b11;
 /// BaseADDR in a range operand: 37 bits of the page number.
 const BASE_MASK: u64 = (1 << 37) - 1;
 /// IPA\[47:12\] in a single operand: 36 bits.
@@ -101,7 +103,7 @@ impl Operations {
         let unit = 1 << (5 * scale + 1);
         let count = (pages / unit).min(32);
         let operand = self.next.get() >> PAGE_SHIFT & BASE_MASK
-            | self.ttl << TTL_RANGE_SHIFT
+            | (self.ttl & TTL_LEVEL) << TTL_RANGE_SHIFT
             | (count - 1) << NUM_SHIFT
             | scale << SCALE_SHIFT
             | GRANULE_4K;
@@ -195,6 +197,24 @@ mod tests {
                     next = base + reached;
                 }
                 assert_eq!(next, first + count);
+            }
+        }
+    }
+
+    #[test]
+    fn a_level_in_a_range_leaves_its_length_alone() {
+        for count in 2..600 {
+            let range = pages(0x4000_0000, count);
+            let with = operations(range, Scope::Leaf(Level::L3), ALL);
+            let without = operations(range, Scope::Tables, ALL);
+            assert_eq!(
+                with.clone().map(reach).collect::<Vec<_>>(),
+                without.map(reach).collect::<Vec<_>>()
+            );
+            for operation in with {
+                if let Operation::Range(operand) = operation {
+                    assert_eq!(operand >> TTL_RANGE_SHIFT & TTL_LEVEL, 3);
+                }
             }
         }
     }
