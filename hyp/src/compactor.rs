@@ -75,7 +75,10 @@ extern "C" fn run(_: usize) {
     let mut workers: [Worker; MAX_VMS] = core::array::from_fn(|vm| Worker::new(plan, vm));
     loop {
         for (vm, worker) in vm::all().zip(&mut workers) {
-            vm.visit(|memory| worker.step(memory));
+            if vm.visit(|memory| worker.step(memory)).is_none() {
+                // Lets a physical block go that was being emptied for a VM that is gone.
+                *worker = Worker::new(plan, vm.index());
+            }
         }
         sched::sleep_until(timer::now() + plan.period);
     }

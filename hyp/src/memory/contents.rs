@@ -36,8 +36,9 @@ impl<P: Parts> stage2::Contents for PageCopier<'_, P> {
         let (hardware, map) = (self.machine.hardware(), self.machine.allocator().map());
         hardware.before_reading(from);
         // SAFETY: both are pages of RAM, which the linear map makes accessible. `to` is the
-        // caller's alone; `from` may be stored to by a guest, which is no access of this program,
-        // and what is torn then is not used.
+        // caller's alone. `from` may be stored to meanwhile: by a guest, or by its next owner if it
+        // was unmapped and freed since it was looked up. Such a copy is torn at worst, and the table
+        // manager throws it away.
         unsafe {
             ptr::copy_nonoverlapping(
                 map.pointer(from).as_ptr(),

@@ -131,9 +131,28 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
         if ipa < self.ram().start() || ipa >= self.ram().end() {
             return Outcome::Outside;
         }
-        match fault.kind {
+        let outcome = match fault.kind {
             FaultKind::Translation(level) => self.populate(ipa, level),
             FaultKind::Mapped => self.permit(ipa, fault.access),
+        };
+        match outcome {
+            Outcome::OutOfMemory => self.without_memory(ipa),
+            outcome => outcome,
+        }
+    }
+
+    /// What is to be done when no frame was left for the page at `ipa`, or for a table above it:
+    /// untouched reservations are given up, and it may be that another vCPU has mapped the page.
+    #[cold]
+    fn without_memory(&self, ipa: Ipa) -> Outcome {
+        let mapped = self
+            .stage2
+            .query(ipa)
+            .is_some_and(|entry| matches!(entry.kind(), stage2::Kind::Leaf(_)));
+        if mapped || self.reservations.give_up_all(self.machine) > 0 {
+            Outcome::Resume
+        } else {
+            Outcome::OutOfMemory
         }
     }
 
@@ -219,21 +238,9 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
         outcome_of(mapped)
     }
 
-    /// A zeroed frame for the page at `ipa`; untouched reservations are given up for it.
+    /// A zeroed frame for the page at `ipa`.
     #[inline(always)]
     fn alloc_page(&self, ipa: Ipa) -> Result<Pa, OutOfFrames> {
-        let used = Use::Data { vm: self.vm(), ipa };
-        let (allocator, cpu) = (self.machine.allocator(), self.machine.cpu());
-        allocator
-            .alloc(cpu, Order::PAGE, Contents::Zeroed, used)
-            .or_else(|error| self.alloc_after_giving_up(ipa, error))
-    }
-
-    #[cold]
-    fn alloc_after_giving_up(&self, ipa: Ipa, error: OutOfFrames) -> Result<Pa, OutOfFrames> {
-        if self.reservations.give_up_all(self.machine) == 0 {
-            return Err(error);
-        }
         let used = Use::Data { vm: self.vm(), ipa };
         let (allocator, cpu) = (self.machine.allocator(), self.machine.cpu());
         allocator.alloc(cpu, Order::PAGE, Contents::Zeroed, used)

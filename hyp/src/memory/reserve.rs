@@ -11,7 +11,7 @@
 
 use super::env::{Machine, Parts};
 use crate::frames::{Contents, FrameAllocator, LinearMap, Order, OutOfFrames, Use, VmId};
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering, fence};
 use stage2::{Ipa, IpaRange, Level, PAGE_SHIFT, PAGE_SIZE, Pa};
 
 /// Set in a region's word when a frame is reserved for it.
@@ -106,10 +106,12 @@ impl Reservations {
         if !allocator.try_change_use(machine.cpu(), page, from, to) {
             return;
         }
-        // The reservation may have been given up meanwhile, without this frame: then it goes too.
+        // Pairs with the fence in `give_up`: that call sees the frame reserved again, or this one sees
+        // the reservation given up, and then the frame goes too.
+        fence(Ordering::SeqCst);
         let reserved = self
             .word(allocator, region)
-            .is_some_and(|word| word.load(Ordering::SeqCst) == frame_word(page));
+            .is_some_and(|word| word.load(Ordering::Relaxed) == frame_word(page));
         if !reserved {
             self.free_untouched(machine, ipa, page);
         }
@@ -144,10 +146,12 @@ impl Reservations {
         let Some(word) = self.word(machine.allocator(), region) else {
             return 0;
         };
-        let seen = word.swap(0, Ordering::SeqCst);
+        let seen = word.swap(0, Ordering::AcqRel);
         if seen == 0 {
             return 0;
         }
+        // Pairs with the fence in `give_back`.
+        fence(Ordering::SeqCst);
         let (block, first) = (Pa::new(seen & !RESERVED), self.start_of(region));
         (0..u64::from(Order::BLOCK_2M.frames()))
             .map(|index| index << PAGE_SHIFT)
