@@ -68,9 +68,9 @@ fn memory() -> Vec<Scenario> {
         ),
         check(
             "linux-memory-4-vcpus",
-            "guest=linux,vcpus=4,append=test=memcheck seconds=15 seed=2 quiet",
+            "guest=linux,vcpus=4,append=test=memcheck seconds=25 seed=2 quiet",
             2,
-            MAX,
+            "cortex-a76",
         ),
     ]
 }
