@@ -104,6 +104,14 @@ fn policies() -> Vec<Scenario> {
             "compaction-off",
             "compaction=off guest-args=\"seconds=4 seed=6\"",
         ),
+        // Physical memory is so short that blocks to copy into must be made by moving pages.
+        stress(
+            "defragment",
+            "compaction=on compaction-period=1 collapse-fill=200 huge=never frames=140M \
+             guest-memory=112M guest-args=\"seconds=6 seed=7\"",
+        )
+        .wants(r" [1-9][0-9]* collapses by copying$")
+        .wants(r" [1-9][0-9]* moves$"),
     ]
 }
 
