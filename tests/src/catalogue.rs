@@ -171,20 +171,6 @@ fn machines() -> Vec<Scenario> {
             .wants(r"^vm1\| verdict: passed$")
             .wants("^tessera: vm2 off$")
             .quick(),
-        // Each fits alone; which of the two asks for the page too much is up to chance.
-        Scenario::new(
-            "machine-out-of-memory",
-            "guest=stress,memory=64M,append=seconds=6 seed=9",
-        )
-        .on(2, "neoverse-n1")
-        .beside("guest=stress,memory=64M,append=seconds=6 seed=10")
-        .args("frames=96M")
-        .ends(Ending::Stopped)
-        .wants("vm[01] stopped: no physical memory is left")
-        .wants(r"^vm[01]\| verdict: passed$")
-        .wants(" 98304 free$")
-        .may_complain()
-        .within(120),
         Scenario::new(
             "hundred-restarts",
             "guest=hello,restarts=100,append=mode=poweroff",
