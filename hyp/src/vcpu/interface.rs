@@ -72,8 +72,9 @@ impl InterfaceState {
         }
     }
 
-    /// Copies these values to this CPU's registers.
+    /// Copies these values to this CPU's registers. What another guest ended here does not count.
     pub(super) fn load(&self) {
+        enable(&Listing::EMPTY);
         self.basic.load();
         let bits = preemption_bits();
         if bits >= 6 {

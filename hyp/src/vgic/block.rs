@@ -22,6 +22,8 @@ pub(super) struct Block {
     pub(super) edge: u32,
     /// Acknowledged and not yet ended.
     pub(super) active: u32,
+    /// Of those active: the guest took it, and did not just set its state.
+    pub(super) taken: u32,
     /// In a list register, with its active state and its latch.
     pub(super) listed: u32,
     /// Of those listed: whose latch was set then and has not been cleared by software since.
@@ -77,6 +79,7 @@ impl Block {
         line: 0,
         edge: SGIS,
         active: 0,
+        taken: 0,
         listed: 0,
         listed_latch: 0,
         listed_active: 0,
@@ -182,6 +185,7 @@ impl Block {
             }
             Register::ClearActive => {
                 self.active &= !value;
+                self.taken &= !value;
                 self.listed_active &= !value;
                 self.drop_active |= value & self.listed;
                 value & relevant

@@ -75,13 +75,25 @@ struct Candidate {
     latched: bool,
     pending: bool,
     active: bool,
+    taken: bool,
     end: End,
 }
 
 impl Candidate {
-    /// The more urgent comes first; of equals the lower number (Arm IHI 0069, 4.8).
-    fn urgency(&self) -> (u8, u32) {
-        (self.priority, self.intid)
+    /// The more urgent comes first; of equals the lower number (Arm IHI 0069, 4.8). Of active ones those
+    /// come last that the guest did not take: it is not about to end them.
+    fn urgency(&self) -> (bool, u8, u32) {
+        (self.active && !self.taken, self.priority, self.intid)
+    }
+
+    /// The same, active and not pending as well: that is looked at again when it ends.
+    fn ended_first(self) -> Self {
+        Self {
+            latched: false,
+            pending: false,
+            end: End::Told,
+            ..self
+        }
     }
 }
 
@@ -154,15 +166,25 @@ impl Vgic {
         let first = pending.len().min(1).min(room);
         let actives = active.len().min(room - first);
         let rest = pending.len().min(room - actives);
+        let more_pending = rest < pending.len();
         let chosen = pending[..rest].iter().chain(&active[..actives]);
         let mut used = 0;
         for (register, candidate) in registers.iter_mut().zip(chosen) {
-            *register = self.put(vcpu, candidate);
+            // One that is active must not get ahead of those that are left out when it ends.
+            let wait = more_pending && candidate.active && candidate.pending;
+            *register = self.put(
+                vcpu,
+                if wait {
+                    candidate.ended_first()
+                } else {
+                    *candidate
+                },
+            );
             used += 1;
         }
         Listing {
             used,
-            more_pending: rest < pending.len(),
+            more_pending,
             more_active: actives < active.len(),
         }
     }
@@ -171,6 +193,7 @@ impl Vgic {
     pub fn deactivate(&mut self, vcpu: usize, intid: u32) {
         if let Some(block) = self.block_mut(vcpu, intid) {
             block.active &= !bit_of(intid);
+            block.taken &= !bit_of(intid);
             if block.listed & bit_of(intid) == 0 {
                 self.set_holder(intid, NOBODY);
             }
@@ -179,14 +202,14 @@ impl Vgic {
 
     /// Ends the most urgent of the active interrupts that are not listed.
     fn end_most_urgent(&mut self, vcpu: usize) {
-        let mut most_urgent: Option<(u8, u32)> = None;
+        let mut most_urgent = None;
         self.each_candidate(vcpu, |candidate| {
             let urgency = candidate.urgency();
-            if candidate.active && most_urgent.is_none_or(|other| urgency < other) {
+            if candidate.taken && most_urgent.is_none_or(|other| urgency < other) {
                 most_urgent = Some(urgency);
             }
         });
-        if let Some((_, intid)) = most_urgent {
+        if let Some((_, _, intid)) = most_urgent {
             self.deactivate(vcpu, intid);
         }
     }
@@ -203,7 +226,9 @@ impl Vgic {
         }
         if is_active(register) {
             block.active |= bit & !block.drop_active;
+            block.taken |= block.active & bit & !block.listed_active;
         }
+        block.taken &= !bit | block.active;
         block.listed_latch &= !bit;
         block.listed_active &= !bit;
         block.drop_latch &= !bit;
@@ -220,7 +245,7 @@ impl Vgic {
     }
 
     /// Marks an interrupt as listed and returns the list register's value.
-    fn put(&mut self, vcpu: usize, candidate: &Candidate) -> u64 {
+    fn put(&mut self, vcpu: usize, candidate: Candidate) -> u64 {
         let intid = candidate.intid;
         let bit = bit_of(intid);
         if let Some(block) = self.block_mut(vcpu, intid) {
@@ -309,6 +334,8 @@ fn candidate(block: &Block, bit: usize, intid: u32, forwarded: bool) -> Candidat
     // and what ends the hardware's must not be both.
     let again = is(block.latch) && is(block.enabled) && !level && !forwarded;
     let pending = !active || again;
+    // What is left to be taken when it ends.
+    let left = !pending && is(block.latch) || level && is(block.line);
     Candidate {
         intid,
         priority: block.priority[bit],
@@ -316,10 +343,12 @@ fn candidate(block: &Block, bit: usize, intid: u32, forwarded: bool) -> Candidat
         latched: pending && is(block.latch),
         pending,
         active,
-        end: match (forwarded, level && is(block.line)) {
-            (true, _) => End::Hardware,
-            (false, true) => End::Told,
-            (false, false) => End::Silent,
+        taken: is(block.taken),
+        end: match (forwarded, left) {
+            // Of the hardware's the CPU tells by itself if its line is still high.
+            (true, _) if pending || !is(block.latch) => End::Hardware,
+            (_, true) => End::Told,
+            (_, false) => End::Silent,
         },
     }
 }
