@@ -2,7 +2,7 @@
 
 use hyp::exits::syndrome::WAIT_FOR_EVENT;
 
-use super::skip_instruction;
+use super::{interrupts, skip_instruction};
 use crate::sched;
 use crate::vcpu::Vcpu;
 
@@ -18,12 +18,14 @@ pub(super) fn instruction(vcpu: &Vcpu, esr: u64) {
 
 /// Waits for an interrupt, also if the guest has masked it.
 pub(super) fn for_interrupt(vcpu: &Vcpu) {
+    vcpu.begin_wait();
     while !vcpu.vm().is_stopping() && !vcpu.has_interrupt() {
         match vcpu.next_timer() {
             Some(deadline) => sched::sleep_until(deadline),
             None => sched::park(),
         }
     }
-    // Others may have called for its attention while it did not leave the CPU.
-    vcpu.unsettle();
+    // A timer's interrupt can be taken here as well as right after the guest is entered.
+    interrupts::serve(Some(vcpu));
+    sched::after_interrupt();
 }

@@ -2,10 +2,11 @@
 //!
 //! Whoever changes something that may concern a vCPU (a device, another vCPU, the hardware's timer)
 //! calls for its [attention](notify), from wherever. The vCPU takes note before it enters the guest again
-//! ([`Vcpu::present_interrupts`]), which is soon: if it is in the guest its CPU is interrupted, if it waits
+//! ([`Vcpu::present_interrupts`]), which is soon: if it has entered the guest its CPU is interrupted, if not
 //! its thread is woken. Why no call is lost: a caller sets `attention` and then looks at `entered`, the
-//! vCPU sets `entered` and then looks at `attention`, so one sees the other; and an interrupt that is sent
-//! to a CPU at EL2 stays pending there until the guest is entered.
+//! vCPU changes `entered` and then looks at `attention` (before it goes to the guest or to sleep), so one
+//! sees the other; and an interrupt that is sent to a CPU at EL2 stays pending there until the guest is
+//! entered.
 //!
 //! The list registers are left alone as long as nobody calls. They are read back when something has to be
 //! known or changed, and when the thread leaves the CPU.
@@ -83,12 +84,13 @@ impl Vcpu {
     fn call_attention(&self) {
         self.interrupts.attention.store(true, Ordering::SeqCst);
         let cpu = self.interrupts.entered.load(Ordering::SeqCst);
-        // On this CPU it is interrupted already: that is how this code got here.
-        if cpu != NOWHERE && cpu != percpu::this().index() {
+        if cpu == NOWHERE {
+            if let Some(thread) = self.thread() {
+                sched::wake(thread);
+            }
+        } else if cpu != percpu::this().index() {
+            // On this CPU it is interrupted already: that is how this code got here.
             kick(cpu);
-        }
-        if let Some(thread) = self.thread() {
-            sched::wake(thread);
         }
     }
 }
@@ -189,8 +191,16 @@ impl Vcpu {
         self.want_attention();
     }
 
-    /// Whether there is an interrupt that ends a WFI.
+    /// Says that the vCPU is about to wait for an interrupt: whoever has one wakes its thread.
+    pub(crate) fn begin_wait(&self) {
+        self.leave_guest();
+        self.unsettle();
+    }
+
+    /// Whether there is an interrupt that ends a wait. If not, the thread can be parked: none that
+    /// comes from here on is missed.
     pub(crate) fn has_interrupt(&self) -> bool {
+        self.interrupts.attention.swap(false, Ordering::SeqCst);
         self.show_interrupts();
         let (groups, mask) = interface::filter();
         let vgic = self.vm().vgic().lock();
