@@ -21,6 +21,9 @@ pub fn judge(scenario: &Scenario, outcome: &Outcome, console: &[String]) -> Resu
             describe(scenario.ending)
         ));
     }
+    if let Some(lost) = lost_memory(scenario, console)? {
+        wrong.push(format!("{lost} KiB of memory are not free at the end"));
+    }
     for pattern in &scenario.wanted {
         if find(pattern, console)?.is_none() {
             wrong.push(format!("no line matches `{pattern}`"));
@@ -34,6 +37,22 @@ pub fn judge(scenario: &Scenario, outcome: &Outcome, console: &[String]) -> Resu
         }
     }
     Ok(wrong)
+}
+
+/// How much memory is not free when the last machine is off, in KiB; `None` where all of it is, or where
+/// that is not known: of two machines that end at the same time either may give the older figures, and
+/// a recording is kept to the end.
+fn lost_memory(scenario: &Scenario, console: &[String]) -> Result<Option<u64>> {
+    let last = |what: &str| {
+        let regex = Regex::new(&format!(r" machine: +(\d+) {what}$"))?;
+        let figure = |line: &String| regex.captures(line)?[1].parse::<u64>().ok();
+        anyhow::Ok(console.iter().rev().find_map(figure))
+    };
+    if scenario.vms.len() > 1 || scenario.hyp_args.contains("trace=") {
+        return Ok(None);
+    }
+    let lost = last("in all")?.zip(last("free")?);
+    Ok(lost.map(|(all, free)| all - free).filter(|&lost| lost > 0))
 }
 
 fn ends_as(ending: Ending, outcome: &Outcome) -> bool {
@@ -108,6 +127,19 @@ mod tests {
         assert!(wrong(&test, &PASSED, &["vm0| hi", "abba"]).is_empty());
         let found = wrong(&test, &PASSED, &["vm0| high"]);
         assert_eq!(found.len(), 2, "{found:?}");
+    }
+
+    #[test]
+    fn memory_must_be_free_at_the_end() {
+        let test = Scenario::new("a", "hello");
+        let end = |free| {
+            let free = format!("[   1.0] cpu0 INFO  machine:   {free} free");
+            let all = "[   1.0] cpu0 INFO  machine:   100 in all";
+            let worst = "[   1.0] cpu0 INFO  machine:   50 free at the worst moment";
+            wrong(&test, &PASSED, &[all, "vm0| 9 free", &free, worst])
+        };
+        assert!(end(100).is_empty());
+        assert_eq!(end(96), ["4 KiB of memory are not free at the end"]);
     }
 
     #[test]
