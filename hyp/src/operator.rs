@@ -106,11 +106,16 @@ fn carry_out(command: Command) {
             machine::show_usage();
         }
         Command::Next => next(),
-        Command::Quit => {
-            console::line(format_args!("tessera: off"));
-            boot::conduit().system_off();
-        }
+        Command::Quit => quit(),
     }
+}
+
+fn quit() -> ! {
+    for vm in vm::all().filter(|vm| vm.is_there()) {
+        console::line(format_args!("tessera: vm{} off", vm.index()));
+    }
+    console::line(format_args!("tessera: off"));
+    boot::conduit().system_off()
 }
 
 fn help() {

@@ -1,5 +1,5 @@
-//! The boot tests with Linux: Debian's kernel, unmodified, with BusyBox. What each test does in the
-//! guest is in `guest/linux/init`.
+//! The boot tests with Linux (Debian's kernel, unmodified, with BusyBox; what each test does in the guest
+//! is in `guest/linux/init`) and with other systems of Debian's.
 
 use xtask::size::Size;
 
@@ -13,6 +13,7 @@ pub fn linux() -> Vec<Scenario> {
     let mut tests = boots();
     tests.extend(memory());
     tests.extend(life());
+    tests.extend(others());
     tests
 }
 
@@ -103,6 +104,30 @@ fn life() -> Vec<Scenario> {
         .wants(r"^vm0\| verdict: passed$")
         .wants(r"^vm1\| verdict: passed$")
         .wants(r"^vm2\| verdict: passed$")
+        .within(180),
+    ]
+}
+
+/// Other systems of Debian's come to where they wait for a person.
+fn others() -> Vec<Scenario> {
+    vec![
+        Scenario::new("u-boot", "guest=u-boot")
+            .on(1, "cortex-a57")
+            .types("=> ", "version\npoweroff\n")
+            .ends(Ending::PoweredOff)
+            .wants(r"^vm0\| U-Boot \d+\.\d+\S* \(")
+            .within(90),
+        Scenario::new(
+            "installer",
+            "guest=installer,append=console=ttyAMA0 priority=low",
+        )
+        .on(2, "neoverse-n1")
+        .memory(Size::mib(1536))
+        .args("guest-memory=512M compaction=stress")
+        // Ctrl-A q: nobody is there to install anything.
+        .types("Choose language", "\u{1}q")
+        .ends(Ending::PoweredOff)
+        .wants("Debian installer main menu")
         .within(180),
     ]
 }

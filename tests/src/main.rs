@@ -64,14 +64,10 @@ fn run(options: &Options) -> Result<bool> {
     let images = Images::build()?;
     let target = Workspace::load()?.target_directory();
     let specs: Result<Vec<_>> = scenarios.iter().map(Scenario::specs).collect();
-    // The other tests can do without.
-    let linux = vms::linux(&specs?.concat(), &target).unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
-        None
-    });
+    let debian = vms::debian(&specs?.concat(), &target);
     let sources = Sources {
         images: &images,
-        linux: linux.as_ref(),
+        debian: &debian,
     };
     let folders = target.join("boot-tests");
     let reports = run_all(scenarios, &sources, &folders, options.jobs);

@@ -199,6 +199,7 @@ impl Screen for Console {
             let _ = writeln!(log, "{line}");
         }
         self.lines.push(line.to_owned());
+        self.partial(line);
     }
 
     fn partial(&mut self, start: &str) {

@@ -25,8 +25,8 @@ const STRESS_DEFAULTS: [(&str, &str); 2] = [
     ("guest-args", "seconds=10 seed=1"),
 ];
 
-/// What every machine gets where there is Linux, unless the user says otherwise.
-const LINUX_DEFAULTS: [(&str, &str); 1] = [("guest-memory", "256M")];
+/// What every machine gets where a guest comes from Debian, unless the user says otherwise.
+const DEBIAN_DEFAULTS: [(&str, &str); 1] = [("guest-memory", "512M")];
 
 /// The guest where none is asked for.
 const DEFAULT_GUEST: &str = "stress";
@@ -51,15 +51,20 @@ pub fn boot(options: &QemuOptions) -> Result<u8> {
     }
     let images = Images::build()?;
     let target = workspace.target_directory();
-    let linux = vms::linux(&specs, &target)?;
+    let debian = vms::debian(&specs, &target);
     let sources = Sources {
         images: &images,
-        linux: linux.as_ref(),
+        debian: &debian,
     };
     let initrd = vms::initrd(&specs, &sources, archive(&specs, &target)?)?;
     let recording = options.trace.as_deref().map(create).transpose()?;
     let command = machine.command(&images.hypervisor.flat, &initrd);
     eprintln!("     Booting {}", shell::line(&command));
+    if machine.is_raw() {
+        eprintln!(
+            "      Typing goes to the guest; Ctrl-A q ends, Ctrl-A h says what else there is"
+        );
+    }
 
     let start = Instant::now();
     let symbols = Symbols::open(&images.hypervisor.elf)?;
@@ -143,8 +148,8 @@ fn hyp_args(options: &QemuOptions, specs: &[Spec]) -> Result<HypArgs> {
     let stress = Spec::of_guest("stress");
     let defaults = if specs == [stress] {
         &STRESS_DEFAULTS[..]
-    } else if specs.iter().any(Spec::is_linux) {
-        &LINUX_DEFAULTS[..]
+    } else if specs.iter().any(Spec::is_debian) {
+        &DEBIAN_DEFAULTS[..]
     } else {
         &[]
     };
@@ -153,8 +158,15 @@ fn hyp_args(options: &QemuOptions, specs: &[Spec]) -> Result<HypArgs> {
     }
     if options.trace.is_some() {
         args.default("trace", trace::DEFAULT);
+    } else if is_for_typing(specs) && io::stdin().is_terminal() {
+        args.default("console", "raw");
     }
     Ok(args)
+}
+
+/// Whether there is one machine, with a shell: its output is for a terminal, and is not judged.
+fn is_for_typing(specs: &[Spec]) -> bool {
+    matches!(specs, [spec] if spec.is_debian() && spec.append.is_none())
 }
 
 /// How long the console may be silent from the start before that is remarked upon.
@@ -252,7 +264,7 @@ mod tests {
         assert_eq!(args(&["--guest", "hello"]).expect("options"), "");
         assert_eq!(args(&["--kernel", "Image"]).expect("options"), "");
         let linux = ["--vm", "guest=hello", "--vm", "guest=linux"];
-        assert_eq!(args(&linux).expect("options"), "guest-memory=256M");
+        assert_eq!(args(&linux).expect("options"), "guest-memory=512M");
     }
 
     #[test]

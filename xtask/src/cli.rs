@@ -41,7 +41,8 @@ Exit status:
 /// Build, boot and test Tessera.
 ///
 /// Each verb first sets up what it needs and says what it installs: the Rust target
-/// aarch64-unknown-none-softfloat through rustup, and QEMU 7.2 or newer through apt-get where that
+/// aarch64-unknown-none-softfloat (and for programs in a Linux guest aarch64-unknown-linux-musl)
+/// through rustup, and QEMU 7.2 or newer through apt-get where that
 /// needs no question. Nothing else of the system is touched.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", after_help = EXAMPLES)]
@@ -92,18 +93,18 @@ pub enum Verb {
     Report(ReportOptions),
     /// Install what the other verbs need, and nothing else
     ///
-    /// The Rust target, rustfmt, Clippy and QEMU, which are needed, and Miri on Rust nightly, which
-    /// the tests can do without. The other verbs do the same by themselves.
+    /// The Rust targets, rustfmt, Clippy and QEMU, which are needed, and Miri on Rust nightly, which
+    /// the tests can do without. Guests that come from Debian are fetched when they are booted. The other verbs do the same by themselves.
     Setup,
 }
 
 /// The options of `cargo xtask qemu`.
 #[derive(Args, Debug)]
 pub struct QemuOptions {
-    /// The guest: hello, stress, touch or linux [default: stress, or what --kernel says]
+    /// The guest: hello, stress, touch, linux, installer or u-boot [default: stress, or --kernel]
     ///
-    /// For linux, Debian's arm64 kernel and BusyBox are fetched with apt into the target directory,
-    /// and nothing of the system is changed.
+    /// linux (Debian's kernel with BusyBox), installer (Debian's) and u-boot are fetched with apt into
+    /// the target directory, and nothing of the system is changed.
     #[arg(long, value_name = "NAME")]
     pub guest: Option<String>,
 
@@ -150,7 +151,7 @@ pub struct QemuOptions {
     #[arg(long, value_name = "N", value_parser = count())]
     pub vcpus: Option<u32>,
 
-    /// A guest's RAM [default: the hypervisor's, 128M, or 256M where there is Linux]
+    /// A guest's RAM [default: the hypervisor's, 128M, or 512M for those of Debian]
     #[arg(long, value_name = "SIZE")]
     pub guest_memory: Option<Size>,
 

@@ -51,6 +51,7 @@ fn build() -> Result<u8> {
 
 fn set_up() -> Result<u8> {
     setup::for_tests()?;
+    setup::for_linux()?;
     match setup::miri() {
         Ok(()) => println!("Everything is there."),
         Err(reason) => println!("Everything is there but Miri, which will be skipped: {reason:#}"),

@@ -75,8 +75,10 @@ pub struct Machine {
 
 impl Machine {
     /// The command line that boots `hypervisor` with `guest` as its first guest, the console at
-    /// QEMU's standard input and output. SIGINT ends QEMU.
+    /// QEMU's standard input and output. SIGINT ends QEMU, unless the console is for a terminal: then
+    /// Ctrl-C is the guest's.
     pub fn command(&self, hypervisor: &Path, guest: &Path) -> Command {
+        let signal = if self.is_raw() { "off" } else { "on" };
         let mut command = Command::new(PROGRAM);
         command
             .args(["-machine", "virt,virtualization=on,gic-version=3"])
@@ -84,7 +86,7 @@ impl Machine {
             .args(["-smp", &self.cpus.to_string()])
             .args(["-m", &self.memory.to_string()])
             .args(["-nic", "none", "-display", "none", "-monitor", "none"])
-            .args(["-chardev", "stdio,id=console,signal=on"])
+            .args(["-chardev", &format!("stdio,id=console,signal={signal}")])
             .args(["-serial", "chardev:console"])
             .arg("-kernel")
             .arg(hypervisor)
@@ -93,6 +95,12 @@ impl Machine {
             .args(["-append", &self.hyp_args])
             .args(&self.extra);
         command
+    }
+
+    /// Whether guests' output comes as it is, for a terminal.
+    pub fn is_raw(&self) -> bool {
+        let mut words = self.hyp_args.split_whitespace();
+        words.any(|word| word == "console=raw")
     }
 }
 
@@ -116,6 +124,22 @@ mod tests {
         for wrong in ["", "-smp", "max -S", "a;b", ",max"] {
             assert!(wrong.parse::<CpuModel>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_terminals_interrupts_are_the_guests() {
+        let line = |hyp_args: &str| {
+            let machine = Machine {
+                cpu: "max".parse().expect("a model"),
+                cpus: 1,
+                memory: Size::mib(1024),
+                hyp_args: hyp_args.into(),
+                extra: Vec::new(),
+            };
+            shell::line(&machine.command(Path::new("hyp"), Path::new("guest")))
+        };
+        assert!(line("vcpus=1").contains(",signal=on"));
+        assert!(line("vcpus=1 console=raw").contains(",signal=off"));
     }
 
     #[test]

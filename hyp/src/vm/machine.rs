@@ -6,6 +6,11 @@ use super::pl011;
 use super::power::MAX_VCPUS;
 use crate::vgic;
 
+/// Where QEMU virt's second flash is, in which firmware keeps settings. It is erased and stays so, and
+/// does not answer as a chip. The first one, at address zero, is not there.
+pub const FLASH: u64 = 0x0400_0000;
+/// The byte behind the flash.
+pub const FLASH_END: u64 = 0x0800_0000;
 /// The first register of the interrupt controller's distributor.
 pub const DISTRIBUTOR: u64 = 0x0800_0000;
 /// Size of the distributor's frame, in bytes.
@@ -32,6 +37,8 @@ pub const IMAGE: u64 = RAM_BASE + 0x8_0000;
 /// A device, by its registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Device {
+    /// The flash: all ones, whatever is stored.
+    Flash,
     /// The PL011.
     Uart,
     /// The interrupt controller.
@@ -44,6 +51,7 @@ pub fn device_at(ipa: u64) -> Option<(Device, u64)> {
     const REDISTRIBUTORS_END: u64 = REDISTRIBUTORS + MAX_VCPUS as u64 * vgic::REDISTRIBUTOR_SIZE;
     const DISTRIBUTOR_END: u64 = DISTRIBUTOR + DISTRIBUTOR_SIZE;
     match ipa {
+        FLASH..FLASH_END => Some((Device::Flash, ipa - FLASH)),
         DISTRIBUTOR..DISTRIBUTOR_END => {
             let frame = vgic::Frame::Distributor;
             Some((Device::Vgic(frame), ipa - DISTRIBUTOR))
@@ -68,6 +76,8 @@ mod tests {
         let frame = |frame, offset| Some((Device::Vgic(frame), offset));
         assert_eq!(device_at(0x0800_0004), frame(vgic::Frame::Distributor, 4));
         assert_eq!(device_at(0x0801_0000), None);
+        assert_eq!(device_at(0x07ff_ffff), Some((Device::Flash, 0x03ff_ffff)));
+        assert_eq!(device_at(0), None);
         let third = vgic::Frame::Redistributor(2);
         assert_eq!(device_at(0x080f_0100), frame(third, 0x1_0100));
         assert_eq!(device_at(0x081a_0000), None);

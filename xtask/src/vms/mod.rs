@@ -5,26 +5,39 @@ mod kernel;
 mod pack;
 mod spec;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::build::{Images, unknown_guest};
-use crate::linux::Linux;
+use crate::debian::{GUESTS, Guest};
 use pack::pack;
 pub use spec::Spec;
-
-/// The guest that comes from Debian instead of this workspace.
-pub const LINUX: &str = "linux";
 
 /// Where guests' files come from.
 #[derive(Clone, Copy, Debug)]
 pub struct Sources<'a> {
     /// The guests of this workspace.
     pub images: &'a Images,
-    /// Linux, where some machine needs it.
-    pub linux: Option<&'a Linux>,
+    /// The guests of Debian's.
+    pub debian: &'a Debian,
+}
+
+/// Debian's guests that some machine needs, by name, or why one could not be had.
+pub type Debian = BTreeMap<String, Result<Guest>>;
+
+impl<'a> Sources<'a> {
+    /// The guest of Debian's that a machine needs, if it needs one.
+    fn debian(&self, spec: &Spec) -> Option<Result<&'a Guest>> {
+        let name = spec.debian_guest()?;
+        Some(match self.debian.get(name) {
+            Some(Ok(guest)) => Ok(guest),
+            Some(Err(reason)) => Err(anyhow!("{reason:#}")),
+            None => Err(anyhow!("{name} was not fetched")),
+        })
+    }
 }
 
 /// Checks the guests' names against those of the workspace's guests.
@@ -34,23 +47,20 @@ pub struct Sources<'a> {
 /// A guest that is unknown; the message lists those there are.
 pub fn check_guests(specs: &[Spec], workspace: &[String]) -> Result<()> {
     for guest in specs.iter().filter_map(|spec| spec.guest.as_ref()) {
-        if guest != LINUX && !workspace.contains(guest) {
-            let mut known = workspace.to_vec();
-            known.push(LINUX.to_owned());
-            bail!(unknown_guest(guest, known));
+        let known = || workspace.iter().map(String::as_str).chain(GUESTS);
+        if !known().any(|name| name == guest) {
+            bail!(unknown_guest(guest, known().map(str::to_owned).collect()));
         }
     }
     Ok(())
 }
 
-/// Linux, if one of the machines needs it; see [`Linux::new`].
-///
-/// # Errors
-///
-/// As [`Linux::new`].
-pub fn linux(specs: &[Spec], target: &Path) -> Result<Option<Linux>> {
-    let needed = specs.iter().any(Spec::needs_debian);
-    needed.then(|| Linux::new(target)).transpose()
+/// Gets those guests of Debian's that the machines need; see [`Guest::new`].
+pub fn debian(specs: &[Spec], target: &Path) -> Debian {
+    let names = specs.iter().filter_map(Spec::debian_guest);
+    let names: BTreeSet<_> = names.collect();
+    let guest = |name: &str| (name.to_owned(), Guest::new(name, target));
+    names.into_iter().map(guest).collect()
 }
 
 /// The file for QEMU's `-initrd`: a guest's image as it is, where nothing else is asked for, or

@@ -12,9 +12,6 @@ use crate::archive::Archive;
 /// Linux's console, as its boot arguments name it.
 const LINUX_CONSOLE: &str = "console=ttyAMA0";
 
-/// What Linux's initial RAM disk is called.
-const INITRAMFS: &str = "initramfs";
-
 /// Makes the archive.
 ///
 /// # Errors
@@ -77,11 +74,10 @@ fn manifest(name: &str, spec: &Spec, sources: &Sources<'_>, files: &mut Files) -
 }
 
 fn kernel_of(spec: &Spec, sources: &Sources<'_>, files: &mut Files) -> Result<String> {
-    let path = match (&spec.kernel, &spec.guest, sources.linux) {
+    let path = match (&spec.kernel, &spec.guest, sources.debian(spec)) {
         (Some(path), _, _) => path,
-        (None, Some(_), Some(linux)) if spec.is_linux() => &linux.kernel,
-        (None, Some(_), None) if spec.is_linux() => bail!("Linux could not be had"),
-        (None, Some(guest), _) => &sources.images.guest(guest)?.flat,
+        (None, Some(_), Some(guest)) => &guest?.kernel,
+        (None, Some(guest), None) => &sources.images.guest(guest)?.flat,
         (None, None, _) => bail!("it has no kernel"),
     };
     files.add(path, kernel::read)
@@ -92,13 +88,17 @@ fn initrd_of(spec: &Spec, sources: &Sources<'_>, files: &mut Files) -> Result<Op
         let contents = fs::read(path);
         contents.with_context(|| format!("could not read the initial RAM disk {}", path.display()))
     };
-    match (&spec.initrd, sources.linux) {
-        (Some(path), _) => files.add(path, read).map(Some),
-        (None, Some(linux)) if spec.is_linux() => files
-            .add(Path::new(INITRAMFS), |_| Ok(linux.initramfs.clone()))
-            .map(Some),
-        _ => Ok(None),
+    if let Some(path) = &spec.initrd {
+        return files.add(path, read).map(Some);
     }
+    let Some(guest) = sources.debian(spec).transpose()? else {
+        return Ok(None);
+    };
+    let disk = guest.initrd.as_ref().map(|disk| {
+        let name = format!("{}.initrd", spec.guest.as_deref().unwrap_or_default());
+        files.add(Path::new(&name), |_| Ok(disk.clone()))
+    });
+    disk.transpose()
 }
 
 /// The boot arguments; Linux is told where the console is.
@@ -141,7 +141,8 @@ impl Files {
 mod tests {
     use super::*;
     use crate::build::{Image, Images};
-    use crate::linux::Linux;
+    use crate::debian::Guest;
+    use std::collections::BTreeMap;
 
     fn images(folder: &Path) -> Images {
         let image = |name: &str| Image {
@@ -163,13 +164,14 @@ mod tests {
         let images = images(&folder);
         let kernel = folder.join("vmlinuz");
         fs::write(&kernel, b"linux's code").expect("a file");
-        let linux = Linux {
+        let linux = Guest {
             kernel: kernel.clone(),
-            initramfs: b"linux's disk".to_vec(),
+            initrd: Some(b"linux's disk".to_vec()),
         };
+        let debian = BTreeMap::from([("linux".to_owned(), Ok(linux))]);
         let sources = Sources {
             images: &images,
-            linux: Some(&linux),
+            debian: &debian,
         };
         let specs = [
             "guest=linux,vcpus=2",
@@ -180,8 +182,8 @@ mod tests {
         let archive = pack(&specs, &sources).expect("an archive");
         let text = String::from_utf8_lossy(&archive);
         for part in [
-            "name = linux\nkernel = vmlinuz\ninitrd = initramfs\nappend = console=ttyAMA0\nvcpus = 2\n",
-            "name = linux-2\nkernel = vmlinuz\ninitrd = initramfs\nappend = console=ttyAMA0 a b\nmemory = 1G\n",
+            "name = linux\nkernel = vmlinuz\ninitrd = linux.initrd\nappend = console=ttyAMA0\nvcpus = 2\n",
+            "name = linux-2\nkernel = vmlinuz\ninitrd = linux.initrd\nappend = console=ttyAMA0 a b\nmemory = 1G\n",
             "name = hello\nkernel = hello.bin\nrestarts = 3\n",
         ] {
             assert!(text.contains(part), "{part}");

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use super::LINUX;
+use crate::debian::{self, LINUX};
 use crate::qemu::MOST_CPUS;
 use crate::size::Size;
 
@@ -18,7 +18,7 @@ const KEYS: &str = "name, guest, kernel, initrd, append, vcpus, memory, restarts
 pub struct Spec {
     /// What people call it.
     pub name: Option<String>,
-    /// A guest of this workspace, or [`LINUX`].
+    /// A guest of this workspace, or one of [`debian::GUESTS`].
     pub guest: Option<String>,
     /// A kernel instead of the guest's.
     pub kernel: Option<PathBuf>,
@@ -117,14 +117,21 @@ impl Spec {
         self.guest.as_deref() == Some(LINUX)
     }
 
-    /// Whether its kernel or its initial RAM disk comes from Debian.
-    pub fn needs_debian(&self) -> bool {
-        self.is_linux() && (self.kernel.is_none() || self.initrd.is_none())
+    /// Whether it is a guest of Debian's but for what is said otherwise.
+    pub fn is_debian(&self) -> bool {
+        let guest = self.guest.as_deref();
+        guest.is_some_and(|guest| debian::GUESTS.contains(&guest))
+    }
+
+    /// The guest of Debian's that its kernel or its initial RAM disk comes from.
+    pub fn debian_guest(&self) -> Option<&str> {
+        let needed = self.is_debian() && (self.kernel.is_none() || self.initrd.is_none());
+        self.guest.as_deref().filter(|_| needed)
     }
 
     /// The guest of this workspace that it is, if it is nothing but that.
     pub fn plain_guest(&self) -> Option<&str> {
-        let guest = self.guest.as_deref().filter(|_| !self.is_linux())?;
+        let guest = self.guest.as_deref().filter(|_| !self.is_debian())?;
         (*self == Self::of_guest(guest)).then_some(guest)
     }
 }

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use tar::Archive;
 
-/// Writes the first file of `package` whose path begins with `path` to `target`.
+/// Writes the first file of `package` whose path contains `path` to `target`.
 ///
 /// # Errors
 ///
@@ -28,16 +28,16 @@ pub(super) fn extract(package: &Path, path: &str, target: &Path) -> Result<()> {
     let name = package.display();
     match found {
         Ok(true) => Ok(()),
-        Ok(false) => bail!("{name} has no file {path}*"),
+        Ok(false) => bail!("{name} has no file *{path}*"),
         Err(error) => Err(error).with_context(|| format!("could not unpack {name}")),
     }
 }
 
-/// Copies the first file of a tar stream whose path begins with `path`; says whether there is one.
+/// Copies the first file of a tar stream whose path contains `path`; says whether there is one.
 fn copy_first(stream: impl Read, path: &str, target: &Path) -> io::Result<bool> {
     for entry in Archive::new(stream).entries()? {
         let mut entry = entry?;
-        let wanted = entry.path_bytes().starts_with(path.as_bytes());
+        let wanted = String::from_utf8_lossy(&entry.path_bytes()).contains(path);
         if wanted && entry.header().entry_type().is_file() {
             // A file that is there is whole.
             let part = target.with_extension("part");

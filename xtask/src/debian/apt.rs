@@ -92,21 +92,45 @@ impl Apt {
         match first_dependency(&text) {
             Some(name) => Ok(name),
             None if interrupt::raised() => bail!("interrupted"),
-            None => bail!(
-                "apt's sources have no package {package} for {ARCHITECTURE}; they have to name \
-                 Debian's archive, and it has to be within reach"
-            ),
+            None => bail!(Self::unknown(package)),
         }
     }
 
-    /// Downloads `package` and returns the file.
+    /// The last package, by its name, of those whose names begin with `start` and end with `end`.
+    ///
+    /// # Errors
+    ///
+    /// When apt's sources have none.
+    pub(super) fn latest(&self, start: &str, end: &str) -> Result<String> {
+        let output = self.command("apt-cache", &["pkgnames", start]).output();
+        let output = output.context("could not run apt-cache")?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let names = text.lines().filter(|name| name.ends_with(end));
+        names
+            .max()
+            .map(str::to_owned)
+            .with_context(|| Self::unknown(&format!("{start}*{end}")))
+    }
+
+    /// What is said of a package that is not found.
+    fn unknown(package: &str) -> String {
+        format!(
+            "apt's sources have no package {package} for {ARCHITECTURE}; they have to name Debian's \
+             archive, and it has to be within reach"
+        )
+    }
+
+    /// Downloads `package` and returns the file, which may be there already.
     ///
     /// # Errors
     ///
     /// When apt does not get it.
     pub(super) fn download(&self, package: &str) -> Result<PathBuf> {
-        say(&format!("fetching the package {package}"));
         let packages = self.folder.join("packages");
+        if let Some(archive) = archive_of(package, &packages)? {
+            return Ok(archive);
+        }
+        say(&format!("fetching the package {package}"));
         let mut command = self.command("apt-get", &["download", package]);
         command.current_dir(&packages).stdout(io::stderr());
         let status = command.status().context("could not run apt-get")?;
@@ -116,15 +140,14 @@ impl Apt {
         if !status.success() {
             bail!("`{}` failed ({status})", shell::line(&command));
         }
-        let start = format!("{package}_");
-        let entries = fs::read_dir(&packages).context("could not list what was fetched")?;
-        let mut paths = entries.flatten().map(|entry| entry.path());
-        paths
-            .find(|path| {
-                let name = path.file_name().unwrap_or_default().to_string_lossy();
-                name.starts_with(&start) && name.ends_with(".deb")
-            })
+        archive_of(package, &packages)?
             .with_context(|| format!("apt-get has left no package {package}"))
+    }
+
+    /// Removes what was downloaded.
+    pub(super) fn forget_packages(&self) {
+        // What stays takes room, and nothing else.
+        let _ = fs::remove_dir_all(self.folder.join("packages"));
     }
 
     fn command(&self, program: &str, args: &[&str]) -> Command {
@@ -136,6 +159,17 @@ impl Apt {
             .stdin(Stdio::null());
         command
     }
+}
+
+/// The file of `package` in a folder, if it has been downloaded there.
+fn archive_of(package: &str, folder: &Path) -> Result<Option<PathBuf>> {
+    let start = format!("{package}_");
+    let entries = fs::read_dir(folder).context("could not list what was fetched")?;
+    let mut paths = entries.flatten().map(|entry| entry.path());
+    Ok(paths.find(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with(&start) && name.ends_with(".deb")
+    }))
 }
 
 /// What is read after the system's own configuration. Lists in it have to be cleared, or they would
