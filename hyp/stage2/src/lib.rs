@@ -151,6 +151,8 @@ pub mod grace;
 pub mod lookup;
 mod map;
 mod meta;
+#[cfg(loom)]
+mod modelled;
 mod observe;
 mod protect;
 mod prune;

@@ -3,10 +3,12 @@
 //! Everything that two CPUs may touch at once goes through this module; that is what lets the model
 //! checker see the very source that runs at EL2.
 
+#[cfg(loom)]
+pub(crate) use crate::modelled::{AtomicU16, AtomicU64};
 #[cfg(not(loom))]
 pub(crate) use core::sync::atomic::{AtomicU16, AtomicU64, fence};
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicU16, AtomicU64, fence};
+pub(crate) use loom::sync::atomic::fence;
 
 pub(crate) use core::sync::atomic::Ordering;
 

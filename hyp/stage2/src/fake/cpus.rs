@@ -64,15 +64,26 @@ impl FakeCpus {
     }
 
     pub(super) fn occupy(&self, cpu: usize) -> OnCpu<'_> {
-        let taken = self.cpus[cpu].occupied.swap(true, Ordering::AcqRel);
-        assert!(!taken, "CPU {cpu} is another thread already");
-        let before = CPU.with(|current| current.replace(Some(cpu)));
+        let before = CPU.with(Cell::get);
+        self.go(before, Some(cpu));
         OnCpu {
             cpus: self,
             cpu,
             before,
             not_send: PhantomData,
         }
+    }
+
+    /// The calling thread goes from one CPU to another.
+    fn go(&self, from: Option<usize>, to: Option<usize>) {
+        if let Some(cpu) = from {
+            self.cpus[cpu].occupied.store(false, Ordering::Release);
+        }
+        if let Some(cpu) = to {
+            let taken = self.cpus[cpu].occupied.swap(true, Ordering::AcqRel);
+            assert!(!taken, "CPU {cpu} is another thread already");
+        }
+        CPU.with(|current| current.set(to));
     }
 
     /// How often an event was counted, on all CPUs together.
@@ -84,7 +95,7 @@ impl FakeCpus {
     }
 }
 
-/// The calling thread is a CPU until this is dropped.
+/// The calling thread is a CPU until this is dropped, and then again the one that it was before.
 pub struct OnCpu<'c> {
     cpus: &'c FakeCpus,
     cpu: usize,
@@ -94,10 +105,10 @@ pub struct OnCpu<'c> {
 
 impl Drop for OnCpu<'_> {
     fn drop(&mut self) {
-        CPU.with(|current| current.set(self.before));
-        self.cpus.cpus[self.cpu]
-            .occupied
-            .store(false, Ordering::Release);
+        // A thread that failed may leave other threads where they are.
+        if !std::thread::panicking() {
+            self.cpus.go(Some(self.cpu), self.before);
+        }
     }
 }
 

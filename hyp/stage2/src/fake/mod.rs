@@ -132,7 +132,8 @@ impl FakeMachine {
         &self.data
     }
 
-    /// Makes the calling thread the CPU of this index until the result is dropped.
+    /// Makes the calling thread the CPU of this index until the result is dropped. The CPU that it
+    /// was before, if any, can be another thread meanwhile.
     pub fn on_cpu(&self, cpu: usize) -> OnCpu<'_> {
         self.cpus.occupy(cpu)
     }

@@ -1,19 +1,23 @@
 //! Collapsing against faults and other changes: races 11 to 13 and 16 to 19.
 
-use crate::support::{ANYTHING, World, explore, only, page, small};
+use crate::support::{ANYTHING, World, collapse_in_place, explore, only, page, small};
 use stage2::fake::Setup;
-use stage2::{CopyPlan, Level, Rights};
+use stage2::{CopyPlan, Rights};
+
+/// Collapses pages 0 and 1 by copying; says whether that was possible.
+fn collapse(world: &World) -> bool {
+    world.collapse(ANYTHING).is_ok()
+}
 
 /// Page 0 is mapped and page 1 is not; a guest stores to page 1 while the two are collapsed.
 fn fault_against_collapse(setup: Setup, plan: CopyPlan) {
     let world = World::new(setup);
     world.map(0, 10);
-    let vcpu = world.on(1, |world| {
+    let collapse = move |world: &World| world.collapse(plan).is_ok();
+    world.race(collapse, |world| {
         let guest = world.machine.enter(&world.vm);
         world.store(&guest, 1, 77);
     });
-    let _ = world.collapse(plan);
-    vcpu.join().unwrap();
     let guest = world.machine.enter(&world.vm);
     assert_eq!(world.load(&guest, 1), 77, "the fault's page is lost");
     assert_eq!(world.load(&guest, 0), 10);
@@ -44,12 +48,11 @@ fn race_13_a_page_is_replaced_after_the_survey() {
     explore(|| {
         let world = World::new(small());
         world.map_contiguous();
-        let collapser = world.on(1, |world| {
-            let _ = world.vm.collapse_in_place(page(0), Level::L2);
-        });
-        world.unmap(only(1));
-        let replaced = world.map(1, 99);
-        collapser.join().unwrap();
+        let replace = |world: &World| {
+            world.unmap(only(1));
+            world.map(1, 99)
+        };
+        let (replaced, _) = world.race(replace, collapse_in_place);
         assert_eq!(world.where_is(1), Some(replaced), "a foreign page is taken");
         world.end();
     });
@@ -65,11 +68,9 @@ fn race_13_rights_change_after_the_survey() {
         let world = World::new(small());
         world.map(0, 10);
         world.map(1, 11);
-        let protector = world.on(1, |world| {
-            assert_eq!(world.vm.protect(only(0), Rights::READ), Ok(()));
-        });
-        let _ = world.collapse(ANYTHING);
-        protector.join().unwrap();
+        let protect = |world: &World| world.vm.protect(only(0), Rights::READ);
+        let (_, protected) = world.race(collapse, protect);
+        assert_eq!(protected, Ok(()));
         let rights = world.entry(0).descriptor.rights();
         assert_eq!(rights, Rights::READ, "rights were widened");
         world.end();
@@ -92,13 +93,12 @@ fn race_16_a_collapse_is_undone_under_a_fault() {
         };
         let world = World::new(setup);
         world.map(0, 10);
-        let vcpu = world.on(1, |world| {
+        let collapse = move |world: &World| world.collapse(none_hot).is_ok();
+        world.race(collapse, |world| {
             let guest = world.machine.enter(&world.vm);
             world.store(&guest, 0, 5);
             world.store(&guest, 1, 77);
         });
-        let _ = world.collapse(none_hot);
-        vcpu.join().unwrap();
         let guest = world.machine.enter(&world.vm);
         assert_eq!(world.load(&guest, 0), 5);
         assert_eq!(world.load(&guest, 1), 77, "the fault's page is lost");
@@ -117,13 +117,11 @@ fn race_17_a_store_while_a_collapse_copies() {
         world.map(0, 10);
         world.map(1, 11);
         world.machine.enter_on(1, &world.vm).prefetch(page(0));
-        let vcpu = world.on(1, |world| {
+        world.race(collapse, |world| {
             let guest = world.machine.enter(&world.vm);
             world.store(&guest, 0, 5);
             world.store(&guest, 0, 6);
         });
-        let _ = world.collapse(ANYTHING);
-        vcpu.join().unwrap();
         let guest = world.machine.enter(&world.vm);
         assert_eq!(world.load(&guest, 0), 6, "a store is lost");
         world.end();
@@ -138,13 +136,11 @@ fn race_18_a_block_is_made_over_cached_pages() {
     explore(|| {
         let world = World::new(small());
         world.map_contiguous();
-        let vcpu = world.on(1, |world| {
+        world.race(collapse_in_place, |world| {
             let guest = world.machine.enter(&world.vm);
             guest.prefetch(page(0));
             guest.prefetch(page(1));
         });
-        let _ = world.vm.collapse_in_place(page(0), Level::L2);
-        vcpu.join().unwrap();
         world.end();
     });
 }
@@ -159,14 +155,12 @@ fn race_19_two_collapses_of_one_region() {
         let world = World::new(small());
         world.map(0, 10);
         world.map(1, 11);
-        let other = world.on(1, |world| {
+        let (one, other) = world.race(collapse, |world| {
             let guest = world.machine.enter(&world.vm);
             world.store(&guest, 0, 5);
             world.collapse(ANYTHING).is_ok()
         });
-        let ours = world.collapse(ANYTHING).is_ok();
-        let theirs = other.join().unwrap();
-        assert!(!(ours && theirs), "both took the pages");
+        assert!(!(one && other), "both took the pages");
         let guest = world.machine.enter(&world.vm);
         assert_eq!(world.load(&guest, 0), 5, "a store is lost");
         assert_eq!(world.load(&guest, 1), 11);

@@ -4,9 +4,8 @@
 //! users there is `Unlocked::try_lock`, which the model checker cannot follow: its own try-lock waits for
 //! the lock once somebody else has taken it.
 
-use crate::support::{ANYTHING, World, explore, only, page, region, small};
-use stage2::fake::Setup;
-use stage2::{Environment, Level};
+use crate::support::{ANYTHING, World, collapse_in_place, explore, free_tables, only, page, small};
+use stage2::Environment;
 use std::sync::Arc;
 
 /// A table looks empty, and a page is mapped in it before it is taken away.
@@ -18,11 +17,7 @@ fn race_14_a_page_is_mapped_in_a_table_that_looked_empty() {
         let world = World::new(small());
         world.map(0, 10);
         world.unmap(only(0));
-        let freer = world.on(1, |world| {
-            world.vm.free_empty_tables(region());
-        });
-        let pa = world.map(0, 20);
-        freer.join().unwrap();
+        let (pa, _) = world.race(|world| world.map(0, 20), free_tables);
         assert_eq!(world.where_is(0), Some(pa), "a live mapping is freed");
         world.end();
     });
@@ -37,11 +32,7 @@ fn race_35_a_table_is_gone_that_a_fault_relied_on() {
         let world = World::new(small());
         world.map(0, 10);
         world.unmap(only(0));
-        let freer = world.on(1, |world| {
-            world.vm.free_empty_tables(region());
-        });
-        let pa = world.map(0, 20);
-        freer.join().unwrap();
+        let (pa, _) = world.race(|world| world.map(0, 20), free_tables);
         let guest = world.machine.enter(&world.vm);
         assert_eq!(guest.read(page(0)), Ok(20));
         assert_eq!(world.where_is(0), Some(pa));
@@ -58,12 +49,11 @@ fn race_36_a_free_and_a_collapse_of_one_table() {
     explore(|| {
         let world = World::new(small());
         world.map(0, 10);
-        let collapser = world.on(1, |world| {
-            let _ = world.collapse(ANYTHING);
-        });
-        world.unmap(only(0));
-        world.vm.free_empty_tables(region());
-        collapser.join().unwrap();
+        let unmap = |world: &World| {
+            world.unmap(only(0));
+            free_tables(world)
+        };
+        world.race(unmap, |world| world.collapse(ANYTHING));
         assert_eq!(world.where_is(0), None);
         world.end();
     });
@@ -78,9 +68,8 @@ fn race_36_two_frees_of_one_table() {
         let world = World::new(small());
         world.map(0, 10);
         world.unmap(only(0));
-        let other = world.on(1, |world| world.vm.free_empty_tables(region()));
-        let ours = world.vm.free_empty_tables(region());
-        assert_eq!(ours + other.join().unwrap(), 1, "freed twice");
+        let (one, other) = world.race(free_tables, free_tables);
+        assert_eq!(one + other, 1, "freed twice");
         world.end();
     });
 }
@@ -93,11 +82,7 @@ fn race_37_parent_and_child_are_locked_in_one_order() {
     explore(|| {
         let world = World::new(small());
         world.map_contiguous();
-        let other = world.on(1, |world| {
-            let _ = world.vm.collapse_in_place(page(0), Level::L2);
-        });
-        let _ = world.collapse(ANYTHING);
-        other.join().unwrap();
+        world.race(|world| world.collapse(ANYTHING), collapse_in_place);
         let guest = world.machine.enter(&world.vm);
         assert_eq!((world.load(&guest, 0), world.load(&guest, 1)), (10, 11));
         world.end();
@@ -109,14 +94,12 @@ fn table_freed_under_the_walker() {
     let world = World::new(small());
     world.map(0, 10);
     world.unmap(only(0));
-    let vcpu = world.on(1, |world| {
+    world.race(free_tables, |world| {
         let guest = world.machine.enter(&world.vm);
         for _ in 0..2 {
             assert!(guest.read(page(0)).is_err());
         }
     });
-    world.vm.free_empty_tables(region());
-    vcpu.join().unwrap();
     let guest = world.machine.enter_on(1, &world.vm);
     assert!(guest.read(page(0)).is_err());
     world.end();
@@ -146,28 +129,18 @@ fn race_39_a_walk_cache_outlives_its_table() {
 #[test]
 fn race_41_the_vm_ends_under_compaction() {
     explore(|| {
-        let world = World::new(Setup { cpus: 3, ..small() });
-        let machine = world.machine.clone();
+        let world = World::new(small());
         world.map_contiguous();
-        let users = [1, 2].map(|cpu| {
-            world.on(cpu, move |world| {
-                if cpu == 1 {
-                    let _ = world.vm.collapse_in_place(page(0), Level::L2);
-                } else {
-                    let guest = world.machine.enter(&world.vm);
-                    assert_eq!(world.load(&guest, 1), 11);
-                }
-            })
+        world.race(collapse_in_place, |world| {
+            let guest = world.machine.enter(&world.vm);
+            assert_eq!(world.load(&guest, 1), 11);
         });
-        let World { vm, .. } = world;
-        for user in users {
-            user.join().unwrap();
-        }
+        let World { vm, machine } = world;
         let vm = Arc::into_inner(vm).expect("the last user");
         vm.destroy(|leaf| {
             machine.data().release(leaf.descriptor.output(), leaf.level);
         });
-        assert_eq!(machine.tlb().cached(2), 0, "a translation outlives its VM");
+        assert_eq!(machine.tlb().cached(1), 0, "a translation outlives its VM");
         assert_eq!(machine.frames().outstanding(), 0);
         assert_eq!(machine.data().outstanding(), 0);
     });

@@ -9,33 +9,32 @@
 //! - 1 in part: entries are reached through a `Reader` alone, which is a read section; 7 in part: an
 //!   `Unlocked` table has no method that writes. Documentation tests of `lookup` show that neither compiles.
 
-use crate::support::{World, explore, only, page, region, small};
+use crate::support::{World, collapse_in_place, explore, free_tables, only, page, small};
 use stage2::stats::Counter;
-use stage2::{Access, Attributes, Environment, Ipa, Kind, Level, MapError, Resolution};
+use stage2::{Access, Attributes, Cpus, Environment, Ipa, Kind, Level, MapError, Resolution};
 
 /// A reader has a table in hand while it is emptied, detached and freed.
 ///
 /// Rule: a frame is freed a grace period after it was detached. Taken out by `01-no-grace-period.patch`, and
-/// the reader's half of it by `01-unannounced-section.patch`, `01-unfenced-section.patch` and
-/// `01-section-ends-unordered.patch`.
+/// the reader's half of it by `01-unannounced-section.patch`, `01-unfenced-section.patch`,
+/// `01-section-ends-unordered.patch` and `01-end-seen-unordered.patch`.
 #[test]
 fn race_01_a_table_is_freed_under_its_reader() {
     explore(|| {
         let world = World::new(small());
         world.map(0, 1);
-        let freer = world.on(1, |world| {
-            world.unmap(only(0));
-            world.vm.free_empty_tables(region());
-        });
-        {
+        let look = |world: &World| {
             let reader = world.vm.read();
             let root = reader.root(page(0)).expect("a root");
             if let Ok(table) = root.slot(page(0)).map() {
                 let _ = table.get(0);
                 let _ = table.get(1);
             }
-        }
-        freer.join().unwrap();
+        };
+        world.race(look, |world| {
+            world.unmap(only(0));
+            free_tables(world);
+        });
         world.end();
     });
 }
@@ -51,13 +50,12 @@ fn race_01_a_reader_comes_back() {
         let world = World::new(small());
         world.map(0, 1);
         world.unmap(only(0));
-        let freer = world.on(1, |world| {
-            world.vm.free_empty_tables(region());
-        });
-        for _ in 0..2 {
-            assert_eq!(world.where_is(0), None);
-        }
-        freer.join().unwrap();
+        let look_twice = |world: &World| {
+            for _ in 0..2 {
+                assert_eq!(world.where_is(0), None);
+            }
+        };
+        world.race(look_twice, free_tables);
         world.end();
     });
 }
@@ -70,12 +68,7 @@ fn race_02_collapse_between_map_and_lock() {
     explore(|| {
         let world = World::new(small());
         world.map_contiguous();
-        let collapser = world.on(1, |world| {
-            // Whether it succeeds depends on who is first.
-            let _ = world.vm.collapse_in_place(page(0), Level::L2);
-        });
-        world.unmap(only(1));
-        collapser.join().unwrap();
+        world.race(|world| world.unmap(only(1)), collapse_in_place);
         assert_eq!(world.where_is(1), None, "the unmap went to a dead table");
         assert!(world.where_is(0).is_some());
         world.end();
@@ -90,25 +83,19 @@ fn race_03_collapse_and_split_between_map_and_lock() {
     explore(|| {
         let world = World::new(small());
         world.map_contiguous();
-        let collapser = world.on(1, |world| {
-            let _ = world.vm.collapse_in_place(page(0), Level::L2);
-        });
-        {
+        let split_and_lock = |world: &World| {
             let reader = world.vm.read();
             let root = reader.root(page(0)).expect("a root");
             if let Ok(table) = root.slot(page(0)).map_nolock() {
                 // The collapse waits for this section to end, so the split makes a table of its own.
                 let _ = world.vm.split_block(page(0), Level::L2);
                 if let Ok(table) = table.lock() {
-                    assert_eq!(
-                        root.kind(0),
-                        Kind::Table(table.pa()),
-                        "a dead table is locked"
-                    );
+                    let named = root.kind(0);
+                    assert_eq!(named, Kind::Table(table.pa()), "a dead table is locked");
                 }
             }
-        }
-        collapser.join().unwrap();
+        };
+        world.race(split_and_lock, collapse_in_place);
         world.end();
     });
 }
@@ -122,11 +109,7 @@ fn race_04_a_table_comes_back_in_its_slot() {
         let world = World::new(small());
         world.map(0, 1);
         world.unmap(only(0));
-        let replacer = world.on(1, |world| {
-            world.vm.free_empty_tables(region());
-            world.map(1, 2);
-        });
-        {
+        let lock = |world: &World| {
             let reader = world.vm.read();
             let root = reader.root(page(0)).expect("a root");
             if let Ok(unlocked) = root.slot(page(0)).map_nolock()
@@ -134,8 +117,11 @@ fn race_04_a_table_comes_back_in_its_slot() {
             {
                 let _ = table.get(0);
             }
-        }
-        replacer.join().unwrap();
+        };
+        world.race(lock, |world| {
+            free_tables(world);
+            world.map(1, 2);
+        });
         assert!(world.where_is(1).is_some());
         world.end();
     });
@@ -152,18 +138,21 @@ fn race_05_a_table_becomes_another_vms() {
         world.unmap(only(0));
         let other = World::beside(&world.machine, 2);
         let theirs = other.memory(2);
-        let mover = {
-            let other = other.clone();
-            world.on(1, move |world| {
-                world.vm.free_empty_tables(region());
-                let mapped = other.vm.map_page(page(1), theirs, Attributes::RAM, true);
-                assert_eq!(mapped, Ok(()));
-            })
+        let look_and_lock = |world: &World| {
+            assert_eq!(world.where_is(1), None, "another VM's page was seen");
+            let reader = world.vm.read();
+            let root = reader.root(page(0)).expect("a root");
+            if let Ok(table) = root.slot(page(0)).lock() {
+                assert!(table.is_empty(), "another VM's table is locked");
+            }
         };
-        assert_eq!(world.where_is(1), None, "another VM's page was seen");
-        let ours = world.map(0, 3);
-        mover.join().unwrap();
-        assert_eq!((world.where_is(0), world.where_is(1)), (Some(ours), None));
+        let vm = other.vm.clone();
+        world.race(look_and_lock, move |world| {
+            free_tables(world);
+            let mapped = vm.map_page(page(1), theirs, Attributes::RAM, true);
+            assert_eq!(mapped, Ok(()));
+        });
+        assert_eq!((world.where_is(0), world.where_is(1)), (None, None));
         assert_eq!((other.where_is(0), other.where_is(1)), (None, Some(theirs)));
     });
 }
@@ -176,24 +165,20 @@ fn race_07_a_table_is_detached_before_it_is_locked_again() {
     explore(|| {
         let world = World::new(small());
         world.map(0, 1);
-        let freer = world.on(1, |world| {
-            world.unmap(only(0));
-            world.vm.free_empty_tables(region());
-        });
-        {
+        let lock_twice = |world: &World| {
             let reader = world.vm.read();
             let root = reader.root(page(0)).expect("a root");
             if let Ok(locked) = root.slot(page(0)).lock()
                 && let Ok(again) = locked.unlock().lock()
             {
-                assert_eq!(
-                    root.kind(0),
-                    Kind::Table(again.pa()),
-                    "a dead table is locked"
-                );
+                let named = root.kind(0);
+                assert_eq!(named, Kind::Table(again.pa()), "a dead table is locked");
             }
-        }
-        freer.join().unwrap();
+        };
+        world.race(lock_twice, |world| {
+            world.unmap(only(0));
+            free_tables(world);
+        });
         world.end();
     });
 }
@@ -210,11 +195,7 @@ fn race_09_a_bad_entry_is_cleared_and_the_faults_end() {
             .machine
             .frames()
             .corrupt(world.vm.root(), 0, TABLE_AT_0);
-        let other = world.on(1, |world| {
-            world.map(1, 2);
-        });
-        world.map(0, 1);
-        other.join().unwrap();
+        world.race(|world| world.map(0, 1), |world| world.map(1, 2));
         assert_eq!(world.counted(Counter::BadCleared), 1);
         assert!(world.where_is(0).is_some() && world.where_is(1).is_some());
         world.end();
@@ -228,25 +209,24 @@ fn race_09_a_bad_entry_is_cleared_and_the_faults_end() {
 fn race_10_no_error_leaves_its_section_open() {
     explore(|| {
         let world = World::new(small());
-        let reader = world.on(1, |world| {
+        let fail_and_wait = |world: &World| {
+            let pa = world.map(0, 1);
+            let again = world.vm.map_page(page(0), pa, Attributes::RAM, true);
+            assert!(matches!(again, Err(MapError::Occupied(_))));
+            world.machine.frames().fail_nth(1);
+            let no_frame = world.vm.map_page(page(2), pa, Attributes::RAM, true);
+            assert_eq!(no_frame, Err(MapError::OutOfFrames));
+            assert!(world.vm.split_block(page(0), Level::L2).is_err());
+            assert!(world.vm.collapse_in_place(page(0), Level::L2).is_err());
+            let cpus = world.machine.cpus();
+            cpus.grace().synchronize(cpus);
+        };
+        world.race(fail_and_wait, |world| {
             let beyond = Ipa::new(1 << 40);
             assert_eq!(world.vm.query(beyond), None);
-            assert_eq!(
-                world.vm.resolve_fault(page(2), Access::Read, false),
-                Resolution::Unmapped
-            );
+            let fault = world.vm.resolve_fault(page(2), Access::Read, false);
+            assert_eq!(fault, Resolution::Unmapped);
         });
-        let pa = world.map(0, 1);
-        let again = world.vm.map_page(page(0), pa, Attributes::RAM, true);
-        assert!(matches!(again, Err(MapError::Occupied(_))));
-        world.machine.frames().fail_nth(1);
-        let no_frame = world.vm.map_page(page(2), pa, Attributes::RAM, true);
-        assert_eq!(no_frame, Err(MapError::OutOfFrames));
-        assert!(world.vm.split_block(page(0), Level::L2).is_err());
-        assert!(world.vm.collapse_in_place(page(0), Level::L2).is_err());
-        let cpus = world.machine.cpus();
-        stage2::Cpus::grace(cpus).synchronize(cpus);
-        reader.join().unwrap();
         world.end();
     });
 }

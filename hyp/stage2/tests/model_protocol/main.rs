@@ -1,7 +1,7 @@
 //! The protocol under the model checker: each race by its number.
 //!
-//! Every test explores the interleavings of two or three threads that run the production source on a
-//! fake machine, with up to four preemptions, and checks what must hold after each. `tests/rules` has
+//! Every test explores the interleavings of two threads that run the production source on a
+//! fake machine, with up to three preemptions, and checks what must hold after each. `tests/rules` has
 //! patches that take the rules of the protocol out, one each, and names the tests that fail then;
 //! `cargo xtask rules` shows that they do.
 //!

@@ -3,7 +3,7 @@
 //! 27, *the waiter has no reference and what it waits on is freed*: nobody waits on a thing here. Whoever
 //! meets a marker lets go of everything, gives the CPU away once, and comes back by address.
 
-use crate::support::{ANYTHING, World, explore, only, page, region, small};
+use crate::support::{ANYTHING, World, explore, free_tables, only, page, small};
 use stage2::{
     Access, Attributes, Contents, Descriptor, Ipa, Kind, Level, MapError, Pa, Resolution,
 };
@@ -16,13 +16,14 @@ fn race_27_the_table_of_a_marker_is_freed_under_its_waiter() {
     explore(|| {
         let world = World::new(small());
         let from = world.map(0, 10);
-        let mover = world.on(1, move |world| {
+        let unmap = |world: &World| {
+            world.unmap(only(0));
+            free_tables(world)
+        };
+        world.race(unmap, move |world| {
             let _ = world.relocate(0, from);
-            world.vm.free_empty_tables(region());
+            free_tables(world)
         });
-        world.unmap(only(0));
-        world.vm.free_empty_tables(region());
-        mover.join().unwrap();
         assert_eq!(world.where_is(0), None);
         world.end();
     });
@@ -36,13 +37,13 @@ fn race_28_the_page_is_back_before_the_wait() {
     explore(|| {
         let world = World::new(small());
         let from = world.map(0, 10);
-        let mover = world.on(1, move |world| {
-            assert_eq!(world.relocate(0, from), Ok(()));
-        });
-        while world.vm.resolve_fault(page(0), Access::Read, false) == Resolution::Busy {
-            world.relax();
-        }
-        mover.join().unwrap();
+        let fault = |world: &World| {
+            while world.vm.resolve_fault(page(0), Access::Read, false) == Resolution::Busy {
+                world.relax();
+            }
+        };
+        let ((), moved) = world.race(fault, move |world| world.relocate(0, from));
+        assert_eq!(moved, Ok(()));
         world.end();
     });
 }
@@ -56,9 +57,8 @@ fn race_28_the_page_is_gone_before_the_lock() {
     explore(|| {
         let world = World::new(small());
         world.map(0, 10);
-        let unmapper = world.on(1, |world| world.unmap(only(0)));
-        let _ = world.vm.resolve_fault(page(0), Access::Write, false);
-        unmapper.join().unwrap();
+        let fault = |world: &World| world.vm.resolve_fault(page(0), Access::Write, false);
+        world.race(fault, |world| world.unmap(only(0)));
         assert_eq!(world.entry(0).kind(), Kind::Empty);
         world.end();
     });
@@ -74,12 +74,11 @@ fn race_29_a_store_while_a_page_is_moved() {
         let world = World::new(small());
         let from = world.map(0, 10);
         world.machine.enter_on(1, &world.vm).prefetch(page(0));
-        let vcpu = world.on(1, |world| {
+        let relocate = move |world: &World| world.relocate(0, from);
+        world.race(relocate, |world| {
             let guest = world.machine.enter(&world.vm);
             world.store(&guest, 0, 5);
         });
-        let _ = world.relocate(0, from);
-        vcpu.join().unwrap();
         let guest = world.machine.enter(&world.vm);
         assert_eq!(world.load(&guest, 0), 5, "a store is lost");
         world.end();
@@ -95,11 +94,8 @@ fn race_30_a_collapse_meets_a_move() {
         let world = World::new(small());
         let from = world.map(0, 10);
         world.map(1, 11);
-        let mover = world.on(1, move |world| {
-            let _ = world.relocate(0, from);
-        });
-        let _ = world.collapse(ANYTHING);
-        mover.join().unwrap();
+        let collapse = |world: &World| world.collapse(ANYTHING);
+        world.race(collapse, move |world| world.relocate(0, from));
         let guest = world.machine.enter(&world.vm);
         assert_eq!((world.load(&guest, 0), world.load(&guest, 1)), (10, 11));
         world.end();
@@ -114,11 +110,8 @@ fn race_31_a_page_comes_back_writable_after_logging_began() {
     explore(|| {
         let world = World::new(small());
         let from = world.map(0, 10);
-        let mover = world.on(1, move |world| {
-            let _ = world.relocate(0, from);
-        });
-        world.vm.write_protect(only(0));
-        mover.join().unwrap();
+        let begin_logging = |world: &World| world.vm.write_protect(only(0));
+        world.race(begin_logging, move |world| world.relocate(0, from));
         assert!(
             !world.entry(0).descriptor.lets_stores_through(),
             "a store would go unlogged"
@@ -130,7 +123,6 @@ fn race_31_a_page_comes_back_writable_after_logging_began() {
 /// Looks at the region from another CPU whenever a page is copied.
 struct Onlooker<'w> {
     world: &'w World,
-    region_was_busy: bool,
 }
 
 impl Contents for Onlooker<'_> {
@@ -152,7 +144,6 @@ impl Contents for Onlooker<'_> {
 impl Onlooker<'_> {
     fn look(&mut self) {
         if let Kind::Busy(_) = self.world.entry(1).kind() {
-            self.region_was_busy = true;
             let spare = self.world.memory(7);
             let _cpu = self.world.machine.on_cpu(2);
             let mapped = self
@@ -175,21 +166,18 @@ fn race_32_a_fault_below_a_marker() {
     explore(|| {
         let world = World::new(stage2::fake::Setup { cpus: 3, ..small() });
         world.map(0, 10);
-        let vcpu = world.on(1, |world| {
-            // Between the survey and the break, so that the collapse has a page to copy again.
-            let _ = world.vm.resolve_fault(page(0), Access::Write, false);
-        });
-        let to = world.block();
-        let mut onlooker = Onlooker {
-            world: &world,
-            region_was_busy: false,
-        };
-        let collapsed =
+        let collapse = |world: &World| {
+            let to = world.block();
+            let mut onlooker = Onlooker { world };
             world
                 .vm
-                .collapse_by_copying(page(0), Level::L2, to, ANYTHING, &mut onlooker);
+                .collapse_by_copying(page(0), Level::L2, to, ANYTHING, &mut onlooker)
+        };
+        let (collapsed, _) = world.race(collapse, |world| {
+            // Between the survey and the break, so that the collapse has a page to copy again.
+            world.vm.resolve_fault(page(0), Access::Write, false)
+        });
         assert_eq!(collapsed, Ok(()));
-        vcpu.join().unwrap();
         world.end();
     });
 }

@@ -14,15 +14,12 @@ fn race_46_the_second_fault_on_a_clean_page() {
         let world = World::new(small());
         world.map(0, 10);
         world.vm.write_protect(only(0));
-        let other = world.on(1, |world| {
+        let load_and_store = |world: &World| {
             let guest = world.machine.enter(&world.vm);
             world.load(&guest, 0);
             world.store(&guest, 0, 5);
-        });
-        let guest = world.machine.enter(&world.vm);
-        world.load(&guest, 0);
-        world.store(&guest, 0, 5);
-        other.join().unwrap();
+        };
+        world.race(load_and_store, load_and_store);
         world.end();
     });
 }
@@ -37,13 +34,14 @@ fn race_48_a_store_after_the_page_was_collected() {
         let world = World::new(small());
         let pa = world.map(0, 10);
         world.machine.enter_on(1, &world.vm).prefetch(page(0));
-        let vcpu = world.on(1, |world| {
+        let collect_and_copy = move |world: &World| {
+            world.vm.collect_dirty(only(0), |_| {});
+            world.machine.data().read(pa)
+        };
+        let (copied, ()) = world.race(collect_and_copy, |world| {
             let guest = world.machine.enter(&world.vm);
             world.store(&guest, 0, 5);
         });
-        world.vm.collect_dirty(only(0), |_| {});
-        let copied = world.machine.data().read(pa);
-        vcpu.join().unwrap();
         let mut dirty_again = false;
         world.vm.collect_dirty(only(0), |_| dirty_again = true);
         assert!(copied == 5 || dirty_again, "a store went unlogged");
@@ -64,14 +62,13 @@ fn race_49_the_hardware_marks_an_entry_that_is_being_aged() {
         let world = World::new(setup);
         world.map(0, 10);
         world.vm.write_protect(only(0));
-        let vcpu = world.on(1, |world| {
+        let age = |world: &World| world.vm.age(only(0), |_, _| {});
+        world.race(age, |world| {
             let guest = world.machine.enter(&world.vm);
             while guest.write(page(0), 5).is_err() {
                 let _ = world.vm.resolve_fault(page(0), Access::Read, false);
             }
         });
-        world.vm.age(only(0), |_, _| {});
-        vcpu.join().unwrap();
         assert!(world.entry(0).descriptor.is_written(), "dirt is lost");
         world.end();
     });

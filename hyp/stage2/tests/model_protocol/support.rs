@@ -3,9 +3,9 @@
 //! Tables have two entries here. The VM has one root table of level 2, so two regions of two pages:
 //! pages 0 and 1 below the root's entry 0, pages 2 and 3 below its entry 1.
 
-use loom::thread::JoinHandle;
 use stage2::fake::{FakeMachine, Guest, Setup};
 use stage2::stats::Counter;
+use stage2::vmid::Vmid;
 use stage2::{
     Access, Attributes, CollapseError, CopyPlan, Cpus, Entry, Environment, Ipa, IpaRange, Kind,
     Level, MapError, MoveError, PAGE_SIZE, Pa, Resolution, Stage2,
@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How often a thread is interrupted in the middle of its work, at most, in the interleavings that are explored.
 /// Two show every race here with its rule taken out; the rest is for what nobody has thought of.
-const PREEMPTIONS: usize = 4;
+const PREEMPTIONS: usize = 3;
 
 /// Explores the interleavings of `model` with up to [`PREEMPTIONS`], weak memory included.
 pub(crate) fn explore(model: impl Fn() + Sync + Send + 'static) {
@@ -65,6 +65,16 @@ pub(crate) const ANYTHING: CopyPlan = CopyPlan {
     max_hot: 2,
 };
 
+/// Collapses pages 0 and 1 where they are; says whether that was possible.
+pub(crate) fn collapse_in_place(world: &World) -> bool {
+    world.vm.collapse_in_place(page(0), Level::L2).is_ok()
+}
+
+/// Frees the table of pages 0 and 1 if it is empty; says how many were freed.
+pub(crate) fn free_tables(world: &World) -> usize {
+    world.vm.free_empty_tables(region())
+}
+
 /// One VM and its machine, as all threads of a model see them.
 #[derive(Clone)]
 pub(crate) struct World {
@@ -88,17 +98,24 @@ impl World {
         }
     }
 
-    /// Runs `f` in a thread that is this CPU.
-    pub(crate) fn on<T: 'static>(
+    /// Runs both sides at once, `a` as CPU 0 and `b` as CPU 1.
+    pub(crate) fn race<A, B: 'static>(
         &self,
-        cpu: usize,
-        f: impl FnOnce(&World) -> T + 'static,
-    ) -> JoinHandle<T> {
+        a: impl FnOnce(&World) -> A,
+        b: impl FnOnce(&World) -> B + 'static,
+    ) -> (A, B) {
         let world = self.clone();
-        loom::thread::spawn(move || {
-            let _cpu = world.machine.on_cpu(cpu);
-            f(&world)
-        })
+        let b = loom::thread::spawn(move || {
+            let _cpu = world.machine.on_cpu(1);
+            b(&world)
+        });
+        let a = a(self);
+        (a, b.join().unwrap())
+    }
+
+    /// Loads the VM onto the calling thread's CPU; says under which number.
+    pub(crate) fn enter(&self) -> Vmid {
+        self.machine.enter(&self.vm).vmid()
     }
 
     /// A page of memory that holds `value`.

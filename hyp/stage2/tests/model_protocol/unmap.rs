@@ -13,15 +13,14 @@ fn race_15_an_unmap_is_cut_short_by_a_marker() {
         let world = World::new(Setup { cpus: 3, ..small() });
         world.map(0, 10);
         let from = world.map(1, 11);
-        let guest = world.machine.enter_on(2, &world.vm);
-        guest.prefetch(page(0));
-        let mover = world.on(1, move |world| {
-            let _ = world.relocate(1, from);
-        });
-        world.unmap(region());
-        // A store through a translation that is left would land in memory that was released.
-        assert!(guest.write(page(0), 5).is_err());
-        mover.join().unwrap();
+        world.machine.enter_on(2, &world.vm).prefetch(page(0));
+        let unmap_and_store = |world: &World| {
+            world.unmap(region());
+            // Through a translation that is left it would land in memory that was released.
+            world.machine.enter_on(2, &world.vm).write(page(0), 5)
+        };
+        let (stored, _) = world.race(unmap_and_store, move |world| world.relocate(1, from));
+        assert!(stored.is_err());
         world.end();
     });
 }
@@ -34,11 +33,8 @@ fn race_33_an_unmap_meets_a_move() {
     explore(|| {
         let world = World::new(small());
         let from = world.map(0, 10);
-        let mover = world.on(1, move |world| {
-            let _ = world.relocate(0, from);
-        });
-        world.unmap(only(0));
-        mover.join().unwrap();
+        let unmap = |world: &World| world.unmap(only(0));
+        world.race(unmap, move |world| world.relocate(0, from));
         assert_eq!(world.where_is(0), None, "mapped after the unmap");
         world.end();
     });
@@ -57,11 +53,8 @@ fn race_33_an_unmap_meets_a_collapse() {
             max_empty: 0,
             max_hot: 2,
         };
-        let collapser = world.on(1, move |world| {
-            let _ = world.collapse(full);
-        });
-        world.unmap(only(1));
-        collapser.join().unwrap();
+        let unmap = |world: &World| world.unmap(only(1));
+        world.race(unmap, move |world| world.collapse(full));
         assert_eq!(world.where_is(1), None, "mapped after the unmap");
         let guest = world.machine.enter(&world.vm);
         assert_eq!(guest.read(page(0)), Ok(10));
@@ -77,11 +70,9 @@ fn race_34_a_protection_meets_a_move() {
     explore(|| {
         let world = World::new(small());
         let from = world.map(0, 10);
-        let mover = world.on(1, move |world| {
-            let _ = world.relocate(0, from);
-        });
-        assert_eq!(world.vm.protect(only(0), Rights::READ), Ok(()));
-        mover.join().unwrap();
+        let protect = |world: &World| world.vm.protect(only(0), Rights::READ);
+        let (protected, _) = world.race(protect, move |world| world.relocate(0, from));
+        assert_eq!(protected, Ok(()));
         assert!(!world.entry(0).descriptor.is_writable(), "still writable");
         world.end();
     });

@@ -1,6 +1,6 @@
-//! VMIDs that run out: race 52.
+//! VMIDs that are given and that run out: races 44 and 52.
 
-use crate::support::{World, explore, small};
+use crate::support::{World, explore, only, page, small};
 use stage2::fake::{FakeMachine, Setup};
 use std::sync::Arc;
 
@@ -19,12 +19,14 @@ fn race_52_rollover_under_a_running_vcpu() {
         let machine = Arc::new(FakeMachine::new(setup));
         let [a, b, c, d] = [1, 2, 3, 4].map(|owner| World::beside(&machine, owner));
         let before = machine.enter_on(1, &a.vm).vmid();
-        let vcpu = a.on(1, |world| world.machine.enter(&world.vm).vmid());
         // Three numbers: the fourth VM begins a new generation.
-        let mut others = [&b, &c, &d].map(|world| machine.enter(&world.vm).vmid());
-        others.reverse();
-        let again = vcpu.join().unwrap();
-        assert_ne!(again, others[0], "two running VMs share a number");
+        let enter_others = move |_: &World| {
+            b.enter();
+            c.enter();
+            d.enter()
+        };
+        let (theirs, again) = a.race(enter_others, World::enter);
+        assert_ne!(again, theirs, "two running VMs share a number");
         assert_eq!(again, before, "the number changed under a running VM");
     });
 }
@@ -45,10 +47,32 @@ fn race_52_rollover_while_a_vm_is_loaded() {
         let [a, b, c, d] = [1, 2, 3, 4].map(|owner| World::beside(&machine, owner));
         machine.enter_on(1, &a.vm);
         machine.enter_on(1, &b.vm);
-        let vcpu = a.on(1, |world| world.machine.enter(&world.vm).vmid());
-        machine.enter(&c.vm);
-        let theirs = machine.enter(&d.vm).vmid();
-        let ours = vcpu.join().unwrap();
+        let enter_others = move |_: &World| {
+            c.enter();
+            d.enter()
+        };
+        let (theirs, ours) = a.race(enter_others, World::enter);
         assert_ne!(ours, theirs, "two running VMs share a number");
+    });
+}
+
+/// A page is unmapped when the VM has never run, so there is nothing to invalidate; it runs for the first time
+/// at that moment.
+///
+/// Rule: whoever changes entries sees under which number the VM runs, or whoever runs it sees the changed
+/// entries. Taken out by `44-number-looked-up-too-early.patch`.
+#[test]
+fn race_44_a_vm_first_runs_while_a_page_is_unmapped() {
+    explore(|| {
+        let world = World::new(small());
+        world.map(0, 10);
+        let unmap = |world: &World| world.unmap(only(0));
+        world.race(unmap, |world| {
+            let guest = world.machine.enter(&world.vm);
+            let _ = guest.write(page(0), 5);
+        });
+        let guest = world.machine.enter_on(1, &world.vm);
+        assert!(guest.write(page(0), 6).is_err(), "a translation is left");
+        world.end();
     });
 }
