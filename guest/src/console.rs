@@ -37,6 +37,17 @@ pub fn write_line(line: fmt::Arguments<'_>) {
     write_to(&mut CONSOLE.lock(), line);
 }
 
+/// Waits until something is typed, and takes one byte of it.
+pub fn wait_for_byte() -> u8 {
+    loop {
+        // An error is a byte that was damaged on its way: the next one is as good.
+        if let Ok(Some(byte)) = CONSOLE.lock().read_word() {
+            return byte;
+        }
+        core::hint::spin_loop();
+    }
+}
+
 /// As [`write_line`], for a panic: does not wait for ever for a vCPU that holds the lock and may never
 /// come back.
 pub(crate) fn write_last_line(line: fmt::Arguments<'_>) {

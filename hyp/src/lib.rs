@@ -44,4 +44,5 @@ pub mod vm {
     pub mod power;
     pub mod psci;
     pub mod setup;
+    pub mod shortage;
 }

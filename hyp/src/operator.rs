@@ -126,11 +126,18 @@ fn help() {
     info!("  Ctrl-A  one Ctrl-A for the guest");
 }
 
+/// Machine number `vm` has ended. If what is typed went to it, another one has that from now on.
+pub(crate) fn ended(vm: usize) {
+    if vm == listener() {
+        next();
+    }
+}
+
 /// Lets the next machine that is there have what is typed.
 fn next() {
     let here = listener();
     let after = (1..=MAX_VMS).map(|distance| (here + distance) % MAX_VMS);
-    let next = after.map(vm::get).find(|vm| vm.is_there());
+    let next = after.map(vm::get).find(|vm| vm.is_alive());
     if let Some(vm) = next {
         LISTENER.store(vm.index(), Ordering::Relaxed);
         info!("what is typed goes to vm{}", vm.index());

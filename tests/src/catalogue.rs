@@ -171,6 +171,34 @@ fn machines() -> Vec<Scenario> {
             .wants(r"^vm1\| verdict: passed$")
             .wants("^tessera: vm2 off$")
             .quick(),
+        // Each fits alone, and both never do, since what one has it keeps until something is typed. Which
+        // of the two asks for the page too much is up to chance.
+        Scenario::new(
+            "machine-out-of-memory",
+            "guest=hello,memory=64M,append=mode=hold",
+        )
+        .on(2, "neoverse-n1")
+        .beside("guest=hello,memory=64M,append=mode=hold")
+        .args("frames=96M")
+        .types("tessera: vm", "x")
+        .ends(Ending::Stopped)
+        .wants("vm[01] stopped: no physical memory is left")
+        .wants(r"^vm[01]\| verdict: passed$")
+        .wants(" 98304 free$")
+        .may_complain(),
+        // The first has touched a page of each 2 MiB, for which it has all of its memory reserved. The second
+        // gets what of that is not used.
+        Scenario::new(
+            "machine-with-reservations",
+            "guest=hello,memory=64M,append=mode=hold step=512",
+        )
+        .on(2, "max")
+        .beside("guest=hello,memory=64M,append=mode=hold wait=0")
+        .args("frames=96M")
+        .types("tessera: vm1 off", "x")
+        .wants(r"^vm0\| verdict: passed$")
+        .wants(r"^vm1\| verdict: passed$")
+        .wants(" 98304 free$"),
         Scenario::new(
             "hundred-restarts",
             "guest=hello,restarts=100,append=mode=poweroff",

@@ -56,7 +56,7 @@ pub(super) fn stage2(frame: &mut Frame, esr: u64, fetch: bool) {
             vcpu.counters.count(Exit::Fault);
             sched::yield_now();
         }
-        Outcome::OutOfMemory => vcpu.vm().out_of_memory(vcpu),
+        Outcome::OutOfMemory => vcpu.vm().out_of_memory(vcpu, fault),
         Outcome::Outside if access != Access::Execute => device(frame, esr, far, ipa),
         Outcome::Outside => refuse(frame, esr, far, fetch),
     }

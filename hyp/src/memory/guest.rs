@@ -149,7 +149,7 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
             .stage2
             .query(ipa)
             .is_some_and(|entry| matches!(entry.kind(), stage2::Kind::Leaf(_)));
-        if mapped || self.reservations.give_up_all(self.machine) > 0 {
+        if mapped || self.give_up_reservations() > 0 {
             Outcome::Resume
         } else {
             Outcome::OutOfMemory
@@ -280,6 +280,11 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
             return Ok(());
         };
         self.stage2.unmap(range, |leaf| self.free_leaf(leaf))
+    }
+
+    /// Gives up all reservations; returns the frames that came free.
+    pub fn give_up_reservations(&self) -> usize {
+        self.reservations.give_up_all(self.machine)
     }
 
     /// Gives up the reservation of the region round `ipa`, which is RAM; returns the frames that came free.

@@ -15,9 +15,11 @@
 use core::fmt;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
+use hyp::memory::{Fault, Outcome};
 use hyp::vgic::Vgic;
 use hyp::vm::power::{Entry, MAX_VCPUS, Power, StopReason};
 use hyp::vm::setup::Setup;
+use hyp::vm::shortage::{Shortage, Verdict};
 use log::{error, info};
 
 use super::load::{LoadError, load};
@@ -25,16 +27,13 @@ use super::{VMS, Vm, keeper};
 use crate::exits::{Frame, guest_enter, interrupts};
 use crate::sched::{self, SpawnError};
 use crate::vcpu::{Counters, Vcpu};
-use crate::{boot, console, machine};
+use crate::{boot, console, machine, operator};
 
 /// How many machines are not over yet, and one more while machines are being made at the start.
 static ALIVE: AtomicUsize = AtomicUsize::new(1);
 
-/// The number of no machine.
-const NOBODY: usize = usize::MAX;
-
-/// The machine that is being stopped because there was no memory for it.
-static VICTIM: AtomicUsize = AtomicUsize::new(NOBODY);
+/// Who is stopped when no memory is left.
+static SHORTAGE: Shortage = Shortage::new();
 
 /// Why a machine could not be made. Nothing is left of it.
 #[derive(Clone, Debug)]
@@ -135,21 +134,29 @@ extern "C" fn run(argument: usize) {
 }
 
 impl Vm {
-    /// No memory is left for what `vcpu`, the caller's own, has touched: stops the machine. But while another
-    /// one is being stopped for that, its memory is about to come free: then others run, and the
-    /// guest can try again.
-    pub(crate) fn out_of_memory(&self, vcpu: &Vcpu) {
-        let victim =
-            VICTIM.compare_exchange(NOBODY, self.index, Ordering::Relaxed, Ordering::Relaxed);
-        match victim {
-            Err(other) if other != self.index => sched::yield_now(),
-            _ => self.stop(vcpu, StopReason::OutOfMemory),
+    /// No memory was left for `fault` of `vcpu`, the caller's own: stops the machine. But if memory comes
+    /// free, because another machine is being stopped or has set some aside that it does not use, others
+    /// run, and the guest can try again.
+    pub(crate) fn out_of_memory(&self, vcpu: &Vcpu, fault: Fault) {
+        let look_again = || {
+            self.memory().fault(fault) != Outcome::OutOfMemory
+                || super::all().any(Self::gives_up_reservations)
+        };
+        match SHORTAGE.decide(self.index, look_again) {
+            Verdict::Stop => self.stop(vcpu, StopReason::OutOfMemory),
+            Verdict::TryAgain => sched::yield_now(),
         }
+    }
+
+    /// Whether memory has come free that the machine had set aside.
+    fn gives_up_reservations(&self) -> bool {
+        self.visit(|memory| memory.give_up_reservations()) > Some(0)
     }
 
     /// Asks all vCPUs to leave the guest, for `reason`; `vcpu` is the caller's own.
     pub(crate) fn stop(&self, vcpu: &Vcpu, reason: StopReason) {
         self.power.lock().request_stop(reason);
+        SHORTAGE.leaves(self.index);
         self.stopping.store(true, Ordering::SeqCst);
         interrupts::kick_others();
         // Those that wait for an interrupt.
@@ -248,8 +255,7 @@ impl Vm {
         if let Some(memory) = memory {
             memory.destroy();
         }
-        // It may have been somebody else, or nobody.
-        let _ = VICTIM.compare_exchange(self.index, NOBODY, Ordering::Relaxed, Ordering::Relaxed);
+        SHORTAGE.came_free(self.index);
     }
 
     /// Ends the machine, and the hypervisor with the last one unless it is to be made anew. Called when
@@ -280,8 +286,10 @@ impl Vm {
         // SAFETY: No vCPU is on.
         unsafe { self.take_memory_away() };
         machine::show_usage();
-        console::line(format_args!("tessera: vm{} off", self.index));
+        // Before the line: who waits for it and then types is heard by another machine.
         self.end_threads();
+        operator::ended(self.index);
+        console::line(format_args!("tessera: vm{} off", self.index));
         one_less();
     }
 

@@ -27,6 +27,7 @@ use hyp::vgic::Vgic;
 use hyp::vm::gate::Gate;
 use hyp::vm::power::{MAX_VCPUS, Power};
 use hyp::vm::setup::Setup;
+use hyp::vm::shortage::MAX_MACHINES;
 use platform::board::MAX_CPUS;
 use spin::Mutex;
 use stage2::Ipa;
@@ -37,7 +38,7 @@ use crate::vcpu::Vcpu;
 use terminal::Terminal;
 
 /// How many virtual machines there can be.
-pub(crate) const MAX_VMS: usize = 8;
+pub(crate) const MAX_VMS: usize = MAX_MACHINES;
 /// The number of no vCPU.
 const NO_VCPU: usize = usize::MAX;
 
@@ -164,6 +165,11 @@ impl Vm {
     /// Whether there is a machine in this place.
     pub(crate) fn is_there(&self) -> bool {
         self.setup.lock().is_some()
+    }
+
+    /// Whether there is a machine in this place that has not ended.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.is_there() && !self.over.load(Ordering::Acquire)
     }
 
     /// Whether its vCPUs are to leave the guest.

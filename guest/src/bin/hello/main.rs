@@ -4,6 +4,8 @@
 //! - `hello` (default): prints what it finds of CPU, memory and PSCI, starts every other vCPU, and passes.
 //! - `outside`: loads, stores and fetches outside RAM and devices; every one must end in a synchronous
 //!   external abort at the very instruction, and everything else must go on.
+//! - `hold`: takes every page, or every `step=`-th, keeps them until something is typed (with `wait=0` not so
+//!   long), and looks whether they are as they were.
 //! - `poweroff`: turns the machine off without a verdict.
 //! - `reset`: resets the machine once; the second boot must find its memory fresh.
 
@@ -11,6 +13,8 @@
 
 #[cfg(target_os = "none")]
 mod facts;
+#[cfg(target_os = "none")]
+mod hold;
 #[cfg(target_os = "none")]
 mod outside;
 #[cfg(target_os = "none")]
