@@ -2,6 +2,7 @@
 
 use xtask::size::Size;
 
+use crate::chaos::chaos;
 use crate::linux::linux;
 use crate::scenario::{Ending, Scenario};
 
@@ -15,6 +16,7 @@ pub fn catalogue() -> Vec<Scenario> {
     tests.extend(power());
     tests.extend(machines());
     tests.extend(trouble());
+    tests.extend(chaos());
     tests.extend(linux());
     tests
 }

@@ -6,6 +6,7 @@
 //! happened. Nothing is shared between two tests but the images, which are only read.
 
 pub mod catalogue;
+pub mod chaos;
 pub mod display;
 pub mod judge;
 pub mod linux;
