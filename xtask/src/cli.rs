@@ -42,7 +42,7 @@ Exit status:
 ///
 /// Each verb first sets up what it needs and says what it installs: the Rust target
 /// aarch64-unknown-none-softfloat (and for programs in a Linux guest aarch64-unknown-linux-musl)
-/// through rustup, and QEMU 7.2 or newer through apt-get where that
+/// through rustup, and QEMU 7.2 or newer (for the tests a browser, too) through apt-get where that
 /// needs no question. Nothing else of the system is touched.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", after_help = EXAMPLES)]
@@ -90,11 +90,15 @@ pub enum Verb {
     /// Record one with `cargo xtask qemu --trace FILE`.
     Trace(TraceOptions),
     /// Draw a recording of trace events: one page of HTML
+    ///
+    /// The machines' memory over time, what happened when, how long faults took, and figures. The page
+    /// needs nothing but a browser.
     Report(ReportOptions),
     /// Install what the other verbs need, and nothing else
     ///
-    /// The Rust targets, rustfmt, Clippy and QEMU, which are needed, and Miri on Rust nightly, which
-    /// the tests can do without. Guests that come from Debian are fetched when they are booted. The other verbs do the same by themselves.
+    /// The Rust targets, rustfmt, Clippy and QEMU, which are needed, and what the tests can do without:
+    /// Miri on Rust nightly, and Chromium, which draws reports. Guests that come from Debian are fetched
+    /// when they are booted. The other verbs do the same by themselves.
     Setup,
 }
 

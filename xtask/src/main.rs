@@ -52,9 +52,19 @@ fn build() -> Result<u8> {
 fn set_up() -> Result<u8> {
     setup::for_tests()?;
     setup::for_linux()?;
-    match setup::miri() {
-        Ok(()) => println!("Everything is there."),
-        Err(reason) => println!("Everything is there but Miri, which will be skipped: {reason:#}"),
+    let mut missing = Vec::new();
+    for (name, found) in [
+        ("Miri", setup::miri()),
+        ("a browser", setup::browser(true).map(drop)),
+    ] {
+        if let Err(reason) = found {
+            println!("What needs {name} will be skipped: {reason:#}");
+            missing.push(name);
+        }
+    }
+    match &missing[..] {
+        [] => println!("Everything is there."),
+        missing => println!("Everything is there but {}.", missing.join(" and ")),
     }
     Ok(0)
 }

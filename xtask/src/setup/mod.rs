@@ -3,14 +3,17 @@
 //!
 //! Everything that is installed is named on standard error before it is.
 
+mod apt;
 mod qemu;
 mod rust;
+mod tools;
 
 use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail};
 
 pub use rust::miri;
+pub use tools::{browser, debugger};
 
 use crate::workspace::{BARE_TARGET, LINUX_TARGET};
 use crate::{shell, workspace};

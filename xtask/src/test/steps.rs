@@ -39,6 +39,8 @@ pub enum StepName {
     Model,
     /// Host tests under Miri
     Miri,
+    /// Reports of recordings, drawn by a browser
+    Browser,
     /// The hypervisor and its guests in QEMU
     Boot,
 }
@@ -70,8 +72,8 @@ pub(super) struct Step {
     pub(super) skip: Option<String>,
 }
 
-/// The steps that the options ask for, in order. Looks for Miri, and installs it, if it is asked
-/// for.
+/// The steps that the options ask for, in order. Looks for Miri and a browser, and installs them, if
+/// they are asked for.
 pub(super) fn steps(workspace: &Workspace, options: &TestOptions) -> Vec<Step> {
     let asked = |name: &StepName| options.only.is_empty() || options.only.contains(name);
     let names = StepName::value_variants().iter().copied().filter(asked);
@@ -107,6 +109,10 @@ fn step(name: StepName, workspace: &Workspace, target: &Path, quick: bool) -> St
                 miri(TRACE_PACKAGE, &[]),
                 miri(HYP_PACKAGE, &HYP_FOR_MIRI),
             ]
+        }
+        StepName::Browser => {
+            skip = why_not(setup::browser(!quick));
+            vec![ignored("trace::report::")]
         }
         StepName::Boot => vec![boot(quick)],
     };
@@ -170,7 +176,20 @@ fn why_no_miri(quick: bool) -> Option<String> {
     if quick {
         return Some("--quick".to_owned());
     }
-    setup::miri().err().map(|reason| format!("{reason:#}"))
+    why_not(setup::miri())
+}
+
+/// The reason why something is not there.
+fn why_not<T>(there: anyhow::Result<T>) -> Option<String> {
+    there.err().map(|reason| format!("{reason:#}"))
+}
+
+/// Those of this program's own tests that need something which not every machine has, and whose names
+/// begin so.
+fn ignored(names: &str) -> Job {
+    let mut command = cargo(&["test", "--locked", "--package", "xtask", "--lib"]);
+    command.args(["--", "--ignored", names]);
+    tests(command)
 }
 
 /// Miri on the package's unit tests, or on those alone whose names contain one of `names`.

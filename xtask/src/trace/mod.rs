@@ -3,10 +3,11 @@
 //! A recording is a console as it came, text and frames together, so a console that was kept in any
 //! other way does as well.
 
+pub(crate) mod kind;
 pub mod perfetto;
 pub mod report;
 mod show;
-mod space;
+pub(crate) mod space;
 mod summary;
 
 use std::collections::BTreeMap;
@@ -137,8 +138,9 @@ pub fn trace(options: &TraceOptions) -> Result<u8> {
 /// When the recording cannot be read or the page not be written.
 pub fn report(file: &Path, output: &Path) -> Result<u8> {
     let recording = Recording::open(file)?;
-    write(output, &report::page(&recording))?;
-    println!("{}", output.display());
+    let name = file.file_name().unwrap_or(file.as_os_str());
+    write(output, &report::page(&recording, &name.to_string_lossy()))?;
+    println!("{}: open it in a browser", output.display());
     Ok(0)
 }
 

@@ -1,12 +1,10 @@
 //! The tools on a recording made here: a guest that faults, a collapse, a split.
 
-use std::process::Command;
-
 use trace::event::{Access, Cause, NOBODY, Outcome, Reason, Step, Work};
 use trace::frame::{BEGIN, END, Header, LONGEST_TEXT, Writer};
 use trace::{Event, Record, Stamp};
 
-use super::{Recording, Summary, perfetto, report, show};
+use super::{Recording, Summary, perfetto, show};
 
 const RAM: u64 = 0x4000_0000;
 const BLOCK: u64 = 2 << 20;
@@ -26,7 +24,7 @@ fn at(time: u64, vcpu: u8, event: Event) -> Record {
     Record { stamp, event }
 }
 
-fn collapse(step: Step, ipa: u64) -> Event {
+pub(super) fn collapse(step: Step, ipa: u64) -> Event {
     Event::Collapse {
         step,
         reason: Reason::Hot,
@@ -106,7 +104,7 @@ fn console(records: &[Record]) -> Vec<u8> {
     bytes
 }
 
-fn recording() -> Recording {
+pub(super) fn recording() -> Recording {
     Recording::parse(&console(&story()))
 }
 
@@ -162,50 +160,4 @@ fn perfetto_gets_tracks_slices_counters_and_arrows() {
     assert_eq!(with("name", "free frames"), 1);
     assert!(with("name", "vm0 mapped, KiB") > 2);
     assert!(events.iter().all(|e| e["ph"] == "M" || e["ts"].is_number()));
-}
-
-#[test]
-fn the_page_shows_what_became_of_memory() {
-    let page = report::page(&recording());
-    assert!(!page.contains("/*DATA*/"));
-    let data = page
-        .split("const D = ")
-        .nth(1)
-        .and_then(|rest| rest.lines().next());
-    let data = data.expect("data").trim_end_matches(';');
-    let data: serde_json::Value = serde_json::from_str(data).expect("JSON");
-    let columns = data["vms"][0]["columns"].as_array().expect("columns");
-    let row = |c: &serde_json::Value| c.as_str().and_then(|c| c.chars().next());
-    let film: String = columns.iter().filter_map(row).collect();
-    assert!(
-        film.contains('5') && film.contains('!') && film.contains('B'),
-        "{film}"
-    );
-    assert!(film.ends_with('9'), "a split block is pages again: {film}");
-}
-
-/// Draws the page in a browser, if there is one.
-#[test]
-fn a_browser_draws_the_page() {
-    let folder = std::env::temp_dir().join(format!("tessera-report-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a folder");
-    let file = folder.join("report.html");
-    std::fs::write(&file, report::page(&recording())).expect("a file");
-    let browser = Command::new("chromium")
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"])
-        .arg(format!(
-            "--user-data-dir={}",
-            folder.join("profile").display()
-        ))
-        .arg(format!("file://{}", file.display()))
-        .output();
-    let drawn = browser.map(|out| String::from_utf8_lossy(&out.stdout).into_owned());
-    let _ = std::fs::remove_dir_all(&folder);
-    match drawn {
-        Ok(page) => {
-            assert!(page.contains("data-drawn=\"yes\""), "{page}");
-            assert!(page.contains("Memory of vm0"), "{page}");
-        }
-        Err(error) => println!("not tried: there is no chromium ({error})"),
-    }
 }
