@@ -87,6 +87,8 @@ pub struct BootArgs<'a> {
     pub frames: Option<u64>,
     /// `trace`: the events that are sent over the console.
     pub trace: Categories,
+    /// `table-calls`: guests may have their own tables worked on, for measurements and tests.
+    pub table_calls: bool,
     /// `panic`: the hypervisor fails on purpose once it is up.
     pub panic: Option<Sabotage>,
 }
@@ -106,6 +108,7 @@ impl Default for BootArgs<'_> {
             huge: HugePolicy::Reserve,
             frames: None,
             trace: Categories::NONE,
+            table_calls: false,
             panic: None,
         }
     }
@@ -125,6 +128,7 @@ pub const KNOWN: &[&str] = &[
     "huge=always|never|reserve",
     "frames=SIZE",
     "trace=all|off|LIST of fault,map,change,race,free,tlb,vcpu,sched,log",
+    "table-calls=on|off",
     "panic=now|overflow|write-code|run-data",
 ];
 
@@ -248,6 +252,9 @@ fn set<'a>(args: &mut BootArgs<'a>, argument: &'a str) -> Result<(), Reason> {
         }
         "frames" => args.frames = Some(size(value).ok_or(Reason::Expected(SIZE))?),
         "trace" => args.trace = Categories::parse(value).ok_or(Reason::Expected(TRACE))?,
+        "table-calls" => {
+            args.table_calls = choice(value, "on or off", &[("on", true), ("off", false)])?;
+        }
         "panic" => {
             let sabotage = choice(
                 value,
@@ -360,7 +367,8 @@ mod tests {
     fn every_key_is_understood() {
         let (args, complaints) = parse_all(
             "log=trace vcpus=3 guest-memory=64M guest-args=\"seconds=5 seed=7\" console=raw compaction=stress \
-             compaction-period=2 compaction-step=512 collapse-fill=17 huge=never frames=1G trace=map,tlb panic=now",
+             compaction-period=2 compaction-step=512 collapse-fill=17 huge=never frames=1G trace=map,tlb \
+             table-calls=on panic=now",
         );
         assert!(complaints.is_empty(), "{complaints:?}");
         assert_eq!(
@@ -378,6 +386,7 @@ mod tests {
                 huge: HugePolicy::Never,
                 frames: Some(1 << 30),
                 trace: Categories::NONE.with(Category::Map).with(Category::Tlb),
+                table_calls: true,
                 panic: Some(Sabotage::Panic),
             }
         );

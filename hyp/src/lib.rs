@@ -45,4 +45,5 @@ pub mod vm {
     pub mod psci;
     pub mod setup;
     pub mod shortage;
+    pub mod table_calls;
 }

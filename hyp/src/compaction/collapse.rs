@@ -56,7 +56,13 @@ impl<'m, M: LinearMap> Compactor<'m, M> {
     }
 
     /// Works for one step. Called outside read sections, with no lock held.
+    ///
+    /// Leaves memory alone whose dirt is logged: a block is noted as written as a whole, and would be
+    /// split at the next store.
     pub fn step<P: Parts<Map = M>>(&mut self, memory: &GuestMemory<'m, P>) {
+        if memory.is_logging() {
+            return;
+        }
         let mut budget = self.policy.step;
         while budget > 0 {
             let ram = memory.ram();
@@ -122,25 +128,24 @@ pub(super) fn new_block<P: Parts>(memory: &GuestMemory<'_, P>, used: Use) -> Opt
     Some(block)
 }
 
-/// Copies a region into `block`; says whether it did. If not, the block is freed.
+/// Copies a region into `block`; says for how many ticks the guest was held up at most. If it could not
+/// be done, the block is freed.
 pub(super) fn collapse_into<P: Parts>(
     memory: &GuestMemory<'_, P>,
     region: IpaRange,
     block: Pa,
     plan: CopyPlan,
-) -> bool {
+) -> Option<u64> {
     let mut copier = PageCopier::new(memory.machine());
     let stage2 = memory.stage2();
-    let done = stage2
-        .collapse_by_copying(region.start(), Level::L2, block, plan, &mut copier)
-        .is_ok();
-    if done {
-        // The frames that the region's reservation has left will not be asked for any more.
-        memory.give_up_reservation(region.start());
-    } else {
+    let done = stage2.collapse_by_copying(region.start(), Level::L2, block, plan, &mut copier);
+    if done.is_err() {
         memory.free_block(block);
+        return None;
     }
-    done
+    // The frames that the region's reservation has left will not be asked for any more.
+    memory.give_up_reservation(region.start());
+    Some(copier.longest_hold_up())
 }
 
 /// Looks at a region, without locks: a hint.

@@ -114,6 +114,16 @@ pub(super) fn replace_frame<P: Parts>(
     ipa: Ipa,
     from: Pa,
 ) -> Option<Result<(), MoveError>> {
+    replace_frame_by(memory, ipa, from, &mut PageCopier::new(memory.machine()))
+}
+
+/// As [`replace_frame`], with contents moved by `copier`.
+pub(super) fn replace_frame_by<P: Parts>(
+    memory: &GuestMemory<'_, P>,
+    ipa: Ipa,
+    from: Pa,
+    copier: &mut impl stage2::Contents,
+) -> Option<Result<(), MoveError>> {
     let machine = memory.machine();
     let used = Use::Data {
         vm: memory.vm(),
@@ -123,9 +133,7 @@ pub(super) fn replace_frame<P: Parts>(
         .allocator()
         .alloc(machine.cpu(), Order::PAGE, Contents::Dirty, used)
         .ok()?;
-    let moved = memory
-        .stage2()
-        .move_page(ipa, from, to, &mut PageCopier::new(machine));
+    let moved = memory.stage2().move_page(ipa, from, to, copier);
     if moved.is_err() {
         memory.free_page(to);
     }

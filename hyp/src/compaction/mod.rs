@@ -11,6 +11,7 @@
 
 pub mod collapse;
 pub mod defragment;
+pub mod requests;
 pub mod stress;
 
 pub use collapse::{Compactor, Policy};

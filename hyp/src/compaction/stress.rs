@@ -3,7 +3,7 @@
 //! Nothing that it does may be visible to the guest. It is there to make races frequent that would
 //! be rare otherwise: regions are collapsed and split again at once, pages are moved under stores,
 //! pages of zeros are unmapped while others fault them back, empty tables are taken away, and stores
-//! are made to trap.
+//! are made to trap. Nor is anything lost of what dirty logging notes.
 
 use super::collapse::{collapse_into, new_block};
 use super::defragment::replace_frame;
@@ -46,14 +46,16 @@ impl Stress {
             }),
             12..=13 => self.each_page(memory, at, |ipa, pa| {
                 let mut copier = PageCopier::new(memory.machine());
-                let zero = |pa| PageCopier::new(memory.machine()).is_zero(pa);
+                // An entry that is gone notes nothing. Asked behind the marker, for which the
+                // beginning of logging waits.
+                let zero =
+                    |pa| !memory.is_logging() && PageCopier::new(memory.machine()).is_zero(pa);
                 let _ = stage2.unmap_page_if(ipa, pa, zero, &mut copier);
             }),
             14 => drop(stage2.free_empty_tables(region)),
             _ => {
-                stage2.write_protect(region);
+                stage2.trap_stores(region);
                 stage2.age(region, |_, _| {});
-                stage2.collect_dirty(region, |_| {});
             }
         }
     }

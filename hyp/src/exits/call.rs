@@ -1,9 +1,8 @@
 //! HVC and SMC from a guest.
 
+use hyp::compaction::requests::{self, Answer};
 use hyp::vm::power::StopReason;
 use hyp::vm::psci::{self, Effect};
-
-use stage2::OutOfFrames;
 
 use super::{Frame, wait};
 
@@ -21,8 +20,9 @@ pub(super) fn call(frame: &mut Frame) {
         }
         Effect::Release(range) => match vm.memory().release(range) {
             Ok(()) => 0,
-            Err(OutOfFrames) => psci::DENIED,
+            Err(_) => psci::DENIED,
         },
+        Effect::Tables => tables(frame, arguments),
         Effect::Suspend => {
             wait::for_interrupt(vcpu);
             0
@@ -34,4 +34,18 @@ pub(super) fn call(frame: &mut Frame) {
         Effect::SystemOff => return vm.stop(vcpu, StopReason::Off),
         Effect::SystemReset => return vm.stop(vcpu, StopReason::Reset),
     };
+}
+
+/// Has the machine's tables worked on: returns what goes into x0, and puts the rest where it belongs.
+#[inline(never)]
+fn tables(frame: &mut Frame, arguments: [u64; 4]) -> u64 {
+    match requests::answer(frame.vcpu.vm().memory(), arguments) {
+        Answer::Status(status) => status,
+        Answer::Values(status, values) => {
+            for (register, value) in frame.x[1..].iter_mut().zip(values) {
+                *register = value;
+            }
+            status
+        }
+    }
 }

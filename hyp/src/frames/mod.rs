@@ -37,7 +37,7 @@ mod shape;
 mod state;
 mod survey;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use account::Usage;
 pub use alloc::{OutOfFrames, Refused};

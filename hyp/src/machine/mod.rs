@@ -50,6 +50,7 @@ struct Host {
     machine: Machine<El2>,
     vmids: VmidAllocator,
     huge: HugePolicy,
+    table_calls: bool,
 }
 
 static HOST: Once<Host> = Once::new();
@@ -98,6 +99,7 @@ pub(crate) fn init(board: &Board<'_>, arguments: &BootArgs<'_>) -> Result<(), In
         ),
         vmids: VmidAllocator::new(u32::from(features.vmid_bits)),
         huge: arguments.huge,
+        table_calls: arguments.table_calls,
     });
     Ok(())
 }
@@ -180,6 +182,7 @@ pub(crate) fn new_memory(vm: usize, size: u64) -> Result<Memory, OutOfFrames> {
             hardware_dirty: features.hardware_dirty_state,
         },
         direct_size_change: features.bbm_level >= 2,
+        table_calls: host().table_calls,
     };
     GuestMemory::new(machine(), settings)
 }

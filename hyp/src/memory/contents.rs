@@ -11,12 +11,21 @@ use stage2::{Descriptor, Ipa, PAGE_SIZE, Pa};
 /// Moves contents between frames of one machine, and frees frames that lost their mapping.
 pub struct PageCopier<'m, P: Parts> {
     machine: &'m Machine<P>,
+    held_up: u64,
 }
 
 impl<'m, P: Parts> PageCopier<'m, P> {
     /// A copier for guest memory of this machine.
     pub fn new(machine: &'m Machine<P>) -> Self {
-        Self { machine }
+        Self {
+            machine,
+            held_up: 0,
+        }
+    }
+
+    /// For how long a store was held up at most, in ticks.
+    pub fn longest_hold_up(&self) -> u64 {
+        self.held_up
     }
 
     /// Whether the page at `pa` is all zeros.
@@ -56,6 +65,10 @@ impl<P: Parts> stage2::Contents for PageCopier<'_, P> {
 
     fn complete(&mut self) {
         self.machine.hardware().sync_instructions();
+    }
+
+    fn held_up(&mut self, ticks: u64) {
+        self.held_up = self.held_up.max(ticks);
     }
 
     fn release(&mut self, _ipa: Ipa, old: Descriptor) {

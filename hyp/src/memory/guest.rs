@@ -8,6 +8,7 @@
 
 use super::contents::PageCopier;
 use super::env::{Machine, Parts};
+use super::logging::Logging;
 use super::reserve::Reservations;
 use crate::bootargs::HugePolicy;
 use crate::frames::{Contents, Order, OutOfFrames, Use, VmId};
@@ -64,6 +65,23 @@ pub struct Settings {
     pub format: Format,
     /// See [`Config::direct_size_change`].
     pub direct_size_change: bool,
+    /// Whether the guest may have its own tables worked on: see [`crate::vm::table_calls`].
+    pub table_calls: bool,
+}
+
+/// Why memory was not taken back. It is as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReleaseError {
+    /// No frame was left for splitting a block.
+    OutOfFrames,
+    /// It is noted what is written, and what is not there any more could not be noted.
+    Logged,
+}
+
+impl From<stage2::OutOfFrames> for ReleaseError {
+    fn from(_: stage2::OutOfFrames) -> Self {
+        Self::OutOfFrames
+    }
 }
 
 /// One VM's memory.
@@ -71,6 +89,7 @@ pub struct GuestMemory<'m, P: Parts> {
     machine: &'m Machine<P>,
     stage2: Stage2<&'m Machine<P>>,
     reservations: Reservations,
+    pub(super) logging: Logging,
     pub(super) settings: Settings,
 }
 
@@ -91,6 +110,7 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
                 machine,
                 stage2,
                 reservations,
+                logging: Logging::off(),
                 settings,
             }),
             Err(stage2::OutOfFrames) => {
@@ -115,6 +135,11 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
     /// The VM, in the reverse map.
     pub fn vm(&self) -> VmId {
         self.settings.vm
+    }
+
+    /// Whether the guest may have its own tables worked on.
+    pub fn allows_table_calls(&self) -> bool {
+        self.settings.table_calls
     }
 
     /// The RAM's addresses.
@@ -159,7 +184,8 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
     /// After a fault on something that is mapped.
     #[inline(never)]
     fn permit(&self, ipa: Ipa, access: Access) -> Outcome {
-        match self.stage2.resolve_fault(ipa, access, false) {
+        let logging = self.is_logging();
+        match self.stage2.resolve_fault(ipa, access, logging) {
             Resolution::Resolved | Resolution::Unmapped => Outcome::Resume,
             Resolution::Busy => Outcome::Busy,
             Resolution::Denied(_) => Outcome::Outside,
@@ -176,8 +202,10 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
     fn populate(&self, ipa: Ipa, level: Level) -> Outcome {
         let region = IpaRange::entry(ipa, Level::L2);
         let whole = || self.ram().covers(&region);
+        // A new page counts as written, so under logging it is a single one.
+        let block = || level != Level::L3 && whole() && !self.is_logging();
         match self.settings.huge {
-            HugePolicy::Always if level != Level::L3 && whole() => self.populate_block(region),
+            HugePolicy::Always if block() => self.populate_block(region),
             HugePolicy::Reserve if whole() => self.populate_reserved(ipa),
             _ => Err(OutOfFrames {
                 order: Order::BLOCK_2M,
@@ -275,11 +303,12 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
 
     /// Takes memory away that the guest has no use for: what it touches again reads as zeros. The
     /// part of `range` outside the RAM is ignored.
-    pub fn release(&self, range: IpaRange) -> Result<(), stage2::OutOfFrames> {
+    pub fn release(&self, range: IpaRange) -> Result<(), ReleaseError> {
         let Some(range) = range.intersection(&self.ram()) else {
             return Ok(());
         };
-        self.stage2.unmap(range, |leaf| self.free_leaf(leaf))
+        let _unlogged = self.logging.discard().ok_or(ReleaseError::Logged)?;
+        Ok(self.stage2.unmap(range, |leaf| self.free_leaf(leaf))?)
     }
 
     /// Gives up all reservations; returns the frames that came free.
@@ -298,6 +327,7 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
             machine,
             stage2,
             reservations,
+            logging: _,
             settings: _,
         } = self;
         let (allocator, cpu) = (machine.allocator(), || machine.cpu());

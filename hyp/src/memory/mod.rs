@@ -2,6 +2,7 @@
 //!
 //! - [`env`](mod@env): the frame allocator as the table manager's environment;
 //! - [`guest`]: one VM's memory: what a fault does, releasing, the end;
+//! - `logging`: whether it is noted which pages a guest writes to;
 //! - `store`: what a boot loader does;
 //! - [`contents`]: copying guest pages, with what caches need;
 //! - [`observe`]: what happens here, as trace events;
@@ -16,9 +17,12 @@
 pub mod contents;
 pub mod env;
 pub mod guest;
+mod logging;
 pub mod observe;
 pub mod reserve;
 mod store;
+#[cfg(test)]
+pub(crate) mod tests;
 
 pub use env::{Hardware, Machine, Parts};
-pub use guest::{Fault, FaultKind, GuestMemory, Outcome};
+pub use guest::{Fault, FaultKind, GuestMemory, Outcome, ReleaseError};

@@ -1,8 +1,8 @@
 //! A gate for visitors: whoever wants to take something away closes it and waits until the last has
 //! left.
 //!
-//! Visitors count themselves in and out, so they are those who come rarely (the compaction thread):
-//! vCPUs do not pass here.
+//! Visitors count themselves in and out, so they are those who come rarely: the compaction thread, or a
+//! vCPU that gives memory back. vCPUs that run and fault do not pass here.
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 
@@ -38,12 +38,19 @@ impl Gate {
             .map(|_| Visit(self))
     }
 
-    /// Lets nobody in any more, and returns when everybody has left. Calls `relax` while waiting.
+    /// Lets nobody in any more, and returns when everybody has left, or somebody opened it again. Calls
+    /// `relax` while waiting.
     pub fn close(&self, mut relax: impl FnMut()) {
         self.0.fetch_or(CLOSED, Ordering::Acquire);
-        while self.0.load(Ordering::Acquire) != CLOSED {
+        while self.0.load(Ordering::Acquire) > CLOSED {
             relax();
         }
+    }
+
+    /// Whether nobody is let in at this moment.
+    #[inline]
+    pub fn is_closed(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & CLOSED != 0
     }
 }
 

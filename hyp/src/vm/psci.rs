@@ -1,10 +1,11 @@
-//! The calls a guest can make, by HVC or SMC: PSCI, SMCCC, and one of the hypervisor's own.
+//! The calls a guest can make, by HVC or SMC: PSCI, SMCCC, and some of the hypervisor's own.
 //!
 //! Arm DEN 0022 (PSCI 1.1) and DEN 0028 (SMCCC 1.1). The hypervisor's own, in the range of vendors'
-//! hypervisor services: [`RELEASE_MEMORY`]. Decides what a call means; whoever runs the
+//! hypervisor services: [`RELEASE_MEMORY`], and those of [`table_calls`]. Decides what a call means; whoever runs the
 //! vCPU does it. Anything else, well formed or not, is answered with NOT_SUPPORTED.
 
 use super::power::{Entry, Power};
+use super::table_calls;
 use arm_psci::{
     AffinityInfo, EntryPoint, ErrorCode, Function, FunctionId, MigrateInfoType, Mpidr, PsciFeature,
 };
@@ -22,14 +23,17 @@ const SMCCC_ARCH_FEATURES: u32 = 0x8000_0001;
 /// SMCCC 1.1, as `SMCCC_VERSION` returns it.
 const SMCCC_1_1: u64 = 0x1_0001;
 /// Gives memory back that the guest has no use for: x1 is its IPA, x2 its size, both in whole pages and
-/// at most [`MAX_RELEASE`]. What is touched again reads as zeros. Returns 0, or a negative error of PSCI's.
+/// at most [`MAX_RELEASE`]. What is touched again reads as zeros. Returns 0, or a negative error of PSCI's:
+/// DENIED if there is no memory to do it, or what is written to the machine's memory is logged.
 pub const RELEASE_MEMORY: u32 = 0xc600_0001;
 /// The most memory that one call gives back, in bytes: it bounds the time the call takes.
 pub const MAX_RELEASE: u64 = 2 << 20;
 /// What a call returns that cannot be done for want of memory (PSCI's DENIED).
 pub const DENIED: u64 = -3_i64 as u64;
+/// What a call returns whose arguments make no sense (PSCI's INVALID_PARAMETERS).
+pub const INVALID_PARAMETERS: u64 = -2_i64 as u64;
 /// What SMCCC returns for an unknown function.
-const NOT_SUPPORTED: u64 = -1_i64 as u64;
+pub const NOT_SUPPORTED: u64 = -1_i64 as u64;
 
 /// What has to be done for a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +46,8 @@ pub enum Effect {
     Suspend,
     /// This memory is to be given back; the caller goes on with the result in x0.
     Release(IpaRange),
+    /// The machine's tables are to be worked on, if it may ask for that: see [`table_calls`].
+    Tables,
     /// The caller is to be switched off.
     CpuOff,
     /// The virtual machine is to be switched off.
@@ -61,6 +67,7 @@ pub fn call(arguments: [u64; 4], power: &Mutex<Power>, is_memory: impl Fn(u64) -
         SMCCC_VERSION => Effect::Return(SMCCC_1_1),
         SMCCC_ARCH_FEATURES => Effect::Return(architecture_feature(arguments[1] as u32)),
         RELEASE_MEMORY => release(arguments[1], arguments[2]),
+        table_calls::FIRST..=table_calls::LAST => Effect::Tables,
         _ => decode(arguments, power, is_memory),
     }
 }
@@ -74,11 +81,16 @@ fn decode(arguments: [u64; 4], power: &Mutex<Power>, is_memory: impl Fn(u64) -> 
 }
 
 fn release(ipa: u64, size: u64) -> Effect {
-    let end = ipa.checked_add(size).filter(|_| size <= MAX_RELEASE);
-    match end.and_then(|end| IpaRange::new(Ipa::new(ipa), Ipa::new(end))) {
+    match bounded_range(ipa, size) {
         Some(range) => Effect::Release(range),
         None => failure(ErrorCode::InvalidParameters),
     }
+}
+
+/// A range that one call may work on: whole pages, at least one, at most [`MAX_RELEASE`].
+pub(super) fn bounded_range(ipa: u64, size: u64) -> Option<IpaRange> {
+    let end = ipa.checked_add(size).filter(|_| size <= MAX_RELEASE)?;
+    IpaRange::new(Ipa::new(ipa), Ipa::new(end))
 }
 
 fn architecture_feature(function: u32) -> u64 {
@@ -221,6 +233,17 @@ mod tests {
             release(u64::MAX - 4095, 8192),
             Effect::Return(-2_i64 as u64)
         );
+    }
+
+    #[test]
+    fn table_calls_are_left_to_whoever_knows_whether_they_are_allowed() {
+        let power = guest(1);
+        for function in table_calls::FIRST..=table_calls::LAST {
+            let effect = call([function.into(), 1, 2, 3], &power, is_memory);
+            assert_eq!(effect, Effect::Tables);
+        }
+        let next = u64::from(table_calls::LAST) + 1;
+        assert_eq!(returned([next, 1, 2, 3], &power), -1);
     }
 
     #[test]

@@ -216,13 +216,16 @@ impl<E: Environment> Stage2<E> {
         plan: CopyPlan,
         contents: &mut impl Contents,
     ) -> Result<Retired, CollapseError> {
+        let begin = self.env().clock();
         let claim = self.claim_for_copy(ipa, plan)?;
+        contents.held_up(self.env().clock().wrapping_sub(begin));
         let mut zeroed = [false; ENTRIES];
         for first in (0..ENTRIES).step_by(STEP) {
             self.copy_step(&claim, first, to, &mut zeroed, contents);
             self.env().cpus().give_way();
         }
         self.tell_of_collapse(ipa, Level::L2, CollapseStep::Copied);
+        let begin = self.env().clock();
         let (marker, flushed) = self.break_claimed(&claim, plan)?;
         // From here on the region is ours alone: the guest faults on the marker, everybody else
         // waits for it, and no translation is left through which a store could come.
@@ -263,6 +266,7 @@ impl<E: Environment> Stage2<E> {
         };
         self.deposit.promise();
         self.make_claimed(&claim, marker, block.with_deposit(true), &flushed);
+        contents.held_up(self.env().clock().wrapping_sub(begin));
         self.release_old(&claim, contents);
         Ok(self.retire(claim.table, ipa, Level::L2, &flushed))
     }

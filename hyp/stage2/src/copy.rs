@@ -17,6 +17,10 @@ pub trait Contents {
     /// see them, where the hardware needs that.
     fn complete(&mut self) {}
 
+    /// A store to the region was, or would have been, held up for so long at most, by a lock or by the
+    /// marker; in units of [`Environment::clock`](crate::Environment::clock). Told more than once.
+    fn held_up(&mut self, _ticks: u64) {}
+
     /// A frame lost its mapping, and no translation of it is left: it may be freed.
     fn release(&mut self, ipa: Ipa, old: Descriptor);
 }

@@ -386,7 +386,7 @@ impl Descriptor {
 
     /// The same leaf, with stores trapping; that it was written, if it was, stays known.
     #[inline]
-    const fn closed(self) -> Self {
+    pub(crate) const fn closed(self) -> Self {
         if self.lets_stores_through() {
             Self(self.0 & !(S2AP_WRITE | COPIED) | DIRTY)
         } else {

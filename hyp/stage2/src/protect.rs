@@ -72,6 +72,21 @@ impl<E: Environment, F: FnMut(IpaRange)> Edit<E> for Clean<F> {
     }
 }
 
+/// Makes stores trap, and keeps in mind which went through.
+struct Close;
+
+impl<E: Environment> Edit<E> for Close {
+    const SPLITS_BLOCKS: bool = false;
+
+    fn leaf(&mut self, table: &mut Locked<'_, E>, index: usize, seen: Descriptor) -> Option<Stale> {
+        if !seen.lets_stores_through() {
+            return None;
+        }
+        let (_, stale) = table.update(index, Descriptor::closed);
+        Some(stale)
+    }
+}
+
 impl<E: Environment> Stage2<E> {
     /// Gives all mappings of `range` these rights. Whatever is mapped later has its own.
     ///
@@ -115,6 +130,12 @@ impl<E: Environment> Stage2<E> {
     /// `dirty` is called with a table lock held: it must be short and must not come back here.
     pub fn collect_dirty(&self, range: IpaRange, dirty: impl FnMut(IpaRange)) {
         self.edit_whole(range, &mut Clean { range, dirty });
+    }
+
+    /// Makes the next store to each page of `range` fault. What was written is still collected later. A
+    /// block is one leaf, also if the range covers it in part.
+    pub fn trap_stores(&self, range: IpaRange) {
+        self.edit_whole(range, &mut Close);
     }
 
     /// Applies an edit that splits nothing, and so cannot run out of frames.

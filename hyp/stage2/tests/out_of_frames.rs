@@ -93,6 +93,7 @@ fn changing_part_of_a_block_needs_a_table_an_edge() {
     assert_eq!(fail_each(&before, &Op::Unmap(whole)), 0);
     assert_eq!(fail_each(&before, &Op::Protect(whole, Rights::READ)), 0);
     assert_eq!(fail_each(&before, &Op::WriteProtect(MIDDLE)), 0);
+    assert_eq!(fail_each(&before, &Op::TrapStores(MIDDLE)), 0);
     assert_eq!(fail_each(&before, &Op::CollectDirty(MIDDLE)), 0);
     assert_eq!(fail_each(&before, &Op::Age(MIDDLE)), 0);
     assert_eq!(fail_each(&before, &Op::FreeEmptyTables(whole)), 0);

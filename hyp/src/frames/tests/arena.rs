@@ -13,10 +13,10 @@ struct Piece {
 }
 
 /// Physical memory that consists of separate host allocations.
-pub(super) struct Arena(Vec<Piece>);
+pub(crate) struct Arena(Vec<Piece>);
 
 impl Arena {
-    pub(super) fn new(ram: &[Range<Pa>]) -> Self {
+    pub(crate) fn new(ram: &[Range<Pa>]) -> Self {
         Self(ram.iter().map(Piece::new).collect())
     }
 

@@ -62,6 +62,11 @@ impl Vm {
                 self.write_protect(pages);
                 Ok(())
             }
+            Op::TrapStores(pages) => {
+                // What was written is as dirty as before.
+                self.stage2.trap_stores(self.range(pages));
+                Ok(())
+            }
             Op::CollectDirty(pages) => {
                 self.collect_dirty(pages);
                 Ok(())

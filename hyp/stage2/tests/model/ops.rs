@@ -41,6 +41,7 @@ pub(crate) enum Op {
     FreeEmptyTables(Pages),
     Age(Pages),
     WriteProtect(Pages),
+    TrapStores(Pages),
     CollectDirty(Pages),
     Access {
         cpu: usize,

@@ -7,7 +7,7 @@ use stage2::{Ipa, IpaRange, Level, OutOfFrames, Rights, Unmapped};
 
 impl Vm {
     /// The addresses of these pages; they may reach beyond what is mapped, or beyond the VM's.
-    fn range(&self, pages: Pages) -> IpaRange {
+    pub(super) fn range(&self, pages: Pages) -> IpaRange {
         let (region, index) = pages.from;
         let start = self.ipa(region, index);
         IpaRange::new(start, start.offset(pages.count as u64 * Level::L3.size())).unwrap()

@@ -77,6 +77,7 @@ fn short_op() -> BoxedStrategy<Op> {
         1 => place().prop_map(Op::Move),
         1 => pages().prop_map(Op::Age),
         1 => pages().prop_map(Op::WriteProtect),
+        1 => pages().prop_map(Op::TrapStores),
         2 => pages().prop_map(Op::CollectDirty),
         1 => pages().prop_map(Op::FreeEmptyTables),
     ]

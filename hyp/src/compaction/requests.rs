@@ -1,0 +1,328 @@
+//! What compaction does, done to a guest's memory because the guest asks for it.
+//!
+//! Owns the answers to the calls of [`crate::vm::table_calls`]. Nothing that a guest asks for reaches memory that is not
+//! its own, and what its memory holds stays as it is.
+
+use super::collapse::{collapse_into, new_block};
+use super::defragment::replace_frame_by;
+use crate::frames::{Contents, Order, Use};
+use crate::memory::contents::PageCopier;
+use crate::memory::{GuestMemory, Parts};
+use crate::vm::psci::{DENIED, INVALID_PARAMETERS, NOT_SUPPORTED};
+use crate::vm::table_calls::{MOST_FRAMES, Step, TableCall};
+use stage2::{
+    Contents as _, CopyPlan, Cpus, Descriptor, Environment, Ipa, IpaRange, Kind, Level, PAGE_SIZE,
+    Pa,
+};
+
+/// Words of an answer behind its status: a bit for each page of 2 MiB.
+const WORDS: usize = 8;
+
+/// The answer to a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// For x0; the other registers stay.
+    Status(u64),
+    /// For x0, and for the registers from x1 on.
+    Values(u64, [u64; WORDS]),
+}
+
+impl Answer {
+    const DONE: Self = Self::Status(0);
+    const DENIED: Self = Self::Status(DENIED);
+
+    fn done(done: bool) -> Self {
+        if done { Self::DONE } else { Self::DENIED }
+    }
+
+    fn ticks(ticks: u64) -> Self {
+        let mut values = [0; WORDS];
+        values[0] = ticks;
+        Self::Values(0, values)
+    }
+}
+
+/// Answers the call with the guest's x0 to x3. Called outside read sections, with no lock held.
+pub fn answer<P: Parts>(memory: &GuestMemory<'_, P>, arguments: [u64; 4]) -> Answer {
+    if !memory.allows_table_calls() {
+        return Answer::Status(NOT_SUPPORTED);
+    }
+    TableCall::new(arguments)
+        .and_then(|call| perform(memory, call))
+        .unwrap_or(Answer::Status(INVALID_PARAMETERS))
+}
+
+/// Does it, unless it is about what is not the guest's RAM.
+fn perform<P: Parts>(memory: &GuestMemory<'_, P>, call: TableCall) -> Option<Answer> {
+    let (machine, stage2) = (memory.machine(), memory.stage2());
+    let ram = |range: IpaRange| Some(range).filter(|range| memory.ram().covers(range));
+    let region = |ipa| ram(entry(memory, ipa, Level::L2)?);
+    Some(match call {
+        TableCall::Log(on) => {
+            memory.set_logging(on);
+            Answer::DONE
+        }
+        TableCall::Clean(range) => {
+            memory.collect_dirty(ram(range)?, |_| {});
+            Answer::DONE
+        }
+        TableCall::Collect(range) => collect(memory, ram(range)?),
+        TableCall::Split(ipa) => {
+            Answer::done(stage2.split_block(region(ipa)?.start(), Level::L2).is_ok())
+        }
+        TableCall::CollapseInPlace(ipa) => {
+            let region = region(ipa)?;
+            Answer::done(stage2.collapse_in_place(region.start(), Level::L2).is_ok())
+        }
+        TableCall::CollapseByCopying(ipa) => collapse_by_copying(memory, region(ipa)?),
+        TableCall::Move(ipa, turns) => {
+            move_page(memory, ram(entry(memory, ipa, Level::L3)?)?.start(), turns)
+        }
+        TableCall::Grace => {
+            let cpus = stage2.env().cpus();
+            cpus.grace().synchronize(cpus);
+            Answer::DONE
+        }
+        TableCall::GiveWay => {
+            machine.relax();
+            Answer::DONE
+        }
+        TableCall::Cost(step, count) => cost(memory, step, count),
+    })
+}
+
+/// What an entry of `level` covers round `ipa`; none if that is no RAM.
+fn entry<P: Parts>(memory: &GuestMemory<'_, P>, ipa: Ipa, level: Level) -> Option<IpaRange> {
+    let ram = memory.ram();
+    (ram.start() <= ipa && ipa < ram.end()).then(|| IpaRange::entry(ipa, level))
+}
+
+fn collect<P: Parts>(memory: &GuestMemory<'_, P>, range: IpaRange) -> Answer {
+    let mut pages = [0; WORDS];
+    memory.collect_dirty(range, |dirty| {
+        let first = (dirty.start().get() - range.start().get()) / PAGE_SIZE;
+        for page in first..first + dirty.pages() {
+            if let Some(word) = pages.get_mut(page as usize / 64) {
+                *word |= 1 << (page % 64);
+            }
+        }
+    });
+    let count = pages
+        .iter()
+        .map(|word: &u64| word.count_ones())
+        .sum::<u32>();
+    Answer::Values(count.into(), pages)
+}
+
+fn collapse_by_copying<P: Parts>(memory: &GuestMemory<'_, P>, region: IpaRange) -> Answer {
+    let used = Use::Data {
+        vm: memory.vm(),
+        ipa: region.start(),
+    };
+    let plan = CopyPlan {
+        max_empty: stage2::ENTRIES - 1,
+        max_hot: super::Policy::MAX_HOT,
+    };
+    new_block(memory, used)
+        .and_then(|block| collapse_into(memory, region, block, plan))
+        .map_or(Answer::DENIED, Answer::ticks)
+}
+
+/// The frame of the page at `ipa`, if it is mapped as a page.
+fn page_at<P: Parts>(memory: &GuestMemory<'_, P>, ipa: Ipa) -> Option<Pa> {
+    let entry = memory.stage2().query(ipa)?;
+    match entry.kind() {
+        Kind::Leaf(pa) if entry.level == Level::L3 => Some(pa),
+        _ => None,
+    }
+}
+
+fn move_page<P: Parts>(memory: &GuestMemory<'_, P>, ipa: Ipa, turns: u64) -> Answer {
+    let Some(from) = page_at(memory, ipa) else {
+        return Answer::DENIED;
+    };
+    let copier = PageCopier::new(memory.machine());
+    let moved = replace_frame_by(
+        memory,
+        ipa,
+        from,
+        &mut Interrupted {
+            copier,
+            memory,
+            turns,
+        },
+    );
+    Answer::done(moved.is_some_and(|moved| moved.is_ok()))
+}
+
+/// Copies, after other threads had their turns.
+struct Interrupted<'a, 'm, P: Parts> {
+    copier: PageCopier<'m, P>,
+    memory: &'a GuestMemory<'m, P>,
+    turns: u64,
+}
+
+impl<P: Parts> stage2::Contents for Interrupted<'_, '_, P> {
+    fn copy(&mut self, from: Pa, to: Pa) {
+        (0..self.turns).for_each(|_| self.memory.machine().relax());
+        self.copier.copy(from, to);
+    }
+
+    fn zero(&mut self, to: Pa) {
+        self.copier.zero(to);
+    }
+
+    fn complete(&mut self) {
+        self.copier.complete();
+    }
+
+    fn release(&mut self, ipa: Ipa, old: Descriptor) {
+        self.copier.release(ipa, old);
+    }
+}
+
+/// Times a step. The frames it takes go back.
+fn cost<P: Parts>(memory: &GuestMemory<'_, P>, step: Step, count: usize) -> Answer {
+    let (machine, clock) = (memory.machine(), || memory.stage2().env().clock());
+    let contents = match step {
+        Step::Allocate | Step::Copy => Contents::Dirty,
+        Step::AllocateZeroed => Contents::Zeroed,
+    };
+    let allocate = |frame: &mut Option<Pa>| {
+        let (allocator, cpu) = (machine.allocator(), machine.cpu());
+        let taken = allocator.alloc(cpu, Order::PAGE, contents, Use::Hypervisor);
+        *frame = taken.ok();
+    };
+    let mut room = [None; MOST_FRAMES];
+    let frames = room.get_mut(..count).unwrap_or_default();
+    let begin = clock();
+    frames.iter_mut().for_each(allocate);
+    let mut ticks = clock().wrapping_sub(begin);
+    if step == Step::Copy {
+        let mut copier = PageCopier::new(machine);
+        let begin = clock();
+        for pair in frames.chunks_exact(2) {
+            if let [Some(from), Some(to)] = *pair {
+                copier.copy(from, to);
+                copier.copy(to, from);
+            }
+        }
+        ticks = clock().wrapping_sub(begin);
+    }
+    let complete = frames.iter().all(Option::is_some);
+    let taken = frames.iter().flatten();
+    taken.for_each(|&frame| memory.free_page(frame));
+    if complete {
+        Answer::ticks(ticks)
+    } else {
+        Answer::DENIED
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bootargs::HugePolicy;
+    use crate::memory::tests::{GUEST, Host, RAM, guest, level_at, machine, page, store};
+    use crate::vm::table_calls as calls;
+
+    fn status(memory: &GuestMemory<'_, Host>, function: u32, first: u64, second: u64) -> u64 {
+        match answer(memory, [function.into(), first, second, 0]) {
+            Answer::Status(status) | Answer::Values(status, _) => status,
+        }
+    }
+
+    #[test]
+    fn tables_change_and_contents_stay() {
+        let machine = machine();
+        let memory = guest(&machine, HugePolicy::Never);
+        let call = |function, second| status(&memory, function, page(5).get(), second);
+        (0..512).for_each(|page| store(&memory, page, page + 1));
+        let steps = [
+            (calls::MOVE, Level::L3),
+            (calls::COLLAPSE_BY_COPYING, Level::L2),
+            (calls::SPLIT, Level::L3),
+            (calls::COLLAPSE_IN_PLACE, Level::L2),
+        ];
+        for (function, level) in steps {
+            assert_eq!(call(function, 0), 0, "{function:#x}");
+            assert_eq!(level_at(&memory, 5), level, "{function:#x}");
+            for number in 0..512 {
+                assert_eq!(load(&memory, number), number + 1, "{function:#x}");
+            }
+        }
+        // What is there is of another kind by now.
+        assert_eq!(call(calls::MOVE, 0), DENIED);
+        assert_eq!(call(calls::COLLAPSE_IN_PLACE, 0), DENIED);
+        memory.destroy();
+    }
+
+    fn load(memory: &GuestMemory<'_, Host>, number: u64) -> u64 {
+        use crate::frames::LinearMap;
+        let entry = memory.stage2().query(page(number)).expect("RAM");
+        let Kind::Leaf(pa) = entry.kind() else {
+            panic!("page {number} is gone");
+        };
+        let pa = pa.offset(page(number).get() & (entry.level.size() - 1));
+        let word = memory.machine().allocator().map().pointer(pa).cast::<u64>();
+        // SAFETY: a word of a page that is mapped for the guest, which is this thread.
+        unsafe { word.read() }
+    }
+
+    /// Whatever the arguments are: an answer, and all frames are where they were.
+    #[test]
+    fn no_argument_leads_out_of_the_ram() {
+        let machine = machine();
+        let memory = guest(&machine, HugePolicy::Never);
+        store(&memory, 0, 1);
+        let used = || memory.machine().allocator().usage().free;
+        let before = used();
+        let end = RAM + GUEST;
+        for function in calls::FIRST..=calls::LAST {
+            for first in [
+                0,
+                4096,
+                RAM - 1,
+                RAM - 4096,
+                end,
+                end + 1,
+                1 << 52,
+                u64::MAX,
+            ] {
+                for second in [0, 1, 4096, 2 << 20, u64::MAX] {
+                    let status = status(&memory, function, first, second);
+                    let free = [calls::LOG, calls::GRACE, calls::GIVE_WAY, calls::COST];
+                    if !free.contains(&function) {
+                        assert_eq!(
+                            status, INVALID_PARAMETERS,
+                            "{function:#x} {first:#x} {second:#x}"
+                        );
+                    }
+                }
+            }
+        }
+        // Half in, half out.
+        assert_eq!(
+            status(&memory, calls::COLLECT, end - 4096, 8192),
+            INVALID_PARAMETERS
+        );
+        assert_eq!(used(), before);
+        memory.destroy();
+    }
+
+    #[test]
+    fn costs_are_told_and_frames_come_back() {
+        let machine = machine();
+        let free = || {
+            machine.allocator().drain_caches();
+            machine.allocator().usage().free
+        };
+        let before = free();
+        let memory = guest(&machine, HugePolicy::Never);
+        for step in 0..3 {
+            assert_eq!(status(&memory, calls::COST, step, MOST_FRAMES as u64), 0);
+        }
+        memory.destroy();
+        assert_eq!(free(), before);
+    }
+}
