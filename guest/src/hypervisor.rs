@@ -14,5 +14,5 @@ const RELEASE_MEMORY: u32 = 0xc600_0001;
 ///
 /// Nobody relies on what the pages hold, and nobody accesses them during the call.
 pub unsafe fn release_memory(range: Range<u64>) -> bool {
-    psci::call64(RELEASE_MEMORY, range.start, range.end - range.start) == 0
+    psci::call64(RELEASE_MEMORY, range.start, range.end - range.start)[0] == 0
 }

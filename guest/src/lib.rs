@@ -30,6 +30,8 @@ pub mod probe;
 #[cfg(target_os = "none")]
 pub mod psci;
 #[cfg(target_os = "none")]
+pub mod tables;
+#[cfg(target_os = "none")]
 pub mod time;
 #[cfg(target_os = "none")]
 pub mod verdict;

@@ -41,11 +41,11 @@ impl Call for ByConduit {
     }
 }
 
-/// A call with two arguments; returns x0.
-pub(crate) fn call64(function: u32, first: u64, second: u64) -> u64 {
+/// A call with two arguments; returns x0 to x17.
+pub(crate) fn call64(function: u32, first: u64, second: u64) -> [u64; 18] {
     let mut arguments = [0; 17];
     (arguments[0], arguments[1]) = (first, second);
-    ByConduit::call64(function, arguments)[0]
+    ByConduit::call64(function, arguments)
 }
 
 /// PSCI_VERSION.

@@ -11,6 +11,7 @@ pub fn catalogue() -> Vec<Scenario> {
     let mut tests = cpu_models();
     tests.extend(stress());
     tests.extend(policies());
+    tests.extend(logging());
     tests.extend(interrupts());
     tests.push(traced());
     tests.extend(power());
@@ -51,7 +52,8 @@ fn cpu_models() -> Vec<Scenario> {
             .wants(r"features: .* FEAT_TTL +yes$")
             .wants(r"features: .* FEAT_S2FWB +yes$")
             .quick(),
-        Scenario::new("touch-max", "touch"),
+        // A guest that may not have its tables worked on finds no calls for that.
+        Scenario::new("touch-max", "touch").does_not_want(r"touch: split"),
     ]
 }
 
@@ -113,6 +115,33 @@ fn policies() -> Vec<Scenario> {
              guest-memory=112M guest-args=\"seconds=6 seed=7\"",
         )
         .wants(r" [1-9][0-9]* collapses by copying$"),
+    ]
+}
+
+/// What is written under dirty logging is told, whatever compaction does, and whoever gives memory back.
+fn logging() -> Vec<Scenario> {
+    let dirty = |name, cpus, cpu| {
+        Scenario::new(name, "dirty")
+            .on(cpus, cpu)
+            .wants(r"^vm0\| dirty: [1-9][0-9]* migrations, [1-9][0-9]* stores, [1-9][0-9]* pages told, ")
+            .within(120)
+    };
+    vec![
+        dirty("dirty-1-cpu", 1, "cortex-a57")
+            .args("table-calls=on huge=always compaction=off guest-args=\"seconds=3 seed=1\"")
+            .wants(r" [1-9][0-9]* splits$"),
+        dirty("dirty-1-cpu-2-vcpus", 1, "max")
+            .args("table-calls=on vcpus=2 compaction=stress guest-args=\"seconds=4 seed=2\""),
+        dirty("dirty-stress", 4, "cortex-a57")
+            .args("table-calls=on compaction=stress guest-args=\"seconds=6 seed=3\"")
+            .wants(r" [1-9][0-9]* collapses by copying$")
+            .wants(r" [1-9][0-9]* splits$")
+            .quick(),
+        dirty("dirty-stress-max", 4, "max")
+            .args("table-calls=on compaction=stress guest-args=\"seconds=6 seed=4\""),
+        Scenario::new("measured-calls", "touch")
+            .args("table-calls=on vcpus=2 huge=never compaction=off")
+            .wants(r"^vm0\| touch: dirty_collect "),
     ]
 }
 

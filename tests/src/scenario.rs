@@ -127,6 +127,12 @@ impl Scenario {
         self
     }
 
+    /// No line of the console may match this regular expression.
+    pub fn does_not_want(mut self, pattern: &'static str) -> Self {
+        self.unwanted.push(pattern);
+        self
+    }
+
     /// Events of these names must be traced.
     pub fn traces(mut self, names: &[&'static str]) -> Self {
         self.traced.extend(names);

@@ -13,11 +13,12 @@ pub(super) enum Boot {
 impl Boot {
     pub(super) const ALL: [Self; 2] = [Self::Pages, Self::Blocks];
 
-    /// The hypervisor's boot arguments. One vCPU and no compaction: nothing else runs.
+    /// The hypervisor's boot arguments. No compaction: nothing else runs. The second vCPU is off but for
+    /// the rows in which two take turns.
     pub(super) const fn hyp_args(self) -> &'static str {
         match self {
-            Self::Pages => "huge=never compaction=off vcpus=1",
-            Self::Blocks => "huge=always compaction=off vcpus=1",
+            Self::Pages => "huge=never compaction=off vcpus=2 table-calls=on",
+            Self::Blocks => "huge=always compaction=off vcpus=2 table-calls=on",
         }
     }
 }
@@ -84,7 +85,7 @@ const fn row(
 }
 
 /// All rows, in the order in which they are shown.
-pub(super) const ROWS: [Row; 11] = [
+pub(super) const ROWS: [Row; 28] = [
     row(
         "hvc",
         "HVC, PSCI_VERSION",
@@ -149,6 +150,17 @@ pub(super) const ROWS: [Row; 11] = [
         NO_PEERS,
         None,
     ),
+    own("fault_4k_fetch", "fetch from a new 4 KiB page", "fetch_4k"),
+    own("allocate", "  of that: a frame is allocated", "allocate"),
+    own("zero", "  of that: the frame is zeroed", "zero"),
+    row(
+        "fault_2m_ready",
+        "store to a new 2 MiB block, zeroed ahead",
+        Boot::Blocks,
+        "store_2m_ready",
+        peers(Some(4115), Some(135_914), None),
+        Some(500),
+    ),
     row(
         "fault_2m",
         "store to a new 2 MiB block, 2 MiB to be zeroed",
@@ -156,6 +168,37 @@ pub(super) const ROWS: [Row; 11] = [
         "store_2m",
         NO_PEERS,
         None,
+    ),
+    own(
+        "fault_busy",
+        "store to a page that is away, and a turn of its mover",
+        "fault_busy",
+    ),
+    row(
+        "dirty_fault_4k",
+        "dirty logging: first store to a 4 KiB page",
+        Boot::Pages,
+        "dirty_fault_4k",
+        peers(Some(3340), Some(3910), None),
+        Some(350),
+    ),
+    row(
+        "dirty_split_2m",
+        "dirty logging: first store to a 2 MiB block",
+        Boot::Blocks,
+        "dirty_split_2m",
+        peers(Some(4091), Some(4926), None),
+        Some(1500),
+    ),
+    own(
+        "write_protect_4k",
+        "dirty logging: beginning it, per page",
+        "write_protect",
+    ),
+    own(
+        "dirty_collect_4k",
+        "dirty logging: collecting, per page written",
+        "dirty_collect",
     ),
     Row {
         parts: 512.0,
@@ -176,7 +219,39 @@ pub(super) const ROWS: [Row; 11] = [
         NO_PEERS,
         None,
     ),
+    own("split_2m", "split of a 2 MiB block", "split"),
+    own(
+        "collapse_in_place",
+        "collapse to 2 MiB, in place",
+        "collapse_in_place",
+    ),
+    own(
+        "collapse_copy",
+        "collapse to 2 MiB, by copying",
+        "collapse_copy",
+    ),
+    own(
+        "collapse_held_up",
+        "  longest hold-up of a store meanwhile",
+        "collapse_held_up",
+    ),
+    Row {
+        parts: 1.0 / 8.0,
+        ..own(
+            "copy_8_pages",
+            "  8 pages copied, which that is to be below",
+            "copy",
+        )
+    },
+    own("move_4k", "move of a 4 KiB page", "move"),
+    own("grace_period", "grace period", "grace"),
+    own("vcpu_switch", "switch between two vCPUs", "vcpu_switch"),
 ];
+
+/// A row for which others have no figure, and we no limit.
+const fn own(key: &'static str, text: &'static str, line: &'static str) -> Row {
+    row(key, text, Boot::Pages, line, NO_PEERS, None)
+}
 
 #[cfg(test)]
 mod tests {

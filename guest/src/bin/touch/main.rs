@@ -9,6 +9,8 @@
 //!
 //! - `calls`: hypercalls, registers, devices;
 //! - `memory`: memory that is touched for the first time, and given back;
+//! - `fetch`: instructions fetched from memory that was never touched;
+//! - `own_tables`, `turns`: what is done to this guest's tables, where the hypervisor lets it ask;
 //! - `nap`: leaving the CPU idle for a while;
 //! - `row`: the loops, and the lines.
 //!
@@ -19,11 +21,17 @@
 #[cfg(target_os = "none")]
 mod calls;
 #[cfg(target_os = "none")]
+mod fetch;
+#[cfg(target_os = "none")]
 mod memory;
 #[cfg(target_os = "none")]
 mod nap;
 #[cfg(target_os = "none")]
+mod own_tables;
+#[cfg(target_os = "none")]
 mod row;
+#[cfg(target_os = "none")]
+mod turns;
 
 #[cfg(target_os = "none")]
 guest::main!(run);

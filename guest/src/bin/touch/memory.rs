@@ -3,12 +3,13 @@
 //! What a row means depends on how the hypervisor maps memory (its boot argument `huge`): with single
 //! pages a store to each page faults, with blocks the first store to each 2 MiB.
 
-use guest::{boot, hypervisor, machine::Machine, pool::PAGE_SIZE, span::Span, time};
+use guest::{boot, hypervisor, machine::Machine, pool::PAGE_SIZE, span::Span, tables, time};
 
 use crate::nap::Timer;
 use crate::row::{self, Access};
+use crate::{fetch, own_tables};
 
-const BLOCK_SIZE: u64 = 2 << 20;
+pub(crate) const BLOCK_SIZE: u64 = 2 << 20;
 /// Blocks of 2 MiB for the stores to new pages.
 const PAGE_BLOCKS: u64 = 4;
 /// Stores at a stride of 2 MiB at most; fewer if memory is small.
@@ -19,15 +20,19 @@ const READY_PAGES: u64 = 31;
 /// Naps; their pages fit into one block.
 const NAPS: u64 = 16;
 
+/// Blocks of 2 MiB that are touched, each after a nap of its own.
+const READY_BLOCKS: u64 = 8;
+
 /// Free memory, taken from its start.
-struct Fresh(Span);
+pub(crate) struct Fresh(Span);
 
 impl Fresh {
-    fn take(&mut self, blocks: u64) -> Span {
+    /// That many blocks of 2 MiB that nobody has touched.
+    pub(crate) fn take(&mut self, blocks: u64) -> Span {
         let taken = Span::sized(self.0.start, blocks * BLOCK_SIZE);
         assert!(
             taken.end <= self.0.end,
-            "touch needs at least 24 MiB of RAM"
+            "touch needs at least 64 MiB of RAM"
         );
         self.0.start = taken.end;
         taken
@@ -49,6 +54,11 @@ pub(crate) fn measure(machine: &'static Machine<'static>) {
     faults("load_4k", Access::Load, fresh.take(1), PAGE_SIZE);
     if let Some(timer) = Timer::new(machine) {
         stores_after_naps(&timer, fresh.take(1));
+        blocks_after_naps(&timer, fresh.take(READY_BLOCKS));
+    }
+    fetch::measure(fresh.take(1));
+    if tables::are_there() {
+        own_tables::measure(machine, &mut fresh);
     }
     let left = (fresh.0.size() / BLOCK_SIZE).min(BLOCKS);
     faults("store_2m", Access::Store, fresh.take(left), BLOCK_SIZE);
@@ -72,6 +82,18 @@ fn stores_after_naps(timer: &Timer, memory: Span) {
         again += row::time_accesses(Access::Store, part(nap), PAGE_SIZE);
     }
     row::print("store_4k_ready", NAPS * READY_PAGES, first, again);
+}
+
+/// The first store to each 2 MiB, after the CPU was idle for a while before each.
+fn blocks_after_naps(timer: &Timer, memory: Span) {
+    let (mut first, mut again) = (0, 0);
+    for block in 0..READY_BLOCKS {
+        let block = Span::sized(memory.start + block * BLOCK_SIZE, BLOCK_SIZE);
+        timer.nap();
+        first += row::time_accesses(Access::Store, block, BLOCK_SIZE);
+        again += row::time_accesses(Access::Store, block, BLOCK_SIZE);
+    }
+    row::print("store_2m_ready", READY_BLOCKS, first, again);
 }
 
 /// Gives memory back, 2 MiB a call.

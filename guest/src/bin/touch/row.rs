@@ -41,10 +41,22 @@ pub(crate) fn time_accesses(access: Access, memory: Span, stride: u64) -> u64 {
     }
 }
 
+/// Prints what `count` iterations cost that took `ticks`, calls and all.
+pub(crate) fn print_whole(name: &str, count: u64, ticks: u64) {
+    print(name, count, ticks, 0);
+}
+
+/// Ticks that `act` takes.
+pub(crate) fn time(act: impl FnOnce()) -> u64 {
+    let begin = time::now();
+    act();
+    time::now() - begin
+}
+
 /// Prints what `count` iterations that took `ticks` cost, less the `base` of the loop around them.
 pub(crate) fn print(name: &str, count: u64, ticks: u64, base: u64) {
     let ticks = ticks.saturating_sub(base);
-    let tenths = ticks * 10_000_000_000 / time::frequency() / count;
+    let tenths = ticks * 10_000_000_000 / time::frequency() / count.max(1);
     println!(
         "touch: {name} {count} iterations, {ticks} ticks, {}.{} instructions per iteration",
         tenths / 10,
