@@ -34,6 +34,7 @@ pub mod vcpu {
 pub mod vm {
     pub mod archive;
     pub mod device_tree;
+    pub mod flash;
     pub mod gate;
     pub mod image;
     pub mod keys;
@@ -41,6 +42,7 @@ pub mod vm {
     pub mod machine;
     pub mod manifest;
     pub mod pl011;
+    pub mod pl031;
     pub mod power;
     pub mod psci;
     pub mod setup;

@@ -118,6 +118,8 @@ pub struct Board<'dt> {
     pub gic: Gic,
     /// The timer's interrupts.
     pub timer: TimerInterrupts,
+    /// The registers of the clock that knows the time of day, a PL031, if there is one.
+    pub clock: Option<Region>,
     /// How to call the firmware.
     pub psci: Conduit,
 }

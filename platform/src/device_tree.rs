@@ -1,7 +1,7 @@
 //! Reads a flattened device tree into a [`Board`].
 //!
 //! Bindings: Devicetree Specification 0.4 for `/memory`, `/reserved-memory`, `/cpus`, `/chosen`;
-//! Linux's `arm,gic-v3`, `arm,pl011`, `arm,armv8-timer` and `arm,psci` bindings for the devices.
+//! Linux's `arm,gic-v3`, `arm,pl011`, `arm,pl031`, `arm,armv8-timer` and `arm,psci` bindings for the devices.
 //! Nodes are found by `compatible`, so their names and places under the root do not matter.
 
 use arrayvec::ArrayVec;
@@ -83,6 +83,7 @@ impl<'dt> Board<'dt> {
             uart: uart(tree)?,
             gic: gic(tree)?,
             timer: timer(tree)?,
+            clock: clock(tree)?,
             psci: psci(tree)?,
         })
     }
@@ -200,6 +201,13 @@ fn uart(tree: Fdt<'_>) -> Result<Uart, BoardError> {
         registers: first_register(node, NODE)?,
         interrupt: interrupt(node, NODE, 0)?,
     })
+}
+
+/// The clock that knows the time of day: the machine can do without.
+fn clock(tree: Fdt<'_>) -> Result<Option<Region>, BoardError> {
+    let node = find_compatible(tree, "arm,pl031");
+    node.map(|node| first_register(node, "PL031 (`arm,pl031`)"))
+        .transpose()
 }
 
 /// The node that `/chosen/stdout-path` names (options after a colon are not for us).

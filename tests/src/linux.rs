@@ -113,10 +113,36 @@ fn others() -> Vec<Scenario> {
     vec![
         Scenario::new("u-boot", "guest=u-boot")
             .on(1, "cortex-a57")
-            .types("=> ", "version\npoweroff\n")
+            // What is saved is in flash, and still there when the machine has started again.
+            .types("Hit any key", " ")
+            .types("=> ", "setenv kept 42\n")
+            .types("=> ", "saveenv\n")
+            .types("=> ", "reset\n")
+            .types("Hit any key", " ")
+            .types("=> ", "echo kept $kept\npoweroff\n")
             .ends(Ending::PoweredOff)
+            .wants(r"^vm0\| kept 42$")
+            .wants("vm0: reset 1$")
             .wants(r"^vm0\| U-Boot \d+\.\d+\S* \(")
             .within(90),
+        Scenario::new("edk2", "guest=edk2")
+            .on(2, "cortex-a57")
+            // A variable is in flash, and still there when the machine has started again.
+            .types(
+                "Shell>",
+                "setvar kept -guid c57ad6b7-0515-40a8-9d21-551652854e37 -nv -bs =2a00\r",
+            )
+            .types("Shell>", "reset\r")
+            .types(
+                "Shell>",
+                "dmpstore kept -guid c57ad6b7-0515-40a8-9d21-551652854e37\r",
+            )
+            .types("Shell>", "reset -s\r")
+            .ends(Ending::PoweredOff)
+            .wants(r"UEFI Interactive Shell v\d")
+            .wants(r"^vm0\| .*00000000: 2A 00")
+            .wants("vm0: reset 1$")
+            .within(120),
         Scenario::new(
             "installer",
             "guest=installer,append=console=ttyAMA0 priority=low",

@@ -138,13 +138,13 @@ fn boot(
 
 /// What the machine has for its standard input: a pipe into which `console` types, if the test says so.
 fn keyboard(scenario: &Scenario, console: &mut Console) -> Result<Terminal> {
-    let Some((prompt, text)) = scenario.typed else {
+    if scenario.typed.is_empty() {
         return Ok(Terminal::None);
-    };
+    }
     let (reader, writer) = std::io::pipe().context("could not make a pipe to type into")?;
     console.typist = Some(Typist {
-        prompt,
-        text,
+        left: scenario.typed.iter().copied().collect(),
+        has_typed: false,
         writer,
     });
     Ok(Terminal::Piped(reader))
@@ -181,11 +181,28 @@ struct Console {
     typist: Option<Typist>,
 }
 
-/// Waits for a prompt, and then types.
+/// Waits for prompts, and then types.
 struct Typist {
-    prompt: &'static str,
-    text: &'static str,
+    /// The prompts, each with what is typed there.
+    left: VecDeque<(&'static str, &'static str)>,
+    /// Whether something was typed in the line that is growing: the next prompt is in a later one.
+    has_typed: bool,
     writer: PipeWriter,
+}
+
+impl Typist {
+    /// A line has grown to `start`.
+    fn look_at(&mut self, start: &str) {
+        if !self.has_typed
+            && let Some(&(prompt, text)) = self.left.front()
+            && start.contains(prompt)
+        {
+            self.left.pop_front();
+            // Who has ended does not read.
+            let _ = self.writer.write_all(text.as_bytes());
+            self.has_typed = true;
+        }
+    }
 }
 
 impl Screen for Console {
@@ -200,18 +217,14 @@ impl Screen for Console {
         }
         self.lines.push(line.to_owned());
         self.partial(line);
+        if let Some(typist) = &mut self.typist {
+            typist.has_typed = false;
+        }
     }
 
     fn partial(&mut self, start: &str) {
-        if let Some(Typist {
-            prompt,
-            text,
-            writer,
-        }) = &mut self.typist
-            && start.contains(*prompt)
-        {
-            // Who has ended does not read.
-            let _ = writer.write_all(std::mem::take(text).as_bytes());
+        if let Some(typist) = &mut self.typist {
+            typist.look_at(start);
         }
     }
 }

@@ -36,8 +36,8 @@ pub struct Scenario {
     pub hyp_args: &'static str,
     /// How the run must end.
     pub ending: Ending,
-    /// What is typed, once, when a line begins that has the first of these in it.
-    pub typed: Option<(&'static str, &'static str)>,
+    /// What is typed, one after the other, each when a line begins that has the first of the pair in it.
+    pub typed: Vec<(&'static str, &'static str)>,
     /// Regular expressions; each must be found in a line of the console.
     pub wanted: Vec<&'static str>,
     /// Regular expressions; none may be found in a line of the console.
@@ -62,7 +62,7 @@ impl Scenario {
             memory: Size::mib(512),
             hyp_args: "",
             ending: Ending::Passed,
-            typed: None,
+            typed: Vec::new(),
             wanted: Vec::new(),
             unwanted: vec![r"^\[ *[0-9.]+\] cpu\d+ (ERROR|WARN)"],
             traced: Vec::new(),
@@ -115,9 +115,9 @@ impl Scenario {
         self
     }
 
-    /// When a line begins that has `prompt` in it, `text` is typed.
+    /// When a line begins that has `prompt` in it, and what was to be typed before has been, `text` is typed.
     pub fn types(mut self, prompt: &'static str, text: &'static str) -> Self {
-        self.typed = Some((prompt, text));
+        self.typed.push((prompt, text));
         self
     }
 

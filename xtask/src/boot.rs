@@ -109,11 +109,12 @@ fn specs(options: &QemuOptions) -> Vec<Spec> {
         return options.vm.clone();
     }
     let guest = options.guest.as_deref();
+    let has_own = options.kernel.is_some() || options.firmware.is_some();
+    let default = (!has_own).then_some(DEFAULT_GUEST);
     vec![Spec {
-        guest: guest
-            .or(options.kernel.is_none().then_some(DEFAULT_GUEST))
-            .map(str::to_owned),
+        guest: guest.or(default).map(str::to_owned),
         kernel: options.kernel.clone(),
+        firmware: options.firmware.clone(),
         initrd: options.initrd.clone(),
         append: options.append.clone(),
         ..Spec::default()

@@ -105,9 +105,9 @@ pub enum Verb {
 /// The options of `cargo xtask qemu`.
 #[derive(Args, Debug)]
 pub struct QemuOptions {
-    /// The guest: hello, stress, touch, linux, installer or u-boot [default: stress, or --kernel]
+    /// The guest: hello, stress, touch, linux, installer, u-boot or edk2 [default: stress, or --kernel]
     ///
-    /// linux (Debian's kernel with BusyBox), installer (Debian's) and u-boot are fetched with apt into
+    /// linux (Debian's kernel with BusyBox), installer (Debian's), u-boot and edk2 are fetched with apt into
     /// the target directory, and nothing of the system is changed.
     #[arg(long, value_name = "NAME")]
     pub guest: Option<String>,
@@ -115,6 +115,10 @@ pub struct QemuOptions {
     /// A kernel of your own: a raw or gzip-compressed Image, or a flat binary
     #[arg(long, value_name = "FILE")]
     pub kernel: Option<PathBuf>,
+
+    /// Firmware of your own, which starts from flash at address 0 and keeps its settings there
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["kernel", "initrd"])]
+    pub firmware: Option<PathBuf>,
 
     /// An initial RAM disk of your own
     #[arg(long, value_name = "FILE")]
@@ -126,13 +130,13 @@ pub struct QemuOptions {
 
     /// A virtual machine, or several: guest=linux,vcpus=2,memory=256M,append="a b", or a file
     ///
-    /// Keys are name, guest, kernel, initrd, append, vcpus, memory and restarts (how often it is started
+    /// Keys are name, guest, kernel, firmware, initrd, append, vcpus, memory and restarts (how often it is started
     /// again after it has switched itself off); a value with a comma is put in double quotes. A file has a line `key = value` for each; paths in it are relative to it.
     #[arg(
         long,
         value_name = "VM",
         value_parser = |text: &str| Spec::parse(text).map_err(|error| format!("{error:#}")),
-        conflicts_with_all = ["guest", "kernel", "initrd", "append"]
+        conflicts_with_all = ["guest", "kernel", "firmware", "initrd", "append"]
     )]
     pub vm: Vec<Spec>,
 

@@ -14,7 +14,7 @@ use spin::Once;
 
 use super::{features, sabotage, secondary, work};
 use crate::el2::{mmu, tables};
-use crate::machine::tracing;
+use crate::machine::{clock, tracing};
 use crate::percpu::PER_CPU;
 use crate::{console, logging, machine, percpu};
 
@@ -97,6 +97,7 @@ pub(super) extern "C" fn before_mmu(address: u64) {
 pub(super) extern "C" fn with_mmu() -> ! {
     let board = BOARD.call_once(read_board);
     console::open(&board.uart);
+    clock::start(board);
     logging::start(LevelFilter::Info);
     info!("Tessera {} at EL2", env!("CARGO_PKG_VERSION"));
     let arguments = boot_arguments(board);

@@ -105,7 +105,8 @@ pub(crate) unsafe fn build(board: &Board<'_>) -> Result<u64, MapError> {
         .redistributors
         .iter()
         .copied()
-        .chain([board.gic.distributor, board.uart.registers]);
+        .chain([board.gic.distributor, board.uart.registers])
+        .chain(board.clock);
     for range in devices.filter_map(addressable) {
         identity(&mut map, range, DEVICE)?;
     }

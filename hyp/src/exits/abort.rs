@@ -56,9 +56,29 @@ pub(super) fn stage2(frame: &mut Frame, esr: u64, fetch: bool) {
             vcpu.counters.count(Exit::Fault);
             sched::yield_now();
         }
-        Outcome::OutOfMemory => vcpu.vm().out_of_memory(vcpu, fault),
-        Outcome::Outside if access != Access::Execute => device(frame, esr, far, ipa),
-        Outcome::Outside => refuse(frame, esr, far, fetch),
+        Outcome::OutOfMemory => vcpu
+            .vm()
+            .out_of_memory(vcpu, || vcpu.vm().memory().fault(fault)),
+        Outcome::Outside => outside(frame, esr, far, fault),
+    }
+}
+
+/// Deals with an access to what is no RAM.
+#[inline(never)]
+fn outside(frame: &mut Frame, esr: u64, far: u64, fault: Fault) {
+    let (vcpu, access, ipa) = (frame.vcpu, fault.access, fault.ipa.get());
+    let show = || vcpu.vm().show_flash(ipa);
+    match Some(access)
+        .filter(|&access| access != Access::Write)
+        .and_then(|_| show())
+    {
+        Some(Outcome::Resume) => vcpu.counters.count(Exit::Fault),
+        Some(Outcome::Busy) => sched::yield_now(),
+        Some(Outcome::OutOfMemory) => vcpu
+            .vm()
+            .out_of_memory(vcpu, || show().unwrap_or(Outcome::Resume)),
+        Some(Outcome::Outside) | None if access != Access::Execute => device(frame, esr, far, ipa),
+        Some(Outcome::Outside) | None => refuse(frame, esr, far, true),
     }
 }
 

@@ -4,10 +4,12 @@
 //! - `linear`: RAM appears at its own address;
 //! - `tlb`: TLB invalidation;
 //! - `caches`: cache maintenance;
+//! - `clock`: the time of day;
 //! - `tracing`: where events go;
 //! - `cpus`: the CPUs, with the scheduler behind [`stage2::Cpus::relax`].
 
 mod caches;
+pub(crate) mod clock;
 mod cpus;
 mod linear;
 mod statistics;

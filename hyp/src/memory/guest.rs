@@ -14,7 +14,7 @@ use crate::bootargs::HugePolicy;
 use crate::frames::{Contents, Order, OutOfFrames, Use, VmId};
 use stage2::{
     Access, Attributes, Config, Contents as _, Format, Geometry, Ipa, IpaRange, Level, MapError,
-    Owner, Pa, Resolution, SplitError, Stage2, Unmapped,
+    Owner, Pa, Resolution, Rights, SplitError, Stage2, Unmapped,
 };
 
 /// What kind of stage-2 fault was taken (ESR_EL2.xFSC).
@@ -268,7 +268,7 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
 
     /// A zeroed frame for the page at `ipa`.
     #[inline(always)]
-    fn alloc_page(&self, ipa: Ipa) -> Result<Pa, OutOfFrames> {
+    pub(super) fn alloc_page(&self, ipa: Ipa) -> Result<Pa, OutOfFrames> {
         let used = Use::Data { vm: self.vm(), ipa };
         let (allocator, cpu) = (self.machine.allocator(), self.machine.cpu());
         allocator.alloc(cpu, Order::PAGE, Contents::Zeroed, used)
@@ -290,6 +290,29 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
         let _ = allocator
             .join(block, Order::BLOCK_2M)
             .and_then(|()| allocator.free(self.machine.cpu(), block, Order::BLOCK_2M));
+    }
+
+    /// Lets the guest see a frame that is not this memory's own at the page round `ipa`, outside of the RAM, with
+    /// these rights. The frame stays the caller's, and must be there until the memory is destroyed.
+    pub fn show(&self, ipa: Ipa, frame: Pa, rights: Rights) -> Outcome {
+        let attributes = Attributes {
+            rights,
+            memory: stage2::Memory::Normal,
+            pinned: true,
+        };
+        let page = ipa.align_down(Level::L3);
+        match self.stage2.map_page(page, frame, attributes, true) {
+            Err(MapError::Occupied(_)) => self.allow(IpaRange::entry(page, Level::L3), rights),
+            mapped => outcome_of(mapped),
+        }
+    }
+
+    /// Gives what is shown in `range` these rights.
+    pub fn allow(&self, range: IpaRange, rights: Rights) -> Outcome {
+        match self.stage2.protect(range, rights) {
+            Ok(()) => Outcome::Resume,
+            Err(stage2::OutOfFrames) => Outcome::OutOfMemory,
+        }
     }
 
     fn free_leaf(&self, leaf: Unmapped) {
@@ -332,6 +355,10 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
         } = self;
         let (allocator, cpu) = (machine.allocator(), || machine.cpu());
         stage2.destroy(|leaf| {
+            if leaf.descriptor.is_pinned() {
+                // What `show` has mapped is somebody else's.
+                return;
+            }
             let pa = leaf.descriptor.output();
             // Refusals are mistakes that the allocator has logged.
             let _ = match leaf.level {
@@ -345,7 +372,7 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
     }
 }
 
-fn outcome_of(mapped: Result<(), MapError>) -> Outcome {
+pub(super) fn outcome_of(mapped: Result<(), MapError>) -> Outcome {
     match mapped {
         // Somebody was faster: the guest finds what was mapped.
         Ok(()) | Err(MapError::Occupied(_)) => Outcome::Resume,

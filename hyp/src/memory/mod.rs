@@ -1,5 +1,6 @@
 //! Guests' memory: frames behind stage-2 tables, on demand.
 //!
+//! - [`bank`]: what a flash bank holds;
 //! - [`env`](mod@env): the frame allocator as the table manager's environment;
 //! - [`guest`]: one VM's memory: what a fault does, releasing, the end;
 //! - `logging`: whether it is noted which pages a guest writes to;
@@ -14,6 +15,7 @@
 //!
 //! Lock order: stage 2's table locks, then the frame allocator's. Nothing here has a lock of its own.
 
+pub mod bank;
 pub mod contents;
 pub mod env;
 pub mod guest;

@@ -5,10 +5,10 @@
 //! nothing here competes with a guest.
 
 use super::env::{Hardware, Parts};
-use super::guest::{Fault, FaultKind, GuestMemory, Outcome};
+use super::guest::{Fault, FaultKind, GuestMemory, Outcome, outcome_of};
 use crate::bootargs::HugePolicy;
 use crate::frames::{Contents, LinearMap, Order, Use};
-use stage2::{Access, Attributes, Ipa, IpaRange, Kind, Level, PAGE_SIZE, Pa};
+use stage2::{Access, Attributes, Ipa, IpaRange, Kind, Level, PAGE_SIZE, Pa, Rights};
 
 impl<P: Parts> GuestMemory<'_, P> {
     /// Stores `bytes` at `ipa`: for a VM that does not run yet.
@@ -31,6 +31,31 @@ impl<P: Parts> GuestMemory<'_, P> {
                 }
             };
             (at, rest) = (at.offset(done.len() as u64), later);
+        }
+        self.machine().hardware().sync_instructions();
+        Ok(())
+    }
+
+    /// Stores `bytes` where no RAM is, from the page at `ipa` on, for the guest to read and fetch only: for a
+    /// VM that does not run yet.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::write`].
+    pub fn write_rom(&self, ipa: Ipa, bytes: &[u8]) -> Result<(), Outcome> {
+        let attributes = Attributes {
+            rights: Rights::READ_EXECUTE,
+            ..Attributes::RAM
+        };
+        for (index, bytes) in (0..).zip(bytes.chunks(PAGE_SIZE as usize)) {
+            let ipa = ipa.offset(index * PAGE_SIZE);
+            let page = self.alloc_page(ipa).map_err(|_| Outcome::OutOfMemory)?;
+            self.copy_to(page, 0, bytes);
+            let mapped = self.stage2().map_page(ipa, page, attributes, true);
+            if mapped.is_err() {
+                self.free_page(page);
+                return Err(outcome_of(mapped));
+            }
         }
         self.machine().hardware().sync_instructions();
         Ok(())

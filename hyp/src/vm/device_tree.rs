@@ -2,8 +2,10 @@
 //!
 //! It says what the virtual machine has and nothing else. There is no allocator, so the nodes are
 //! laid down first, empty, and `dtoolkit` adds their properties in place. Bindings: Devicetree
-//! Specification 0.4; Linux's `arm,psci`, `arm,armv8-timer`, `arm,pl011` and `fixed-clock`.
+//! Specification 0.4; Linux's `arm,psci`, `arm,armv8-timer`, `arm,pl011`, `arm,pl031`, `cfi-flash`
+//! and `fixed-clock`.
 
+use super::flash;
 use super::machine;
 use super::power::MAX_VCPUS;
 use crate::vgic;
@@ -158,7 +160,8 @@ impl Tree<'_> {
         self.add(timer, "interrupts", interrupts.as_flattened())?;
         self.add(timer, "always-on", EMPTY)?;
 
-        self.add_uart()
+        self.add_uart()?;
+        self.add_clock_and_flash()
     }
 
     fn add_uart(&mut self) -> Result<(), TreeError> {
@@ -176,6 +179,20 @@ impl Tree<'_> {
         self.add(uart, "interrupts", line)?;
         self.add(uart, "clocks", [CLOCK_HANDLE, CLOCK_HANDLE])?;
         self.add(uart, "clock-names", &["uartclk", "apb_pclk"][..])
+    }
+
+    fn add_clock_and_flash(&mut self) -> Result<(), TreeError> {
+        let clock = "/pl031@9010000";
+        let size = machine::CLOCK_END - machine::CLOCK;
+        self.add(clock, "compatible", &["arm,pl031", "arm,primecell"][..])?;
+        self.add(clock, "reg", range(machine::CLOCK, size))?;
+        self.add(clock, "clocks", CLOCK_HANDLE)?;
+        self.add(clock, "clock-names", "apb_pclk")?;
+
+        let chips = "/flash@4000000";
+        self.add(chips, "compatible", "cfi-flash")?;
+        self.add(chips, "reg", range(machine::FLASH, flash::SIZE))?;
+        self.add(chips, "bank-width", 4_u32)
     }
 
     fn add(
@@ -239,7 +256,15 @@ impl Skeleton<'_> {
             self.leaf(name)?;
         }
         self.word(Self::END_NODE)?;
-        for name in ["psci", "intc@8000000", "timer", "clock", "pl011@9000000"] {
+        for name in [
+            "psci",
+            "intc@8000000",
+            "timer",
+            "clock",
+            "pl011@9000000",
+            "pl031@9010000",
+            "flash@4000000",
+        ] {
             self.leaf(name)?;
         }
         self.word(Self::END_NODE)?;

@@ -3,6 +3,7 @@
 use hyp::vm::machine::{Device, device_at};
 
 use super::Vm;
+use crate::machine::clock;
 use crate::vcpu::{self, Vcpu};
 
 /// Where a load or store goes.
@@ -19,12 +20,12 @@ impl Vm {
     /// The register at `ipa`, of which `size` bytes are accessed; `None` if there is no device.
     pub(crate) fn register_at(&self, ipa: u64, size: u32) -> Option<Register> {
         let (device, offset) = device_at(ipa)?;
-        if let Device::Vgic(frame) = device
-            && !self.vgic.lock().has(frame)
-        {
-            return None;
-        }
-        Some(Register {
+        let is_there = match device {
+            Device::Vgic(frame) => self.vgic.lock().has(frame),
+            Device::Firmware => self.has_firmware_at(offset),
+            Device::Flash | Device::Clock | Device::Uart => true,
+        };
+        is_there.then_some(Register {
             device,
             offset,
             size,
@@ -39,7 +40,10 @@ impl Vm {
             size,
         } = register;
         match device {
-            Device::Flash => u64::MAX,
+            // Loads do not come here: all of it is mapped.
+            Device::Firmware => 0,
+            Device::Flash => self.flash_read(offset),
+            Device::Clock => self.clock.lock().read(offset, clock::seconds()).into(),
             Device::Uart => self.terminal.read(self, vcpu, offset).into(),
             Device::Vgic(frame) => {
                 let shown = self.vgic.lock().shown_by(frame, offset, size);
@@ -60,7 +64,13 @@ impl Vm {
             size,
         } = register;
         match device {
-            Device::Flash => {}
+            // Programs that run from flash store to their variables, and do not mind.
+            Device::Firmware => {}
+            Device::Flash => self.flash_write(offset, size, value),
+            Device::Clock => {
+                let now = clock::seconds();
+                self.clock.lock().write(offset, value as u32, now);
+            }
             Device::Uart => self.terminal.write(self, vcpu, offset, value as u32),
             Device::Vgic(frame) => {
                 let concerned = self.vgic.lock().write(frame, offset, size, value);
@@ -69,9 +79,10 @@ impl Vm {
         }
     }
 
-    /// Resets all devices. Called when no vCPU is on.
+    /// Resets all devices but the clock, which goes on. Called when no vCPU is on.
     pub(super) fn reset_devices(&self) {
         self.terminal.reset(self);
+        self.chips.reset();
         let mut vgic = self.vgic.lock();
         *vgic = vgic.after_reset();
     }

@@ -46,6 +46,9 @@ pub enum ImageError {
     /// It is in a form that a boot loader has to unpack.
     #[error("the guest image is {0}; it has to be a raw Image or a flat binary")]
     Packed(&'static str),
+    /// It is firmware that the flash has no room for.
+    #[error("the firmware has {0} bytes; the flash has room for {room}", room = machine::FIRMWARE_ROOM)]
+    TooLong(u64),
     /// Its memory ends below the image's end.
     #[error(
         "the guest's image and initial RAM disk need {needed} KiB of memory and it has {memory} KiB; \
@@ -65,12 +68,7 @@ pub enum ImageError {
 ///
 /// The image is empty or does not fit.
 pub fn place(image: &[u8], memory_size: u64) -> Result<Placement, ImageError> {
-    if image.is_empty() {
-        return Err(ImageError::Empty);
-    }
-    if let Some((_, form)) = PACKED.iter().find(|(magic, _)| image.starts_with(magic)) {
-        return Err(ImageError::Packed(form));
-    }
+    check(image)?;
     let length = image.len() as u64;
     let placement = match header(image) {
         Some((text_offset, image_size)) => Placement {
@@ -84,6 +82,23 @@ pub fn place(image: &[u8], memory_size: u64) -> Result<Placement, ImageError> {
         },
     };
     fit(placement, memory_size)
+}
+
+/// Where firmware goes: to flash.
+///
+/// # Errors
+///
+/// The image is empty, packed, or longer than the flash.
+pub fn place_firmware(image: &[u8]) -> Result<Placement, ImageError> {
+    check(image)?;
+    let size = image.len() as u64;
+    if size > machine::FIRMWARE_ROOM {
+        return Err(ImageError::TooLong(size));
+    }
+    Ok(Placement {
+        address: machine::FIRMWARE,
+        size,
+    })
 }
 
 /// Decides where an initial RAM disk of `length` bytes goes, in a guest with `memory_size` bytes of RAM
@@ -104,6 +119,16 @@ pub fn place_initrd(
         size: length,
     };
     fit(placement, memory_size)
+}
+
+fn check(image: &[u8]) -> Result<(), ImageError> {
+    if image.is_empty() {
+        return Err(ImageError::Empty);
+    }
+    match PACKED.iter().find(|(magic, _)| image.starts_with(magic)) {
+        Some((_, form)) => Err(ImageError::Packed(form)),
+        None => Ok(()),
+    }
 }
 
 fn fit(placement: Placement, memory_size: u64) -> Result<Placement, ImageError> {
@@ -171,6 +196,18 @@ mod tests {
         assert_eq!(place(1, 4 << 30), at(0x4800_0000));
         assert_eq!(place(0x300_0001, 64 << 20), at(0x4320_1000));
         assert!(place(60 << 20, 62 << 20).is_err());
+    }
+
+    #[test]
+    fn firmware_goes_to_address_zero() {
+        let placement = place_firmware(&[1; 4096]).unwrap();
+        assert_eq!((placement.address, placement.size), (0, 4096));
+        assert_eq!(place_firmware(&[]), Err(ImageError::Empty));
+        let long = vec![0; machine::FIRMWARE_ROOM as usize + 1];
+        assert_eq!(
+            place_firmware(&long),
+            Err(ImageError::TooLong((64 << 20) + 1))
+        );
     }
 
     #[test]

@@ -15,7 +15,7 @@
 use core::fmt;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use hyp::memory::{Fault, Outcome};
+use hyp::memory::Outcome;
 use hyp::vgic::Vgic;
 use hyp::vm::power::{Entry, MAX_VCPUS, Power, StopReason};
 use hyp::vm::setup::Setup;
@@ -134,14 +134,12 @@ extern "C" fn run(argument: usize) {
 }
 
 impl Vm {
-    /// No memory was left for `fault` of `vcpu`, the caller's own: stops the machine. But if memory comes
-    /// free, because another machine is being stopped or has set some aside that it does not use, others
-    /// run, and the guest can try again.
-    pub(crate) fn out_of_memory(&self, vcpu: &Vcpu, fault: Fault) {
-        let look_again = || {
-            self.memory().fault(fault) != Outcome::OutOfMemory
-                || super::all().any(Self::gives_up_reservations)
-        };
+    /// No memory was left for what `vcpu`, the caller's own, needs; `try_again` is what found none. Stops the
+    /// machine. But if memory comes free, because another machine is being stopped or has set some aside
+    /// that it does not use, others run, and the guest can try again.
+    pub(crate) fn out_of_memory(&self, vcpu: &Vcpu, try_again: impl FnOnce() -> Outcome) {
+        let look_again =
+            || try_again() != Outcome::OutOfMemory || super::all().any(Self::gives_up_reservations);
         match SHORTAGE.decide(self.index, look_again) {
             Verdict::Stop => self.stop(vcpu, StopReason::OutOfMemory),
             Verdict::TryAgain => sched::yield_now(),
@@ -265,6 +263,7 @@ impl Vm {
         if reason == StopReason::Off && self.setup.lock().is_some_and(|setup| setup.restarts > 0) {
             // SAFETY: No vCPU is on.
             unsafe { self.take_memory_away() };
+            self.chips.free();
             return self.end_threads();
         }
         // Whatever it is stopped for it will be again.
@@ -285,6 +284,7 @@ impl Vm {
         machine::show_statistics();
         // SAFETY: No vCPU is on.
         unsafe { self.take_memory_away() };
+        self.chips.free();
         machine::show_usage();
         // Before the line: who waits for it and then types is heard by another machine.
         self.end_threads();

@@ -61,10 +61,15 @@ pub(super) fn load(
     setup: &Setup<'_>,
     resets: u32,
 ) -> Result<(Memory, Entry), LoadError> {
-    let image = image::place(setup.image, setup.memory_size).map_err(LoadError::Image)?;
+    let place = if setup.is_firmware {
+        image::place_firmware(setup.image)
+    } else {
+        image::place(setup.image, setup.memory_size)
+    };
+    let image = place.map_err(LoadError::Image)?;
     let initrd = place_initrd(setup, &image).map_err(LoadError::Image)?;
     let memory = machine::new_memory(vm, setup.memory_size)?;
-    let filled = store(&memory, image.address, setup.image)
+    let filled = store_image(&memory, &image, setup)
         .and_then(|()| match initrd {
             Some(place) => store(&memory, place.address, setup.initrd),
             None => Ok(()),
@@ -108,6 +113,15 @@ fn store_device_tree(
     let mut buffer = BUFFER.lock();
     let tree = device_tree::write(&mut buffer[..], &description).map_err(LoadError::Tree)?;
     store(memory, DEVICE_TREE, tree)
+}
+
+fn store_image(memory: &Memory, place: &Placement, setup: &Setup<'_>) -> Result<(), LoadError> {
+    if !setup.is_firmware {
+        return store(memory, place.address, setup.image);
+    }
+    memory
+        .write_rom(Ipa::new(place.address), setup.image)
+        .map_err(|_| LoadError::OutOfMemory)
 }
 
 fn store(memory: &Memory, ipa: u64, bytes: &[u8]) -> Result<(), LoadError> {

@@ -2,12 +2,17 @@
 //!
 //! All addresses are IPAs.
 
-use super::pl011;
 use super::power::MAX_VCPUS;
+use super::{pl011, pl031};
 use crate::vgic;
 
-/// Where QEMU virt's second flash is, in which firmware keeps settings. It is erased and stays so, and
-/// does not answer as a chip. The first one, at address zero, is not there.
+/// Where QEMU virt's first flash is, from which firmware runs. It can only be read, and holds a machine's
+/// firmware and nothing else.
+pub const FIRMWARE: u64 = 0;
+/// How long firmware can be, in bytes.
+pub const FIRMWARE_ROOM: u64 = FLASH - FIRMWARE;
+/// Where QEMU virt's second flash is, in which firmware keeps settings. Only its first [`SIZE`](super::flash::SIZE) bytes
+/// are chips; the rest is erased and stays so.
 pub const FLASH: u64 = 0x0400_0000;
 /// The byte behind the flash.
 pub const FLASH_END: u64 = 0x0800_0000;
@@ -25,6 +30,10 @@ pub const UART_END: u64 = UART + pl011::FRAME_SIZE;
 pub const UART_CLOCK: u32 = 24_000_000;
 /// The UART's interrupt, as an INTID: SPI 1.
 pub const UART_INTERRUPT: u32 = vgic::FIRST_SHARED + 1;
+/// The first register of the PL031.
+pub const CLOCK: u64 = 0x0901_0000;
+/// The byte behind the PL031's frame.
+pub const CLOCK_END: u64 = CLOCK + pl031::FRAME_SIZE;
 /// Where RAM begins.
 pub const RAM_BASE: u64 = 0x4000_0000;
 /// Where the device tree is put; a guest finds it in x0.
@@ -37,20 +46,25 @@ pub const IMAGE: u64 = RAM_BASE + 0x8_0000;
 /// A device, by its registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Device {
-    /// The flash: all ones, whatever is stored.
+    /// The first flash, of which only stores come here, and do nothing: what is there is mapped.
+    Firmware,
+    /// The second flash.
     Flash,
+    /// The PL031.
+    Clock,
     /// The PL011.
     Uart,
     /// The interrupt controller.
     Vgic(vgic::Frame),
 }
 
-/// The device at an address, and the offset into its registers in bytes; whether the machine has as many
-/// vCPUs as the address needs is left to the caller.
+/// The device at an address, and the offset into its registers in bytes; whether the machine has the vCPUs or
+/// the firmware that the address needs is left to the caller.
 pub fn device_at(ipa: u64) -> Option<(Device, u64)> {
     const REDISTRIBUTORS_END: u64 = REDISTRIBUTORS + MAX_VCPUS as u64 * vgic::REDISTRIBUTOR_SIZE;
     const DISTRIBUTOR_END: u64 = DISTRIBUTOR + DISTRIBUTOR_SIZE;
     match ipa {
+        FIRMWARE..FLASH => Some((Device::Firmware, ipa - FIRMWARE)),
         FLASH..FLASH_END => Some((Device::Flash, ipa - FLASH)),
         DISTRIBUTOR..DISTRIBUTOR_END => {
             let frame = vgic::Frame::Distributor;
@@ -62,6 +76,7 @@ pub fn device_at(ipa: u64) -> Option<(Device, u64)> {
             let frame = vgic::Frame::Redistributor(vcpu);
             Some((Device::Vgic(frame), offset % vgic::REDISTRIBUTOR_SIZE))
         }
+        CLOCK..CLOCK_END => Some((Device::Clock, ipa - CLOCK)),
         UART..UART_END => Some((Device::Uart, ipa - UART)),
         _ => None,
     }
@@ -77,11 +92,15 @@ mod tests {
         assert_eq!(device_at(0x0800_0004), frame(vgic::Frame::Distributor, 4));
         assert_eq!(device_at(0x0801_0000), None);
         assert_eq!(device_at(0x07ff_ffff), Some((Device::Flash, 0x03ff_ffff)));
-        assert_eq!(device_at(0), None);
+        assert_eq!(
+            device_at(0x0200_0000),
+            Some((Device::Firmware, 0x0200_0000))
+        );
         let third = vgic::Frame::Redistributor(2);
         assert_eq!(device_at(0x080f_0100), frame(third, 0x1_0100));
         assert_eq!(device_at(0x081a_0000), None);
         assert_eq!(device_at(0x0900_0018), Some((Device::Uart, 0x18)));
         assert_eq!(device_at(0x0900_1000), None);
+        assert_eq!(device_at(0x0901_0fe0), Some((Device::Clock, 0xfe0)));
     }
 }

@@ -11,8 +11,8 @@
 //! ```
 //!
 //! Empty lines and lines that begin with `#` are comments. Values go to the end of the line, without
-//! blanks at either end. `name` and `kernel` have to be there; files are named by their path in the
-//! archive that the manifest is in.
+//! blanks at either end. `name` has to be there, and either `kernel` or, for a machine that starts from flash,
+//! `firmware`; files are named by their path in the archive that the manifest is in.
 
 use crate::bootargs;
 use core::fmt;
@@ -22,8 +22,7 @@ use thiserror::Error;
 pub const EXTENSION: &str = ".vm";
 
 /// The fields and what they take, as shown to a user whose manifest was not understood.
-pub const FIELDS: &str =
-    "name=NAME, kernel=FILE, initrd=FILE, append=TEXT, vcpus=1..8, memory=SIZE, restarts=N";
+pub const FIELDS: &str = "name=NAME, kernel=FILE, firmware=FILE, initrd=FILE, append=TEXT, vcpus=1..8, memory=SIZE, restarts=N";
 
 /// Longest name of a machine, in characters.
 const NAME_LENGTH: usize = 32;
@@ -33,8 +32,8 @@ const NAME_LENGTH: usize = 32;
 pub struct Manifest<'a> {
     /// What people call it: letters, digits, `.`, `_` and `-`.
     pub name: &'a str,
-    /// The kernel, or whatever runs first: a file of the archive.
-    pub kernel: &'a str,
+    /// What runs first.
+    pub start: Start<'a>,
     /// The initial RAM disk: a file of the archive.
     pub initrd: Option<&'a str>,
     /// The guest's boot arguments.
@@ -45,6 +44,15 @@ pub struct Manifest<'a> {
     pub memory: Option<u64>,
     /// How often the machine is made anew after it has switched itself off.
     pub restarts: Option<u32>,
+}
+
+/// What runs first: a file of the archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start<'a> {
+    /// A kernel, or something like it, in RAM.
+    Kernel(&'a str),
+    /// Firmware, in flash.
+    Firmware(&'a str),
 }
 
 /// Why a manifest cannot be used: which machine, which field, what is wrong with it.
@@ -84,6 +92,9 @@ pub enum Reason<'a> {
         /// What the field takes.
         expected: &'static str,
     },
+    /// A machine starts in one way.
+    #[error("a machine starts from a kernel or from firmware; firmware is given nothing else")]
+    WithFirmware,
     /// The value names a file that the archive does not have.
     #[error("the archive has no file `{0}`")]
     NoFile(&'a str),
@@ -137,6 +148,7 @@ pub fn parse<'a>(file: &'a str, text: &'a [u8]) -> Result<Manifest<'a>, Manifest
 struct Fields<'a> {
     name: Option<&'a str>,
     kernel: Option<&'a str>,
+    firmware: Option<&'a str>,
     initrd: Option<&'a str>,
     append: Option<&'a str>,
     vcpus: Option<&'a str>,
@@ -149,6 +161,7 @@ impl<'a> Fields<'a> {
         let place = match field {
             "name" => &mut self.name,
             "kernel" => &mut self.kernel,
+            "firmware" => &mut self.firmware,
             "initrd" => &mut self.initrd,
             "append" => &mut self.append,
             "vcpus" => &mut self.vcpus,
@@ -162,11 +175,20 @@ impl<'a> Fields<'a> {
         }
     }
 
+    fn start(&self) -> Result<Start<'a>, (&'static str, Reason<'a>)> {
+        match (self.firmware, self.kernel, self.initrd) {
+            (Some(firmware), None, None) => Ok(Start::Firmware(firmware)),
+            (Some(_), _, _) => Err(("firmware", Reason::WithFirmware)),
+            (None, Some(kernel), _) => Ok(Start::Kernel(kernel)),
+            (None, None, _) => Err(("kernel", Reason::Missing)),
+        }
+    }
+
     fn finish(&self) -> Result<Manifest<'a>, (&'static str, Reason<'a>)> {
         let needed = |field, value: Option<&'a str>| value.ok_or((field, Reason::Missing));
         Ok(Manifest {
             name: expect("name", needed("name", self.name)?, NAME, name)?,
-            kernel: needed("kernel", self.kernel)?,
+            start: self.start()?,
             initrd: self.initrd,
             append: self.append,
             vcpus: optional("vcpus", self.vcpus, bootargs::VCPUS, bootargs::vcpus)?,
@@ -223,7 +245,7 @@ mod tests {
             parse("a.vm", text.as_bytes()),
             Ok(Manifest {
                 name: "linux",
-                kernel: "Image",
+                start: Start::Kernel("Image"),
                 initrd: Some("initramfs"),
                 append: Some("console=ttyAMA0 x=\"a b\""),
                 vcpus: Some(8),
@@ -236,7 +258,9 @@ mod tests {
     #[test]
     fn little_is_needed() {
         let manifest = parse("a.vm", b"name=a\nkernel=b").unwrap();
-        assert_eq!((manifest.name, manifest.kernel), ("a", "b"));
+        assert_eq!((manifest.name, manifest.start), ("a", Start::Kernel("b")));
+        let manifest = parse("a.vm", b"name=a\nfirmware=b").unwrap();
+        assert_eq!(manifest.start, Start::Firmware("b"));
         assert_eq!((manifest.initrd, manifest.append), (None, None));
         assert_eq!((manifest.vcpus, manifest.memory), (None, None));
         assert_eq!(manifest.restarts, None);
@@ -263,6 +287,10 @@ mod tests {
             (
                 "name = x\nkernel = b\nmemory = 5",
                 "`memory`: `5` is not a size",
+            ),
+            (
+                "name = x\nkernel = b\nfirmware = c",
+                "`firmware`: a machine starts from",
             ),
             ("name = a b\nkernel = b", "`name`: `a b` is not a name"),
             ("name =\nkernel = b", "`name`: `` is not a name"),

@@ -12,6 +12,7 @@
 //! Lock order: `power`, `terminal` and `setup` are not nested in one another; under the terminal's, those of
 //! the interrupt controller and of the console are taken. None is held across a thread switch.
 
+mod chip;
 mod devices;
 pub(crate) mod keeper;
 mod life;
@@ -25,6 +26,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use hyp::vgic::Vgic;
 use hyp::vm::gate::Gate;
+use hyp::vm::pl031::Pl031;
 use hyp::vm::power::{MAX_VCPUS, Power};
 use hyp::vm::setup::Setup;
 use hyp::vm::shortage::MAX_MACHINES;
@@ -35,6 +37,7 @@ use stage2::Ipa;
 use crate::machine::Memory;
 use crate::sched;
 use crate::vcpu::Vcpu;
+use chip::Chips;
 use terminal::Terminal;
 
 /// How many virtual machines there can be.
@@ -58,6 +61,8 @@ pub(crate) struct Vm {
     memory: UnsafeCell<Option<Memory>>,
     gate: Gate,
     terminal: Terminal,
+    chips: Chips,
+    clock: Mutex<Pl031>,
     vgic: Mutex<Vgic>,
     /// The vCPU of this machine that each CPU entered last.
     last_vcpu: [AtomicUsize; MAX_CPUS],
@@ -111,6 +116,8 @@ impl Vm {
             memory: UnsafeCell::new(None),
             gate: Gate::new(),
             terminal: Terminal::new(),
+            chips: Chips::new(),
+            clock: Mutex::new(Pl031::new()),
             vgic: Mutex::new(Vgic::new(0)),
             last_vcpu: [const { AtomicUsize::new(NO_VCPU) }; MAX_CPUS],
         }
@@ -150,6 +157,12 @@ impl Vm {
     pub(crate) fn is_memory(&self, ipa: u64) -> bool {
         let (ipa, ram) = (Ipa::new(ipa), self.memory().ram());
         ram.start() <= ipa && ipa < ram.end()
+    }
+
+    /// Whether there is firmware at `offset` bytes into the flash for it.
+    fn has_firmware_at(&self, offset: u64) -> bool {
+        let setup = self.setup.lock();
+        setup.is_some_and(|setup| setup.is_firmware && offset < setup.image.len() as u64)
     }
 
     /// Its interrupt controller.

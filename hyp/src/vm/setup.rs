@@ -2,7 +2,7 @@
 //! archive with manifests, or as the image of a single guest.
 
 use super::archive::{Archive, ArchiveError, File, is_archive};
-use super::manifest::{self, EXTENSION, Manifest, ManifestError, Reason};
+use super::manifest::{self, EXTENSION, Manifest, ManifestError, Reason, Start};
 use core::iter::once;
 use thiserror::Error;
 
@@ -17,6 +17,8 @@ pub struct Setup<'a> {
     pub memory_size: u64,
     /// The guest's image.
     pub image: &'a [u8],
+    /// Whether the image is firmware, which is in flash and starts there.
+    pub is_firmware: bool,
     /// The guest's initial RAM disk; empty if it has none.
     pub initrd: &'a [u8],
     /// The guest's boot arguments.
@@ -67,6 +69,7 @@ pub fn machines<'a>(
         vcpus: defaults.vcpus,
         memory_size: defaults.memory_size,
         image: initrd,
+        is_firmware: false,
         initrd: &[],
         boot_arguments: defaults.boot_arguments,
         restarts: 0,
@@ -89,7 +92,7 @@ fn set_up<'a>(
 ) -> Result<Setup<'a>, ManifestError<'a>> {
     let Manifest {
         name,
-        kernel,
+        start,
         initrd,
         append,
         vcpus,
@@ -103,11 +106,16 @@ fn set_up<'a>(
             reason: Reason::NoFile(file),
         })
     };
+    let (field, image, is_firmware) = match start {
+        Start::Kernel(file) => ("kernel", file, false),
+        Start::Firmware(file) => ("firmware", file, true),
+    };
     Ok(Setup {
         name,
         vcpus: vcpus.unwrap_or(defaults.vcpus),
         memory_size: memory.unwrap_or(defaults.memory_size),
-        image: find("kernel", kernel)?,
+        image: find(field, image)?,
+        is_firmware,
         initrd: initrd.map_or(Ok(&[][..]), |file| find("initrd", file))?,
         boot_arguments: append.unwrap_or(defaults.boot_arguments),
         restarts: restarts.unwrap_or(0),
@@ -142,6 +150,7 @@ mod tests {
                 vcpus: 3,
                 memory_size: 1 << 27,
                 image: b"image",
+                is_firmware: false,
                 initrd: b"",
                 boot_arguments: "seconds=1",
                 restarts: 0,
@@ -160,6 +169,7 @@ mod tests {
             ("b.vm", b"name=b\nkernel=nothing"),
             ("c.vm", b"name=c\nkernel=Image\nmemory=4M"),
             ("disk", b"files"),
+            ("d.vm", b"name=d\nfirmware=Image"),
         ]);
         let setups = all(&bytes);
         let a = setups[0].as_ref().unwrap();
@@ -171,7 +181,9 @@ mod tests {
         let c = setups[2].as_ref().unwrap();
         assert_eq!((c.name, c.vcpus, c.memory_size), ("c", 3, 4 << 20));
         assert_eq!(c.boot_arguments, "seconds=1");
-        assert_eq!(setups.len(), 3);
+        let d = setups[3].as_ref().unwrap();
+        assert_eq!((d.image, d.is_firmware), (&b"kernel"[..], true));
+        assert_eq!(setups.len(), 4);
     }
 
     #[test]

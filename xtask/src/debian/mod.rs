@@ -17,7 +17,7 @@ use fetch::{File, Package, fetched};
 use initramfs::initramfs;
 
 /// The guests, by the names that users give.
-pub const GUESTS: [&str; 3] = [LINUX, INSTALLER, U_BOOT];
+pub const GUESTS: [&str; 4] = [LINUX, INSTALLER, U_BOOT, EDK2];
 
 /// Debian's kernel, with BusyBox and the programs of this workspace.
 pub const LINUX: &str = "linux";
@@ -25,6 +25,8 @@ pub const LINUX: &str = "linux";
 const INSTALLER: &str = "installer";
 /// U-Boot for QEMU's board.
 const U_BOOT: &str = "u-boot";
+/// EDK2 for QEMU's board: UEFI firmware, with its shell.
+const EDK2: &str = "edk2";
 
 /// Debian's files, each with the package that has it and a part of its path there.
 const KERNEL: File = File {
@@ -54,15 +56,23 @@ const U_BOOT_BINARY: File = File {
     path: "/qemu_arm64/u-boot.bin",
 };
 
+const EDK2_BINARY: File = File {
+    name: "QEMU_EFI.fd",
+    package: Package::Named("qemu-efi-aarch64"),
+    path: "/qemu-efi-aarch64/QEMU_EFI.fd",
+};
+
 /// How a user gets along without apt.
 const BY_HAND: &str = "A guest can also be booted from files of your own: --kernel FILE with a raw or \
-                       gzip-compressed Image or a flat binary, and --initrd FILE.";
+                       gzip-compressed Image or a flat binary, and --initrd FILE, or --firmware FILE.";
 
 /// A guest, ready to be packed.
 #[derive(Clone, Debug)]
 pub struct Guest {
-    /// The kernel's file, as Debian ships it.
+    /// The file of the kernel or the firmware, as Debian ships it.
     pub kernel: PathBuf,
+    /// Whether that is firmware.
+    pub is_firmware: bool,
     /// The initial RAM disk, if it has one.
     pub initrd: Option<Vec<u8>>,
 }
@@ -87,11 +97,18 @@ impl Guest {
                 let disk = fs::read(&paths[1]);
                 Ok(Self {
                     kernel: paths[0].clone(),
+                    is_firmware: false,
                     initrd: Some(disk.context("could not read the installer's initial RAM disk")?),
                 })
             }
             U_BOOT => Ok(Self {
                 kernel: get(&[U_BOOT_BINARY])?.remove(0),
+                is_firmware: false,
+                initrd: None,
+            }),
+            EDK2 => Ok(Self {
+                kernel: get(&[EDK2_BINARY])?.remove(0),
+                is_firmware: true,
                 initrd: None,
             }),
             _ => {
@@ -99,6 +116,7 @@ impl Guest {
                 Ok(Self {
                     initrd: Some(initramfs_with(paths.remove(1))?),
                     kernel: paths.remove(0),
+                    is_firmware: false,
                 })
             }
         }

@@ -9,6 +9,10 @@ use anyhow::{Context, Result, bail};
 use super::{Sources, Spec, kernel};
 use crate::archive::Archive;
 
+/// The fields of a manifest for what runs first.
+const KERNEL: &str = "kernel";
+const FIRMWARE: &str = "firmware";
+
 /// Linux's console, as its boot arguments name it.
 const LINUX_CONSOLE: &str = "console=ttyAMA0";
 
@@ -51,9 +55,13 @@ fn name_of(spec: &Spec) -> String {
 fn manifest(name: &str, spec: &Spec, sources: &Sources<'_>, files: &mut Files) -> Result<String> {
     let mut text = format!("name = {name}\n");
     let mut add = |field: &str, value: &str| text.push_str(&format!("{field} = {value}\n"));
-    add("kernel", &kernel_of(spec, sources, files)?);
+    let (field, kernel) = kernel_of(spec, sources, files)?;
+    add(field, &kernel);
     if let Some(initrd) = initrd_of(spec, sources, files)? {
         add("initrd", &initrd);
+    }
+    if field == FIRMWARE && (spec.kernel.is_some() || spec.initrd.is_some()) {
+        bail!("it starts from firmware, which is given neither a kernel nor an initial RAM disk");
     }
     if let Some(append) = append_of(spec) {
         if append.contains(['\n', '\r']) {
@@ -73,14 +81,23 @@ fn manifest(name: &str, spec: &Spec, sources: &Sources<'_>, files: &mut Files) -
     Ok(text)
 }
 
-fn kernel_of(spec: &Spec, sources: &Sources<'_>, files: &mut Files) -> Result<String> {
-    let path = match (&spec.kernel, &spec.guest, sources.debian(spec)) {
-        (Some(path), _, _) => path,
-        (None, Some(_), Some(guest)) => &guest?.kernel,
-        (None, Some(guest), None) => &sources.images.guest(guest)?.flat,
-        (None, None, _) => bail!("it has no kernel"),
+/// The field for what runs first, and the name of its file.
+fn kernel_of(
+    spec: &Spec,
+    sources: &Sources<'_>,
+    files: &mut Files,
+) -> Result<(&'static str, String)> {
+    let (field, path) = match (&spec.firmware, &spec.kernel, &spec.guest) {
+        (Some(path), _, _) => (FIRMWARE, path),
+        (None, Some(path), _) => (KERNEL, path),
+        (None, None, Some(name)) => match sources.debian(spec).transpose()? {
+            Some(guest) if guest.is_firmware => (FIRMWARE, &guest.kernel),
+            Some(guest) => (KERNEL, &guest.kernel),
+            None => (KERNEL, &sources.images.guest(name)?.flat),
+        },
+        (None, None, None) => bail!("it has no kernel"),
     };
-    files.add(path, kernel::read)
+    Ok((field, files.add(path, kernel::read)?))
 }
 
 fn initrd_of(spec: &Spec, sources: &Sources<'_>, files: &mut Files) -> Result<Option<String>> {
@@ -166,6 +183,7 @@ mod tests {
         fs::write(&kernel, b"linux's code").expect("a file");
         let linux = Guest {
             kernel: kernel.clone(),
+            is_firmware: false,
             initrd: Some(b"linux's disk".to_vec()),
         };
         let debian = BTreeMap::from([("linux".to_owned(), Ok(linux))]);
@@ -177,6 +195,7 @@ mod tests {
             "guest=linux,vcpus=2",
             "guest=linux,append=a b,memory=1G",
             "guest=hello,restarts=3",
+            &format!("name=uefi,firmware={}", kernel.display()),
         ];
         let specs = specs.map(|text| Spec::parse(text).expect("a VM"));
         let archive = pack(&specs, &sources).expect("an archive");
@@ -185,6 +204,7 @@ mod tests {
             "name = linux\nkernel = vmlinuz\ninitrd = linux.initrd\nappend = console=ttyAMA0\nvcpus = 2\n",
             "name = linux-2\nkernel = vmlinuz\ninitrd = linux.initrd\nappend = console=ttyAMA0 a b\nmemory = 1G\n",
             "name = hello\nkernel = hello.bin\nrestarts = 3\n",
+            "name = uefi\nfirmware = vmlinuz\n",
         ] {
             assert!(text.contains(part), "{part}");
         }
@@ -195,6 +215,10 @@ mod tests {
         let wrong = Spec::parse("kernel=/nonexistent,name=x").expect("a VM");
         let error = pack(&[wrong], &sources).expect_err("no file");
         assert!(format!("{error:#}").starts_with("VM `x`: "), "{error:#}");
+        let both = format!("name=x,firmware={0},initrd={0}", kernel.display());
+        let both = Spec::parse(&both).expect("a VM");
+        let error = pack(&[both], &sources).expect_err("two ways to start");
+        assert!(format!("{error:#}").contains("firmware"), "{error:#}");
         fs::remove_dir_all(folder).expect("the folder");
     }
 }

@@ -11,7 +11,7 @@ use crate::qemu::MOST_CPUS;
 use crate::size::Size;
 
 /// The keys, as shown to a user who wrote another one.
-const KEYS: &str = "name, guest, kernel, initrd, append, vcpus, memory, restarts";
+const KEYS: &str = "name, guest, kernel, firmware, initrd, append, vcpus, memory, restarts";
 
 /// What is asked for; the rest is chosen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct Spec {
     pub guest: Option<String>,
     /// A kernel instead of the guest's.
     pub kernel: Option<PathBuf>,
+    /// Firmware, in flash, instead of a kernel.
+    pub firmware: Option<PathBuf>,
     /// An initial RAM disk instead of the guest's.
     pub initrd: Option<PathBuf>,
     /// The guest's boot arguments.
@@ -89,6 +91,7 @@ impl Spec {
             "name" => self.name.replace(name(value).map_err(wrong)?).is_some(),
             "guest" => std::mem::replace(&mut self.guest, text()).is_some(),
             "kernel" => std::mem::replace(&mut self.kernel, path()).is_some(),
+            "firmware" => std::mem::replace(&mut self.firmware, path()).is_some(),
             "initrd" => std::mem::replace(&mut self.initrd, path()).is_some(),
             "append" => std::mem::replace(&mut self.append, text()).is_some(),
             "vcpus" => self.vcpus.replace(vcpus(value).map_err(wrong)?).is_some(),
@@ -106,8 +109,8 @@ impl Spec {
     }
 
     fn checked(self) -> Result<Self> {
-        if self.guest.is_none() && self.kernel.is_none() {
-            bail!("a VM needs a guest or a kernel");
+        if self.guest.is_none() && self.kernel.is_none() && self.firmware.is_none() {
+            bail!("a VM needs a guest, a kernel or firmware");
         }
         Ok(self)
     }
@@ -125,7 +128,8 @@ impl Spec {
 
     /// The guest of Debian's that its kernel or its initial RAM disk comes from.
     pub fn debian_guest(&self) -> Option<&str> {
-        let needed = self.is_debian() && (self.kernel.is_none() || self.initrd.is_none());
+        let own = self.kernel.is_some() && self.initrd.is_some() || self.firmware.is_some();
+        let needed = self.is_debian() && !own;
         self.guest.as_deref().filter(|_| needed)
     }
 
@@ -230,7 +234,7 @@ mod tests {
             ("guest=x,guest=y", "twice"),
             ("guest=x,append=\"a", "quote"),
             ("guest=x,y", "key=value"),
-            ("name=x", "needs a guest or a kernel"),
+            ("name=x", "needs a guest, a kernel or firmware"),
             ("/nonexistent", "could not read /nonexistent"),
         ] {
             let message = error(text);
