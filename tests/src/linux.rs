@@ -17,21 +17,31 @@ pub fn linux() -> Vec<Scenario> {
     tests
 }
 
-/// Linux comes up with all its vCPUs, also on fewer CPUs and in little memory.
+/// Linux comes up with all its vCPUs: on each kind of CPU, on fewer CPUs, in little memory and in much.
 fn boots() -> Vec<Scenario> {
-    vec![
-        Scenario::new("linux-1-vcpu", "guest=linux,append=test=boot cpus=1")
-            .on(1, "cortex-a57")
+    let boot = |name, cpus, cpu| {
+        let vm = match cpus {
+            1 => "guest=linux,append=test=boot cpus=1 quiet",
+            2 => "guest=linux,append=test=boot cpus=2 quiet",
+            _ => "guest=linux,append=test=boot cpus=4 quiet",
+        };
+        Scenario::new(name, vm)
+            .on(cpus, cpu)
             .args("guest-memory=256M")
-            .quick(),
-        Scenario::new("linux-2-vcpus", "guest=linux,append=test=boot cpus=2")
-            .on(2, "neoverse-n1")
-            .args("guest-memory=256M"),
-        Scenario::new("linux-4-vcpus", "guest=linux,append=test=boot cpus=4")
-            .on(4, MAX)
-            .memory(Size::mib(3072))
-            .args("guest-memory=2G")
-            .within(120),
+            .within(120)
+    };
+    vec![
+        boot("linux-1-cortex-a57", 1, "cortex-a57").quick(),
+        boot("linux-2-cortex-a57", 2, "cortex-a57"),
+        boot("linux-4-cortex-a57", 4, "cortex-a57"),
+        boot("linux-1-neoverse-n1", 1, "neoverse-n1"),
+        boot("linux-2-neoverse-n1", 2, "neoverse-n1"),
+        boot("linux-4-neoverse-n1", 4, "neoverse-n1"),
+        boot("linux-1-max", 1, MAX),
+        boot("linux-2-max", 2, MAX),
+        boot("linux-4-max", 4, MAX)
+            .memory(Size::mib(4096))
+            .args("guest-memory=3G"),
         Scenario::new(
             "linux-8-vcpus",
             "guest=linux,vcpus=8,append=test=boot cpus=8",
@@ -92,6 +102,14 @@ fn life() -> Vec<Scenario> {
         .wants(r"^vm0\| boot 0$")
         .wants(r"^vm0\| boot 2$")
         .within(120),
+        // Each time it has used most of its memory, and at the end all of that is free.
+        Scenario::new(
+            "linux-restarts",
+            "guest=linux,restarts=3,append=test=memcheck seconds=2 quiet",
+        )
+        .on(2, "neoverse-n1")
+        .args("guest-memory=192M compaction=stress")
+        .within(180),
         Scenario::new(
             "linux-twice",
             "guest=linux,vcpus=2,append=test=memcheck seconds=8 quiet",

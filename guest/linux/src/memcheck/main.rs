@@ -93,6 +93,8 @@ fn lead(options: &Options) -> Result<()> {
     let children: Vec<_> = (0..processes)
         .map(|index| start(options, index, bytes))
         .collect();
+    let mut children = children.into_iter().collect::<Result<Vec<_>>>()?;
+    show_progress(options.seconds, &mut children);
     let results: Vec<_> = children.into_iter().map(finish).collect();
     results.into_iter().collect()
 }
@@ -106,8 +108,22 @@ fn start(options: &Options, index: u64, bytes: u64) -> Result<Child> {
     command.spawn().context("could not start a process")
 }
 
-fn finish(child: Result<Child>) -> Result<()> {
-    let status = child?.wait().context("could not wait for a process")?;
+/// Says every minute that it goes on, until the time is over or a process has ended.
+fn show_progress(seconds: u64, children: &mut [Child]) {
+    for second in 1..seconds {
+        std::thread::sleep(Duration::from_secs(1));
+        let has_ended = |child: &mut Child| !matches!(child.try_wait(), Ok(None));
+        if children.iter_mut().any(has_ended) {
+            return;
+        }
+        if second % 60 == 0 {
+            println!("memcheck: {second} s of {seconds}, all as it was written");
+        }
+    }
+}
+
+fn finish(mut child: Child) -> Result<()> {
+    let status = child.wait().context("could not wait for a process")?;
     if !status.success() {
         bail!("a process ended with {status}");
     }
