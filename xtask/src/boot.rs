@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -25,11 +26,33 @@ const STRESS_DEFAULTS: [(&str, &str); 2] = [
     ("guest-args", "seconds=10 seed=1"),
 ];
 
+/// What the stress guest gets where it is watched: an hour.
+const UNTIL_LEFT: &str = "seconds=3600 seed=1";
+
 /// What every machine gets where a guest comes from Debian, unless the user says otherwise.
 const DEBIAN_DEFAULTS: [(&str, &str); 1] = [("guest-memory", "512M")];
 
 /// The guest where none is asked for.
 const DEFAULT_GUEST: &str = "stress";
+
+/// What a machine is booted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To see its console.
+    Console,
+    /// To be watched while it runs, until the user leaves.
+    Top,
+}
+
+/// A machine that can be booted: all is there and built.
+pub(crate) struct Prepared {
+    /// What boots it.
+    pub(crate) command: Command,
+    /// What it is booted from.
+    pub(crate) images: Images,
+    /// Whether guests' output comes as it is, for a terminal.
+    pub(crate) is_raw: bool,
+}
 
 /// Builds and boots, and returns the exit status.
 ///
@@ -37,30 +60,13 @@ const DEFAULT_GUEST: &str = "stress";
 ///
 /// When the options make no sense together, or set-up or the build fails, or QEMU cannot be run.
 pub fn boot(options: &QemuOptions) -> Result<u8> {
-    let specs = specs(options);
-    let machine = machine(options, &specs)?;
-    setup::for_boot()?;
-    let workspace = Workspace::load()?;
-    vms::check_guests(&specs, &workspace.guests())?;
-    if !machine.cpu.is_tested() {
-        let tested = TESTED_CPUS.join(", ");
-        eprintln!(
-            "warning: {} is not one of the tested CPU models ({tested})",
-            machine.cpu
-        );
-    }
-    let images = Images::build()?;
-    let target = workspace.target_directory();
-    let debian = vms::debian(&specs, &target);
-    let sources = Sources {
-        images: &images,
-        debian: &debian,
-    };
-    let initrd = vms::initrd(&specs, &sources, archive(&specs, &target)?)?;
+    let Prepared {
+        command,
+        images,
+        is_raw,
+    } = prepare(options, Purpose::Console)?;
     let recording = options.trace.as_deref().map(create).transpose()?;
-    let command = machine.command(&images.hypervisor.flat, &initrd);
-    eprintln!("     Booting {}", shell::line(&command));
-    if machine.is_raw() {
+    if is_raw {
         eprintln!(
             "      Typing goes to the guest; Ctrl-A q ends, Ctrl-A h says what else there is"
         );
@@ -81,7 +87,43 @@ pub fn boot(options: &QemuOptions) -> Result<u8> {
     Ok(outcome.exit_code())
 }
 
-fn create(file: &Path) -> Result<File> {
+/// Sets up and builds what the options ask for, and says how it is booted.
+///
+/// # Errors
+///
+/// When the options make no sense together, or set-up or the build fails.
+pub(crate) fn prepare(options: &QemuOptions, purpose: Purpose) -> Result<Prepared> {
+    let specs = specs(options);
+    let machine = machine(options, &specs, purpose)?;
+    setup::for_boot()?;
+    let workspace = Workspace::load()?;
+    vms::check_guests(&specs, &workspace.guests())?;
+    if !machine.cpu.is_tested() {
+        let tested = TESTED_CPUS.join(", ");
+        eprintln!(
+            "warning: {} is not one of the tested CPU models ({tested})",
+            machine.cpu
+        );
+    }
+    let images = Images::build()?;
+    let target = workspace.target_directory();
+    let debian = vms::debian(&specs, &target);
+    let sources = Sources {
+        images: &images,
+        debian: &debian,
+    };
+    let initrd = vms::initrd(&specs, &sources, archive(&specs, &target)?)?;
+    let command = machine.command(&images.hypervisor.flat, &initrd);
+    eprintln!("     Booting {}", shell::line(&command));
+    Ok(Prepared {
+        command,
+        images,
+        is_raw: machine.is_raw(),
+    })
+}
+
+/// Makes the file of a recording.
+pub(crate) fn create(file: &Path) -> Result<File> {
     File::create(file).with_context(|| format!("could not make {}", file.display()))
 }
 
@@ -131,23 +173,27 @@ fn archive(specs: &[Spec], target: &Path) -> Result<PathBuf> {
     Ok(folder.join(format!("{}.cpio", names.join("+"))))
 }
 
-fn machine(options: &QemuOptions, specs: &[Spec]) -> Result<Machine> {
+fn machine(options: &QemuOptions, specs: &[Spec], purpose: Purpose) -> Result<Machine> {
     Ok(Machine {
         cpu: options.cpu.clone(),
         cpus: options.cpus,
         memory: options.memory,
-        hyp_args: hyp_args(options, specs)?.to_string(),
+        hyp_args: hyp_args(options, specs, purpose)?.to_string(),
         extra: options.extra.clone(),
     })
 }
 
-fn hyp_args(options: &QemuOptions, specs: &[Spec]) -> Result<HypArgs> {
+fn hyp_args(options: &QemuOptions, specs: &[Spec], purpose: Purpose) -> Result<HypArgs> {
     let mut args = HypArgs::parse(&options.hyp_args)?;
     args.option("vcpus", "--vcpus", options.vcpus.map(|n| n.to_string()))?;
     let guest_memory = options.guest_memory.map(|size| size.to_string());
     args.option("guest-memory", "--guest-memory", guest_memory)?;
     let stress = Spec::of_guest("stress");
-    let defaults = if specs == [stress] {
+    let is_stress = specs == [stress];
+    if is_stress && purpose == Purpose::Top {
+        args.default("guest-args", UNTIL_LEFT);
+    }
+    let defaults = if is_stress {
         &STRESS_DEFAULTS[..]
     } else if specs.iter().any(Spec::is_debian) {
         &DEBIAN_DEFAULTS[..]
@@ -157,7 +203,7 @@ fn hyp_args(options: &QemuOptions, specs: &[Spec]) -> Result<HypArgs> {
     for (key, value) in defaults {
         args.default(key, value);
     }
-    if options.trace.is_some() {
+    if options.trace.is_some() || purpose == Purpose::Top {
         args.default("trace", trace::DEFAULT);
     } else if is_for_typing(specs) && io::stdin().is_terminal() {
         args.default("console", "raw");
@@ -251,9 +297,8 @@ mod tests {
     fn args(words: &[&str]) -> Result<String> {
         let cli = Cli::try_parse_from(["cargo xtask", "qemu"].iter().chain(words))?;
         match cli.verb {
-            Some(Verb::Qemu(options)) => {
-                machine(&options, &specs(&options)).map(|machine| machine.hyp_args)
-            }
+            Some(Verb::Qemu(options)) => machine(&options, &specs(&options), Purpose::Console)
+                .map(|machine| machine.hyp_args),
             other => panic!("{other:?} is not `qemu`"),
         }
     }

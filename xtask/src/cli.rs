@@ -23,6 +23,7 @@ Examples:
   cargo xtask qemu --trace race.trace     Record what the tables did, then look at it:
   cargo xtask trace race.trace
   cargo xtask report race.trace
+  cargo xtask top                         See it live
   cargo xtask test --quick                What to run before a commit
   cargo xtask test                        What has to pass before a change lands
 
@@ -62,6 +63,13 @@ pub enum Verb {
     /// The guest's power-off ends QEMU, and so does Ctrl-C.
     #[command(after_help = EXIT_STATUS)]
     Qemu(Box<QemuOptions>),
+    /// Boot as `qemu` does, and show live on the terminal what the tables do
+    ///
+    /// The guest's memory as a map, how often there are faults, collapses, splits, moves and the like,
+    /// what each CPU and vCPU is at, free frames, and the console's last lines. Takes the options of
+    /// `qemu`; the stress guest runs for an hour. Keys: q quits, n shows the next machine, p pauses the
+    /// picture, t types to the guest (Esc ends that), s has the hypervisor print its statistics.
+    Top(Box<QemuOptions>),
     /// Build the images that boot, and print where they are
     ///
     /// The hypervisor and every guest, as flat binaries for QEMU's -kernel and -initrd. The ELFs

@@ -24,6 +24,7 @@ pub mod size;
 pub mod symbols;
 pub mod terminal;
 pub mod test;
+pub mod top;
 pub mod trace;
 pub mod vms;
 pub mod workspace;

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{CommandFactory, Parser};
 use xtask::build::Images;
 use xtask::cli::{Cli, Verb};
-use xtask::{bench, boot, interrupt, rules, setup, test, trace};
+use xtask::{bench, boot, interrupt, rules, setup, test, top, trace};
 
 /// The exit status of wrong usage and of a set-up or build that fails.
 const EXIT_UNUSABLE: u8 = 2;
@@ -26,6 +26,7 @@ fn main() -> ExitCode {
 fn dispatch(cli: Cli) -> Result<u8> {
     match cli.verb {
         Some(Verb::Qemu(options)) => boot::boot(&options),
+        Some(Verb::Top(options)) => top::top(&options),
         Some(Verb::Build) => build(),
         Some(Verb::Test(options)) => test::test(&options),
         Some(Verb::Bench(options)) => bench::bench(&options),

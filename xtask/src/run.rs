@@ -35,6 +35,8 @@ pub enum Outcome {
     TimedOut,
     /// Ctrl-C, or a signal that asks to end.
     Interrupted,
+    /// Whoever watches has seen enough.
+    Left,
     /// QEMU ended with this error status before anything was on the console.
     Refused(ExitStatus),
     /// QEMU ended with this status, and the console says neither a verdict nor a power-off.
@@ -45,7 +47,7 @@ impl Outcome {
     /// The exit status of `cargo xtask qemu`.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Ended(Verdict::Passed | Verdict::Silent) => 0,
+            Self::Ended(Verdict::Passed | Verdict::Silent) | Self::Left => 0,
             Self::Ended(Verdict::Failed(_)) | Self::BrokenOff(_) => 1,
             Self::Refused(_) => 2,
             Self::TimedOut => 3,
@@ -64,6 +66,7 @@ impl std::fmt::Display for Outcome {
             Self::Ended(Verdict::Panicked) => write!(f, "the hypervisor panicked"),
             Self::TimedOut => write!(f, "timed out"),
             Self::Interrupted => write!(f, "interrupted"),
+            Self::Left => write!(f, "left while it ran"),
             Self::Refused(status) => write!(f, "QEMU refused to start ({status})"),
             Self::BrokenOff(status) => {
                 write!(f, "QEMU ended ({status}) without a verdict or a power-off")
@@ -82,6 +85,11 @@ pub trait Screen {
 
     /// The start of a line that has paused; the whole of it comes later through [`Screen::line`].
     fn partial(&mut self, _start: &str) {}
+
+    /// Called at least every 50 ms. Returns whether to go on; if not, QEMU is ended.
+    fn tick(&mut self) -> bool {
+        true
+    }
 }
 
 /// Runs QEMU until it ends, is interrupted or `timeout` has passed, and shows its console (and its
@@ -144,6 +152,9 @@ impl Run<'_> {
             }
             if interrupt::raised() {
                 return Ok((Some(Outcome::Interrupted), bytes));
+            }
+            if !self.screen.tick() {
+                return Ok((Some(Outcome::Left), bytes));
             }
             if self.watcher.ended() {
                 let since = last_word.get_or_insert_with(Instant::now);

@@ -9,6 +9,7 @@ pub mod report;
 mod show;
 pub(crate) mod space;
 mod summary;
+pub(crate) mod threads;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -149,4 +150,4 @@ fn write(path: &Path, text: &str) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

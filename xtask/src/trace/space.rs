@@ -13,6 +13,8 @@ pub(crate) const REGION: u64 = 2 << 20;
 const PAGE: u64 = 4 << 10;
 /// Pages of a region.
 pub(crate) const PAGES: u32 = 512;
+/// Parts of a region that can be looked at by themselves.
+pub(crate) const PARTS: usize = 8;
 /// Regions of a block of level 1.
 const REGIONS_OF_LEVEL_1: usize = 512;
 /// The most regions that are believed: 2 TiB. A recording is no more than a file.
@@ -21,7 +23,8 @@ const MOST_REGIONS: u64 = 1 << 20;
 /// What is mapped in a region.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Region {
-    pages: [u64; 8],
+    /// A bit for each page, a word for each part.
+    pages: [u64; PARTS],
     /// One block maps it all.
     pub(crate) block: bool,
     /// It is being collapsed.
@@ -31,7 +34,12 @@ pub(crate) struct Region {
 impl Region {
     /// How many of its pages are mapped by themselves.
     pub(crate) fn pages(&self) -> u32 {
-        self.pages.iter().map(|word| word.count_ones()).sum()
+        self.pages_in(0..PARTS)
+    }
+
+    /// How many pages of these parts are mapped by themselves.
+    pub(crate) fn pages_in(&self, parts: Range<usize>) -> u32 {
+        self.pages[parts].iter().map(|word| word.count_ones()).sum()
     }
 
     fn set(&mut self, page: usize, mapped: bool) {
@@ -44,7 +52,7 @@ impl Region {
     }
 
     fn fill(&mut self, mapped: bool) {
-        self.pages = [if mapped { u64::MAX } else { 0 }; 8];
+        self.pages = [if mapped { u64::MAX } else { 0 }; PARTS];
     }
 
     /// Bytes that single pages map, and bytes that a block maps.

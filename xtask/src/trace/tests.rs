@@ -24,7 +24,7 @@ fn at(time: u64, vcpu: u8, event: Event) -> Record {
     Record { stamp, event }
 }
 
-pub(super) fn collapse(step: Step, ipa: u64) -> Event {
+pub(crate) fn collapse(step: Step, ipa: u64) -> Event {
     Event::Collapse {
         step,
         reason: Reason::Hot,
@@ -33,7 +33,7 @@ pub(super) fn collapse(step: Step, ipa: u64) -> Event {
     }
 }
 
-fn story() -> Vec<Record> {
+pub(crate) fn story() -> Vec<Record> {
     let mut records = vec![at(
         1000,
         0,
@@ -79,7 +79,7 @@ fn story() -> Vec<Record> {
 }
 
 /// A console with these events, some text, and a frame that was cut.
-fn console(records: &[Record]) -> Vec<u8> {
+pub(crate) fn console(records: &[Record]) -> Vec<u8> {
     let mut bytes = b"[   0.000001] cpu0 INFO  boot: Tessera\n".to_vec();
     for cpu in 0..2 {
         let mut own = records.iter().filter(|r| r.stamp.cpu == cpu).peekable();
