@@ -150,6 +150,24 @@ impl<'s, E: Environment> Reader<'s, E> {
     pub(crate) fn count(&self, counter: Counter) {
         self.section.slot().counters.count(counter);
     }
+
+    /// Counts that the entry of `level` for `ipa` names no table, and tells of a marker.
+    ///
+    /// Kept out of the way, and given nothing that has to be in memory for it: a lookup that meets only
+    /// tables stays in registers.
+    #[cold]
+    fn without_table(&self, ipa: Ipa, level: Level, absent: Absent) -> Absent {
+        self.count(match absent {
+            Absent::Empty => Counter::AbsentEmpty,
+            Absent::Busy(_) | Absent::Contended => Counter::AbsentBusy,
+            Absent::Block(_) => Counter::AbsentBlock,
+            Absent::Bad(_) => Counter::AbsentBad,
+        });
+        if let Absent::Busy(marker) = absent {
+            self.stage2.tell_of_marker(ipa, level, marker);
+        }
+        absent
+    }
 }
 
 /// A table, for reading. It may be detached at any time, and stays readable until the read section ends.
@@ -238,19 +256,13 @@ impl<'r, E: Environment> Slot<'_, 'r, E> {
     /// The table that the entry names, with what it takes to lock it later.
     #[inline(always)]
     pub fn map_nolock(&self) -> Result<Unlocked<'r, E>, Absent> {
-        let value = self.load();
-        self.resolve(value).inspect_err(|absent| {
-            self.view.reader.count(match absent {
-                Absent::Empty => Counter::AbsentEmpty,
-                Absent::Busy(_) | Absent::Contended => Counter::AbsentBusy,
-                Absent::Block(_) => Counter::AbsentBlock,
-                Absent::Bad(_) => Counter::AbsentBad,
-            });
-            if let Absent::Busy(marker) = *absent {
-                let stage2 = self.view.reader.stage2;
-                stage2.tell_of_marker(self.ipa, self.view.level, marker);
+        match self.resolve(self.load()) {
+            Ok(table) => Ok(table),
+            Err(absent) => {
+                let View { reader, level, .. } = *self.view;
+                Err(reader.without_table(self.ipa, level, absent))
             }
-        })
+        }
     }
 
     /// The table that the entry names, locked and surely part of the tree.
