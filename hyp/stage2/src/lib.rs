@@ -173,7 +173,7 @@ pub use descriptor::{Attributes, Descriptor, Execute, Format, Kind, Marker, Memo
 pub use env::{Cpus, Environment, Frames, OutOfFrames, Scope, Table, Tlb, Window};
 pub use fault::{Access, Resolution};
 pub use geometry::{Geometry, GeometryError};
-pub use map::MapError;
+pub use map::{MapError, MappedInPart};
 pub use meta::{Owner, TableMeta};
 pub use observe::{CollapseStep, Observation, Topic};
 pub use query::Entry;

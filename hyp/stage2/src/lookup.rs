@@ -29,7 +29,7 @@ use crate::observe::{Observation, Topic};
 use crate::stage2::Stage2;
 use crate::stats::Counter;
 use crate::sync::{LockGuard, Ordering};
-use core::ops::Deref;
+use core::ops::{Deref, Range};
 
 /// How often a lookup begins again before it lets its caller wait instead: each time, somebody
 /// else has changed the entry, so more than a few in a row are a crowd.
@@ -369,7 +369,7 @@ impl<'r, E: Environment> Unlocked<'r, E> {
     pub fn lock(self) -> Result<Locked<'r, E>, Changed> {
         let stage2 = self.view.reader.stage2;
         let guard = if stage2.env().observes(Topic::Races) {
-            watched_lock(stage2, self.meta, self.view.base, self.view.level)
+            stage2.watched_lock(self.meta, self.view.base, self.view.level)
         } else {
             self.meta.lock()
         };
@@ -408,24 +408,6 @@ impl<'r, E: Environment> Unlocked<'r, E> {
     pub fn seems_empty(&self) -> bool {
         self.meta.live() == 0
     }
-}
-
-/// Takes the lock of a table of `level` at `ipa`, and tells if that took a wait.
-#[cold]
-fn watched_lock<'r, E: Environment>(
-    stage2: &Stage2<E>,
-    meta: &'r TableMeta,
-    ipa: Ipa,
-    level: Level,
-) -> LockGuard<'r> {
-    meta.try_lock().unwrap_or_else(|| {
-        let begin = stage2.env().clock();
-        let guard = meta.lock();
-        let ticks = stage2.env().clock().wrapping_sub(begin);
-        let awaited = move || Observation::LockAwaited { ipa, level, ticks };
-        stage2.tell(Topic::Races, awaited);
-        guard
-    })
 }
 
 impl<'r, E: Environment> Deref for Unlocked<'r, E> {
@@ -479,6 +461,30 @@ impl<'r, E: Environment> Locked<'r, E> {
         // Release: a walk that sees the entry sees the table behind it.
         self.view.table.entries[index].store(new.bits(), Ordering::Release);
         self.meta.add_live(1);
+    }
+
+    /// Fills the entries of these indices, in order, with what `value` gives for each, up to the first
+    /// that is not empty or has no value; says how many.
+    #[inline]
+    pub(crate) fn fill_run(
+        &mut self,
+        indices: Range<usize>,
+        mut value: impl FnMut(usize) -> Option<Descriptor>,
+    ) -> usize {
+        let mut filled = Filled(self.meta, 0);
+        let first = indices.start;
+        for entry in &self.view.table.entries[indices] {
+            if entry.load(Ordering::Relaxed) != Descriptor::EMPTY.bits() {
+                break;
+            }
+            let Some(new) = value(first + filled.1) else {
+                break;
+            };
+            // Release, as in `fill`.
+            entry.store(new.bits(), Ordering::Release);
+            filled.1 += 1;
+        }
+        filled.1
     }
 
     /// Empties an entry.
@@ -563,6 +569,17 @@ impl<'r, E: Environment> Locked<'r, E> {
             self.level(),
             old,
         )
+    }
+}
+
+/// Entries filled in a locked table; they are counted when this is dropped, so also where the one who
+/// gives their values panics.
+struct Filled<'r>(&'r TableMeta, usize);
+
+impl Drop for Filled<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.0.add_live(self.1 as i32);
     }
 }
 

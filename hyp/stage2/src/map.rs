@@ -4,7 +4,7 @@
 //! of the table that gets the new entry, if that entry is still empty. The leaf itself takes one
 //! lock: that of the table it goes into.
 
-use crate::addr::{Ipa, Level, Pa};
+use crate::addr::{ENTRIES, Ipa, IpaRange, Level, PAGE_SHIFT, PAGE_SIZE, Pa};
 use crate::descriptor::{Attributes, Descriptor, Execute, Kind};
 use crate::detached::Spare;
 use crate::env::{Environment, OutOfFrames};
@@ -31,6 +31,15 @@ pub enum MapError {
     Busy,
 }
 
+/// Why a run of pages was not mapped to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MappedInPart {
+    /// The first page that was not mapped; those of the run before it are.
+    pub end: Ipa,
+    /// Why it was not.
+    pub error: MapError,
+}
+
 impl From<OutOfFrames> for MapError {
     fn from(_: OutOfFrames) -> Self {
         MapError::OutOfFrames
@@ -51,6 +60,44 @@ impl<E: Environment> Stage2<E> {
         written: bool,
     ) -> Result<(), MapError> {
         self.map_leaf(ipa, Level::L3, pa, attributes, written)
+    }
+
+    /// Maps each 4 KiB page of `range` to the frame that `frame` gives for it: as
+    /// [`map_page`](Self::map_page) one by one, in ascending order, but with one walk, one lock and one
+    /// barrier for all pages of a table. For memory that is wanted before the guest touches it.
+    ///
+    /// `frame` runs with a table locked: it must be short, must not wait, and calls nothing of this
+    /// crate. It may be asked about a page more than once.
+    ///
+    /// Stops at the first page that cannot be mapped. Where that is [`MapError::Occupied`] somebody was
+    /// faster: the caller can go on behind [`MappedInPart::end`], and has its frame to give back.
+    pub fn map_pages(
+        &self,
+        range: IpaRange,
+        frame: impl Fn(Ipa) -> Pa,
+        attributes: Attributes,
+        written: bool,
+    ) -> Result<(), MappedInPart> {
+        let mut end = range.start();
+        let stopped = |end| move |error| MappedInPart { end, error };
+        if !self.contains(range) {
+            return Err(stopped(end)(MapError::OutOfRange));
+        }
+        self.check_rights(attributes).map_err(stopped(end))?;
+        let leaf = |pa| Descriptor::leaf(self.format(), Level::L3, pa, attributes, written);
+        // Everything of a page's descriptor but its address.
+        let rest = leaf(Pa::new(0));
+        while end < range.end() {
+            end = self.fill_run(end, range, rest, &frame);
+            if end < range.end() {
+                // What stands at the end of the run, if it is not just that of a table.
+                let pa = frame(end);
+                self.map_leaf(end, Level::L3, pa, attributes, written)
+                    .map_err(stopped(end))?;
+                end = end.offset(PAGE_SIZE);
+            }
+        }
+        Ok(())
     }
 
     /// Maps the block at `pa` to `ipa`: 2 MiB for level 2, 1 GiB for level 1.
@@ -84,16 +131,22 @@ impl<E: Environment> Stage2<E> {
         if !ipa.is_aligned(level) || !pa.fits(level) {
             return Err(MapError::Misaligned);
         }
-        if !self.format().execute_never_by_level
-            && matches!(attributes.rights.execute, Execute::User | Execute::Kernel)
-        {
-            return Err(MapError::Unsupported);
-        }
+        self.check_rights(attributes)?;
         let leaf = Descriptor::leaf(self.format(), level, pa, attributes, written);
         match self.fill_entry(ipa, level, leaf) {
             Ok(()) => Ok(()),
             Err(error) => Err(self.refused(ipa, level, error)),
         }
+    }
+
+    #[inline(always)]
+    fn check_rights(&self, attributes: Attributes) -> Result<(), MapError> {
+        if !self.format().execute_never_by_level
+            && matches!(attributes.rights.execute, Execute::User | Execute::Kernel)
+        {
+            return Err(MapError::Unsupported);
+        }
+        Ok(())
     }
 
     #[cold]
@@ -115,6 +168,46 @@ impl<E: Environment> Stage2<E> {
         }
         drop(reader);
         self.fill_somehow(ipa, level, leaf)
+    }
+
+    /// Maps pages of `range` from `from` on, with descriptors like `rest`, as long as they are of one
+    /// table that is there and their entries are empty; returns the first that it has not mapped.
+    fn fill_run(
+        &self,
+        from: Ipa,
+        range: IpaRange,
+        rest: Descriptor,
+        frame: impl Fn(Ipa) -> Pa,
+    ) -> Ipa {
+        let reader = self.read();
+        let Some(mut table) = reader.lock_at_once(from, Level::L3) else {
+            return from;
+        };
+        let first = from.index(Level::L3);
+        let left = (range.end().get() - from.get()) >> PAGE_SHIFT;
+        let last = (first as u64 + left).min(ENTRIES as u64) as usize;
+        let base = table.ipa(0);
+        let filled = table.fill_run(first..last, |index| {
+            let pa = frame(base.offset((index as u64) << PAGE_SHIFT));
+            pa.fits(Level::L3).then(|| rest.with_output(pa))
+        });
+        self.publish();
+        self.count_many(Counter::PagesMapped, filled as u64);
+        let end = from.offset((filled as u64) << PAGE_SHIFT);
+        if self.env().observes(Topic::Maps) {
+            self.tell_of_run(from, end, frame);
+        }
+        end
+    }
+
+    #[cold]
+    fn tell_of_run(&self, from: Ipa, end: Ipa, frame: impl Fn(Ipa) -> Pa) {
+        let mut ipa = from;
+        while ipa < end {
+            let (pa, level) = (frame(ipa), Level::L3);
+            self.tell(Topic::Maps, move || Observation::Mapped { ipa, pa, level });
+            ipa = ipa.offset(PAGE_SIZE);
+        }
     }
 
     /// As [`fill_entry`](Self::fill_entry), whatever is in the way.

@@ -8,7 +8,9 @@ use crate::collapse::CollapseError;
 use crate::descriptor::Marker;
 use crate::env::{Environment, Scope};
 use crate::map::MapError;
+use crate::meta::TableMeta;
 use crate::stage2::Stage2;
+use crate::sync::LockGuard;
 
 /// Observations that are wanted, or not, as one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,6 +155,24 @@ impl<E: Environment> Stage2<E> {
     pub(crate) fn tell_of_marker(&self, ipa: Ipa, level: Level, marker: Marker) {
         let met = move || Observation::MarkerMet { ipa, level, marker };
         self.tell(Topic::Races, met);
+    }
+
+    /// Takes the lock of a table of `level` at `ipa`, and tells if that took a wait.
+    #[cold]
+    pub(crate) fn watched_lock<'m>(
+        &self,
+        meta: &'m TableMeta,
+        ipa: Ipa,
+        level: Level,
+    ) -> LockGuard<'m> {
+        meta.try_lock().unwrap_or_else(|| {
+            let begin = self.env().clock();
+            let guard = meta.lock();
+            let ticks = self.env().clock().wrapping_sub(begin);
+            let awaited = move || Observation::LockAwaited { ipa, level, ticks };
+            self.tell(Topic::Races, awaited);
+            guard
+        })
     }
 
     /// Kept out of the way of those who do not watch. What to tell comes by value (`move`), so that

@@ -78,6 +78,10 @@ fn mapping_needs_a_table_a_level() {
         0
     );
     assert_eq!(fail_each(&[], &BLOCK), 2);
+    // Three for the first region's, one for the next: without that the first is mapped in part.
+    let pages = Op::MapPages(MIDDLE, Attributes::RAM, true);
+    assert_eq!(fail_each(&[], &pages), 4);
+    assert_eq!(fail_each(&[page, BLOCK], &pages), 1);
 }
 
 #[test]

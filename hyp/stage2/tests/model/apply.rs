@@ -19,6 +19,7 @@ impl Vm {
     fn apply_once(&self, op: &Op) -> Result<(), OutOfFrames> {
         match *op {
             Op::MapPage(place, attributes, written) => self.map_page(place, attributes, written),
+            Op::MapPages(pages, attributes, written) => self.map_pages(pages, attributes, written),
             Op::MapBlock(region, attributes, written) => {
                 self.map_block(region, attributes, written)
             }
@@ -130,7 +131,7 @@ impl Vm {
         Ok(true)
     }
 
-    fn new_page(&self, pa: Pa, attributes: Attributes, written: bool) -> Page {
+    pub(super) fn new_page(&self, pa: Pa, attributes: Attributes, written: bool) -> Page {
         let value = self.value();
         self.machine.data().write(pa, value);
         Page {

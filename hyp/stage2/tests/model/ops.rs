@@ -15,6 +15,8 @@ pub(crate) struct Pages {
 #[derive(Clone, Debug)]
 pub(crate) enum Op {
     MapPage(Place, Attributes, bool),
+    /// Maps pages by one call, each to a frame of its own.
+    MapPages(Pages, Attributes, bool),
     MapBlock(usize, Attributes, bool),
     /// Maps what is empty in a region, except these indices; in adjacent frames or not.
     Populate {

@@ -1,9 +1,11 @@
 //! Doing an operation, on the tables and on the model: those that change a range.
 
-use super::ops::Pages;
+use super::ops::{Pages, Place};
 use super::{Mapped, PAGES, Page, Vm};
 use core::ops::Range;
-use stage2::{Ipa, IpaRange, Level, OutOfFrames, Rights, Unmapped};
+use stage2::{
+    Attributes, Ipa, IpaRange, Level, MapError, OutOfFrames, PAGE_SIZE, Rights, Unmapped,
+};
 
 impl Vm {
     /// The addresses of these pages; they may reach beyond what is mapped, or beyond the VM's.
@@ -42,6 +44,74 @@ impl Vm {
                 self.set_mapped(*region, Mapped::Table);
             }
         }
+    }
+
+    /// The pages of `range` that the model knows, up to the first that it does not.
+    fn known(&self, range: IpaRange) -> Vec<Place> {
+        let covered = self.covered(range);
+        let places = covered
+            .into_iter()
+            .flat_map(|(region, pages)| pages.map(move |index| (region, index)));
+        let is_next = |(n, place): &(usize, Place)| {
+            self.ipa(place.0, place.1) == range.start().offset(*n as u64 * PAGE_SIZE)
+        };
+        let run = places.enumerate().take_while(is_next);
+        run.map(|(_, place)| place).collect()
+    }
+
+    pub(super) fn map_pages(
+        &self,
+        pages: Pages,
+        attributes: Attributes,
+        written: bool,
+    ) -> Result<(), OutOfFrames> {
+        let start = self.ipa(pages.from.0, pages.from.1);
+        let places = self.known(self.range(pages));
+        let range = IpaRange::new(start, start.offset(places.len() as u64 * PAGE_SIZE)).unwrap();
+        let data = self.machine.data();
+        let mut frames = Vec::new();
+        while frames.len() < places.len() {
+            let Ok(pa) = data.allocate(Level::L3) else {
+                // Without memory for the guest there is nothing to try.
+                frames
+                    .into_iter()
+                    .for_each(|pa| data.release(pa, Level::L3));
+                return Ok(());
+            };
+            frames.push(pa);
+        }
+        let nth = |ipa: Ipa| ((ipa.get() - start.get()) / PAGE_SIZE) as usize;
+        let new: Vec<Page> = frames
+            .iter()
+            .map(|pa| self.new_page(*pa, attributes, written))
+            .collect();
+        let frame = |ipa| frames[nth(ipa)];
+        let result = self.stage2.map_pages(range, frame, attributes, written);
+        let mapped = result.map_or_else(|stopped| nth(stopped.end), |()| places.len());
+        for (n, ((region, index), page)) in places.iter().copied().zip(new).enumerate() {
+            if n >= mapped {
+                data.release(page.pa, Level::L3);
+                continue;
+            }
+            assert!(self.page(region, index).is_none(), "mapped over a page");
+            let region = &mut self.regions.borrow_mut()[region];
+            region.mapped = Mapped::Table;
+            region.pages[index] = Some(page);
+        }
+        match result.map_err(|stopped| stopped.error) {
+            Ok(()) => {}
+            Err(MapError::OutOfFrames) => return Err(OutOfFrames),
+            Err(MapError::Unsupported) => {
+                assert_eq!(mapped, 0);
+                assert_ne!(self.effective(attributes.rights), attributes.rights);
+            }
+            Err(MapError::Occupied(_)) => {
+                let (region, index) = places[mapped];
+                assert!(self.page(region, index).is_some(), "nothing was there");
+            }
+            Err(other) => panic!("{other:?}"),
+        }
+        Ok(())
     }
 
     pub(super) fn unmap(&self, pages: Pages) -> Result<(), OutOfFrames> {

@@ -13,6 +13,7 @@
 mod collapse;
 mod free;
 mod lookup;
+mod map;
 mod markers;
 mod marks;
 mod split;

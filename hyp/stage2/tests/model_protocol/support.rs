@@ -164,6 +164,29 @@ impl World {
         block
     }
 
+    /// Maps pages 0 and 1 by one call to memory that holds 20 and 21, where nothing is mapped; where
+    /// somebody was faster for one of them, that one stays.
+    pub(crate) fn map_both(&self) -> [Pa; 2] {
+        let memory = [20, 21].map(|value| self.memory(value));
+        let frame = |ipa: Ipa| memory[(ipa.get() / PAGE_SIZE) as usize];
+        let mut from = page(0);
+        while let Some(rest) = IpaRange::new(from, page(2)) {
+            let Err(stopped) = self.vm.map_pages(rest, frame, Attributes::RAM, true) else {
+                break;
+            };
+            from = stopped.end;
+            match stopped.error {
+                MapError::Occupied(_) => {
+                    self.machine.data().release(frame(from), Level::L3);
+                    from = from.offset(PAGE_SIZE);
+                }
+                MapError::Busy => self.relax(),
+                error => panic!("pages from {from:?} on cannot be mapped: {error:?}"),
+            }
+        }
+        memory
+    }
+
     /// Maps pages 0 and 1 as one block.
     pub(crate) fn map_block(&self) -> Pa {
         let block = self.filled_block();

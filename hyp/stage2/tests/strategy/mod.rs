@@ -72,6 +72,8 @@ fn short_op() -> BoxedStrategy<Op> {
         }),
         1 => (0..CPUS, pages()).prop_map(|(cpu, pages)| Op::Prefetch { cpu, pages }),
         2 => (place(), attributes(), any::<bool>()).prop_map(|(place, a, w)| Op::MapPage(place, a, w)),
+        1 => (pages(), attributes(), any::<bool>())
+            .prop_map(|(pages, a, w)| Op::MapPages(pages, a, w)),
         1 => pages().prop_map(Op::Unmap),
         1 => (pages(), rights()).prop_map(|(pages, rights)| Op::Protect(pages, rights)),
         1 => place().prop_map(Op::Move),
