@@ -170,46 +170,6 @@ impl<E: Environment> Stage2<E> {
         self.fill_somehow(ipa, level, leaf)
     }
 
-    /// Maps pages of `range` from `from` on, with descriptors like `rest`, as long as they are of one
-    /// table that is there and their entries are empty; returns the first that it has not mapped.
-    fn fill_run(
-        &self,
-        from: Ipa,
-        range: IpaRange,
-        rest: Descriptor,
-        frame: impl Fn(Ipa) -> Pa,
-    ) -> Ipa {
-        let reader = self.read();
-        let Some(mut table) = reader.lock_at_once(from, Level::L3) else {
-            return from;
-        };
-        let first = from.index(Level::L3);
-        let left = (range.end().get() - from.get()) >> PAGE_SHIFT;
-        let last = (first as u64 + left).min(ENTRIES as u64) as usize;
-        let base = table.ipa(0);
-        let filled = table.fill_run(first..last, |index| {
-            let pa = frame(base.offset((index as u64) << PAGE_SHIFT));
-            pa.fits(Level::L3).then(|| rest.with_output(pa))
-        });
-        self.publish();
-        self.count_many(Counter::PagesMapped, filled as u64);
-        let end = from.offset((filled as u64) << PAGE_SHIFT);
-        if self.env().observes(Topic::Maps) {
-            self.tell_of_run(from, end, frame);
-        }
-        end
-    }
-
-    #[cold]
-    fn tell_of_run(&self, from: Ipa, end: Ipa, frame: impl Fn(Ipa) -> Pa) {
-        let mut ipa = from;
-        while ipa < end {
-            let (pa, level) = (frame(ipa), Level::L3);
-            self.tell(Topic::Maps, move || Observation::Mapped { ipa, pa, level });
-            ipa = ipa.offset(PAGE_SIZE);
-        }
-    }
-
     /// As [`fill_entry`](Self::fill_entry), whatever is in the way.
     #[inline(never)]
     fn fill_somehow(&self, ipa: Ipa, level: Level, leaf: Descriptor) -> Result<(), MapError> {
@@ -282,6 +242,46 @@ impl<E: Environment> Stage2<E> {
         });
         let pa = leaf.output();
         self.tell(Topic::Maps, move || Observation::Mapped { ipa, pa, level });
+    }
+
+    /// Maps pages of `range` from `from` on, with descriptors like `rest`, as long as they are of one
+    /// table that is there and their entries are empty; returns the first that it has not mapped.
+    fn fill_run(
+        &self,
+        from: Ipa,
+        range: IpaRange,
+        rest: Descriptor,
+        frame: impl Fn(Ipa) -> Pa,
+    ) -> Ipa {
+        let reader = self.read();
+        let Some(mut table) = reader.lock_at_once(from, Level::L3) else {
+            return from;
+        };
+        let first = from.index(Level::L3);
+        let left = (range.end().get() - from.get()) >> PAGE_SHIFT;
+        let last = (first as u64 + left).min(ENTRIES as u64) as usize;
+        let base = table.ipa(0);
+        let filled = table.fill_run(first..last, |index| {
+            let pa = frame(base.offset((index as u64) << PAGE_SHIFT));
+            pa.fits(Level::L3).then(|| rest.with_output(pa))
+        });
+        self.publish();
+        self.count_many(Counter::PagesMapped, filled as u64);
+        let end = from.offset((filled as u64) << PAGE_SHIFT);
+        if self.env().observes(Topic::Maps) {
+            self.tell_of_run(from, end, frame);
+        }
+        end
+    }
+
+    #[cold]
+    fn tell_of_run(&self, from: Ipa, end: Ipa, frame: impl Fn(Ipa) -> Pa) {
+        let mut ipa = from;
+        while ipa < end {
+            let (pa, level) = (frame(ipa), Level::L3);
+            self.tell(Topic::Maps, move || Observation::Mapped { ipa, pa, level });
+            ipa = ipa.offset(PAGE_SIZE);
+        }
     }
 
     /// Installs a fresh table into the entry of `holder` for `ipa`, unless somebody was faster.
