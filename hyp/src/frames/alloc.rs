@@ -5,7 +5,7 @@
 use super::cache::CpuCache;
 use super::frame::{Frame, Index};
 use super::linear::LinearMap;
-use super::state::{Order, Packed, State, Use};
+use super::state::{Order, Packed, State, Use, UseIndex};
 use super::{Contents, FrameAllocator};
 use core::fmt;
 use core::sync::atomic::Ordering;
@@ -227,11 +227,21 @@ impl<M: LinearMap> FrameAllocator<M> {
 
     /// Frees a single frame, or says what was found in its place.
     fn free_page(&self, cpu: usize, pa: Pa, contents: Contents) -> Result<(), Packed> {
-        let Some(cache) = self.caches.get(cpu) else {
-            return self.free_block(pa, Order::PAGE);
-        };
         let (index, frame) = self.first_frame(pa).ok_or(Packed::ABSENT)?;
-        let used = frame.end_use(Order::PAGE, Packed::CACHED)?;
+        let used = frame.end_use(Order::PAGE, Packed::TAIL)?;
+        self.put_page(cpu, index, contents, used);
+        Ok(())
+    }
+
+    /// Makes a single frame free that nobody uses any more, and which is `Tail`: puts it into the
+    /// CPU's cache.
+    #[inline]
+    pub(super) fn put_page(&self, cpu: usize, index: Index, contents: Contents, used: UseIndex) {
+        let Some(cache) = self.caches.get(cpu) else {
+            let mut buddy = self.buddy.lock();
+            buddy.tally.subtract(used, 1);
+            return buddy.give_back(&self.inventory, index, Order::PAGE);
+        };
         let mut stock = cache.lock();
         stock.tally.subtract(used, 1);
         if self.is_isolated(index) {
@@ -242,9 +252,9 @@ impl<M: LinearMap> FrameAllocator<M> {
             if stock.is_full(contents) {
                 stock.make_room(contents, &mut self.buddy.lock(), &self.inventory);
             }
+            self.inventory.frame(index).set_packed(Packed::CACHED);
             stock.push(index, contents);
         }
-        Ok(())
     }
 
     /// Frees a block past the caches, or says what was found in its place.

@@ -64,18 +64,19 @@ impl Buddy {
         Some(index)
     }
 
-    /// Takes up to `wanted` single frames for a CPU's cache, in as few blocks as that can be done
-    /// without leaving smaller blocks behind, and hands each to `to` as `Cached`.
+    /// Takes single frames for a CPU's cache, and hands each to `to` as `Cached`: those of one block of
+    /// `batch`, or, while there are smaller ones, about half as many, so that small blocks are used up
+    /// and a larger one is taken whole. Never more than one and a half of `batch`.
     pub(super) fn take_for_cache(
         &mut self,
         inventory: &Inventory,
-        wanted: u32,
+        batch: Order,
         mut to: impl FnMut(Index),
     ) {
-        let mut missing = wanted;
-        while let Some(fits) = Order::fitting(missing.into())
+        let mut taken = 0;
+        while taken < batch.frames() / 2
             && let Some(smallest) = self.smallest_from(Order::PAGE)
-            && let order = smallest.min(fits)
+            && let order = smallest.min(batch)
             && let Some(first) = self.take(inventory, order, Packed::CACHED)
         {
             // Highest first: caches hand out what was put in last, so guests get rising addresses.
@@ -84,14 +85,14 @@ impl Buddy {
                 inventory.frame(index).set_packed(Packed::CACHED);
                 to(index);
             }
-            missing -= order.frames();
+            taken += order.frames();
         }
     }
 
     /// Takes back a block that nobody uses. It is joined with its free buddies, unless its 2 MiB
     /// block is being isolated.
     pub(super) fn give_back(&mut self, inventory: &Inventory, index: Index, order: Order) {
-        if order < Order::BLOCK_2M
+        if order <= Order::BLOCK_2M
             && let Some(held) = inventory.block(index).held()
         {
             inventory.frame(index).set_state(State::Isolated { order });

@@ -17,8 +17,12 @@ use spin::mutex::{SpinMutex, SpinMutexGuard};
 
 /// Frames that a stack has room for; a power of two.
 const CAPACITY: usize = 64;
-/// Frames that go from or to the buddy at once.
-const BATCH: usize = CAPACITY / 2;
+/// Frames that come from the buddy at once, or about so many.
+const BATCH_ORDER: Order = Order::new(5).expect("an order");
+/// Frames that go to the buddy at once.
+const BATCH: usize = BATCH_ORDER.frames() as usize;
+
+const _: () = assert!(BATCH + BATCH / 2 <= CAPACITY);
 
 /// A stack of free frames.
 struct Stack {
@@ -154,10 +158,10 @@ impl Stock {
         self.stack(contents).give_back(BATCH, buddy, inventory);
     }
 
-    /// Fetches frames from the buddy, as many of a batch as there are.
+    /// Fetches frames from the buddy, about a batch if there are so many. There is no dirty one left.
     pub(super) fn refill(&mut self, buddy: &mut Buddy, inventory: &Inventory) {
-        let wanted = BATCH.min(CAPACITY - self.dirty.len);
-        buddy.take_for_cache(inventory, wanted as u32, |index| self.dirty.push(index));
+        debug_assert_eq!(self.dirty.len, 0);
+        buddy.take_for_cache(inventory, BATCH_ORDER, |index| self.dirty.push(index));
     }
 
     /// Whether there is a batch of zeroed frames.

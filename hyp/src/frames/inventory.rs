@@ -84,12 +84,23 @@ impl Inventory {
         }
     }
 
+    #[cold]
     fn locate_above(&self, page: u64) -> Option<(Index, &Frame)> {
         let index = self
             .regions
             .iter()
             .find_map(|region| region.index_of(page))?;
         Some((index, self.frame(index)))
+    }
+
+    /// The frame that contains `pa`, if that lies in a region, and those behind it in that region.
+    pub(super) fn locate_run(&self, pa: Pa) -> Option<(Index, &[Frame])> {
+        let (index, _) = self.locate(pa)?;
+        let holds = |region: &&Region| region.page_of(index).is_some();
+        let region = self.regions.iter().find(holds)?;
+        let end = region.first.plus(region.frames);
+        let frames = self.frames.as_slice();
+        Some((index, &frames[index.0 as usize..end.0 as usize]))
     }
 
     /// The place of the frame that contains `pa`, if that lies in a region.

@@ -85,6 +85,12 @@ impl<T: Sync> Carved<T> {
         self.len
     }
 
+    /// All elements.
+    pub(super) fn as_slice(&self) -> &[T] {
+        // SAFETY: as for `get`; all of them lie in one range of RAM, which the pointer may reach.
+        unsafe { core::slice::from_raw_parts(self.first.as_ptr(), self.len) }
+    }
+
     /// The element with this index, if there is one.
     #[inline]
     pub(super) fn get(&self, index: usize) -> Option<&T> {
@@ -93,9 +99,9 @@ impl<T: Sync> Carved<T> {
         (index < self.len).then(|| unsafe { self.first.add(index).as_ref() })
     }
 
-    /// All elements.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
-        (0..self.len).filter_map(|index| self.get(index))
+    /// An iterator over all elements.
+    pub(super) fn iter(&self) -> core::slice::Iter<'_, T> {
+        self.as_slice().iter()
     }
 }
 

@@ -9,7 +9,7 @@
 //! - `linear` how memory is reached, and all that is `unsafe` about it;
 //! - `inventory` which RAM there is, `init` how it is taken over at boot;
 //! - `buddy` the free blocks, `cache` the single frames that each CPU has at hand;
-//! - `alloc` the calls that allocate and free, `shape` those that split and join allocated blocks;
+//! - `alloc` the calls that allocate and free, `run` the one that frees many, `shape` those that split and join allocated blocks;
 //! - `isolate` how a 2 MiB block is made free, `survey` which one is worth it;
 //! - `account` the figures.
 //!
@@ -33,6 +33,7 @@ mod init;
 mod inventory;
 mod isolate;
 mod linear;
+mod run;
 mod shape;
 mod state;
 mod survey;

@@ -211,6 +211,22 @@ impl Packed {
         Self::new(State::Allocated { used, order })
     }
 
+    /// What is to be added for each frame that another lies behind one in this state, in memory that is
+    /// used alike (see [`Use::at`]).
+    #[inline]
+    pub(super) const fn page_step(self) -> u64 {
+        match self.0 & KIND_MASK {
+            DATA | RESERVED => 1 << PAGE_NUMBER_SHIFT,
+            _ => 0,
+        }
+    }
+
+    /// The state of another frame: see [`page_step`](Self::page_step).
+    #[inline]
+    pub(super) const fn plus(self, steps: u64) -> Self {
+        Self(self.0.wrapping_add(steps))
+    }
+
     /// Which use this is the state of; means something in allocated blocks only.
     #[inline]
     pub(super) const fn use_index(self) -> UseIndex {

@@ -13,8 +13,8 @@ use super::reserve::Reservations;
 use crate::bootargs::HugePolicy;
 use crate::frames::{Contents, Order, OutOfFrames, Use, VmId};
 use stage2::{
-    Access, Attributes, Config, Contents as _, Format, Geometry, Ipa, IpaRange, Level, MapError,
-    Owner, Pa, Resolution, Rights, SplitError, Stage2, Unmapped,
+    Access, Attributes, Config, Contents as _, Descriptor, Format, Geometry, Ipa, IpaRange, Level,
+    MapError, Owner, Pa, Resolution, Rights, SplitError, Stage2, UnmappedRun,
 };
 
 /// What kind of stage-2 fault was taken (ESR_EL2.xFSC).
@@ -315,13 +315,21 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
         }
     }
 
-    fn free_leaf(&self, leaf: Unmapped) {
-        match leaf.level {
-            Level::L3 => self.free_page(leaf.descriptor.output()),
-            Level::L2 => self.free_block(leaf.descriptor.output()),
-            // Never mapped by this file.
-            Level::L0 | Level::L1 => {}
+    fn free_leaves(&self, run: UnmappedRun<'_>) {
+        if run.level != Level::L3 {
+            // Blocks of 1 GiB are never mapped by this file.
+            return run
+                .leaves()
+                .for_each(|leaf| self.free_block(leaf.descriptor.output()));
         }
+        let used = Use::Data {
+            vm: self.vm(),
+            ipa: run.ipa,
+        };
+        let frame = |&leaf: &Descriptor| (leaf != Descriptor::EMPTY).then(|| leaf.output());
+        let frames = run.entries.iter().map(frame);
+        let machine = self.machine;
+        machine.allocator().free_run(machine.cpu(), used, frames);
     }
 
     /// Takes memory away that the guest has no use for: what it touches again reads as zeros. The
@@ -331,7 +339,7 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
             return Ok(());
         };
         let _unlogged = self.logging.discard().ok_or(ReleaseError::Logged)?;
-        Ok(self.stage2.unmap(range, |leaf| self.free_leaf(leaf))?)
+        Ok(self.stage2.unmap_runs(range, |run| self.free_leaves(run))?)
     }
 
     /// Gives up all reservations; returns the frames that came free.

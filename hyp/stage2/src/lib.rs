@@ -180,4 +180,4 @@ pub use query::Entry;
 pub use relocate::MoveError;
 pub use split::SplitError;
 pub use stage2::{Config, Stage2};
-pub use unmap::Unmapped;
+pub use unmap::{Unmapped, UnmappedRun};

@@ -28,7 +28,7 @@ use crate::meta::TableMeta;
 use crate::observe::{Observation, Topic};
 use crate::stage2::Stage2;
 use crate::stats::Counter;
-use crate::sync::{LockGuard, Ordering};
+use crate::sync::{AtomicU64, LockGuard, Ordering};
 use core::ops::{Deref, Range};
 
 /// How often a lookup begins again before it lets its caller wait instead: each time, somebody
@@ -487,12 +487,11 @@ impl<'r, E: Environment> Locked<'r, E> {
         filled.1
     }
 
-    /// Empties an entry.
+    /// The entries, for a run of changes; each by an atomic operation that loses no mark of the
+    /// hardware's, and with the count of entries in use kept right.
     #[inline]
-    pub(crate) fn remove(&mut self, index: usize) -> (Descriptor, Stale) {
-        let old = self.swap(index, Descriptor::EMPTY);
-        self.meta.add_live(-1);
-        (old, self.stale(index, old))
+    pub(crate) fn entries(&mut self) -> &[AtomicU64; ENTRIES] {
+        &self.view.table.entries
     }
 
     /// Empties an entry that can't be. Nobody counted it when it came, so all are counted again.

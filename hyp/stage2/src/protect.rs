@@ -9,9 +9,8 @@
 use crate::addr::{Ipa, IpaRange, Level};
 use crate::descriptor::{Descriptor, Rights};
 use crate::env::{Environment, OutOfFrames};
-use crate::flush::Stale;
 use crate::lookup::Locked;
-use crate::range::Edit;
+use crate::range::{Edit, Edited};
 use crate::stage2::Stage2;
 
 struct Protect<'s, E: Environment> {
@@ -22,10 +21,10 @@ struct Protect<'s, E: Environment> {
 impl<E: Environment> Edit<E> for Protect<'_, E> {
     const SPLITS_BLOCKS: bool = true;
 
-    fn leaf(&mut self, table: &mut Locked<'_, E>, index: usize, _: Descriptor) -> Option<Stale> {
+    fn leaves(&mut self, table: &mut Locked<'_, E>, index: usize, _: Descriptor) -> Edited {
         let (format, level) = (self.stage2.format(), table.level());
         let (_, stale) = table.update(index, |entry| entry.with_rights(format, level, self.rights));
-        Some(stale)
+        Edited::one(Some(stale))
     }
 }
 
@@ -35,13 +34,13 @@ struct Age<F>(F);
 impl<E: Environment, F: FnMut(Ipa, Level)> Edit<E> for Age<F> {
     const SPLITS_BLOCKS: bool = false;
 
-    fn leaf(&mut self, table: &mut Locked<'_, E>, index: usize, seen: Descriptor) -> Option<Stale> {
+    fn leaves(&mut self, table: &mut Locked<'_, E>, index: usize, seen: Descriptor) -> Edited {
         if !seen.is_accessed() {
-            return None;
+            return Edited::one(None);
         }
         let (_, stale) = table.update(index, Descriptor::without_accessed);
         (self.0)(table.ipa(index), table.level());
-        Some(stale)
+        Edited::one(Some(stale))
     }
 }
 
@@ -54,10 +53,10 @@ struct Clean<F> {
 impl<E: Environment, F: FnMut(IpaRange)> Edit<E> for Clean<F> {
     const SPLITS_BLOCKS: bool = false;
 
-    fn leaf(&mut self, table: &mut Locked<'_, E>, index: usize, seen: Descriptor) -> Option<Stale> {
+    fn leaves(&mut self, table: &mut Locked<'_, E>, index: usize, seen: Descriptor) -> Edited {
         if !seen.is_written() {
             // With hardware dirty state a store may go through at any time, and is then seen next time.
-            return None;
+            return Edited::one(None);
         }
         let covered = IpaRange::entry(table.ipa(index), table.level());
         if let Some(dirty) = covered.intersection(&self.range) {
@@ -65,10 +64,10 @@ impl<E: Environment, F: FnMut(IpaRange)> Edit<E> for Clean<F> {
         }
         if !self.range.covers(&covered) {
             // The rest of the block is not reported, so it must stay dirty.
-            return None;
+            return Edited::one(None);
         }
         let (_, stale) = table.update(index, Descriptor::cleaned);
-        Some(stale)
+        Edited::one(Some(stale))
     }
 }
 
@@ -78,12 +77,12 @@ struct Close;
 impl<E: Environment> Edit<E> for Close {
     const SPLITS_BLOCKS: bool = false;
 
-    fn leaf(&mut self, table: &mut Locked<'_, E>, index: usize, seen: Descriptor) -> Option<Stale> {
+    fn leaves(&mut self, table: &mut Locked<'_, E>, index: usize, seen: Descriptor) -> Edited {
         if !seen.lets_stores_through() {
-            return None;
+            return Edited::one(None);
         }
         let (_, stale) = table.update(index, Descriptor::closed);
-        Some(stale)
+        Edited::one(Some(stale))
     }
 }
 

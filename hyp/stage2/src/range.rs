@@ -18,16 +18,32 @@ pub(crate) trait Edit<E: Environment> {
     /// Whether a block that the range covers in part must be split; otherwise it is edited whole.
     const SPLITS_BLOCKS: bool;
 
-    /// Changes one leaf, under the table's lock.
-    fn leaf(&mut self, table: &mut Locked<'_, E>, index: usize, old: Descriptor) -> Option<Stale>;
+    /// Changes leaves, under the table's lock: the one of this index, which was loaded as `seen`, and
+    /// as many behind it as this edit takes at once. Blocks behind it only if the range covers them.
+    fn leaves(&mut self, table: &mut Locked<'_, E>, index: usize, seen: Descriptor) -> Edited;
 
-    /// Whether another leaf can be taken before [`run_ends`](Self::run_ends).
-    fn has_room(&self) -> bool {
+    /// Whether the leaf of this index can be taken before [`run_ends`](Self::run_ends).
+    fn has_room(&self, _index: usize) -> bool {
         true
     }
 
     /// The leaves of the run are flushed and no lock is held.
     fn run_ends(&mut self, _stage2: &Stage2<E>) {}
+}
+
+/// What an edit has done.
+pub(crate) struct Edited {
+    /// How many entries it is done with, one at least.
+    pub(crate) entries: usize,
+    /// What must be flushed.
+    pub(crate) stale: Option<Stale>,
+}
+
+impl Edited {
+    /// One leaf was looked at.
+    pub(crate) const fn one(stale: Option<Stale>) -> Self {
+        Self { entries: 1, stale }
+    }
 }
 
 /// How a run came to its end.
@@ -122,14 +138,15 @@ impl<E: Environment> Stage2<E> {
     ) -> Step {
         let level = table.level();
         let mut ipa = cursor;
-        for index in cursor.index(level)..ENTRIES {
-            if ipa >= range.end() {
-                break;
-            }
+        let mut index = cursor.index(level);
+        while index < ENTRIES && ipa < range.end() {
             let entry = table.get(index);
-            let change = match entry.kind(level) {
-                Kind::Empty => None,
-                Kind::Leaf(_) if !edit.has_room() => break,
+            let Edited {
+                entries,
+                stale: new,
+            } = match entry.kind(level) {
+                Kind::Empty => Edited::one(None),
+                Kind::Leaf(_) if !edit.has_room(index) => break,
                 Kind::Leaf(_) => {
                     if T::SPLITS_BLOCKS && !range.covers(&IpaRange::entry(ipa, level)) {
                         return if ipa == cursor {
@@ -138,7 +155,7 @@ impl<E: Environment> Stage2<E> {
                             Step::On(ipa)
                         };
                     }
-                    edit.leaf(table, index, entry)
+                    edit.leaves(table, index, entry)
                 }
                 Kind::Busy(_) => {
                     return if ipa == cursor {
@@ -149,12 +166,13 @@ impl<E: Environment> Stage2<E> {
                 }
                 // Another run, one level further down.
                 Kind::Table(_) => break,
-                Kind::Bad => Some(table.clear_bad(index)),
+                Kind::Bad => Edited::one(Some(table.clear_bad(index))),
             };
-            if let Some(change) = change {
-                *stale = Some(change.after(*stale));
+            if let Some(new) = new {
+                *stale = Some(new.after(*stale));
             }
-            ipa = next_entry(ipa, level);
+            ipa = ipa.align_down(level).offset(entries as u64 * level.size());
+            index += entries;
         }
         Step::On(ipa)
     }

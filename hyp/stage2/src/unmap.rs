@@ -3,19 +3,22 @@
 //! A leaf's frame is handed out only after the invalidation that covered its mapping has completed:
 //! the leaves of a run are gathered under the table's lock, flushed under it, and delivered after it.
 
-use crate::addr::{Ipa, IpaRange, Level};
-use crate::descriptor::Descriptor;
-use crate::env::{Environment, OutOfFrames};
+use crate::addr::{ENTRIES, Ipa, IpaRange, Level};
+use crate::descriptor::{Descriptor, Kind};
+use crate::env::{Environment, OutOfFrames, Scope};
 use crate::flush::Stale;
 use crate::lookup::Locked;
 use crate::observe::{Observation, Topic};
-use crate::range::Edit;
+use crate::range::{Edit, Edited};
 use crate::stage2::Stage2;
 use crate::stats::Counter;
+use crate::sync::{AtomicU64, Ordering};
+use arrayvec::ArrayVec;
+use core::iter::repeat_n;
 
-/// Leaves taken under one hold of a table's lock: bounds the time that a fault on another page of
-/// the region waits, and the gatherer's room on the stack.
-const RUN: usize = 64;
+/// Entries looked at under one hold of a table's lock: bounds the time that a fault on another page
+/// of the region waits, and the gatherer's room on the stack.
+const RUN: usize = ENTRIES;
 
 /// A leaf that was unmapped, and of which no translation is left anywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,51 +31,132 @@ pub struct Unmapped {
     pub descriptor: Descriptor,
 }
 
+/// Leaves of one table that were unmapped together, and of which no translation is left anywhere.
+#[derive(Clone, Copy, Debug)]
+pub struct UnmappedRun<'a> {
+    /// The guest address of the first entry.
+    pub ipa: Ipa,
+    /// The level of all of them.
+    pub level: Level,
+    /// What adjacent entries were, with all marks of use; [`Descriptor::EMPTY`] where nothing was.
+    pub entries: &'a [Descriptor],
+}
+
+impl UnmappedRun<'_> {
+    /// The leaves, from the lowest address on.
+    pub fn leaves(&self) -> impl Iterator<Item = Unmapped> + '_ {
+        let (ipa, level) = (self.ipa, self.level);
+        (0..)
+            .zip(self.entries)
+            .filter(|(_, descriptor)| **descriptor != Descriptor::EMPTY)
+            .map(move |(index, &descriptor)| Unmapped {
+                ipa: ipa.offset(index * level.size()),
+                level,
+                descriptor,
+            })
+    }
+}
+
+/// Empties leaves of `level` from the first entry on, and adds what they were to `gathered`, which has
+/// room for all entries; what is empty as well. Ends at any other entry. Returns the number of leaves.
+#[inline(always)]
+fn remove_run(entries: &[AtomicU64], level: Level, gathered: &mut Gathered) -> usize {
+    let (before, mut empty) = (gathered.len(), 0);
+    gathered.extend(entries.iter().map_while(|entry| {
+        // The lock orders this after what others have stored here; the hardware only adds marks.
+        let seen = Descriptor::from_bits(entry.load(Ordering::Relaxed));
+        match seen.kind(level) {
+            Kind::Leaf(_) => {
+                // By an exchange, which loses no mark that is added at this moment.
+                let bits = entry.swap(Descriptor::EMPTY.bits(), Ordering::AcqRel);
+                Some(Descriptor::from_bits(bits))
+            }
+            Kind::Empty => {
+                empty += 1;
+                Some(Descriptor::EMPTY)
+            }
+            Kind::Table(_) | Kind::Busy(_) | Kind::Bad => None,
+        }
+    }));
+    gathered.len() - before - empty
+}
+
+/// As [`remove_run`], for pages. A function of its own, so that its few values stay in registers, and
+/// the question whether an entry is a leaf is one of two bits.
+#[inline(never)]
+fn remove_pages(entries: &[AtomicU64], gathered: &mut Gathered) -> usize {
+    remove_run(entries, Level::L3, gathered)
+}
+
+/// What the entries of a run were.
+type Gathered = ArrayVec<Descriptor, RUN>;
+
 struct Unmap<F> {
+    range: IpaRange,
     level: Level,
-    gathered: [(Ipa, Descriptor); RUN],
-    count: usize,
+    /// The index in its table of the first entry of the run.
+    first: usize,
+    ipa: Ipa,
+    /// Up to the last leaf.
+    gathered: Gathered,
+    /// Leaves of the run.
+    leaves: usize,
     sink: F,
 }
 
-impl<E: Environment, F: FnMut(Unmapped)> Edit<E> for Unmap<F> {
+impl<E: Environment, F: FnMut(UnmappedRun<'_>)> Edit<E> for Unmap<F> {
     const SPLITS_BLOCKS: bool = true;
 
     #[inline]
-    fn leaf(&mut self, table: &mut Locked<'_, E>, index: usize, _: Descriptor) -> Option<Stale> {
-        // The value of the exchange: the hardware may have marked the entry since it was loaded.
-        let (old, stale) = table.remove(index);
-        self.level = table.level();
-        self.gathered[self.count] = (table.ipa(index), old);
-        self.count += 1;
-        Some(stale)
+    fn leaves(&mut self, table: &mut Locked<'_, E>, index: usize, _: Descriptor) -> Edited {
+        let (level, ipa) = (table.level(), table.ipa(index));
+        if self.gathered.is_empty() {
+            (self.first, self.ipa, self.level) = (index, ipa, level);
+        }
+        // What lies between this leaf and the run so far was empty, or is by now.
+        let at = index - self.first;
+        let gap = at - self.gathered.len();
+        self.gathered.extend(repeat_n(Descriptor::EMPTY, gap));
+        let whole = (self.range.end().get() - ipa.get()) / level.size();
+        let room = self.gathered.remaining_capacity().min(ENTRIES - index);
+        let count = room.min(usize::try_from(whole).unwrap_or(room));
+        let entries = &table.entries()[index..index + count];
+        let leaves = match level {
+            Level::L3 => remove_pages(entries, &mut self.gathered),
+            level => remove_run(entries, level, &mut self.gathered),
+        };
+        let entries = self.gathered.len() - at;
+        let leaf = |entry: &Descriptor| *entry != Descriptor::EMPTY;
+        let last = self.gathered.iter().rposition(leaf);
+        self.gathered.truncate(last.map_or(0, |last| last + 1));
+        table.meta().add_live(-(leaves as i32));
+        self.leaves += leaves;
+        let behind = table.ipa(self.first + self.gathered.len());
+        let stale = IpaRange::new(ipa, behind).map(|range| Stale {
+            range,
+            scope: Scope::Leaf(level),
+        });
+        Edited { entries, stale }
     }
 
     #[inline]
-    fn has_room(&self) -> bool {
-        self.count < RUN
+    fn has_room(&self, index: usize) -> bool {
+        self.gathered.is_empty() || index - self.first < RUN
     }
 
     fn run_ends(&mut self, stage2: &Stage2<E>) {
-        stage2.count_many(Counter::LeavesUnmapped, self.count as u64);
-        let (level, run) = (self.level, &self.gathered[..self.count]);
-        if let [(first, _), ..] = run
-            && let [.., (last, _)] = run
-            && let Some(range) = IpaRange::new(*first, last.offset(level.size()))
-        {
-            stage2.tell(Topic::Maps, move || Observation::Unmapped { range, level });
+        if self.gathered.is_empty() {
+            return;
         }
-        for &(ipa, descriptor) in run {
-            if descriptor.has_deposit() {
-                stage2.forget_deposit();
-            }
-            (self.sink)(Unmapped {
-                ipa,
-                level: self.level,
-                descriptor,
-            });
-        }
-        self.count = 0;
+        let run = UnmappedRun {
+            ipa: self.ipa,
+            level: self.level,
+            entries: &self.gathered,
+        };
+        stage2.note_unmapped(run, self.leaves);
+        (self.sink)(run);
+        self.gathered.clear();
+        self.leaves = 0;
     }
 }
 
@@ -85,21 +169,52 @@ impl<E: Environment> Stage2<E> {
     /// have to be split as well; if that fails, what lies before it is unmapped and was handed out.)
     ///
     /// Tables that become empty stay: see [`free_empty_tables`](Self::free_empty_tables).
-    pub fn unmap(&self, range: IpaRange, sink: impl FnMut(Unmapped)) -> Result<(), OutOfFrames> {
+    pub fn unmap(
+        &self,
+        range: IpaRange,
+        mut sink: impl FnMut(Unmapped),
+    ) -> Result<(), OutOfFrames> {
+        self.unmap_runs(range, |run| run.leaves().for_each(&mut sink))
+    }
+
+    /// As [`unmap`](Self::unmap), and hands out together what was unmapped together, so that the
+    /// frames can be freed together. The leaves come in the order of their addresses.
+    pub fn unmap_runs(
+        &self,
+        range: IpaRange,
+        sink: impl FnMut(UnmappedRun<'_>),
+    ) -> Result<(), OutOfFrames> {
         let Some(range) = range.intersection(&self.geometry().range()) else {
             return Ok(());
         };
         self.split_edges(range)?;
-        let gathered = [(Ipa::new(0), Descriptor::EMPTY); RUN];
         self.edit_range(
             range,
             &mut Unmap {
+                range,
                 level: Level::L3,
-                gathered,
-                count: 0,
+                first: 0,
+                ipa: range.start(),
+                gathered: Gathered::new(),
+                leaves: 0,
                 sink,
             },
         )
+    }
+
+    /// Counts and tells what was unmapped, and lets go what was kept for it.
+    fn note_unmapped(&self, run: UnmappedRun<'_>, leaves: usize) {
+        self.count_many(Counter::LeavesUnmapped, leaves as u64);
+        let (level, entries) = (run.level, run.entries.len() as u64);
+        let end = run.ipa.offset(entries * level.size());
+        if let Some(range) = IpaRange::new(run.ipa, end) {
+            self.tell(Topic::Maps, move || Observation::Unmapped { range, level });
+        }
+        if level != Level::L3 {
+            for _ in run.entries.iter().filter(|entry| entry.has_deposit()) {
+                self.forget_deposit();
+            }
+        }
     }
 
     /// A block with a table in the deposit is gone: the table is not needed any more.

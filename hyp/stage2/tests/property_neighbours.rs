@@ -145,12 +145,14 @@ fn race_40_a_run_is_invalidated_from_end_to_end() {
             .iter()
             .for_each(|guest| guest.write(page(index), 1).unwrap());
     }
-    // Unaligned at both ends, over the border between two tables.
-    vm.unmap(pages(4, 600), |_| {}).unwrap();
     let expected = [
         (pages(4, 508), Scope::Leaf(Level::L3)),
         (pages(512, 1), Scope::Leaf(Level::L3)),
     ];
+    // Unaligned at both ends, over the border between two tables.
+    vm.age(pages(4, 600), |_, _| {});
+    assert_eq!(recorder.invalidated(), expected);
+    vm.unmap(pages(4, 600), |_| {}).unwrap();
     assert_eq!(recorder.invalidated(), expected);
     for index in mapped {
         let stays = index == 3 || index == 700;
@@ -160,6 +162,47 @@ fn race_40_a_run_is_invalidated_from_end_to_end() {
                 .all(|guest| guest.read(page(index)).is_ok() == stays)
         );
     }
+}
+
+/// What is unmapped together comes together, with what was not mapped between it, and an entry that
+/// can't be is no leaf.
+#[test]
+fn a_run_has_its_leaves_in_their_places() {
+    let recorder = Recorder::new(Setup::default());
+    let vm = recorder.vm();
+    let mapped = [3, 5, 6, 200, 512];
+    map_pages(&recorder, &vm, mapped.into_iter());
+    map_block(&recorder, &vm, page(1024));
+    let frames = mapped.map(|index| vm.query(page(index)).unwrap().descriptor);
+    let table = table_of_pages(&vm);
+    recorder.machine.frames().corrupt(table, 7, 0x4000_0001);
+    let mut runs = Vec::new();
+    vm.unmap_runs(pages(0, 2048), |run| {
+        let leaves: Vec<_> = run.leaves().collect();
+        runs.push((run.ipa, run.level, run.entries.to_vec(), leaves));
+    })
+    .unwrap();
+    let places: Vec<_> = runs
+        .iter()
+        .map(|(ipa, level, entries, _)| (*ipa, *level, entries.len()))
+        .collect();
+    let expected = [
+        (page(3), Level::L3, 198),
+        (page(512), Level::L3, 1),
+        (page(1024), Level::L2, 1),
+    ];
+    assert_eq!(places, expected);
+    let leaves: Vec<_> = runs.iter().flat_map(|(.., leaves)| leaves).collect();
+    for ((index, descriptor), leaf) in mapped.iter().zip(frames).zip(&leaves) {
+        assert_eq!(leaf.ipa, page(*index));
+        assert_eq!(leaf.descriptor.output(), descriptor.output());
+    }
+    assert_eq!(leaves.len(), mapped.len() + 1);
+    assert_eq!(
+        vm.free_empty_tables(pages(0, 1024)),
+        2,
+        "the counts are right"
+    );
 }
 
 /// A table that goes takes the walk caches' copies of it along.

@@ -5,6 +5,7 @@ mod audit;
 mod calls;
 mod isolation;
 mod model;
+mod run;
 mod setup;
 mod threads;
 

@@ -11,10 +11,10 @@ use std::thread;
 const ROUNDS: u32 = if cfg!(miri) { 60 } else { 20_000 };
 
 /// A small generator of numbers for tests: a thread's own, so that threads share nothing with it.
-struct Numbers(u64);
+pub(super) struct Numbers(pub(super) u64);
 
 impl Numbers {
-    fn below(&mut self, bound: usize) -> usize {
+    pub(super) fn below(&mut self, bound: usize) -> usize {
         self.0 = self
             .0
             .wrapping_mul(6364136223846793005)
