@@ -81,6 +81,11 @@ impl<'m, M: LinearMap> Compactor<'m, M> {
 
     /// Looks at one region and collapses it if that pays; returns the pages that it took.
     fn visit<P: Parts<Map = M>>(&mut self, memory: &GuestMemory<'m, P>, region: IpaRange) -> usize {
+        // Most regions are out of the question, which their tables tell at a glance.
+        let in_use = memory.stage2().entries_in_use(region.start(), Level::L3);
+        if in_use.is_none_or(|in_use| in_use < self.policy.fill) {
+            return 1;
+        }
         let survey = survey(memory, region);
         if survey.other || survey.pages == 0 {
             return 1;

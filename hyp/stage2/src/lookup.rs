@@ -408,6 +408,11 @@ impl<'r, E: Environment> Unlocked<'r, E> {
     pub fn seems_empty(&self) -> bool {
         self.meta.live() == 0
     }
+
+    /// How many entries were in use a moment ago: a hint.
+    pub(crate) fn entries_in_use(&self) -> usize {
+        self.meta.live().into()
+    }
 }
 
 impl<'r, E: Environment> Deref for Unlocked<'r, E> {

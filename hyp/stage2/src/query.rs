@@ -1,5 +1,7 @@
 //! Looking at what is mapped, locking nothing.
 
+use core::ops::Range;
+
 use crate::addr::{ENTRIES, Ipa, IpaRange, Level};
 use crate::descriptor::{Descriptor, Kind};
 use crate::env::Environment;
@@ -36,6 +38,14 @@ impl<E: Environment> Stage2<E> {
         }
     }
 
+    /// How many entries are in use of the table of this level that has the entry for `ipa`, as it was at
+    /// some moment; none if there is no such table, or it is the root.
+    pub fn entries_in_use(&self, ipa: Ipa, level: Level) -> Option<usize> {
+        let reader = self.read();
+        let root = reader.root(ipa)?;
+        entries_in_use(&root, ipa, level)
+    }
+
     /// Shows `visit` every entry of `range` that is not empty, tables before what they hold, each as
     /// it was when it was loaded; what is below a table follows from that one value.
     ///
@@ -62,6 +72,16 @@ fn entry_of<E: Environment>(table: &View<'_, E>, ipa: Ipa) -> Entry {
     }
 }
 
+fn entries_in_use<E: Environment>(table: &View<'_, E>, ipa: Ipa, level: Level) -> Option<usize> {
+    let slot = table.slot(ipa);
+    let child = slot.resolve(slot.load()).ok()?;
+    if child.level() == level {
+        Some(child.entries_in_use())
+    } else {
+        entries_in_use(&child, ipa, level)
+    }
+}
+
 fn walk_root<E: Environment>(
     reader: &Reader<'_, E>,
     cursor: Ipa,
@@ -77,15 +97,12 @@ fn walk_root<E: Environment>(
 
 fn walk_table<E: Environment>(table: &View<'_, E>, range: IpaRange, visit: &mut impl FnMut(Entry)) {
     let level = table.level();
-    for index in 0..ENTRIES {
-        let ipa = table.ipa(index);
-        if !range.overlaps(&IpaRange::entry(ipa, level)) {
-            continue;
-        }
+    for index in overlapped(table.ipa(0), level, range) {
         let descriptor = table.get(index);
         if descriptor == Descriptor::EMPTY {
             continue;
         }
+        let ipa = table.ipa(index);
         visit(Entry {
             ipa,
             level,
@@ -93,6 +110,38 @@ fn walk_table<E: Environment>(table: &View<'_, E>, range: IpaRange, visit: &mut 
         });
         if let Ok(child) = table.slot(ipa).resolve(descriptor) {
             walk_table(&child, range, visit);
+        }
+    }
+}
+
+/// The entries that `range` overlaps of a table of this level whose first one is for `base`.
+fn overlapped(base: Ipa, level: Level, range: IpaRange) -> Range<usize> {
+    let bytes = |address: Ipa| address.get().saturating_sub(base.get());
+    let first = bytes(range.start()) / level.size();
+    let end = bytes(range.end()).div_ceil(level.size());
+    (first as usize).min(ENTRIES)..(end as usize).min(ENTRIES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_walk_looks_at_no_entry_outside_its_range() {
+        let base = 0x4000_0000;
+        let block = Level::L2.size();
+        for (start, end, expected) in [
+            (0, u64::MAX >> 16, 0..512),
+            (base + block, base + 2 * block, 1..2),
+            (base + block + 0x1000, base + block + 0x2000, 1..2),
+            (base + block - 0x1000, base + block + 0x1000, 0..2),
+            (base + 511 * block, base + 600 * block, 511..512),
+            (0, base, 0..0),
+            (base + 512 * block, base + 600 * block, 512..512),
+        ] {
+            let range = IpaRange::new(Ipa::new(start & !0xfff), Ipa::new(end & !0xfff));
+            let found = overlapped(Ipa::new(base), Level::L2, range.expect("a range"));
+            assert_eq!(found, expected, "{start:#x} to {end:#x}");
         }
     }
 }

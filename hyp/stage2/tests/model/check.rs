@@ -54,6 +54,8 @@ impl Vm {
                 _ => Mapped::Nothing,
             };
             assert_eq!(mapped, region.mapped);
+            let in_use = self.stage2.entries_in_use(region.base, Level::L3);
+            assert_eq!(in_use, (mapped == Mapped::Table).then_some(seen));
         }
     }
 
