@@ -3,6 +3,7 @@
 mod backtrace;
 pub(crate) mod fatal;
 pub(crate) mod layout;
+mod memcpy;
 pub(crate) mod mmu;
 pub(crate) mod stacks;
 mod syndrome;
