@@ -256,6 +256,10 @@ pub struct TestOptions {
 /// The options of `cargo xtask bench`.
 #[derive(Args, Debug)]
 pub struct BenchOptions {
+    /// Boot Linux to its shell too, as a guest and without a hypervisor: some seconds each
+    #[arg(long)]
+    pub linux: bool,
+
     /// Write the figures to this file as well, as JSON: {"cortex-a57": {"hvc": 99.0, ...}, ...}
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,

@@ -5,8 +5,10 @@
 //! runs on, and two runs of one build agree but for an interrupt here and there.
 //!
 //! - `rows`: what is measured, and what others take;
+//! - `linux`: booting Linux, beside the same without a hypervisor;
 //! - `table`: figures for a person, and as JSON.
 
+mod linux;
 mod rows;
 mod table;
 
@@ -59,7 +61,13 @@ pub fn bench(options: &BenchOptions) -> Result<u8> {
             }
         }
     }
+    if options.linux {
+        linux::measure(&images, &mut figures)?;
+    }
     print!("{}", table::table(&figures));
+    if options.linux {
+        print!("\n{}", linux::table(&figures));
+    }
     if let Some(before) = before {
         print!("\n{}", table::comparison(&before, &figures));
     }

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use serde_json::{Map, Value, json};
 
 use super::CPUS;
+use super::linux;
 use super::rows::{ROWS, Row};
 
 /// Instructions, by CPU model and row.
@@ -13,23 +14,26 @@ use super::rows::{ROWS, Row};
 pub(super) struct Figures(BTreeMap<String, BTreeMap<String, f64>>);
 
 impl Figures {
-    /// Adds a figure, to a tenth of an instruction.
+    /// Adds a figure, to a tenth.
     pub(super) fn add(&mut self, cpu: &str, key: &str, figure: f64) {
-        let figure = (figure * 10.0).round() / 10.0;
+        self.set(cpu, key, (figure * 10.0).round() / 10.0);
+    }
+
+    /// Adds a figure as it is.
+    pub(super) fn set(&mut self, cpu: &str, key: &str, figure: f64) {
         let rows = self.0.entry(cpu.to_owned()).or_default();
         rows.insert(key.to_owned(), figure);
     }
 
-    fn get(&self, cpu: &str, key: &str) -> Option<f64> {
+    pub(super) fn get(&self, cpu: &str, key: &str) -> Option<f64> {
         self.0.get(cpu)?.get(key).copied()
     }
 
     /// `{"cortex-a57": {"hvc": 99.0, ...}, ...}`, rows in the table's order.
     pub(super) fn to_json(&self) -> Value {
         let cpus = self.0.keys().map(|cpu| {
-            let figures = ROWS
-                .iter()
-                .filter_map(|row| Some((row.key.to_owned(), json!(self.get(cpu, row.key)?))));
+            let figures =
+                names().filter_map(|(key, _)| Some((key.to_owned(), json!(self.get(cpu, key)?))));
             (cpu.clone(), Value::Object(figures.collect()))
         });
         Value::Object(cpus.collect::<Map<_, _>>())
@@ -40,11 +44,18 @@ impl Figures {
         let mut figures = Self::default();
         for (cpu, rows) in value.as_object()? {
             for (key, figure) in rows.as_object()? {
-                figures.add(cpu, key, figure.as_f64()?);
+                figures.set(cpu, key, figure.as_f64()?);
             }
         }
         Some(figures)
     }
+}
+
+/// The keys of all rows with their names for a person, in the table's order.
+fn names() -> impl Iterator<Item = (&'static str, &'static str)> {
+    ROWS.iter()
+        .map(|row| (row.key, row.text))
+        .chain(linux::ROWS)
 }
 
 /// The table: ours beside the peers'.
@@ -92,8 +103,11 @@ pub(super) fn comparison(before: &Figures, now: &Figures) -> String {
             "{cpu:<47}{:>11}{:>11}{:>9}",
             "before", "now", "change"
         );
-        for row in &ROWS {
-            let (was, is) = (before.get(cpu, row.key), now.get(cpu, row.key));
+        for (key, name) in names() {
+            let (was, is) = (before.get(cpu, key), now.get(cpu, key));
+            if was.is_none() && is.is_none() {
+                continue;
+            }
             let show =
                 |figure: Option<f64>| figure.map_or("-".into(), |value| format!("{value:.1}"));
             let change = match (was, is) {
@@ -105,7 +119,7 @@ pub(super) fn comparison(before: &Figures, now: &Figures) -> String {
             let _ = writeln!(
                 text,
                 "{:<47}{:>11}{:>11}{change:>9}",
-                row.text,
+                name,
                 show(was),
                 show(is)
             );
