@@ -4,7 +4,7 @@ use trace::event::{Access, Cause, NOBODY, Outcome, Reason, Step, Work};
 use trace::frame::{BEGIN, END, Header, LONGEST_TEXT, Writer};
 use trace::{Event, Record, Stamp};
 
-use super::{Recording, Summary, perfetto, show};
+use super::{Recording, Summary, show};
 
 const RAM: u64 = 0x4000_0000;
 const BLOCK: u64 = 2 << 20;
@@ -146,18 +146,4 @@ fn the_summary_has_percentiles_and_reasons() {
     let sorted: Vec<u64> = (1..=100).collect();
     let at = |percent| super::summary::percentile(&sorted, percent);
     assert_eq!((at(50), at(99), at(100)), (50, 99, 100));
-}
-
-#[test]
-fn perfetto_gets_tracks_slices_counters_and_arrows() {
-    let json = perfetto::json(&recording());
-    let events = json["traceEvents"].as_array().expect("events");
-    let with = |key: &str, value: &str| events.iter().filter(|e| e[key] == value).count();
-    assert_eq!(with("name", "collapse"), 1);
-    assert_eq!(with("name", "collapse given up"), 1);
-    assert_eq!(with("name", "write fault: resolved"), 512);
-    assert_eq!((with("ph", "s"), with("ph", "f")), (1, 1));
-    assert_eq!(with("name", "free frames"), 1);
-    assert!(with("name", "vm0 mapped, KiB") > 2);
-    assert!(events.iter().all(|e| e["ph"] == "M" || e["ts"].is_number()));
 }

@@ -1,22 +1,29 @@
 //! A recording as the JSON that Perfetto's UI and Chrome's tracing open.
 //!
-//! Tracks: CPUs with the threads that run on them; vCPUs with their faults and the times they are in
-//! the guest; for each VM its changes (collapses, splits, moves); counters of free frames and of what
-//! blocks and pages map. An arrow leads from a collapse to each fault that met its marker.
+//! Tracks: CPUs with the threads that run on them; threads that are no vCPU's, compaction first of all,
+//! with the CPUs they are on and the grace periods they await; vCPUs with their faults and the times
+//! they are in the guest; for each VM its changes (collapses, splits, moves); counters of free frames and
+//! of what blocks and pages map. An arrow leads from a collapse to each fault that met its marker.
+//!
+//! Invariants, which the tests check: events are sorted by time; slices of one track nest; an arrow begins
+//! and ends in a slice; every track has a name.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 
 use serde_json::{Value, json};
 use trace::event::{NOBODY, Step, Work};
 use trace::{Event, Record};
 
-use super::Recording;
-use super::space::{REGION, Space};
+use crate::trace::Recording;
+use crate::trace::space::{REGION, Space};
+use crate::trace::threads::{FIRST, Thread, Threads};
 
 /// Groups of tracks.
 const CPUS: u32 = 1;
 const VCPUS: u32 = 2;
 const CHANGES: u32 = 3;
+const THREADS: u32 = 4;
 
 /// The vCPUs that a VM can have.
 const MAX_VCPUS: u32 = 8;
@@ -31,13 +38,36 @@ struct Writer<'r> {
     inside: BTreeMap<(u8, u8), u64>,
     /// Collapses that go on: when they began, by VM and address.
     open: BTreeMap<(u8, u64), u64>,
+    /// Collapses that have a slice: VM, and when they began.
+    collapses: BTreeSet<(u8, u64)>,
+    /// Faults that have a slice: from when until when, by track. Those of one track come in order.
+    faults: BTreeMap<(u32, u32), Vec<(u64, u64)>>,
+    arrows: Vec<Arrow>,
+    threads: &'r Threads,
     spaces: BTreeMap<u8, Space>,
     mapped: BTreeMap<u8, (u64, u64)>,
-    arrows: u64,
+    /// Arrows, and pairs of a beginning and an end, so far: each has a number of its own.
+    pairs: u64,
+}
+
+/// An arrow from a collapse to a fault that met its marker.
+struct Arrow {
+    vm: u8,
+    /// When the collapse began, in ticks.
+    since: u64,
+    /// The track of the vCPU, and when it met the marker, in ticks.
+    vcpu: (u32, u32),
+    met: u64,
 }
 
 /// The recording in the JSON format of trace events.
 pub fn json(recording: &Recording) -> Value {
+    // What a thread is for comes out after it was first on a CPU.
+    let mut threads = Threads::default();
+    recording
+        .records
+        .iter()
+        .for_each(|record| threads.see(record));
     let mut writer = Writer {
         recording,
         start: recording.span().0,
@@ -45,15 +75,27 @@ pub fn json(recording: &Recording) -> Value {
         running: BTreeMap::new(),
         inside: BTreeMap::new(),
         open: BTreeMap::new(),
+        collapses: BTreeSet::new(),
+        faults: BTreeMap::new(),
+        arrows: Vec::new(),
+        threads: &threads,
         spaces: BTreeMap::new(),
         mapped: BTreeMap::new(),
-        arrows: 0,
+        pairs: 0,
     };
     writer.name_tracks();
     for record in &recording.records {
         writer.add(record);
     }
-    json!({ "traceEvents": writer.events, "displayTimeUnit": "ns" })
+    writer.draw_arrows();
+    let mut events = writer.events;
+    let number = |event: &Value, key: &str| event[key].as_f64().unwrap_or(-1.0);
+    // Of two that begin together the longer is round the other.
+    events.sort_by(|a, b| {
+        let time = number(a, "ts").total_cmp(&number(b, "ts"));
+        time.then(number(b, "dur").total_cmp(&number(a, "dur")))
+    });
+    json!({ "traceEvents": events, "displayTimeUnit": "ns" })
 }
 
 fn vcpu_track(vm: u8, vcpu: u8) -> u32 {
@@ -63,7 +105,12 @@ fn vcpu_track(vm: u8, vcpu: u8) -> u32 {
 impl Writer<'_> {
     fn name_tracks(&mut self) {
         let mut names = BTreeSet::new();
-        for (group, name) in [(CPUS, "CPUs"), (VCPUS, "vCPUs"), (CHANGES, "tables")] {
+        for (group, name) in [
+            (CPUS, "CPUs"),
+            (VCPUS, "vCPUs"),
+            (CHANGES, "tables"),
+            (THREADS, "threads"),
+        ] {
             self.events.push(
                 json!({"ph": "M", "pid": group, "name": "process_name", "args": {"name": name}}),
             );
@@ -78,10 +125,27 @@ impl Writer<'_> {
                 }
             }
         }
+        for record in &self.recording.records {
+            if let Event::Switch { from, to } = record.event {
+                for number in [from, to] {
+                    names.extend(self.own_track(number).map(|(group, track)| {
+                        (group, track, self.threads.name(number).to_string())
+                    }));
+                }
+            }
+        }
         for (group, track, name) in names {
             self.events
                 .push(json!({"ph": "M", "pid": group, "tid": track,
                 "name": "thread_name", "args": {"name": name}}));
+        }
+    }
+
+    /// The track of a thread that is neither idle nor a vCPU's: those have others.
+    fn own_track(&self, number: u64) -> Option<(u32, u32)> {
+        match self.threads.name(number) {
+            Thread::Idle | Thread::Vcpu(..) => None,
+            _ => Some((THREADS, u32::try_from(number).ok()?)),
         }
     }
 
@@ -131,16 +195,11 @@ impl Writer<'_> {
             } => {
                 let name = format!("{} fault: {}", access.text(), outcome.text());
                 let args = json!({"ipa": format!("{ipa:#x}"), "cause": cause.text()});
-                self.slice(vcpu, &name, now.saturating_sub(ticks), now, args);
+                let begin = now.saturating_sub(ticks);
+                self.faults.entry(vcpu).or_default().push((begin, now));
+                self.slice(vcpu, &name, begin, now, args);
             }
-            Event::Switch { from, to } => {
-                if let Some((thread, since)) = self.running.insert(stamp.cpu, (to, now))
-                    && thread == from
-                    && from > u64::from(MAX_VCPUS)
-                {
-                    self.slice(cpu, &format!("thread {from}"), since, now, json!({}));
-                }
-            }
+            Event::Switch { from, to } => self.switched(stamp.cpu, from, to, now),
             Event::Enter {} => {
                 self.inside.insert((stamp.vm, stamp.vcpu), now);
             }
@@ -162,16 +221,47 @@ impl Writer<'_> {
                 let since = now.saturating_sub(ticks);
                 self.slice(vcpu, "wait for a table's lock", since, now, place(ipa));
             }
-            Event::Grace { ticks } => {
-                let since = now.saturating_sub(ticks);
-                self.slice(cpu, "grace period", since, now, json!({}));
-            }
+            Event::Grace { ticks } => self.grace(stamp.cpu, ticks, now),
             Event::Frames { free, .. } => {
                 self.counter("free frames", now, json!({"frames": free}));
             }
             _ => {}
         }
         self.coverage(record);
+    }
+
+    /// A thread has left a CPU: both show for how long it was there.
+    fn switched(&mut self, cpu: u8, from: u64, to: u64, now: u64) {
+        let Some((thread, since)) = self.running.insert(cpu, (to, now)) else {
+            return;
+        };
+        if thread != from || from < FIRST {
+            return;
+        }
+        let name = self.threads.name(from).to_string();
+        self.slice((CPUS, u32::from(cpu)), &name, since, now, json!({}));
+        if let Some(track) = self.own_track(from) {
+            self.slice(track, &format!("on cpu{cpu}"), since, now, json!({}));
+        }
+    }
+
+    /// A grace period, which its thread sleeps through: it overlaps what else the thread did.
+    fn grace(&mut self, cpu: u8, ticks: u64, now: u64) {
+        let Some(track) = self
+            .running
+            .get(&cpu)
+            .and_then(|&(thread, _)| self.own_track(thread))
+        else {
+            return;
+        };
+        self.pairs += 1;
+        for (phase, time) in [("b", now.saturating_sub(ticks)), ("e", now)] {
+            let (ts, id) = (self.at(time), self.pairs);
+            self.events.push(
+                json!({"ph": phase, "cat": "grace", "name": "grace period", "id": id,
+                "pid": track.0, "tid": track.1, "ts": ts}),
+            );
+        }
     }
 
     fn collapse(&mut self, vm: u8, step: Step, reason: &str, ipa: u64, now: u64) {
@@ -189,6 +279,7 @@ impl Writer<'_> {
             Step::Abort => "collapse given up",
         };
         if let Some(since) = self.open.remove(&(vm, ipa)) {
+            self.collapses.insert((vm, since));
             let args = json!({"ipa": format!("{ipa:#x}"), "reason": reason});
             self.slice(track, ends, since, now, args);
         }
@@ -200,19 +291,41 @@ impl Writer<'_> {
         let args = json!({"ipa": format!("{ipa:#x}"), "work": work.text()});
         self.instant(met, "marker met", now, args);
         let place = (vm, ipa / REGION * REGION);
-        let Some(&since) = self.open.get(&place) else {
-            return;
-        };
-        self.arrows += 1;
-        let (from, to, id) = (self.at(since), self.at(now), self.arrows);
-        self.events.push(
-            json!({"ph": "s", "id": id, "cat": "marker", "name": "marker",
-            "pid": CHANGES, "tid": vm, "ts": from}),
-        );
-        self.events.push(
-            json!({"ph": "f", "bp": "e", "id": id, "cat": "marker", "name": "marker",
-            "pid": met.0, "tid": met.1, "ts": to}),
-        );
+        if let Some(&since) = self.open.get(&place) {
+            let (vcpu, met) = (met, now);
+            self.arrows.push(Arrow {
+                vm,
+                since,
+                vcpu,
+                met,
+            });
+        }
+    }
+
+    /// Makes the arrows that have a slice to begin in and one to end in.
+    fn draw_arrows(&mut self) {
+        for Arrow {
+            vm,
+            since,
+            vcpu,
+            met,
+        } in mem::take(&mut self.arrows)
+        {
+            let faults = self.faults.get(&vcpu).map_or(&[][..], Vec::as_slice);
+            let next = faults.partition_point(|&(_, end)| end < met);
+            let in_fault = faults.get(next).is_some_and(|&(begin, _)| begin <= met);
+            if !in_fault || !self.collapses.contains(&(vm, since)) {
+                continue;
+            }
+            self.pairs += 1;
+            let (from, to, id) = (self.at(since), self.at(met), self.pairs);
+            self.events.extend([
+                json!({"ph": "s", "id": id, "cat": "marker", "name": "marker",
+                "pid": CHANGES, "tid": vm, "ts": from}),
+                json!({"ph": "f", "bp": "e", "id": id, "cat": "marker", "name": "marker",
+                "pid": vcpu.0, "tid": vcpu.1, "ts": to}),
+            ]);
+        }
     }
 
     /// What pages and blocks map, whenever it has changed.
@@ -236,3 +349,6 @@ impl Writer<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

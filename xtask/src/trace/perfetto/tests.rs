@@ -1,0 +1,230 @@
+//! The JSON, by the rules of the trace event format.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+use trace::Stamp;
+use trace::event::{Access, Cause, NOBODY, Outcome, Step};
+
+use super::*;
+use crate::trace::tests::{collapse, recording};
+
+const RAM: u64 = 0x4000_0000;
+
+fn events(recording: &Recording) -> Vec<Value> {
+    let json = json(recording);
+    json["traceEvents"].as_array().expect("events").clone()
+}
+
+fn with(events: &[Value], key: &str, value: &str) -> usize {
+    events.iter().filter(|event| event[key] == value).count()
+}
+
+/// What an event's track is.
+fn track(event: &Value) -> (u64, u64) {
+    let number = |key: &str| event[key].as_u64().expect("a track");
+    (number("pid"), number("tid"))
+}
+
+fn time(event: &Value) -> f64 {
+    event["ts"].as_f64().expect("a time")
+}
+
+/// Checks all rules.
+fn assert_valid(events: &[Value]) {
+    let named: BTreeSet<_> = events
+        .iter()
+        .filter(|event| event["name"] == "thread_name")
+        .map(track)
+        .collect();
+    let mut last = 0.0;
+    let mut slices: BTreeMap<_, Vec<(f64, f64)>> = BTreeMap::new();
+    let mut pairs: BTreeMap<_, Vec<&Value>> = BTreeMap::new();
+    for event in events {
+        let phase = event["ph"].as_str().expect("a phase");
+        assert!(
+            event["name"].as_str().is_some_and(|name| !name.is_empty()),
+            "{event}"
+        );
+        if phase == "M" {
+            assert!(event["args"]["name"].is_string(), "{event}");
+            continue;
+        }
+        assert!(time(event) >= last, "{event} before {last}");
+        last = time(event);
+        match phase {
+            "C" => {
+                let args = event["args"].as_object().expect("values");
+                assert!(
+                    args.values().all(Value::is_number) && !args.is_empty(),
+                    "{event}"
+                );
+                continue;
+            }
+            "X" => {
+                let end = time(event) + event["dur"].as_f64().expect("a duration");
+                slices
+                    .entry(track(event))
+                    .or_default()
+                    .push((time(event), end));
+            }
+            "i" => assert_eq!(event["s"], "t"),
+            "s" | "f" | "b" | "e" => {
+                let key = (
+                    event["cat"].as_str(),
+                    event["id"].as_u64().expect("a number"),
+                );
+                pairs.entry(key).or_default().push(event);
+            }
+            other => panic!("{other} is not made"),
+        }
+        assert!(
+            named.contains(&track(event)),
+            "a track without a name: {event}"
+        );
+    }
+    for slices in slices.values() {
+        assert_nested(slices);
+    }
+    for pair in pairs.values() {
+        let [begin, end] = pair[..] else {
+            panic!("no pair: {pair:?}")
+        };
+        assert_eq!(begin["name"], end["name"]);
+        match (begin["ph"].as_str(), end["ph"].as_str()) {
+            (Some("b"), Some("e")) => assert_eq!(track(begin), track(end)),
+            (Some("s"), Some("f")) => [begin, end].iter().for_each(|event| {
+                let around = |&&(from, to): &&(f64, f64)| from <= time(event) && time(event) <= to;
+                let slices = slices.get(&track(event)).into_iter().flatten();
+                assert!(
+                    slices.filter(|s| around(s)).count() > 0,
+                    "an arrow from nowhere: {event}"
+                );
+            }),
+            other => panic!("{other:?} are no pair"),
+        }
+    }
+}
+
+/// Checks that of two slices of a track one is in the other, or behind it. They come by their beginning.
+fn assert_nested(slices: &[(f64, f64)]) {
+    // Times are microseconds with a fraction: what is less than half a nanosecond is rounding.
+    const ROUNDING: f64 = 0.0005;
+    let mut open: Vec<f64> = Vec::new();
+    for &(from, to) in slices {
+        while open.last().is_some_and(|end| *end <= from + ROUNDING) {
+            open.pop();
+        }
+        let outer = open.last().copied().unwrap_or(f64::MAX);
+        assert!(
+            to <= outer + ROUNDING,
+            "{from} to {to} sticks out of {outer}"
+        );
+        open.push(to);
+    }
+}
+
+fn at(time: u64, who: (u8, u8), cpu: u8, event: Event) -> Record {
+    let (vm, vcpu) = who;
+    Record {
+        stamp: Stamp {
+            time,
+            cpu,
+            vm,
+            vcpu,
+        },
+        event,
+    }
+}
+
+/// Compaction on one CPU, which a vCPU on another has to wait for.
+fn race() -> Recording {
+    let (nobody, compaction, vcpu) = ((NOBODY, NOBODY), (0, NOBODY), (0, 1));
+    let switch = |from, to| Event::Switch { from, to };
+    let fault = Event::Fault {
+        access: Access::Write,
+        cause: Cause::Translation,
+        outcome: Outcome::Busy,
+        ipa: RAM + 4096,
+        ticks: 400,
+    };
+    let marker = Event::Marker {
+        work: Work::Collapse,
+        level: 2,
+        ipa: RAM,
+    };
+    let records = vec![
+        at(1000, nobody, 0, switch(0, 9)),
+        at(1010, vcpu, 1, switch(1, 12)),
+        at(1100, compaction, 0, collapse(Step::Begin, RAM)),
+        at(1500, vcpu, 1, marker),
+        at(1600, compaction, 0, collapse(Step::Commit, RAM)),
+        at(1700, vcpu, 1, fault),
+        // A marker that is met in no fault, and one of a collapse that has no end, are not drawn.
+        at(1750, compaction, 0, collapse(Step::Begin, RAM + REGION)),
+        at(1800, vcpu, 1, marker),
+        at(2000, nobody, 0, switch(9, 0)),
+        at(2500, nobody, 0, switch(0, 9)),
+        at(2600, nobody, 0, Event::Grace { ticks: 900 }),
+        at(2900, nobody, 0, switch(9, 0)),
+        at(3000, nobody, 1, switch(12, 1)),
+    ];
+    Recording {
+        records,
+        frequency: 1_000_000_000,
+        ..Recording::default()
+    }
+}
+
+#[test]
+fn a_story_has_tracks_slices_counters_and_instants() {
+    let events = events(&recording());
+    assert_valid(&events);
+    assert_eq!(with(&events, "name", "collapse"), 1);
+    assert_eq!(with(&events, "name", "collapse given up"), 1);
+    assert_eq!(with(&events, "name", "write fault: resolved"), 512);
+    assert_eq!(with(&events, "name", "free frames"), 1);
+    assert!(with(&events, "name", "vm0 mapped, KiB") > 2);
+}
+
+#[test]
+fn arrows_lead_from_a_collapse_to_the_fault_that_met_it() {
+    let events = events(&race());
+    assert_valid(&events);
+    let one = |phase: &str| {
+        let mut found = events.iter().filter(|event| event["ph"] == phase);
+        let event = found.next().expect("one");
+        assert_eq!(found.count(), 0);
+        (track(event), time(event))
+    };
+    assert_eq!(one("s"), ((CHANGES.into(), 0), 0.1));
+    assert_eq!(one("f"), ((VCPUS.into(), 1), 0.5));
+}
+
+#[test]
+fn compaction_has_a_track_of_its_own() {
+    let events = events(&race());
+    let names = events.iter().filter(|event| event["name"] == "thread_name");
+    let of_compaction = names
+        .clone()
+        .find(|event| event["args"]["name"] == "compaction");
+    let own = track(of_compaction.expect("a track"));
+    assert_eq!(own, (THREADS.into(), 9));
+    let on = |name: &str| {
+        let slices = events.iter().filter(|event| event["ph"] == "X");
+        slices
+            .filter(|event| event["name"] == name)
+            .map(track)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(on("compaction"), [(CPUS.into(), 0); 2]);
+    assert_eq!(on("on cpu0"), [own; 2]);
+    assert_eq!(on("vm0 vcpu1"), [(CPUS.into(), 1)]);
+    assert_eq!((with(&events, "ph", "b"), with(&events, "ph", "e")), (1, 1));
+}
+
+#[test]
+#[should_panic(expected = "sticks out")]
+fn slices_that_cross_are_noticed() {
+    assert_nested(&[(0.0, 2.0), (1.0, 3.0)]);
+}
