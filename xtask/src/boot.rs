@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::build::Images;
+use crate::build::{Images, Profile};
 use crate::cli::QemuOptions;
 use crate::hyp_args::HypArgs;
 use crate::qemu::{Machine, TESTED_CPUS};
@@ -26,14 +26,14 @@ const STRESS_DEFAULTS: [(&str, &str); 2] = [
     ("guest-args", "seconds=10 seed=1"),
 ];
 
-/// What the stress guest gets where it is watched: an hour.
+/// What the stress guest gets where it is watched or debugged: an hour.
 const UNTIL_LEFT: &str = "seconds=3600 seed=1";
 
 /// What every machine gets where a guest comes from Debian, unless the user says otherwise.
 const DEBIAN_DEFAULTS: [(&str, &str); 1] = [("guest-memory", "512M")];
 
 /// The guest where none is asked for.
-const DEFAULT_GUEST: &str = "stress";
+pub(crate) const DEFAULT_GUEST: &str = "stress";
 
 /// What a machine is booted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub(crate) enum Purpose {
     Console,
     /// To be watched while it runs, until the user leaves.
     Top,
+    /// To be looked at with a debugger, which starts it.
+    Debugger,
 }
 
 /// A machine that can be booted: all is there and built.
@@ -105,7 +107,10 @@ pub(crate) fn prepare(options: &QemuOptions, purpose: Purpose) -> Result<Prepare
             machine.cpu
         );
     }
-    let images = Images::build()?;
+    let images = Images::build_as(match purpose {
+        Purpose::Console | Purpose::Top => Profile::Release,
+        Purpose::Debugger => Profile::Debugger,
+    })?;
     let target = workspace.target_directory();
     let debian = vms::debian(&specs, &target);
     let sources = Sources {
@@ -190,7 +195,7 @@ fn hyp_args(options: &QemuOptions, specs: &[Spec], purpose: Purpose) -> Result<H
     args.option("guest-memory", "--guest-memory", guest_memory)?;
     let stress = Spec::of_guest("stress");
     let is_stress = specs == [stress];
-    if is_stress && purpose == Purpose::Top {
+    if is_stress && purpose != Purpose::Console {
         args.default("guest-args", UNTIL_LEFT);
     }
     let defaults = if is_stress {

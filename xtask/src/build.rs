@@ -16,6 +16,24 @@ use crate::workspace::{
     self, BARE_TARGET, GUEST_PACKAGE, HYP_BINARY, HYP_PACKAGE, LINUX_PACKAGE, LINUX_TARGET,
 };
 
+/// How images are built: a profile of the workspace's manifest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// To be booted: with the symbols that back traces need.
+    Release,
+    /// To be debugged: the same code, and all that a debugger can know of it.
+    Debugger,
+}
+
+impl Profile {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Debugger => "debugger",
+        }
+    }
+}
+
 /// One image.
 #[derive(Clone, Debug)]
 pub struct Image {
@@ -43,9 +61,18 @@ impl Images {
     ///
     /// When cargo fails, or an ELF does not become a flat binary.
     pub fn build() -> Result<Self> {
+        Self::build_as(Profile::Release)
+    }
+
+    /// The same, in this profile.
+    ///
+    /// # Errors
+    ///
+    /// As [`Images::build`].
+    pub fn build_as(profile: Profile) -> Result<Self> {
         let mut hypervisor = None;
         let mut guests = Vec::new();
-        for elf in build_elves(BARE_TARGET, &[HYP_PACKAGE, GUEST_PACKAGE])? {
+        for elf in build_elves(profile, BARE_TARGET, &[HYP_PACKAGE, GUEST_PACKAGE])? {
             let image = Image::flattened(elf)?;
             if image.name == HYP_BINARY {
                 hypervisor = Some(image);
@@ -79,7 +106,7 @@ impl Images {
 ///
 /// When cargo fails.
 pub fn linux_programs() -> Result<Vec<PathBuf>> {
-    build_elves(LINUX_TARGET, &[LINUX_PACKAGE])
+    build_elves(Profile::Release, LINUX_TARGET, &[LINUX_PACKAGE])
 }
 
 /// What is said of a guest name that is none.
@@ -117,10 +144,10 @@ fn write_if_changed(path: &Path, contents: &[u8]) -> std::io::Result<()> {
 }
 
 /// Has cargo build the binaries of these packages, and returns the paths of their ELFs.
-fn build_elves(target: &str, packages: &[&str]) -> Result<Vec<PathBuf>> {
+fn build_elves(profile: Profile, target: &str, packages: &[&str]) -> Result<Vec<PathBuf>> {
     let mut command = workspace::cargo();
     command
-        .args(["build", "--locked", "--release", "--bins"])
+        .args(["build", "--locked", "--profile", profile.name(), "--bins"])
         .args(["--target", target])
         .args(packages.iter().flat_map(|package| ["--package", package]))
         .arg("--message-format=json-render-diagnostics");

@@ -24,6 +24,7 @@ Examples:
   cargo xtask trace race.trace
   cargo xtask report race.trace
   cargo xtask top                         See it live
+  cargo xtask gdb                         Stop it, and look at its tables
   cargo xtask test --quick                What to run before a commit
   cargo xtask test                        What has to pass before a change lands
 
@@ -43,7 +44,7 @@ Exit status:
 ///
 /// Each verb first sets up what it needs and says what it installs: the Rust target
 /// aarch64-unknown-none-softfloat (and for programs in a Linux guest aarch64-unknown-linux-musl)
-/// through rustup, and QEMU 7.2 or newer (for the tests a browser, too) through apt-get where that
+/// through rustup, and QEMU 7.2 or newer (for the tests a browser and GDB, too) through apt-get where that
 /// needs no question. Nothing else of the system is touched.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", after_help = EXAMPLES)]
@@ -70,6 +71,13 @@ pub enum Verb {
     /// `qemu`; the stress guest runs for an hour. Keys: q quits, n shows the next machine, p pauses the
     /// picture, t types to the guest (Esc ends that), s has the hypervisor print its statistics.
     Top(Box<QemuOptions>),
+    /// Boot as `qemu` does, stopped before the first instruction, with GDB at hand
+    ///
+    /// GDB has the symbols of the hypervisor and the command `tessera`: `help tessera` lists what it
+    /// prints, such as a machine's stage-2 walk of an address, or a table with its lock and markers.
+    /// `continue` starts the machine, Ctrl-C stops it, `quit` ends both. The console is kept in a file,
+    /// which is named at the start. Takes the options of `qemu`; the stress guest runs for an hour.
+    Gdb(Box<GdbOptions>),
     /// Build the images that boot, and print where they are
     ///
     /// The hypervisor and every guest, as flat binaries for QEMU's -kernel and -initrd. The ELFs
@@ -105,7 +113,7 @@ pub enum Verb {
     /// Install what the other verbs need, and nothing else
     ///
     /// The Rust targets, rustfmt, Clippy and QEMU, which are needed, and what the tests can do without:
-    /// Miri on Rust nightly, and Chromium, which draws reports. Guests that come from Debian are fetched
+    /// Miri on Rust nightly, Chromium, which draws reports, and GDB. Guests that come from Debian are fetched
     /// when they are booted. The other verbs do the same by themselves.
     Setup,
 }
@@ -196,6 +204,20 @@ pub struct QemuOptions {
     /// More options for QEMU
     #[arg(last = true, value_name = "QEMU OPTIONS")]
     pub extra: Vec<OsString>,
+}
+
+/// The options of `cargo xtask gdb`.
+#[derive(Args, Debug)]
+pub struct GdbOptions {
+    /// Have GDB run these commands and end, instead of asking for some; may be given several times
+    ///
+    /// Settings of your own are not read then, and Ctrl-C ends both. The exit status is GDB's.
+    #[arg(long = "command", short = 'x', value_name = "COMMAND")]
+    pub commands: Vec<String>,
+
+    /// What to boot
+    #[command(flatten)]
+    pub qemu: QemuOptions,
 }
 
 /// The options of `cargo xtask trace`.

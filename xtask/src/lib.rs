@@ -12,6 +12,7 @@ pub mod cli;
 pub mod console;
 pub mod debian;
 pub mod flatten;
+pub mod gdb;
 pub mod hyp_args;
 pub mod interrupt;
 pub mod loom;

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{CommandFactory, Parser};
 use xtask::build::Images;
 use xtask::cli::{Cli, Verb};
-use xtask::{bench, boot, interrupt, rules, setup, test, top, trace};
+use xtask::{bench, boot, gdb, interrupt, rules, setup, test, top, trace};
 
 /// The exit status of wrong usage and of a set-up or build that fails.
 const EXIT_UNUSABLE: u8 = 2;
@@ -27,6 +27,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
     match cli.verb {
         Some(Verb::Qemu(options)) => boot::boot(&options),
         Some(Verb::Top(options)) => top::top(&options),
+        Some(Verb::Gdb(options)) => gdb::gdb(&options),
         Some(Verb::Build) => build(),
         Some(Verb::Test(options)) => test::test(&options),
         Some(Verb::Bench(options)) => bench::bench(&options),
@@ -57,6 +58,7 @@ fn set_up() -> Result<u8> {
     for (name, found) in [
         ("Miri", setup::miri()),
         ("a browser", setup::browser(true).map(drop)),
+        ("GDB", setup::debugger(true).map(drop)),
     ] {
         if let Err(reason) = found {
             println!("What needs {name} will be skipped: {reason:#}");

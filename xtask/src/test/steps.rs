@@ -41,6 +41,8 @@ pub enum StepName {
     Miri,
     /// Reports of recordings, drawn by a browser
     Browser,
+    /// GDB on a booted machine
+    Debugger,
     /// The hypervisor and its guests in QEMU
     Boot,
 }
@@ -72,8 +74,8 @@ pub(super) struct Step {
     pub(super) skip: Option<String>,
 }
 
-/// The steps that the options ask for, in order. Looks for Miri and a browser, and installs them, if
-/// they are asked for.
+/// The steps that the options ask for, in order. Looks for Miri, a browser and a debugger, and installs
+/// them, if they are asked for.
 pub(super) fn steps(workspace: &Workspace, options: &TestOptions) -> Vec<Step> {
     let asked = |name: &StepName| options.only.is_empty() || options.only.contains(name);
     let names = StepName::value_variants().iter().copied().filter(asked);
@@ -112,7 +114,11 @@ fn step(name: StepName, workspace: &Workspace, target: &Path, quick: bool) -> St
         }
         StepName::Browser => {
             skip = why_not(setup::browser(!quick));
-            vec![ignored("trace::report::")]
+            vec![ignored(&["--lib"], "trace::report::")]
+        }
+        StepName::Debugger => {
+            skip = why_not(setup::debugger(!quick));
+            vec![ignored(&["--test", "gdb"], "")]
         }
         StepName::Boot => vec![boot(quick)],
     };
@@ -186,9 +192,9 @@ fn why_not<T>(there: anyhow::Result<T>) -> Option<String> {
 
 /// Those of this program's own tests that need something which not every machine has, and whose names
 /// begin so.
-fn ignored(names: &str) -> Job {
-    let mut command = cargo(&["test", "--locked", "--package", "xtask", "--lib"]);
-    command.args(["--", "--ignored", names]);
+fn ignored(target: &[&str], names: &str) -> Job {
+    let mut command = cargo(&["test", "--locked", "--package", "xtask"]);
+    command.args(target).args(["--", "--ignored", names]);
     tests(command)
 }
 
