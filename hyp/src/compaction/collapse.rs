@@ -122,15 +122,12 @@ impl<'m, M: LinearMap> Compactor<'m, M> {
     }
 }
 
-/// A free 2 MiB block of single frames, if there is one.
+/// A free 2 MiB block, if there is one.
 pub(super) fn new_block<P: Parts>(memory: &GuestMemory<'_, P>, used: Use) -> Option<Pa> {
     let (allocator, cpu) = (memory.machine().allocator(), memory.machine().cpu());
-    let block = allocator
+    allocator
         .alloc(cpu, Order::BLOCK_2M, Contents::Dirty, used)
-        .ok()?;
-    // Refused only if it were not the block that was just allocated.
-    allocator.split(block, Order::BLOCK_2M).ok()?;
-    Some(block)
+        .ok()
 }
 
 /// Copies a region into `block`; says for how many ticks the guest was held up at most. If it could not

@@ -41,7 +41,7 @@ impl<'m, M: LinearMap> Defragmenter<'m, M> {
     }
 
     /// Moves at most `budget` pages of the block that is being emptied, or of a new one. When it is
-    /// empty, returns it as 512 single frames, to be used as `used`; their contents are dirty.
+    /// empty, returns it as a block of 2 MiB, to be used as `used`; its contents are dirty.
     pub fn step<P: Parts<Map = M>>(
         &mut self,
         memory: &GuestMemory<'m, P>,
@@ -67,11 +67,7 @@ impl<'m, M: LinearMap> Defragmenter<'m, M> {
             }
         }
         match isolation.finish(used) {
-            Ok(block) => {
-                // Refused only if it were not the block that was just allocated.
-                allocator.split(block, Order::BLOCK_2M).ok()?;
-                Some(block)
-            }
+            Ok(block) => Some(block),
             Err(unfinished) => {
                 self.isolation = Some(unfinished);
                 None

@@ -57,7 +57,7 @@ pub struct Usage {
     pub free: usize,
     /// Number of free blocks of each order.
     pub free_blocks: [usize; Order::COUNT],
-    /// Free, in the CPUs' caches.
+    /// Free, in the CPUs' caches and their blocks ahead.
     pub cached: usize,
     /// Free, held by isolations.
     pub isolated: usize,
@@ -79,9 +79,10 @@ impl<M: LinearMap> FrameAllocator<M> {
         let mut sum = Tally::new();
         let mut cached = 0;
         for cache in self.caches.iter() {
-            let cache = cache.lock();
-            sum.add_all(&cache.tally);
-            cached += cache.len();
+            cached += cache.ahead.lock().len();
+            let stock = cache.lock();
+            sum.add_all(&stock.tally);
+            cached += stock.len();
         }
         let buddy = self.buddy.lock();
         sum.add_all(&buddy.tally);

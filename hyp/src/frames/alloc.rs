@@ -83,13 +83,17 @@ impl<M: LinearMap> FrameAllocator<M> {
         let becomes = Packed::allocated(used, order);
         let found = if order == Order::PAGE {
             self.alloc_page(cpu, contents, becomes)
+        } else if order == Order::BLOCK_2M && contents == Contents::Zeroed {
+            self.take_ahead(cpu, becomes)
+                .or_else(|| self.alloc_elsewhere(cpu, order, contents, becomes))
         } else {
             self.alloc_elsewhere(cpu, order, contents, becomes)
         };
         found.ok_or(OutOfFrames { order })
     }
 
-    /// Frees a block that was allocated, split or joined to have `order`.
+    /// Frees a block that was allocated, split or joined to have `order`, or a single frame of a 2 MiB
+    /// block of a guest's data: the others become single frames then, too.
     ///
     /// No translation, guest's or hypervisor's, may lead to it any more: the next owner could be
     /// another VM.
@@ -110,9 +114,14 @@ impl<M: LinearMap> FrameAllocator<M> {
         freed.map_err(|found| Refused::log(pa, found, "free", Order::PAGE))
     }
 
-    /// Clears a free frame of this CPU's cache, so that a later allocation need not; for idle CPUs.
+    /// Clears a page of free memory, so that a later allocation on this CPU need not; for idle CPUs.
     /// Whether there was something to do.
     pub fn zero_ahead(&self, cpu: usize) -> bool {
+        self.zero_page_ahead(cpu) || self.zero_block_ahead(cpu)
+    }
+
+    /// Clears a free frame of this CPU's cache; whether there was one to be cleared.
+    fn zero_page_ahead(&self, cpu: usize) -> bool {
         let Some(cache) = self.caches.get(cpu) else {
             return false;
         };
@@ -144,6 +153,7 @@ impl<M: LinearMap> FrameAllocator<M> {
     /// Gives the frames in all CPUs' caches back, so that they can be joined to larger blocks and
     /// serve other CPUs.
     pub fn drain_caches(&self) {
+        self.give_back_ahead();
         for cache in self.caches.iter() {
             let mut stock = cache.lock();
             stock.drain(&mut self.buddy.lock(), &self.inventory);
@@ -181,9 +191,10 @@ impl<M: LinearMap> FrameAllocator<M> {
             .or_else(|| self.take_block(order, becomes))
             .or_else(|| {
                 if order.get() > WORTH_DRAINING {
-                    return None;
+                    self.give_back_ahead();
+                } else {
+                    self.drain_caches();
                 }
-                self.drain_caches();
                 self.take_block(order, becomes)
             })?;
         let pa = self.inventory.pa(index);
@@ -228,7 +239,11 @@ impl<M: LinearMap> FrameAllocator<M> {
     /// Frees a single frame, or says what was found in its place.
     fn free_page(&self, cpu: usize, pa: Pa, contents: Contents) -> Result<(), Packed> {
         let (index, frame) = self.first_frame(pa).ok_or(Packed::ABSENT)?;
-        let used = frame.end_use(Order::PAGE, Packed::TAIL)?;
+        let ended = frame.end_use(Order::PAGE, Packed::TAIL);
+        let used = match ended {
+            Err(_) if self.break_up(index) => frame.end_use(Order::PAGE, Packed::TAIL)?,
+            ended => ended?,
+        };
         self.put_page(cpu, index, contents, used);
         Ok(())
     }

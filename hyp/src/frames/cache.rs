@@ -9,6 +9,7 @@
 
 use super::Contents;
 use super::account::Tally;
+use super::ahead::Ahead;
 use super::buddy::Buddy;
 use super::frame::Index;
 use super::inventory::Inventory;
@@ -78,22 +79,28 @@ impl Stack {
     }
 }
 
-/// A CPU's stock of frames behind its lock, on cache lines of its own.
-#[repr(align(128))]
-pub(super) struct CpuCache(SpinMutex<Stock>);
+/// A CPU's stock of frames and its block ahead, each behind its lock, on cache lines of its own.
+#[repr(C, align(128))]
+pub(super) struct CpuCache {
+    stock: SpinMutex<Stock>,
+    pub(super) ahead: SpinMutex<Ahead>,
+}
 
 impl CpuCache {
     pub(super) const fn new() -> Self {
-        Self(SpinMutex::new(Stock {
-            tally: Tally::new(),
-            dirty: Stack::new(),
-            zeroed: Stack::new(),
-        }))
+        Self {
+            stock: SpinMutex::new(Stock {
+                tally: Tally::new(),
+                dirty: Stack::new(),
+                zeroed: Stack::new(),
+            }),
+            ahead: SpinMutex::new(Ahead::new()),
+        }
     }
 
     #[inline]
     pub(super) fn lock(&self) -> SpinMutexGuard<'_, Stock> {
-        self.0.lock()
+        self.stock.lock()
     }
 
     /// Takes a frame for this use, if there is one at hand that has these contents or can be given

@@ -118,13 +118,15 @@ impl<M: LinearMap> FrameAllocator<M> {
             return Err(InitError::NoRam);
         }
         buddy.mark_low_water();
-        let (buddy, isolations) = (Apart(TicketMutex::new(buddy)), AtomicU32::new(0));
+        let (isolations, blocks_ahead) = (AtomicU32::new(0), AtomicU32::new(0));
+        let buddy = Apart(TicketMutex::new(buddy));
         Ok(Self {
             caches,
             inventory,
             map,
             total: total as usize,
             isolations,
+            blocks_ahead,
             buddy,
         })
     }

@@ -178,8 +178,9 @@ impl Inventory {
             offset += match state {
                 State::Free { order }
                 | State::Isolated { order }
+                | State::Cached { order }
                 | State::Allocated { order, .. } => order.frames(),
-                State::Absent | State::Permanent | State::Tail | State::Cached => 1,
+                State::Absent | State::Permanent | State::Tail => 1,
             };
             Some((index, state))
         })

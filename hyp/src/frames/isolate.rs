@@ -59,7 +59,9 @@ impl<M: LinearMap> FrameAllocator<M> {
             }
             match first.state() {
                 State::Tail => return Err(NotIsolated::Whole),
-                State::Free { order } | State::Allocated { order, .. }
+                State::Free { order }
+                | State::Cached { order }
+                | State::Allocated { order, .. }
                     if order >= Order::BLOCK_2M =>
                 {
                     return Err(NotIsolated::Whole);

@@ -8,23 +8,26 @@
 //! - `frame` the metadata of a frame, 64 bytes, which also has stage 2's lock of a table;
 //! - `linear` how memory is reached, and all that is `unsafe` about it;
 //! - `inventory` which RAM there is, `init` how it is taken over at boot;
-//! - `buddy` the free blocks, `cache` the single frames that each CPU has at hand;
+//! - `buddy` the free blocks, `cache` the single frames that each CPU has at hand, `ahead` the block
+//!   that it has zeroed;
 //! - `alloc` the calls that allocate and free, `run` the one that frees many, `shape` those that split and join allocated blocks;
 //! - `isolate` how a 2 MiB block is made free, `survey` which one is worth it;
 //! - `account` the figures.
 //!
-//! Lock order: one CPU's cache, then the buddy. Nothing else is locked inside, nothing is logged or
-//! zeroed under either, and no lock is held on return. Both may be taken with any other lock of the
+//! Lock order: one CPU's cache or its block ahead, then the buddy. Nothing else is locked inside, nothing
+//! is logged under any, nothing but a page of that block zeroed, and no lock is held on return. All may be taken with any other lock of the
 //! hypervisor held. A frame's owner changes its state without a lock.
 //!
 //! Rules:
-//! - What is allocated belongs to the caller until it is freed with the order it has then.
+//! - What is allocated belongs to the caller until it is freed with the order it has then; guests'
+//!   data in 2 MiB blocks also frame by frame.
 //! - Running out is [`OutOfFrames`]; freeing what is not allocated is logged and [`Refused`], and
 //!   changes nothing.
 //! - A frame's contents are of no use to the allocator: lists are in the metadata. `Zeroed` memory
 //!   is all zeros whoever had it before; whoever passes `Dirty` memory to a guest fills all of it.
 
 mod account;
+mod ahead;
 mod alloc;
 mod buddy;
 mod cache;
@@ -79,6 +82,8 @@ pub struct FrameAllocator<M> {
     total: usize,
     /// Isolations that are going on; while there are none, freeing need not look for them.
     isolations: AtomicU32,
+    /// Blocks that CPUs have zeroed ahead, or are about to.
+    blocks_ahead: AtomicU32,
     /// On cache lines of its own: everything above is only read in the common case.
     buddy: Apart<TicketMutex<Buddy>>,
 }

@@ -96,7 +96,12 @@ impl<M: LinearMap> FrameAllocator<M> {
             Some((index, [frame, behind @ ..])) => (index, frame, behind),
             _ => return self.not_freed(pa, Packed::ABSENT, piece),
         };
-        if let Err(found) = frame.change_state(expected, Packed::TAIL) {
+        let end_use = || frame.change_state(expected, Packed::TAIL);
+        let ended = match end_use() {
+            Err(_) if self.break_up(index) => end_use(),
+            ended => ended,
+        };
+        if let Err(found) = ended {
             return self.not_freed(pa, found, piece);
         }
         if page + 1 == piece.page {

@@ -56,11 +56,7 @@ impl<M: LinearMap> FrameAllocator<M> {
     /// be freed one by one. Each has the use that it had as a part of the block.
     pub fn split(&self, pa: Pa, order: Order) -> Result<(), Refused> {
         let (first, used) = self.allocated(pa, order, "split")?;
-        // The first frame last: until then all of the block is seen as one.
-        for offset in (0..order.frames()).rev() {
-            let state = Packed::allocated(used.at(offset), Order::PAGE);
-            self.inventory.frame(first.plus(offset)).set_packed(state);
-        }
+        self.write_single(first, used, order);
         Ok(())
     }
 
@@ -88,6 +84,47 @@ impl<M: LinearMap> FrameAllocator<M> {
                 .set_packed(Packed::TAIL);
         }
         Ok(())
+    }
+
+    /// Makes single frames of the 2 MiB block of a guest's data that contains a frame, if it is in one;
+    /// says whether it is a frame of its own now.
+    ///
+    /// So a block whose memory the guest has as a whole costs one word of metadata, and the other 511
+    /// are written when it turns out that it is given back in parts.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn break_up(&self, index: Index) -> bool {
+        let first = index.block();
+        // Two CPUs may give back two of its pages at the same moment: one of them breaks it up.
+        let _one_at_a_time = self.buddy.lock();
+        if let State::Allocated {
+            used: used @ Use::Data { .. },
+            order: Order::BLOCK_2M,
+        } = self.inventory.frame(first).state()
+        {
+            self.write_single(first, used, Order::BLOCK_2M);
+        }
+        self.inventory
+            .frame(index)
+            .packed()
+            .is_allocated(Order::PAGE)
+    }
+
+    /// Frees a 2 MiB block of a guest's data that the guest had as a whole, whether or not it was broken
+    /// up since. Where frames of it are not used alike, nothing is freed.
+    pub fn free_whole(&self, cpu: usize, pa: Pa) -> Result<(), Refused> {
+        if !self.packed(pa).is_allocated(Order::BLOCK_2M) {
+            self.join(pa, Order::BLOCK_2M)?;
+        }
+        self.free(cpu, pa, Order::BLOCK_2M)
+    }
+
+    fn write_single(&self, first: Index, used: Use, order: Order) {
+        // The first frame last: until then all of the block is seen as one.
+        for offset in (0..order.frames()).rev() {
+            let state = Packed::allocated(used.at(offset), Order::PAGE);
+            self.inventory.frame(first.plus(offset)).set_packed(state);
+        }
     }
 
     fn exchange_use(

@@ -148,8 +148,11 @@ pub enum State {
         /// Size of the block.
         order: Order,
     },
-    /// Free, in a CPU's cache.
-    Cached,
+    /// First frame of a free block, or a frame, that a CPU has at hand.
+    Cached {
+        /// Size of the block.
+        order: Order,
+    },
     /// First frame of an allocated block.
     Allocated {
         /// What for.
@@ -190,7 +193,7 @@ const TAIL: u64 = NO_BLOCK | 2 << ORDER_SHIFT;
 impl Packed {
     pub(super) const ABSENT: Self = Self::new(State::Absent);
     pub(super) const TAIL: Self = Self::new(State::Tail);
-    pub(super) const CACHED: Self = Self::new(State::Cached);
+    pub(super) const CACHED: Self = Self::new(State::Cached { order: Order::PAGE });
 
     #[inline]
     pub(super) const fn new(state: State) -> Self {
@@ -198,7 +201,7 @@ impl Packed {
             State::Absent => ABSENT,
             State::Permanent => PERMANENT,
             State::Tail => TAIL,
-            State::Cached => CACHED,
+            State::Cached { order } => CACHED | (order.0 as u64) << ORDER_SHIFT,
             State::Free { order } => FREE | (order.0 as u64) << ORDER_SHIFT,
             State::Isolated { order } => ISOLATED | (order.0 as u64) << ORDER_SHIFT,
             State::Allocated { used, order } => pack_use(used) | (order.0 as u64) << ORDER_SHIFT,
@@ -240,7 +243,7 @@ impl Packed {
         let used = match self.0 & KIND_MASK {
             FREE => return State::Free { order },
             ISOLATED => return State::Isolated { order },
-            CACHED => return State::Cached,
+            CACHED => return State::Cached { order },
             HYPERVISOR => Use::Hypervisor,
             TABLE => Use::Table,
             DATA => Use::Data { vm, ipa },
@@ -306,10 +309,11 @@ mod tests {
     fn every_state_survives_packing() {
         let place = |page: u64| (VmId(0xffff), Ipa::new(page << PAGE_SHIFT));
         let (vm, ipa) = place((1 << 40) - 1);
-        let mut states = vec![State::Absent, State::Permanent, State::Tail, State::Cached];
+        let mut states = vec![State::Absent, State::Permanent, State::Tail];
         for order in Order::all() {
             states.push(State::Free { order });
             states.push(State::Isolated { order });
+            states.push(State::Cached { order });
             for used in [
                 Use::Hypervisor,
                 Use::Table,

@@ -71,10 +71,9 @@ impl<M: LinearMap> FrameAllocator<M> {
         let (mut free, mut movable, mut reserved) = (0, 0, 0);
         for (_, state) in self.inventory.heads(block) {
             match state {
-                State::Free { order } | State::Isolated { order } => {
+                State::Free { order } | State::Isolated { order } | State::Cached { order } => {
                     free += order.frames().min(BLOCK_FRAMES);
                 }
-                State::Cached => free += 1,
                 State::Allocated {
                     used: Use::Data { .. },
                     order: Order::PAGE,

@@ -222,8 +222,6 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
             ipa: region.start(),
         };
         let block = allocator.alloc(cpu, Order::BLOCK_2M, Contents::Zeroed, used)?;
-        // Refused only if the block were not what was just allocated.
-        let _ = allocator.split(block, Order::BLOCK_2M);
         let mapped = self
             .stage2
             .map_block(region.start(), Level::L2, block, Attributes::RAM, true);
@@ -284,12 +282,13 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
             .free(self.machine.cpu(), page, Order::PAGE);
     }
 
-    /// Frees the 512 single frames of a 2 MiB block that is mapped nowhere, as one.
+    /// Frees the 2 MiB of a block that is mapped nowhere, as one.
     pub fn free_block(&self, block: Pa) {
-        let allocator = self.machine.allocator();
-        let _ = allocator
-            .join(block, Order::BLOCK_2M)
-            .and_then(|()| allocator.free(self.machine.cpu(), block, Order::BLOCK_2M));
+        // A refusal is a mistake that the allocator has logged.
+        let _ = self
+            .machine
+            .allocator()
+            .free_whole(self.machine.cpu(), block);
     }
 
     /// Lets the guest see a frame that is not this memory's own at the page round `ipa`, outside of the RAM, with
@@ -371,9 +370,7 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
             // Refusals are mistakes that the allocator has logged.
             let _ = match leaf.level {
                 Level::L3 => allocator.free(cpu(), pa, Order::PAGE),
-                _ => allocator
-                    .join(pa, Order::BLOCK_2M)
-                    .and_then(|()| allocator.free(cpu(), pa, Order::BLOCK_2M)),
+                _ => allocator.free_whole(cpu(), pa),
             };
         });
         reservations.free(machine);

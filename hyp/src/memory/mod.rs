@@ -9,9 +9,10 @@
 //! - [`observe`]: what happens here, as trace events;
 //! - [`reserve`]: 2 MiB frames set aside for a region and filled page by page.
 //!
-//! Guest memory is always made of single frames, each with its VM and IPA in its metadata, whatever
-//! the size of the mapping: so a block can be split, and its pages moved or freed one by one,
-//! without a word to the allocator. [`guest::GuestMemory`] joins them again to free a whole block.
+//! Guest memory is made of single frames, each with its VM and IPA in its metadata, or of 2 MiB blocks,
+//! of which the first frame has VM and IPA for all, whatever the size of the mapping: a block can be
+//! split, and its pages moved or freed one by one, without a word to the allocator, which makes
+//! single frames of its block when the first one is freed.
 //!
 //! Lock order: stage 2's table locks, then the frame allocator's. Nothing here has a lock of its own.
 

@@ -75,8 +75,6 @@ impl<P: Parts> GuestMemory<'_, P> {
         let Ok(block) = allocated else {
             return false;
         };
-        // Refused only if the block were not what was just allocated.
-        let _ = allocator.split(block, Order::BLOCK_2M);
         for (page, bytes) in (0..).zip(bytes.chunks(PAGE_SIZE as usize)) {
             self.copy_to(block.offset(page * PAGE_SIZE), 0, bytes);
         }

@@ -49,7 +49,7 @@ fn visit(allocator: &FrameAllocator<Arena>, index: Index, seen: &mut Usage) -> u
     let (count, order) = match inventory.frame(index).state() {
         State::Tail => panic!("{index:?} is a tail without a block"),
         State::Absent | State::Permanent => return 1,
-        State::Cached => (&mut seen.cached, Order::PAGE),
+        State::Cached { order } => (&mut seen.cached, order),
         State::Isolated { order } => (&mut seen.isolated, order),
         State::Free { order } => {
             seen.free_blocks[usize::from(order.get())] += 1;

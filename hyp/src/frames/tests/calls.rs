@@ -98,7 +98,7 @@ fn freeing_what_is_not_allocated_is_refused() {
         .unwrap();
     frames.free(CPU, page, Order::PAGE).unwrap();
     let twice = frames.free(CPU, page, Order::PAGE).unwrap_err();
-    assert_eq!(twice.found, State::Cached);
+    assert_eq!(twice.found, State::Cached { order: Order::PAGE });
     assert!(!twice.to_string().is_empty());
     audit(&frames);
 }

@@ -1,5 +1,6 @@
 //! Tests of the allocator as a whole, on RAM that is borrowed from the host.
 
+mod ahead;
 pub(crate) mod arena;
 mod audit;
 mod calls;

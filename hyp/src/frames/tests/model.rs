@@ -52,6 +52,7 @@ enum Call {
     Drain,
     ZeroAhead {
         cpu: usize,
+        pages: usize,
     },
 }
 
@@ -85,7 +86,7 @@ fn calls() -> impl Strategy<Value = Call> {
         2 => (cpu.clone(), which).prop_map(|(cpu, which)| Call::FreeIsolated { cpu, which }),
         2 => (which, uses()).prop_map(|(which, used)| Call::EndIsolation { which, used }),
         1 => Just(Call::Drain),
-        1 => cpu.prop_map(|cpu| Call::ZeroAhead { cpu }),
+        1 => (cpu, 0..700usize).prop_map(|(cpu, pages)| Call::ZeroAhead { cpu, pages }),
     ]
 }
 
@@ -123,12 +124,15 @@ impl<'a> Model<'a> {
             }
             Call::FreeSomethingElse { cpu, page } => {
                 let pa = Pa::new(16 * MIB + page * 4096);
-                if self
-                    .allocated
-                    .get(&pa)
-                    .is_none_or(|(order, _)| *order != Order::PAGE)
-                {
-                    assert!(frames.free(cpu, pa, Order::PAGE).is_err());
+                let block = Pa::new(pa.get() & !(2 * MIB - 1));
+                match (self.allocated.get(&pa), self.allocated.get(&block)) {
+                    (Some((Order::PAGE, _)), _) => {}
+                    (_, Some(&(Order::BLOCK_2M, used @ Use::Data { .. }))) => {
+                        frames.free(cpu, pa, Order::PAGE).expect("a guest's data");
+                        self.note_single(block, Order::BLOCK_2M, used);
+                        self.allocated.remove(&pa);
+                    }
+                    _ => assert!(frames.free(cpu, pa, Order::PAGE).is_err()),
                 }
             }
             Call::Isolate { block } => {
@@ -138,8 +142,8 @@ impl<'a> Model<'a> {
             Call::FreeIsolated { cpu, which } => self.free_isolated(cpu, which),
             Call::EndIsolation { which, used } => self.end_isolation(which, used),
             Call::Drain => frames.drain_caches(),
-            Call::ZeroAhead { cpu } => {
-                frames.zero_ahead(cpu);
+            Call::ZeroAhead { cpu, pages } => {
+                (0..pages).find(|_| !frames.zero_ahead(cpu));
             }
         }
     }
@@ -194,6 +198,10 @@ impl<'a> Model<'a> {
             return;
         };
         self.frames.split(pa, order).expect("it is of this order");
+        self.note_single(pa, order, used);
+    }
+
+    fn note_single(&mut self, pa: Pa, order: Order, used: Use) {
         for page in 0..order.frames() {
             let at = pa.offset(u64::from(page) * 4096);
             self.allocated.insert(at, (Order::PAGE, used.at(page)));

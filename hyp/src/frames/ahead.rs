@@ -1,0 +1,134 @@
+//! A 2 MiB block that each CPU zeroes while it has nothing else to do.
+//!
+//! Owns [`Ahead`]: one block a CPU at most, of which the first frames are zeroed already. A CPU has one
+//! only after it was asked for a zeroed block, and as long as there is memory in plenty: it is free
+//! memory, and goes back to the buddy when anybody runs out.
+//!
+//! It has a lock of its own, under which one page is zeroed at a time. Others than its CPU take it only
+//! when they find no memory, and for the figures. Lock order: it comes before the buddy's.
+
+use super::FrameAllocator;
+use super::buddy::Buddy;
+use super::frame::Index;
+use super::inventory::Inventory;
+use super::linear::LinearMap;
+use super::state::{Order, Packed, State};
+use core::sync::atomic::Ordering;
+use stage2::{PAGE_SHIFT, PAGE_SIZE, Pa};
+
+const ORDER: Order = Order::BLOCK_2M;
+const HELD: Packed = Packed::new(State::Cached { order: ORDER });
+/// No block is taken ahead if less than this part of all frames is free.
+const PLENTY: usize = 8;
+
+/// A CPU's block.
+pub(super) struct Ahead {
+    /// The block, which is `Cached`, and in no list.
+    block: Option<Index>,
+    /// How many of its frames are zeroed.
+    zeroed: u32,
+    /// Whether a block was asked for since the last one had to be given back.
+    wanted: bool,
+}
+
+impl Ahead {
+    pub(super) const fn new() -> Self {
+        Self {
+            block: None,
+            zeroed: 0,
+            wanted: false,
+        }
+    }
+
+    /// Frames held.
+    pub(super) fn len(&self) -> usize {
+        self.block.map_or(0, |_| ORDER.frames() as usize)
+    }
+
+    /// Takes the block, and says how many of its frames are zeroed.
+    #[inline]
+    fn take(&mut self) -> Option<(Index, u32)> {
+        self.wanted = true;
+        Some((self.block.take()?, self.zeroed))
+    }
+
+    /// Sees to it that there is a block, unless none is wanted or memory is not plentiful.
+    fn fill(&mut self, buddy: &mut Buddy, inventory: &Inventory, plenty: usize) -> Option<Index> {
+        if self.block.is_none() && buddy.free() >= plenty {
+            self.block = buddy.take(inventory, ORDER, HELD);
+            self.zeroed = 0;
+        }
+        self.block
+    }
+}
+
+impl<M: LinearMap> FrameAllocator<M> {
+    /// Takes this CPU's block, if it has one, zeroed to its end.
+    #[inline]
+    pub(super) fn take_ahead(&self, cpu: usize, becomes: Packed) -> Option<Pa> {
+        let cache = self.caches.get(cpu)?;
+        let (index, zeroed) = cache.ahead.lock().take()?;
+        let (frame, pa) = self.inventory.resolve(index);
+        frame.set_packed(becomes);
+        self.blocks_ahead.fetch_sub(1, Ordering::Relaxed);
+        cache.lock().tally.add(becomes.use_index(), ORDER.frames());
+        let done = u64::from(zeroed) << PAGE_SHIFT;
+        if done < ORDER.bytes() {
+            // SAFETY: the block was just taken, so it is RAM of a range that the allocator was made
+            // with, and nobody else uses it.
+            unsafe { self.map.zero(pa.offset(done), ORDER.bytes() - done) };
+        }
+        Some(pa)
+    }
+
+    /// Zeroes one more page of this CPU's block; whether there was one to be zeroed.
+    pub(super) fn zero_block_ahead(&self, cpu: usize) -> bool {
+        let Some(cache) = self.caches.get(cpu) else {
+            return false;
+        };
+        let mut ahead = cache.ahead.lock();
+        if !ahead.wanted {
+            return false;
+        }
+        if ahead.block.is_none() {
+            // Counted first: who finds the buddy without this block finds it counted.
+            self.blocks_ahead.fetch_add(1, Ordering::Relaxed);
+            let plenty = self.total / PLENTY;
+            if ahead
+                .fill(&mut self.buddy.lock(), &self.inventory, plenty)
+                .is_none()
+            {
+                self.blocks_ahead.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        let Some(block) = ahead.block.filter(|_| ahead.zeroed < ORDER.frames()) else {
+            return false;
+        };
+        let page = self
+            .inventory
+            .pa(block)
+            .offset(u64::from(ahead.zeroed) << PAGE_SHIFT);
+        // SAFETY: the block is this CPU's own as long as its lock is held: RAM of a range that the
+        // allocator was made with, which nobody else uses.
+        unsafe { self.map.zero(page, PAGE_SIZE) };
+        ahead.zeroed += 1;
+        true
+    }
+
+    /// Gives all CPUs' blocks to the buddy, since memory is short.
+    #[cold]
+    pub(super) fn give_back_ahead(&self) {
+        // Acquire: who finds that another CPU has given them back finds them in the buddy.
+        if self.blocks_ahead.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        for cache in self.caches.iter() {
+            let mut ahead = cache.ahead.lock();
+            if let Some(block) = ahead.block.take() {
+                ahead.wanted = false;
+                self.buddy.lock().give_back(&self.inventory, block, ORDER);
+                self.blocks_ahead.fetch_sub(1, Ordering::Release);
+            }
+        }
+    }
+}
