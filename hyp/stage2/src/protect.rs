@@ -62,11 +62,14 @@ impl<E: Environment, F: FnMut(IpaRange)> Edit<E> for Clean<F> {
         if let Some(dirty) = covered.intersection(&self.range) {
             (self.dirty)(dirty);
         }
-        if !self.range.covers(&covered) {
-            // The rest of the block is not reported, so it must stay dirty.
+        let (_, stale) = if self.range.covers(&covered) {
+            table.update(index, Descriptor::cleaned)
+        } else if seen.lets_stores_through() {
+            // The rest of the block is not reported, so it must stay dirty; but stores trap from now on.
+            table.update(index, Descriptor::closed)
+        } else {
             return Edited::one(None);
-        }
-        let (_, stale) = table.update(index, Descriptor::cleaned);
+        };
         Edited::one(Some(stale))
     }
 }
@@ -123,7 +126,8 @@ impl<E: Environment> Stage2<E> {
     ///
     /// What is reported is true of all stores until this returns, those through translations that
     /// were still cached included; so copy pages after it has returned, not while it runs. Blocks
-    /// are reported whole, as far as they lie in the range. A leaf unmapped since the last call is
+    /// are reported whole, as far as they lie in the range; one that lies in it in part traps as well, and
+    /// is reported again, since the rest of it is not reported here. A leaf unmapped since the last call is
     /// reported by [`unmap`](Self::unmap) alone.
     ///
     /// `dirty` is called with a table lock held: it must be short and must not come back here.

@@ -205,6 +205,31 @@ fn a_run_has_its_leaves_in_their_places() {
     );
 }
 
+/// Stores trap in a block of which only a part is looked at, too, and none of it is taken for clean.
+#[test]
+fn a_block_that_is_collected_in_part_traps_and_stays_written() {
+    let recorder = Recorder::new(Setup::default());
+    let vm = recorder.vm();
+    map_block(&recorder, &vm, page(0));
+    let guests = [0, 1].map(|cpu| recorder.machine.enter_on(cpu, &vm));
+    guests[0].write(page(3), 1).unwrap();
+    guests[1].write(page(9), 1).unwrap();
+    let mut dirty = Vec::new();
+    vm.collect_dirty(pages(0, 4), |range| dirty.push(range));
+    assert_eq!(dirty, [pages(0, 4)]);
+    for guest in &guests {
+        assert!(guest.write(page(3), 2).is_err(), "not noticed");
+        assert!(guest.write(page(9), 2).is_err(), "not noticed");
+    }
+    vm.write_protect(pages(100, 1));
+    dirty.clear();
+    vm.collect_dirty(pages(0, ENTRIES), |range| dirty.push(range));
+    assert_eq!(dirty, [pages(0, ENTRIES)], "the rest was written");
+    dirty.clear();
+    vm.collect_dirty(pages(0, ENTRIES), |range| dirty.push(range));
+    assert_eq!(dirty, []);
+}
+
 /// A table that goes takes the walk caches' copies of it along.
 ///
 /// Rule (race 39): no leaf hint where a table descriptor was. Taken out by `39-table-as-leaf.patch`.
