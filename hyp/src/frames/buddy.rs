@@ -80,10 +80,12 @@ impl Buddy {
             && let Some(first) = self.take(inventory, order, Packed::CACHED)
         {
             // Highest first: caches hand out what was put in last, so guests get rising addresses.
-            for offset in (0..order.frames()).rev() {
-                let index = first.plus(offset);
-                inventory.frame(index).set_packed(Packed::CACHED);
-                to(index);
+            for (offset, frame) in (0..order.frames())
+                .zip(inventory.frames_of(first, order))
+                .rev()
+            {
+                frame.set_packed(Packed::CACHED);
+                to(first.plus(offset));
             }
             taken += order.frames();
         }

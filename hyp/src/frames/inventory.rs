@@ -138,6 +138,13 @@ impl Inventory {
         &self.frames[index.0 as usize]
     }
 
+    /// The metadata of the frames of a block.
+    #[inline]
+    pub(super) fn frames_of(&self, first: Index, order: Order) -> &[Frame] {
+        let end = first.plus(order.frames());
+        &self.frames.as_slice()[first.0 as usize..end.0 as usize]
+    }
+
     /// The metadata of the first frame of the 2 MiB block that `index` is in.
     #[inline]
     pub(super) fn block(&self, index: Index) -> &Frame {

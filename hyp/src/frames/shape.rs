@@ -121,9 +121,9 @@ impl<M: LinearMap> FrameAllocator<M> {
 
     fn write_single(&self, first: Index, used: Use, order: Order) {
         // The first frame last: until then all of the block is seen as one.
-        for offset in (0..order.frames()).rev() {
-            let state = Packed::allocated(used.at(offset), Order::PAGE);
-            self.inventory.frame(first.plus(offset)).set_packed(state);
+        let frames = self.inventory.frames_of(first, order);
+        for (offset, frame) in (0..order.frames()).zip(frames).rev() {
+            frame.set_packed(Packed::allocated(used.at(offset), Order::PAGE));
         }
     }
 
