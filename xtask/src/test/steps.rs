@@ -117,7 +117,7 @@ fn step(name: StepName, workspace: &Workspace, target: &Path, quick: bool) -> St
             vec![ignored(&["--lib"], "trace::report::")]
         }
         StepName::Debugger => {
-            skip = why_not(setup::debugger(!quick));
+            skip = why_no_debugger(quick);
             vec![ignored(&["--test", "gdb"], "")]
         }
         StepName::Boot => vec![boot(quick)],
@@ -183,6 +183,14 @@ fn why_no_miri(quick: bool) -> Option<String> {
         return Some("--quick".to_owned());
     }
     why_not(setup::miri())
+}
+
+fn why_no_debugger(quick: bool) -> Option<String> {
+    if quick {
+        // The images are built once more for it.
+        return Some("--quick".to_owned());
+    }
+    why_not(setup::debugger(true))
 }
 
 /// The reason why something is not there.

@@ -1,7 +1,7 @@
 //! `cargo xtask top`: what the hypervisor does, on the terminal, while it does it.
 //!
 //! The loop of [`run`] owns QEMU; this owns the terminal, and looks at the keys and draws whenever the
-//! loop comes by. The terminal is put right when [`Session`] is dropped, and by ratatui's hook if there
+//! loop comes by. The terminal is put right when the session is dropped, and by ratatui's hook if there
 //! is a panic.
 
 mod keys;
