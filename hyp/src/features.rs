@@ -22,6 +22,8 @@ pub struct IdRegisters {
     pub pfr0: u64,
     /// `ID_AA64PFR1_EL1`.
     pub pfr1: u64,
+    /// `CTR_EL0`.
+    pub ctr: u64,
 }
 
 /// What a CPU, or every CPU of a machine, can do.
@@ -45,6 +47,8 @@ pub struct Features {
     pub xnx: bool,
     /// FEAT_S2FWB: stage 2 can force memory to be write-back.
     pub forced_write_back: bool,
+    /// `CTR_EL0.DIC`: instruction caches need no invalidation to follow data.
+    pub instructions_follow_data: bool,
     /// FEAT_LSE: atomic instructions.
     pub lse: bool,
     /// FEAT_PAuth: pointer authentication.
@@ -86,6 +90,7 @@ impl Features {
             hardware_dirty_state: dirty >= 2,
             xnx: field(registers.mmfr1, 28) >= 1,
             forced_write_back: field(registers.mmfr2, 40) >= 1,
+            instructions_follow_data: registers.ctr >> 29 & 1 == 1,
             lse: field(registers.isar0, 20) >= 2,
             pointer_authentication,
             memory_tagging: field(registers.pfr1, 8) >= 2,
@@ -106,6 +111,8 @@ impl Features {
             hardware_dirty_state: self.hardware_dirty_state && other.hardware_dirty_state,
             xnx: self.xnx && other.xnx,
             forced_write_back: self.forced_write_back && other.forced_write_back,
+            instructions_follow_data: self.instructions_follow_data
+                && other.instructions_follow_data,
             lse: self.lse && other.lse,
             pointer_authentication: self.pointer_authentication && other.pointer_authentication,
             memory_tagging: self.memory_tagging && other.memory_tagging,
@@ -120,7 +127,7 @@ impl Features {
     }
 
     /// The features as rows of a table: what it is, Arm's name for it, what there is.
-    pub fn rows(&self) -> [Row; 13] {
+    pub fn rows(&self) -> [Row; 14] {
         let row = |what, arm_name, value| Row {
             what,
             arm_name,
@@ -155,6 +162,11 @@ impl Features {
                 "forced write-back",
                 "FEAT_S2FWB",
                 self.forced_write_back.into(),
+            ),
+            row(
+                "instructions follow data",
+                "CTR_EL0.DIC",
+                self.instructions_follow_data.into(),
             ),
             row("atomic instructions", "FEAT_LSE", self.lse.into()),
             row(
@@ -219,6 +231,7 @@ mod tests {
         isar1: 0,
         pfr0: 0x100_0222,
         pfr1: 0,
+        ctr: 0x8444_c004,
     };
     const NEOVERSE_N1: IdRegisters = IdRegisters {
         mmfr0: 0x10_1125,
@@ -228,6 +241,7 @@ mod tests {
         isar1: 0x10_0001,
         pfr0: 0x1100_0000_1111_0112,
         pfr1: 0x20,
+        ctr: 0x8444_c004,
     };
     const MAX: IdRegisters = IdRegisters {
         mmfr0: 0x323_1020_1126,
@@ -237,6 +251,7 @@ mod tests {
         isar1: 0x11_1111_0121_1012,
         pfr0: 0x1201_0011_2111_0222,
         pfr1: 0x100_0021,
+        ctr: 0x8444_c004,
     };
 
     const SMALLEST: Features = Features {
@@ -249,6 +264,7 @@ mod tests {
         hardware_dirty_state: false,
         xnx: false,
         forced_write_back: false,
+        instructions_follow_data: false,
         lse: false,
         pointer_authentication: false,
         memory_tagging: false,
@@ -291,6 +307,7 @@ mod tests {
                 hardware_dirty_state: true,
                 xnx: true,
                 forced_write_back: true,
+                instructions_follow_data: false,
                 lse: true,
                 pointer_authentication: true,
                 memory_tagging: false,
@@ -298,6 +315,20 @@ mod tests {
             }
         );
         assert_eq!(features.table_pa_bits(), 48);
+    }
+
+    #[test]
+    fn instruction_caches_follow_where_those_of_all_cpus_do() {
+        let follows = Features::decode(&IdRegisters {
+            ctr: 1 << 29,
+            ..MAX
+        });
+        assert!(follows.instructions_follow_data && follows.common(follows) == follows);
+        assert!(
+            !follows
+                .common(Features::decode(&MAX))
+                .instructions_follow_data
+        );
     }
 
     #[test]
@@ -333,6 +364,6 @@ mod tests {
             rows[4],
             "block size change          FEAT_BBM        level 2"
         );
-        assert_eq!(rows[11], "memory tagging             FEAT_MTE2       no");
+        assert_eq!(rows[12], "memory tagging             FEAT_MTE2       no");
     }
 }

@@ -10,6 +10,8 @@ use hyp::features::{Features, IdRegisters};
 use log::{debug, info};
 use spin::{Mutex, Once};
 
+use crate::machine;
+
 /// What the CPUs that are up so far have in common.
 static COMMON: Mutex<Option<Features>> = Mutex::new(None);
 
@@ -37,6 +39,7 @@ pub(super) fn add_this_cpu() {
         isar1: ID_AA64ISAR1_EL1.get(),
         pfr0: ID_AA64PFR0_EL1.get(),
         pfr1: ID_AA64PFR1_EL1.get(),
+        ctr: machine::cache_type(),
     };
     debug!("MIDR {:#010x}, {registers:x?}", MIDR_EL1.get());
     let own = Features::decode(&registers);

@@ -172,10 +172,6 @@ impl<P: Parts> stage2::Contents for Interrupted<'_, '_, P> {
         self.copier.zero(to);
     }
 
-    fn complete(&mut self) {
-        self.copier.complete();
-    }
-
     fn release(&mut self, ipa: Ipa, old: Descriptor) {
         self.copier.release(ipa, old);
     }

@@ -1,22 +1,29 @@
-//! Cache maintenance by line.
+//! Cache maintenance: of data by line, of instructions as a whole.
+//!
+//! Instructions: *no instruction cache holds anything of a frame that no guest has mapped.* So a frame can be
+//! given to any guest without a word to the instruction caches, whatever was executed from it before: what
+//! they fetch they fetch anew. It holds because it is true at the start ([`forget_instructions`] in
+//! `super::init`), because EL2 maps RAM execute-never, and because each invalidation of a guest's
+//! translations empties the instruction caches as well, once nothing can be fetched through them any more
+//! (`super::tlb`). A guest sees to what it stores to its own pages.
+//!
+//! What they then fetch must have got there: data is cleaned to the point of coherency, behind the point
+//! of unification. FEAT_S2FWB makes that needless, since with it no cache of data is in front of the
+//! point of unification (Arm ARM, CLIDR_EL1.LoUIS).
 
 use core::arch::asm;
 
 use aarch64_cpu::asm::barrier;
+use hyp::features::Features;
 use stage2::{PAGE_SIZE, Pa};
 
-/// CTR_EL0: how the caches are made (Arm ARM D19.2.34).
-fn cache_type() -> u64 {
+/// CTR_EL0: how the caches of this CPU are made (Arm ARM D19.2.34).
+pub(crate) fn cache_type() -> u64 {
     let value;
     // SAFETY: reading the register has no effect.
     unsafe { asm!("mrs {}, ctr_el0", out(reg) value, options(nomem, nostack, preserves_flags)) };
     value
 }
-
-/// CTR_EL0.IDC: instruction fetches see stores without cleaning.
-const IDC: u64 = 1 << 28;
-/// CTR_EL0.DIC: instruction caches follow what is cleaned by themselves.
-const DIC: u64 = 1 << 29;
 
 /// Bytes of the smallest data cache line of any level (CTR_EL0.DminLine, in words).
 pub(super) fn line() -> u64 {
@@ -51,14 +58,6 @@ pub(super) fn clean(page: Pa) {
     });
 }
 
-/// Cleans a page to the point of unification, for instruction fetches.
-pub(super) fn clean_to_unification(page: Pa) {
-    for_each_line(page, |address| {
-        // SAFETY: as above.
-        unsafe { asm!("dc cvau, {}", in(reg) address, options(nostack, preserves_flags)) }
-    });
-}
-
 /// Cleans and invalidates a page to the point of coherency.
 pub(super) fn clean_and_invalidate(page: Pa) {
     for_each_line(page, |address| {
@@ -67,23 +66,14 @@ pub(super) fn clean_and_invalidate(page: Pa) {
     });
 }
 
-/// Invalidates the instruction caches of all CPUs, unless they follow the data caches by themselves.
-pub(super) fn invalidate_instructions() {
-    if cache_type() & DIC == 0 {
-        // SAFETY: invalidating instruction caches changes nothing but time.
-        unsafe {
-            asm!(
-                "dsb ish",
-                "ic ialluis",
-                "dsb ish",
-                "isb",
-                options(nostack, preserves_flags)
-            )
-        }
+/// Empties the instruction caches of all CPUs, unless they follow the data caches by themselves. Before
+/// the call, no CPU has a translation any more by which it might fetch what they are to forget.
+#[inline]
+pub(super) fn forget_instructions(features: &Features) {
+    if features.instructions_follow_data {
+        return;
     }
-}
-
-/// Whether stores are visible to instruction fetches without cleaning (CTR_EL0.IDC).
-pub(super) fn data_is_unified() -> bool {
-    cache_type() & IDC != 0
+    // SAFETY: emptying instruction caches changes nothing but time.
+    unsafe { asm!("ic ialluis", options(nostack, preserves_flags)) };
+    barrier::dsb(barrier::ISH);
 }

@@ -30,6 +30,7 @@ use stage2::{Cpus as _, Environment, Format, Geometry, Ipa, IpaRange, Pa};
 
 use crate::boot::features;
 use crate::el2::layout;
+pub(crate) use caches::cache_type;
 use linear::Identity;
 pub(crate) use statistics::{show_statistics, show_usage};
 pub(crate) use tlb::vttbr_of_nothing;
@@ -89,6 +90,8 @@ pub(crate) fn init(board: &Board<'_>, arguments: &BootArgs<'_>) -> Result<(), In
         limit: arguments.frames,
     };
     let features = features();
+    // Whatever was executed from this RAM before.
+    caches::forget_instructions(features);
     // SAFETY: the ranges are the board's RAM, of which EL2's tables map all that has an address
     // there. What is in use, the image, the device tree and the initrd, is reserved; nothing else
     // has taken RAM before.
@@ -193,9 +196,9 @@ pub(crate) fn new_memory(vm: usize, size: u64) -> Result<Memory, OutOfFrames> {
 pub(crate) fn enter(memory: &Memory) -> u64 {
     let (host, stage2) = (host(), memory.stage2());
     let cpu = host.machine.cpu();
-    let vmid = host
-        .vmids
-        .activate(cpu_slots(), cpu, stage2.vmid(), tlb::invalidate_everything);
+    let vmid = host.vmids.activate(cpu_slots(), cpu, stage2.vmid(), || {
+        tlb::invalidate_everything(features());
+    });
     tlb::vttbr(stage2.root(), vmid)
 }
 

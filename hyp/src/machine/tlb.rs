@@ -4,6 +4,9 @@
 //! changed for the moment, with the root of tables that map nothing: whatever the CPU may walk
 //! speculatively under that VMID meanwhile, it finds nothing to cache.
 //!
+//! Where instruction caches do not follow data, what was fetched through the translations goes with them
+//! (`super::caches`).
+//!
 //! Stage-1 translations may be cached combined with stage 2's, so they go too, after a DSB: before
 //! it, a stage-1 walk could still combine with the old stage-2 entry.
 
@@ -35,19 +38,17 @@ pub(crate) fn vttbr_of_nothing() -> u64 {
 /// EL2's TLBs and caches.
 pub(crate) struct Hardware {
     abilities: Abilities,
-    forced_write_back: bool,
-    data_is_unified: bool,
+    features: &'static Features,
 }
 
 impl Hardware {
-    pub(super) fn new(features: &Features) -> Self {
+    pub(super) fn new(features: &'static Features) -> Self {
         Self {
             abilities: Abilities {
                 range: features.range_tlbi,
                 level_hint: features.ttl,
             },
-            forced_write_back: features.forced_write_back,
-            data_is_unified: caches::data_is_unified(),
+            features,
         }
     }
 
@@ -121,12 +122,14 @@ fn by_ipa(operations: tlbi::Operations, leaves: bool) {
     }
 }
 
-/// Empties the TLBs of all CPUs of guests' translations.
-pub(super) fn invalidate_everything() {
+/// Empties the TLBs of all CPUs of guests' translations. Instruction caches too: those that tell VMIDs apart
+/// (VPIPT) would have kept what was fetched under a number that is given to another now.
+pub(super) fn invalidate_everything(features: &Features) {
     barrier::dsb(barrier::ISHST);
     // SAFETY: as above.
     unsafe { asm!("tlbi alle1is", options(nostack, preserves_flags)) };
     barrier::dsb(barrier::ISH);
+    caches::forget_instructions(features);
     barrier::isb(barrier::SY);
 }
 
@@ -142,6 +145,7 @@ unsafe impl stage2::Tlb for Hardware {
             // SAFETY: as in `by_ipa`.
             unsafe { asm!("tlbi vmalle1is", options(nostack, preserves_flags)) };
             barrier::dsb(barrier::ISH);
+            caches::forget_instructions(self.features);
             barrier::isb(barrier::SY);
         });
     }
@@ -173,20 +177,14 @@ unsafe impl stage2::Tlb for Hardware {
 
 impl hyp::memory::Hardware for Hardware {
     fn before_reading(&self, page: Pa) {
-        if !self.forced_write_back {
+        if !self.features.forced_write_back {
             caches::clean_and_invalidate(page);
         }
     }
 
     fn after_writing(&self, page: Pa) {
-        if !self.forced_write_back {
+        if !self.features.forced_write_back {
             caches::clean(page);
-        } else if !self.data_is_unified {
-            caches::clean_to_unification(page);
         }
-    }
-
-    fn sync_instructions(&self) {
-        caches::invalidate_instructions();
     }
 }

@@ -44,10 +44,7 @@ impl Bank {
     pub fn page<P: Parts>(&self, machine: &Machine<P>, offset: u64) -> Result<Pa, OutOfFrames> {
         let list = address(machine, &self.list, Contents::Zeroed, |_| {})?;
         let entry = entry(machine, list, offset);
-        address(machine, entry, Contents::Dirty, |page| {
-            fill(machine, page);
-            machine.hardware().sync_instructions();
-        })
+        address(machine, entry, Contents::Dirty, |page| fill(machine, page))
     }
 
     /// Clears bits in the `size` bytes, 1, 2 or 4, from `offset` on, a multiple of that: those that are clear

@@ -63,10 +63,6 @@ impl<P: Parts> stage2::Contents for PageCopier<'_, P> {
         unsafe { self.machine.allocator().map().zero(to, PAGE_SIZE) };
     }
 
-    fn complete(&mut self) {
-        self.machine.hardware().sync_instructions();
-    }
-
     fn held_up(&mut self, ticks: u64) {
         self.held_up = self.held_up.max(ticks);
     }

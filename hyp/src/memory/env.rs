@@ -15,11 +15,9 @@ pub trait Hardware: Tlb + Sync {
     fn before_reading(&self, page: Pa);
 
     /// Makes what the hypervisor stored visible to a guest with its caches off: cleans to the point
-    /// of coherency. Nothing to do with FEAT_S2FWB.
+    /// of coherency. Nothing to do with FEAT_S2FWB. Instruction fetches see it too when the page is mapped
+    /// next: no instruction cache holds anything of a frame that is not.
     fn after_writing(&self, page: Pa);
-
-    /// Makes instruction fetches see what was stored, on all CPUs.
-    fn sync_instructions(&self);
 }
 
 /// What a machine is made of: EL2's own parts, or a test's.

@@ -32,7 +32,6 @@ impl<P: Parts> GuestMemory<'_, P> {
             };
             (at, rest) = (at.offset(done.len() as u64), later);
         }
-        self.machine().hardware().sync_instructions();
         Ok(())
     }
 
@@ -57,7 +56,6 @@ impl<P: Parts> GuestMemory<'_, P> {
                 return Err(outcome_of(mapped));
             }
         }
-        self.machine().hardware().sync_instructions();
         Ok(())
     }
 

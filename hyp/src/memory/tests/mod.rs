@@ -44,7 +44,6 @@ unsafe impl Tlb for NoTlb {
 impl Hardware for NoTlb {
     fn before_reading(&self, _: Pa) {}
     fn after_writing(&self, _: Pa) {}
-    fn sync_instructions(&self) {}
 }
 
 /// The test's thread.
