@@ -115,10 +115,18 @@ impl Power {
     ///
     /// No vCPU agrees with it.
     pub fn affinity_info(&self, target: usize, level: u32) -> Result<AffinityInfo, ErrorCode> {
+        // Where Aff1, Aff2 and Aff3 begin.
+        let begin = match level {
+            0 | 1 => 8,
+            2 => 16,
+            _ => 32,
+        };
         let group = match level {
-            0 => self.live().get(target..=target),
+            0 => target
+                .checked_add(1)
+                .and_then(|end| self.live().get(target..end)),
             // All vCPUs share Aff1 and up, so every such group is the whole machine.
-            _ if target < 1 << 8 => Some(self.live()),
+            _ if target >> begin == 0 => Some(self.live()),
             _ => None,
         };
         let group = group.ok_or(ErrorCode::InvalidParameters)?;
@@ -217,6 +225,14 @@ mod tests {
             Err(ErrorCode::InvalidParameters)
         );
         assert_eq!(power.affinity_info(0, 1), Ok(AffinityInfo::On));
+        assert_eq!(power.affinity_info(0x1ff, 2), Ok(AffinityInfo::On));
+        assert_eq!(power.affinity_info(0xff_ffff, 3), Ok(AffinityInfo::On));
+        for (target, level) in [(0x1_0000, 2), (1 << 32, 3)] {
+            assert_eq!(
+                power.affinity_info(target, level),
+                Err(ErrorCode::InvalidParameters)
+            );
+        }
         assert_eq!(power.take_entry(7), None);
     }
 

@@ -284,6 +284,38 @@ mod tests {
     }
 
     #[test]
+    fn a_call_of_32_bits_has_arguments_of_32_bits() {
+        const HIGH: u64 = 0xdead_beef_0000_0000;
+        let power = guest(2);
+        let on = [HIGH | 0x8400_0003, HIGH | 1, HIGH | 0x4000_1000, HIGH | 9];
+        assert_eq!(call(on, &power, is_memory), Effect::Started(1));
+        let entry = power.lock().take_entry(1);
+        assert_eq!(
+            entry,
+            Some(Entry {
+                address: 0x4000_1000,
+                context: 9
+            })
+        );
+        assert_eq!(returned([0x8400_0004, HIGH | 1, HIGH, 0], &power), 0);
+        assert_eq!(returned([0x8400_000a, HIGH | 0x8400_0002, 0, 0], &power), 0);
+    }
+
+    #[test]
+    fn a_suspended_vcpu_waits_if_the_state_is_one() {
+        let power = guest(1);
+        for function in [0x8400_0001, 0xc400_0001] {
+            for state in [0, 0x1_0000, 0xdead_0000_0000_0000] {
+                assert_eq!(
+                    call([function, state, 0x4000_0000, 0], &power, is_memory),
+                    Effect::Suspend
+                );
+            }
+            assert_eq!(returned([function, 1 << 31, 0, 0], &power), -2);
+        }
+    }
+
+    #[test]
     fn the_upper_half_of_the_function_is_ignored() {
         let power = guest(1);
         assert_eq!(
