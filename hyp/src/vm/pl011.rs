@@ -33,6 +33,8 @@ const FLAG_TRANSMIT_EMPTY: u32 = 1 << 7;
 const FLAG_RECEIVE_FULL: u32 = 1 << 6;
 /// FR: the receive FIFO is empty.
 const FLAG_RECEIVE_EMPTY: u32 = 1 << 4;
+/// CR.LBE: what is sent comes back and goes nowhere else.
+const LOOP_BACK: u32 = 1 << 7;
 /// LCR_H.FEN: the FIFOs are enabled.
 const FIFO_ENABLE: u32 = 1 << 4;
 /// RIS: the receive FIFO has reached its trigger level.
@@ -91,6 +93,11 @@ impl Pl011 {
             self.queue[(self.first + self.length) % QUEUE_LENGTH] = byte;
             self.length += 1;
         }
+        self.arrived();
+    }
+
+    /// Something has come into the receive FIFO, or was left in it.
+    fn arrived(&mut self) {
         // The guest need not wait for what the line will not bring.
         self.raised |= TIMEOUT;
         if self.length >= self.trigger() {
@@ -128,7 +135,10 @@ impl Pl011 {
         match offset {
             DR => {
                 self.raised |= TRANSMIT;
-                return Some(value as u8);
+                if self.cr & LOOP_BACK == 0 {
+                    return Some(value as u8);
+                }
+                self.receive(value as u8);
             }
             ILPR => self.ilpr = value & 0xff,
             IBRD => self.ibrd = value & 0xffff,
@@ -156,6 +166,9 @@ impl Pl011 {
         }
         if self.length == 0 {
             self.raised &= !TIMEOUT;
+        } else {
+            // The next one moves up, also if the guest has cleared the interrupt before it read.
+            self.arrived();
         }
         byte
     }
@@ -260,6 +273,35 @@ mod tests {
         assert_eq!(uart.read(RIS), TIMEOUT | RECEIVE);
         uart.read(DR);
         assert_eq!(uart.read(RIS), TIMEOUT);
+    }
+
+    #[test]
+    fn who_reads_one_byte_at_each_interrupt_gets_them_all() {
+        for control in [0, FIFO_ENABLE] {
+            let mut uart = Pl011::new();
+            uart.write(LCR_H, control);
+            uart.write(IMSC, RECEIVE | TIMEOUT);
+            (0..100).for_each(|byte| uart.receive(byte));
+            for byte in 0..100 {
+                assert!(uart.interrupt(), "before byte {byte}");
+                uart.write(ICR, RECEIVE | TIMEOUT);
+                assert!(!uart.interrupt());
+                assert_eq!(uart.read(DR), byte);
+            }
+            assert!(!uart.interrupt());
+        }
+    }
+
+    #[test]
+    fn what_is_sent_comes_back_in_loop_back() {
+        let mut uart = Pl011::new();
+        uart.write(CR, 0x301 | LOOP_BACK);
+        assert_eq!(uart.write(DR, b'x'.into()), None);
+        assert_eq!(uart.read(RIS) & (TRANSMIT | RECEIVE), TRANSMIT | RECEIVE);
+        assert_eq!(uart.read(DR), b'x'.into());
+        uart.write(CR, 0x301);
+        assert_eq!(uart.write(DR, b'y'.into()), Some(b'y'));
+        assert_ne!(uart.read(FR) & FLAG_RECEIVE_EMPTY, 0);
     }
 
     #[test]
