@@ -46,6 +46,7 @@ mod hcr {
     pub(super) const APK: u64 = 1 << 40;
     pub(super) const API: u64 = 1 << 41;
     pub(super) const FWB: u64 = 1 << 46;
+    pub(super) const TID5: u64 = 1 << 58;
 }
 
 /// Activity monitors, trace, SVE and SME are trapped; FP and SIMD are not. The rest is RES1.
@@ -75,11 +76,15 @@ pub(crate) fn init_cpu() {
     if features.forced_write_back {
         hcr |= hcr::FWB;
     }
+    let field = |register: u64, lowest: u32| register >> lowest & 0xf;
+    if field(ID_AA64PFR1_EL1.get(), 8) >= 2 {
+        // GMID_EL1 goes with FEAT_MTE2, whose other registers are trapped as ATA is clear.
+        hcr |= hcr::TID5;
+    }
     VTCR_EL2.set(machine::vtcr());
     VTTBR_EL2.set(machine::vttbr_of_nothing());
     HCR_EL2.set(hcr);
     CPTR_EL2.set(CPTR);
-    let field = |register: u64, lowest: u32| register >> lowest & 0xf;
     let dfr0 = ID_AA64DFR0_EL1.get();
     let mut mdcr = MDCR;
     if matches!(field(dfr0, 8), 1..0xf) {

@@ -41,6 +41,11 @@ pub const fn guest_value(index: usize, raw: u64) -> u64 {
         (1, 0) => raw & pass(&[0, 4, 8, 12, 16, 24]),
         // ID_PFR1: without EL2 and EL3; a GIC's registers as of GICv3.
         (1, 1) => raw & pass(&[0, 16]) | at_most(raw, 28, 1),
+        // ID_MMFR4: nothing of EL2 (EVT).
+        (2, 6) => raw & !pass(&[28]),
+        // ID_PFR2: CSV3, SSBS. ID_MMFR5: ETS, nTLBPA. The other two are yet to be defined.
+        (3, 4 | 6) => raw & pass(&[0, 4]),
+        (3, 3 | 7) => 0,
         // The other AArch32 registers only describe instructions and EL1's own translation.
         (1..=3, _) => raw,
         (4, 0) => pfr0(raw),
@@ -57,8 +62,9 @@ pub const fn guest_value(index: usize, raw: u64) -> u64 {
         (6, 2) => raw & pass(&[0, 4, 8, 12, 20, 24]),
         // ID_AA64MMFR0: PARange, ASIDBits, BigEnd, BigEndEL0, TGran16, TGran64, TGran4, ExS.
         (7, 0) => raw & pass(&[0, 4, 8, 16, 20, 24, 28, 44]),
-        // ID_AA64MMFR1: HAFDBS, HPDS, PAN, ETS, AFP, nTLBPA. Nothing of EL2 or stage 2.
-        (7, 1) => raw & pass(&[0, 12, 20, 36, 44, 48]),
+        // ID_AA64MMFR1: HAFDBS, HPDS, PAN, ETS, AFP, nTLBPA. Nothing of EL2 or stage 2. HAFDBS beyond 2
+        // has its switch in `TCR2_EL1`, which is hidden.
+        (7, 1) => raw & pass(&[12, 20, 36, 44, 48]) | at_most(raw, 0, 2),
         // ID_AA64MMFR2: CnP, UAO, LSM, VARange, CCIDX, ST, AT, IDS, TTL, BBM, E0PD.
         (7, 2) => raw & pass(&[0, 4, 8, 16, 20, 28, 32, 36, 48, 52, 60]),
         _ => 0,
@@ -97,6 +103,9 @@ mod tests {
         assert_eq!(guest_value(index(4, 4), ones), 0, "ID_AA64ZFR0");
         assert_eq!(guest_value(index(5, 1), ones), 0, "ID_AA64DFR1");
         assert_eq!(field(guest_value(index(7, 1), ones), 8), 0, "VH");
+        assert_eq!(field(guest_value(index(7, 1), ones), 0), 2, "HAFDBS");
+        assert_eq!(field(guest_value(index(3, 4), ones), 8), 0, "RAS_frac");
+        assert_eq!(field(guest_value(index(2, 6), ones), 28), 0, "EVT");
         assert_eq!(field(guest_value(index(7, 2), ones), 40), 0, "FWB");
     }
 
@@ -109,6 +118,8 @@ mod tests {
     #[test]
     fn reserved_registers_read_as_zero() {
         for reserved in [
+            index(3, 3),
+            index(3, 7),
             index(4, 3),
             index(4, 7),
             index(6, 7),
