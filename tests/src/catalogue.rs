@@ -33,6 +33,12 @@ fn cpu_models() -> Vec<Scenario> {
             .wants(r"features: .* FEAT_XNX +(yes|no)$")
             .wants("^tessera: vm0 off$")
     };
+    let devices = |name, cpu| {
+        Scenario::new(name, "hello")
+            .on(1, cpu)
+            .args("guest-args=mode=devices")
+            .wants(r"^vm0\| devices: every access is right$")
+    };
     let pa_44 = r"features: .* PARange +44 bits$";
     let pa_40_or_more = r"features: .* PARange +(40|44|48|52) bits$";
     let lse = r"features: .* FEAT_LSE +yes$";
@@ -52,6 +58,8 @@ fn cpu_models() -> Vec<Scenario> {
             .wants(r"features: .* FEAT_TTL +yes$")
             .wants(r"features: .* FEAT_S2FWB +yes$")
             .quick(),
+        devices("devices-cortex-a57", "cortex-a57"),
+        devices("devices-max", "max").quick(),
         // A guest that may not have its tables worked on finds no calls for that.
         Scenario::new("touch-max", "touch").does_not_want(r"touch: split"),
     ]

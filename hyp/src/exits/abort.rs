@@ -3,9 +3,13 @@
 use core::arch::asm;
 
 use aarch64_cpu::asm::barrier;
-use aarch64_cpu::registers::{ELR_EL2, FAR_EL2, HPFAR_EL2, PAR_EL1, Readable, Writeable};
+use aarch64_cpu::registers::{
+    ELR_EL2, FAR_EL2, HPFAR_EL2, PAR_EL1, Readable, SCTLR_EL1, SPSR_EL2, Writeable,
+};
+use hyp::exits::pstate::is_big_endian;
 use hyp::exits::syndrome::{Abort, Cause};
 use hyp::memory::{Fault, FaultKind, Outcome};
+use hyp::vm::machine::{DEVICES, RAM_BASE};
 use log::debug;
 use stage2::{Access, Ipa};
 use trace::Category;
@@ -24,6 +28,17 @@ const PAR_FAILED: u64 = 1;
 /// `PAR_EL1.PA`: bits 51:12.
 const PAR_PAGE: u64 = 0xf_ffff_ffff_f000;
 
+/// Deals with a data abort.
+#[inline]
+pub(super) fn data(frame: &mut Frame, esr: u64) {
+    // What HPFAR_EL2 holds if that does not belong to this abort does no harm.
+    if (DEVICES..RAM_BASE).contains(&hpfar_page()) {
+        registers(frame, esr);
+    } else {
+        stage2(frame, esr, false);
+    }
+}
+
 /// Deals with a data abort or, if `fetch`, an instruction abort.
 pub(super) fn stage2(frame: &mut Frame, esr: u64, fetch: bool) {
     let abort = Abort::new(esr);
@@ -40,12 +55,12 @@ pub(super) fn stage2(frame: &mut Frame, esr: u64, fetch: bool) {
         return;
     };
     let access = abort.access(fetch);
-    let vcpu = frame.vcpu;
     let fault = Fault {
         ipa: Ipa::new(ipa),
         access,
         kind,
     };
+    let vcpu = frame.vcpu;
     let outcome = vcpu.vm().memory().fault(fault);
     if tracing::wants(Category::Fault) {
         tracing::faulted(fault, outcome);
@@ -82,29 +97,63 @@ fn outside(frame: &mut Frame, esr: u64, far: u64, fault: Fault) {
     }
 }
 
-/// Emulates a load or store, or refuses it if there is no device or the syndrome does not say enough.
+/// Deals with a data abort where only registers of devices are.
 #[inline(never)]
+fn registers(frame: &mut Frame, esr: u64) {
+    let abort = Abort::new(esr);
+    let Cause::Translation(level) = abort.cause() else {
+        return stage2(frame, esr, false);
+    };
+    if abort.contains(Abort::STAGE1_WALK) {
+        return stage2(frame, esr, false);
+    }
+    let far = FAR_EL2.get();
+    let ipa = hpfar_page() | far & OFFSET;
+    if tracing::wants(Category::Fault) {
+        let fault = Fault {
+            ipa: Ipa::new(ipa),
+            access: abort.access(false),
+            kind: FaultKind::Translation(level),
+        };
+        tracing::faulted(fault, Outcome::Outside);
+    }
+    device(frame, esr, far, ipa);
+}
+
+/// Emulates a load or store, or refuses it if there is no device or the syndrome does not say enough.
+#[inline]
 fn device(frame: &mut Frame, esr: u64, far: u64, ipa: u64) {
     let vcpu = frame.vcpu;
     let vm = vcpu.vm();
     let access = Abort::new(esr).emulatable();
     let target = access.and_then(|access| Some((access, vm.register_at(ipa, access.size)?)));
     let Some((access, register)) = target else {
-        return refuse(frame, esr, far, false);
+        return nowhere(frame, esr, far);
     };
     vcpu.counters.count(Exit::Mmio);
+    let big_endian = is_big_endian(SPSR_EL2.get(), SCTLR_EL1.get());
     if access.write {
-        let value = access.stored(frame.register(access.register));
+        let value = access.stored(frame.register(access.register), big_endian);
         vm.device_write(vcpu, register, value);
     } else {
-        let value = access.loaded(vm.device_read(vcpu, register));
-        frame.set_register(access.register, value);
+        let value = vm.device_read(vcpu, register);
+        frame.set_register(access.register, access.loaded(value, big_endian));
     }
     skip_instruction(esr);
 }
 
-/// Answers with a synchronous external abort.
+/// There is neither memory nor a device that could do this. Cache maintenance does nothing then, and
+/// everything else is refused.
 #[inline(never)]
+fn nowhere(frame: &Frame, esr: u64, far: u64) {
+    if Abort::new(esr).is_maintenance() {
+        return skip_instruction(esr);
+    }
+    refuse(frame, esr, far, false);
+}
+
+/// Answers with a synchronous external abort.
+#[cold]
 fn refuse(frame: &Frame, esr: u64, far: u64, fetch: bool) {
     let vcpu = frame.vcpu;
     debug!(
@@ -126,9 +175,14 @@ fn faulting_ipa(abort: Abort, far: u64) -> Option<u64> {
     if abort.cause() == Cause::Permission && !walk {
         return translate(far);
     }
-    let page = (HPFAR_EL2.get() & HPFAR_PAGE) << 8;
+    let page = hpfar_page();
     // On a walk FAR is the address that was being translated, not that of the table.
     Some(if walk { page } else { page | far & OFFSET })
+}
+
+/// The page that `HPFAR_EL2` names.
+fn hpfar_page() -> u64 {
+    (HPFAR_EL2.get() & HPFAR_PAGE) << 8
 }
 
 /// Translates a guest's virtual address by its own stage 1.

@@ -1,13 +1,19 @@
 //! HVC and SMC from a guest.
 
 use hyp::compaction::requests::{self, Answer};
+use hyp::exits::syndrome::immediate;
 use hyp::vm::power::StopReason;
 use hyp::vm::psci::{self, Effect};
 
 use super::{Frame, wait};
 
-/// Does what the guest asks for in x0 to x3, and puts the answer into x0.
-pub(super) fn call(frame: &mut Frame) {
+/// Does what the guest asks for in x0 to x3, and puts the answer into x0. With an immediate other than zero
+/// in the instruction it would be a call by a convention that is not ours (DEN 0028, 2.9).
+pub(super) fn call(frame: &mut Frame, esr: u64) {
+    if immediate(esr) != 0 {
+        frame.x[0] = psci::NOT_SUPPORTED;
+        return;
+    }
     let vcpu = frame.vcpu;
     let vm = vcpu.vm();
     let arguments = [frame.x[0], frame.x[1], frame.x[2], frame.x[3]];
@@ -24,7 +30,7 @@ pub(super) fn call(frame: &mut Frame) {
         },
         Effect::Tables => tables(frame, arguments),
         Effect::Suspend => {
-            wait::for_interrupt(vcpu);
+            wait::for_interrupt(vcpu, None);
             0
         }
         Effect::CpuOff => {

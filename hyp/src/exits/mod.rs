@@ -34,7 +34,7 @@ extern "C" fn synchronous(frame: &mut Frame) {
     match class_of(esr) {
         class::HVC => {
             frame.vcpu.counters.count(Exit::Call);
-            call::call(frame);
+            call::call(frame, esr);
             // That of a vCPU that is watched never is.
             if frame.vcpu.is_settled() {
                 return;
@@ -43,7 +43,7 @@ extern "C" fn synchronous(frame: &mut Frame) {
         }
         class::DATA_ABORT => {
             traced(class::DATA_ABORT, esr);
-            abort::stage2(frame, esr, false);
+            abort::data(frame, esr);
         }
         class => other(frame, esr, class),
     }
@@ -60,13 +60,13 @@ fn other(frame: &mut Frame, esr: u64, class: u64) {
         class::SYSTEM => register::access(frame, esr),
         class::WAIT => {
             counters.count(Exit::Wait);
-            wait::instruction(frame.vcpu, esr);
+            wait::instruction(frame, esr);
         }
         class::SMC => {
             counters.count(Exit::Call);
             // Unlike HVC it is trapped before it is executed.
             skip_instruction(esr);
-            call::call(frame);
+            call::call(frame, esr);
         }
         _ => {
             counters.count(Exit::Injected);

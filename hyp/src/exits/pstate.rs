@@ -20,6 +20,9 @@ const PAN: u64 = 1 << 22;
 const DIT: u64 = 1 << 24;
 const NZCV: u64 = 0xf << 28;
 
+/// `SCTLR_EL1.E0E` and `EE`: loads and stores of EL0 and of EL1 are big-endian.
+const SCTLR_E0E: u64 = 1 << 24;
+const SCTLR_EE: u64 = 1 << 25;
 /// `SCTLR_EL1.SPAN`: PAN is left alone.
 const SCTLR_SPAN: u64 = 1 << 23;
 /// `SCTLR_EL1.DSSBS`: the value that SSBS gets.
@@ -27,8 +30,10 @@ const SCTLR_DSSBS: u64 = 1 << 44;
 
 /// AArch64: the kind of the branch that led here (FEAT_BTI).
 const BTYPE: u64 = 0b11 << 10;
-/// AArch64: a software step is pending.
+/// A software step is pending; after a step it no longer is.
 const SS: u64 = 1 << 21;
+/// AArch32: loads and stores are big-endian.
+const AARCH32_E: u64 = 1 << 9;
 /// AArch32: IT\[7:2\].
 const IT_HIGH: u64 = 0x3f << 10;
 /// AArch32: IT\[1:0\].
@@ -48,6 +53,18 @@ pub const fn is_el0(spsr: u64) -> bool {
     spsr & AARCH32 != 0 || spsr & MODE == 0
 }
 
+/// Whether the guest's loads and stores are big-endian, given its PSTATE and its `SCTLR_EL1`.
+pub const fn is_big_endian(spsr: u64, sctlr: u64) -> bool {
+    let (register, bit) = if spsr & AARCH32 != 0 {
+        (spsr, AARCH32_E)
+    } else if spsr & MODE == 0 {
+        (sctlr, SCTLR_E0E)
+    } else {
+        (sctlr, SCTLR_EE)
+    };
+    register & bit != 0
+}
+
 /// The offset from `VBAR_EL1` of the vector for a synchronous exception out of `spsr`.
 pub const fn vector_offset(spsr: u64) -> u64 {
     if spsr & AARCH32 != 0 {
@@ -63,10 +80,8 @@ pub const fn vector_offset(spsr: u64) -> u64 {
 
 /// PSTATE at the vector, given PSTATE at the exception and the guest's `SCTLR_EL1`.
 pub const fn at_vector(spsr: u64, sctlr: u64, features: Features) -> u64 {
-    let mut pstate = EL1H | DAIF | spsr & NZCV;
-    // In AArch32 bit 24 is J, and DIT is bit 21.
-    let dit = if spsr & AARCH32 != 0 { spsr << 3 } else { spsr };
-    pstate |= dit & DIT;
+    // Also from AArch32, whose own SPSRs have DIT elsewhere.
+    let mut pstate = EL1H | DAIF | spsr & (NZCV | DIT);
     if features.pan {
         pstate |= if sctlr & SCTLR_SPAN == 0 {
             PAN
@@ -91,7 +106,7 @@ pub const fn after_instruction(spsr: u64) -> u64 {
     } else {
         it & 0xe0 | it << 1 & 0x1f
     };
-    spsr & !(IT_HIGH | IT_LOW) | (next & !0b11) << 8 | (next & 0b11) << 25
+    spsr & !(IT_HIGH | IT_LOW | SS) | (next & !0b11) << 8 | (next & 0b11) << 25
 }
 
 #[cfg(test)]
@@ -124,11 +139,8 @@ mod tests {
             NZCV | DAIF | EL1H
         );
         assert_eq!(at_vector(DIT, 0, NONE), DIT | DAIF | EL1H);
-        assert_eq!(
-            at_vector(AARCH32_USER | 1 << 21, 0, NONE),
-            DIT | DAIF | EL1H
-        );
-        assert_eq!(at_vector(AARCH32_USER | DIT, 0, NONE), DAIF | EL1H);
+        assert_eq!(at_vector(AARCH32_USER | DIT, 0, NONE), DIT | DAIF | EL1H);
+        assert_eq!(at_vector(AARCH32_USER | SS, 0, NONE), DAIF | EL1H);
     }
 
     #[test]
@@ -143,8 +155,19 @@ mod tests {
     }
 
     #[test]
+    fn each_exception_level_has_its_byte_order() {
+        let (el0_big, el1_big) = (1 << 24, 1 << 25);
+        assert!(is_big_endian(EL1H, el1_big) && is_big_endian(EL1T, el1_big));
+        assert!(!is_big_endian(EL1H | 1 << 9, el0_big));
+        assert!(is_big_endian(0, el0_big) && !is_big_endian(0, el1_big));
+        assert!(is_big_endian(AARCH32_USER | 1 << 9, 0));
+        assert!(!is_big_endian(AARCH32_USER, el0_big | el1_big));
+    }
+
+    #[test]
     fn an_emulated_instruction_is_over() {
         assert_eq!(after_instruction(NZCV | BTYPE | SS | EL1H), NZCV | EL1H);
+        assert_eq!(after_instruction(AARCH32_USER | SS), AARCH32_USER);
     }
 
     #[test]

@@ -28,8 +28,9 @@ const INTID: u64 = 0xff_ffff;
 const OP0_OP1: u32 = encoding(3, 7, 0, 0, 0);
 /// All of an encoding but CRm and Op2.
 const GROUP: u32 = encoding(3, 7, 15, 0, 0);
-/// Debug registers. Those of EL0 and AArch32 have Op1 3 and 4.
+/// Debug registers of EL1, and of EL0: the channel to a debugger, through which nothing ever comes.
 const DEBUG: u32 = encoding(2, 0, 0, 0, 0);
+const DEBUG_EL0: u32 = encoding(2, 3, 0, 0, 0);
 /// ID registers.
 const ID: u32 = encoding(3, 0, 0, 0, 0);
 
@@ -42,7 +43,7 @@ pub(super) fn access(frame: &mut Frame, esr: u64) {
         OSLSR_EL1 if access.read => OSLSR_IMPLEMENTED,
         ACTLR_EL1 => 0,
         // Breakpoints and watchpoints that never hit, an OS lock without effect.
-        debug if debug & OP0_OP1 == DEBUG => 0,
+        debug if matches!(debug & OP0_OP1, DEBUG | DEBUG_EL0) => 0,
         ICC_SRE_EL1 => SYSTEM_REGISTERS_ONLY,
         command
             if !access.read && write_command(vcpu, command, frame.register(access.register)) =>

@@ -29,8 +29,34 @@ pub const fn class_of(esr: u64) -> u64 {
 /// `ESR_EL2.IL`: the instruction has 32 bits.
 pub const IL: u64 = 1 << 25;
 
-/// WFx: the instruction is WFE (or WFET), not WFI.
-pub const WAIT_FOR_EVENT: u64 = 1;
+/// HVC and SMC: the immediate in the instruction.
+pub const fn immediate(esr: u64) -> u64 {
+    esr & 0xffff
+}
+
+/// A trapped instruction that waits (`ESR_EL2.ISS` for WF*).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// WFE or WFET; or a WFIT of which the syndrome does not say for how long. It may end at once.
+    Event,
+    /// WFI.
+    Interrupt,
+    /// WFIT: until the counter reaches the value of this general-purpose register at the latest.
+    InterruptUntil(usize),
+}
+
+impl Wait {
+    /// TI is in bits 1:0, RV in bit 2, RN in bits 9:5.
+    pub const fn new(esr: u64) -> Self {
+        const TIMED: u64 = 0b10;
+        const REGISTER_VALID: u64 = 1 << 2;
+        match esr & 0b11 {
+            0 => Self::Interrupt,
+            TIMED if esr & REGISTER_VALID != 0 => Self::InterruptUntil((esr >> 5 & 31) as usize),
+            _ => Self::Event,
+        }
+    }
+}
 
 /// What a stage-2 abort was caused by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +139,11 @@ impl Abort {
         if write { Access::Write } else { Access::Read }
     }
 
+    /// Whether a cache maintenance instruction made it, by the address that it was given.
+    pub const fn is_maintenance(self) -> bool {
+        self.contains(Self::CACHE_MAINTENANCE) && !self.contains(Self::STAGE1_WALK)
+    }
+
     /// The load or store that can be emulated from the syndrome alone, if it says enough.
     pub fn emulatable(self) -> Option<Transfer> {
         if !self.contains(Self::SYNDROME_VALID) || self.contains(Self::STAGE1_WALK) {
@@ -145,14 +176,14 @@ pub struct Transfer {
 }
 
 impl Transfer {
-    /// What a store puts into memory, of the register's value.
-    pub const fn stored(self, value: u64) -> u64 {
-        value & self.mask()
+    /// What a store puts into memory, of the register's value; devices are little-endian.
+    pub const fn stored(self, value: u64, big_endian: bool) -> u64 {
+        self.in_order(value & self.mask(), big_endian)
     }
 
-    /// What a load puts into the register, of memory's value.
-    pub const fn loaded(self, value: u64) -> u64 {
-        let value = value & self.mask();
+    /// What a load puts into the register, of a device's value.
+    pub const fn loaded(self, value: u64, big_endian: bool) -> u64 {
+        let value = self.in_order(value & self.mask(), big_endian);
         let sign = 1 << (8 * self.size - 1);
         let extended = if self.sign_extend && value & sign != 0 {
             value | !self.mask()
@@ -163,6 +194,15 @@ impl Transfer {
             extended
         } else {
             extended & 0xffff_ffff
+        }
+    }
+
+    /// The bytes of a value the other way round, if they are to be.
+    const fn in_order(self, value: u64, big_endian: bool) -> u64 {
+        if big_endian {
+            value.swap_bytes() >> (64 - 8 * self.size)
+        } else {
+            value
         }
     }
 
@@ -218,7 +258,7 @@ mod tests {
         assert_eq!(abort.access(false), Access::Write);
         let access = abort.emulatable().unwrap();
         assert_eq!((access.register, access.size, access.write), (3, 1, true));
-        assert_eq!(access.stored(0x1234), 0x34);
+        assert_eq!(access.stored(0x1234, false), 0x34);
     }
 
     #[test]
@@ -230,15 +270,40 @@ mod tests {
             sign_extend,
             sixty_four,
         };
-        assert_eq!(load(1, false, false).loaded(0xfff0), 0xf0);
-        assert_eq!(load(1, true, false).loaded(0xf0), 0xffff_fff0);
-        assert_eq!(load(1, true, true).loaded(0xf0), 0xffff_ffff_ffff_fff0);
-        assert_eq!(load(2, true, true).loaded(0x7fff), 0x7fff);
+        assert_eq!(load(1, false, false).loaded(0xfff0, false), 0xf0);
+        assert_eq!(load(1, true, false).loaded(0xf0, false), 0xffff_fff0);
         assert_eq!(
-            load(4, true, true).loaded(0x8000_0000),
+            load(1, true, true).loaded(0xf0, false),
+            0xffff_ffff_ffff_fff0
+        );
+        assert_eq!(load(2, true, true).loaded(0x7fff, false), 0x7fff);
+        assert_eq!(
+            load(4, true, true).loaded(0x8000_0000, false),
             0xffff_ffff_8000_0000
         );
-        assert_eq!(load(8, true, true).loaded(u64::MAX), u64::MAX);
+        assert_eq!(load(8, true, true).loaded(u64::MAX, false), u64::MAX);
+    }
+
+    #[test]
+    fn a_big_endian_guest_finds_registers_in_its_order() {
+        let access = |size, sign_extend| Transfer {
+            register: 0,
+            size,
+            write: false,
+            sign_extend,
+            sixty_four: true,
+        };
+        assert_eq!(access(1, false).loaded(0x80, true), 0x80);
+        assert_eq!(access(2, true).loaded(0x0180, true), u64::MAX - 0x7ffe);
+        assert_eq!(access(4, false).loaded(0x1234_5678, true), 0x7856_3412);
+        assert_eq!(
+            access(4, false).stored(0xffff_ffff_1234_5678, true),
+            0x7856_3412
+        );
+        assert_eq!(
+            access(8, false).stored(0x0102_0304_0506_0708, true),
+            0x0807_0605_0403_0201
+        );
     }
 
     #[test]
@@ -260,7 +325,20 @@ mod tests {
         let maintenance = Abort::new(1 << 8 | 1 << 6 | 0x0f);
         assert_eq!(maintenance.access(false), Access::Read);
         assert_eq!(maintenance.emulatable(), None);
+        assert!(maintenance.is_maintenance() && !Abort::new(1 << 6 | 0x07).is_maintenance());
+        assert!(!Abort::new(1 << 8 | walk | 0x07).is_maintenance());
         assert_eq!(Abort::new(1 << 24 | 1 << 7).emulatable(), None);
+    }
+
+    #[test]
+    fn waits_are_told_apart() {
+        let class = class::WAIT << 26 | IL | 1 << 24 | 0xe << 20;
+        assert_eq!(Wait::new(class), Wait::Interrupt);
+        assert_eq!(Wait::new(class | 1), Wait::Event);
+        let register = 7 << 5 | 1 << 2;
+        assert_eq!(Wait::new(class | register | 2), Wait::InterruptUntil(7));
+        assert_eq!(Wait::new(class | register | 3), Wait::Event);
+        assert_eq!(Wait::new(class | 2), Wait::Event);
     }
 
     #[test]

@@ -1,26 +1,32 @@
 //! A guest that waits.
 
-use hyp::exits::syndrome::WAIT_FOR_EVENT;
+use hyp::exits::syndrome::Wait;
+use platform::timer;
 
-use super::{interrupts, skip_instruction};
+use super::{Frame, interrupts, skip_instruction};
 use crate::sched;
 use crate::vcpu::Vcpu;
 
 /// Emulates WFI, WFE, WFIT or WFET. All of them may end for no reason (Arm ARM D1.6).
-pub(super) fn instruction(vcpu: &Vcpu, esr: u64) {
+pub(super) fn instruction(frame: &Frame, esr: u64) {
+    let vcpu = frame.vcpu;
     skip_instruction(esr);
-    if esr & WAIT_FOR_EVENT != 0 {
-        sched::yield_now();
-    } else {
-        for_interrupt(vcpu);
+    match Wait::new(esr) {
+        Wait::Event => sched::yield_now(),
+        Wait::Interrupt => for_interrupt(vcpu, None),
+        // The guest's virtual counter is the physical one.
+        Wait::InterruptUntil(register) => for_interrupt(vcpu, Some(frame.register(register))),
     }
 }
 
-/// Waits for an interrupt, also if the guest has masked it.
-pub(super) fn for_interrupt(vcpu: &Vcpu) {
+/// Waits for an interrupt, also if the guest has masked it, and at the longest until the counter reaches `end`.
+pub(super) fn for_interrupt(vcpu: &Vcpu, end: Option<u64>) {
     vcpu.begin_wait();
-    while !vcpu.vm().is_stopping() && !vcpu.has_interrupt() {
-        match vcpu.next_timer() {
+    while !vcpu.vm().is_stopping()
+        && !vcpu.has_interrupt()
+        && end.is_none_or(|end| timer::now() < end)
+    {
+        match vcpu.next_timer().into_iter().chain(end).min() {
             Some(deadline) => sched::sleep_until(deadline),
             None => sched::park(),
         }

@@ -29,7 +29,7 @@ mod sgi;
 mod tests;
 
 pub use list::{Listing, MAX_LIST_REGISTERS, Unlisted};
-pub use registers::{Frame, REDISTRIBUTOR_SIZE};
+pub use registers::{Frame, REDISTRIBUTOR_SIZE, constant};
 pub use set::VcpuSet;
 pub use sgi::SgiRegister;
 

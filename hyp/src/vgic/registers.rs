@@ -52,6 +52,22 @@ const AFFINITY: u64 = 0xff_00ff_ffff;
 /// `PIDR4` to `PIDR7`, `PIDR0` to `PIDR3`, `CIDR0` to `CIDR3`: a GICv3.
 const IDENTIFIERS: [u8; 12] = [0x44, 0, 0, 0, 0x92, 0xb4, 0x3b, 0, 0x0d, 0xf0, 0x05, 0xb1];
 
+/// What the guest loads at `offset` of a frame, if that is the same at all times.
+#[inline]
+pub const fn constant(frame: Frame, offset: u64, size: u32) -> Option<u64> {
+    if size != 4 {
+        return None;
+    }
+    Some(match (frame, offset) {
+        (Frame::Distributor, GICD_TYPER) => DISTRIBUTOR_TYPE as u64,
+        (Frame::Distributor, GICD_IIDR) | (Frame::Redistributor(_), GICR_IIDR) => {
+            IMPLEMENTER as u64
+        }
+        (_, IDENTIFICATION..IDENTIFICATION_END) => identifier(offset - IDENTIFICATION),
+        _ => return None,
+    })
+}
+
 /// The register at `offset` of the distributor or of a redistributor's second frame, and its block,
 /// if it is one that has fields for a block's interrupts.
 fn block_register(offset: u64, size: u32) -> Option<(Register, usize)> {
@@ -125,6 +141,9 @@ impl Vgic {
 
     /// The guest loads `size` bytes at `offset` of a frame.
     pub fn read(&self, frame: Frame, offset: u64, size: u32) -> u64 {
+        if let Some(value) = constant(frame, offset, size) {
+            return value;
+        }
         if let Some((register, index)) = self.find(frame, offset, size) {
             let block = match frame {
                 Frame::Redistributor(vcpu) => &self.private[vcpu].block,
@@ -174,19 +193,12 @@ impl Vgic {
             let shared = self.shared.get(interrupt / BLOCK as usize);
             return shared.map_or(0, route) >> shift & (u64::MAX >> (64 - 8 * size));
         }
-        if size != 4 {
+        if (offset, size) != (GICD_CTLR, 4) {
             return 0;
         }
-        match offset {
-            GICD_CTLR => {
-                let busy = self.shared.iter().any(|shared| shared.block.is_busy());
-                let busy = if busy { DISTRIBUTOR_BUSY } else { 0 };
-                (self.control | CONTROL_FIXED | busy).into()
-            }
-            GICD_TYPER => DISTRIBUTOR_TYPE.into(),
-            GICD_IIDR => IMPLEMENTER.into(),
-            _ => identifier(offset),
-        }
+        let busy = self.shared.iter().any(|shared| shared.block.is_busy());
+        let busy = if busy { DISTRIBUTOR_BUSY } else { 0 };
+        (self.control | CONTROL_FIXED | busy).into()
     }
 
     fn read_redistributor(&self, vcpu: usize, offset: u64, size: u32) -> u64 {
@@ -200,9 +212,7 @@ impl Vgic {
             (GICR_TYPER, 8) => affinity << 32 | affinity << 8 | last,
             (GICR_TYPER, 4) => affinity << 8 | last,
             (GICR_TYPER_HIGH, 4) => affinity,
-            (GICR_IIDR, 4) => IMPLEMENTER.into(),
             (GICR_WAKER, 4) if private.asleep => (SLEEP | CHILDREN_ASLEEP).into(),
-            (_, 4) => identifier(offset),
             _ => 0,
         }
     }
@@ -271,14 +281,12 @@ impl Vgic {
     }
 }
 
-/// The identification register at `offset`; zero if there is none.
-fn identifier(offset: u64) -> u64 {
-    let index = match offset {
-        IDENTIFICATION..IDENTIFICATION_END => (offset - IDENTIFICATION) as usize,
-        _ => return 0,
-    };
-    match index % 4 {
-        0 => IDENTIFIERS.get(index / 4).copied().unwrap_or(0).into(),
-        _ => 0,
+/// The identification register `offset` bytes behind the first; zero if there is none.
+const fn identifier(offset: u64) -> u64 {
+    let index = offset as usize / 4;
+    if offset.is_multiple_of(4) && index < IDENTIFIERS.len() {
+        IDENTIFIERS[index] as u64
+    } else {
+        0
     }
 }

@@ -1,5 +1,8 @@
 //! The devices of a virtual machine, as its vCPUs reach them: by loads and stores.
 
+use core::sync::atomic::Ordering;
+
+use hyp::vgic::{self, Frame};
 use hyp::vm::machine::{Device, device_at};
 
 use super::Vm;
@@ -21,7 +24,10 @@ impl Vm {
     pub(crate) fn register_at(&self, ipa: u64, size: u32) -> Option<Register> {
         let (device, offset) = device_at(ipa)?;
         let is_there = match device {
-            Device::Vgic(frame) => self.vgic.lock().has(frame),
+            Device::Vgic(Frame::Distributor) => true,
+            Device::Vgic(Frame::Redistributor(vcpu)) => {
+                vcpu < self.vcpu_count.load(Ordering::Relaxed)
+            }
             Device::Firmware => self.has_firmware_at(offset),
             Device::Flash | Device::Clock | Device::Uart => true,
         };
@@ -45,15 +51,34 @@ impl Vm {
             Device::Flash => self.flash_read(offset),
             Device::Clock => self.clock.lock().read(offset, clock::seconds()).into(),
             Device::Uart => self.terminal.read(self, vcpu, offset).into(),
-            Device::Vgic(frame) => {
-                let shown = self.vgic.lock().shown_by(frame, offset, size);
-                if !shown.is_empty() {
-                    vcpu.show_interrupts();
-                    vcpu.await_interrupts_of(shown);
-                }
-                self.vgic.lock().read(frame, offset, size)
-            }
+            Device::Vgic(frame) => match vgic::constant(frame, offset, size) {
+                Some(value) => value,
+                None => self.vgic_read(vcpu, frame, offset, size),
+            },
         }
+    }
+
+    /// What the guest loads from a register of its interrupt controller.
+    #[inline(never)]
+    fn vgic_read(&self, vcpu: &Vcpu, frame: Frame, offset: u64, size: u32) -> u64 {
+        let shown = {
+            let vgic = self.vgic.lock();
+            let shown = vgic.shown_by(frame, offset, size);
+            if shown.is_empty() {
+                return vgic.read(frame, offset, size);
+            }
+            shown
+        };
+        vcpu.show_interrupts();
+        vcpu.await_interrupts_of(shown);
+        self.vgic.lock().read(frame, offset, size)
+    }
+
+    /// The guest stores `value` to a register of its interrupt controller.
+    #[inline(never)]
+    fn vgic_write(&self, vcpu: &Vcpu, frame: Frame, offset: u64, size: u32, value: u64) {
+        let concerned = self.vgic.lock().write(frame, offset, size, value);
+        vcpu::notify(self, concerned, Some(vcpu));
     }
 
     /// The guest stores `value` to a register; `vcpu` is the caller's own.
@@ -72,10 +97,7 @@ impl Vm {
                 self.clock.lock().write(offset, value as u32, now);
             }
             Device::Uart => self.terminal.write(self, vcpu, offset, value as u32),
-            Device::Vgic(frame) => {
-                let concerned = self.vgic.lock().write(frame, offset, size, value);
-                vcpu::notify(self, concerned, Some(vcpu));
-            }
+            Device::Vgic(frame) => self.vgic_write(vcpu, frame, offset, size, value),
         }
     }
 

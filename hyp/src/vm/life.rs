@@ -78,6 +78,7 @@ pub(crate) fn create(setup: Setup<'static>) -> Result<&'static Vm, CreateError> 
     })?;
     *vm.power.lock() = Power::new(setup.vcpus);
     *vm.vgic.lock() = Vgic::new(setup.vcpus);
+    vm.vcpu_count.store(setup.vcpus, Ordering::Relaxed);
     for vcpu in &vm.vcpus[..setup.vcpus] {
         let argument = vm.index * MAX_VCPUS + vcpu.index();
         vm.threads.fetch_add(1, Ordering::Relaxed);

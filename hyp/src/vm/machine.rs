@@ -16,6 +16,8 @@ pub const FIRMWARE_ROOM: u64 = FLASH - FIRMWARE;
 pub const FLASH: u64 = 0x0400_0000;
 /// The byte behind the flash.
 pub const FLASH_END: u64 = 0x0800_0000;
+/// From here to the RAM there are devices' registers, and nothing that could be mapped.
+pub const DEVICES: u64 = FLASH_END;
 /// The first register of the interrupt controller's distributor.
 pub const DISTRIBUTOR: u64 = 0x0800_0000;
 /// Size of the distributor's frame, in bytes.

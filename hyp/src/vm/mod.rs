@@ -49,6 +49,8 @@ const NO_VCPU: usize = usize::MAX;
 pub(crate) struct Vm {
     index: usize,
     vcpus: [Vcpu; MAX_VCPUS],
+    /// How many of them the machine has.
+    vcpu_count: AtomicUsize,
     setup: Mutex<Option<Setup<'static>>>,
     power: Mutex<Power>,
     /// The vCPUs must leave the guest; as in `power`, to be looked at without the lock.
@@ -107,6 +109,7 @@ impl Vm {
                 Vcpu::new(index, 6),
                 Vcpu::new(index, 7),
             ],
+            vcpu_count: AtomicUsize::new(0),
             setup: Mutex::new(None),
             power: Mutex::new(Power::new(0)),
             stopping: AtomicBool::new(false),

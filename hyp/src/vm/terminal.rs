@@ -59,6 +59,7 @@ impl Terminal {
     }
 
     /// What `vcpu` loads from the register at `offset`.
+    #[inline(never)]
     pub(super) fn read(&self, vm: &Vm, vcpu: &Vcpu, offset: u64) -> u32 {
         let mut state = self.0.lock();
         let value = state.uart.read(offset);
@@ -67,6 +68,7 @@ impl Terminal {
     }
 
     /// `vcpu` stores `value` to the register at `offset`.
+    #[inline(never)]
     pub(super) fn write(&self, vm: &Vm, vcpu: &Vcpu, offset: u64, value: u32) {
         let mut state = self.0.lock();
         let sent = state.uart.write(offset, value);

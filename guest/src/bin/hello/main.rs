@@ -2,6 +2,7 @@
 //!
 //! The boot argument `mode=` chooses what it does:
 //! - `hello` (default): prints what it finds of CPU, memory and PSCI, starts every other vCPU, and passes.
+//! - `devices`: accesses of every kind to devices' registers, and other instructions that trap.
 //! - `outside`: loads, stores and fetches outside RAM and devices; every one must end in a synchronous
 //!   external abort at the very instruction, and everything else must go on.
 //! - `hold`: takes every page, or every `step=`-th, keeps them until something is typed (with `wait=0` not so
@@ -11,6 +12,8 @@
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
+#[cfg(target_os = "none")]
+mod devices;
 #[cfg(target_os = "none")]
 mod facts;
 #[cfg(target_os = "none")]

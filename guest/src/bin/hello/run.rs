@@ -6,7 +6,7 @@ use guest::{
     psci,
 };
 
-use crate::{facts, hold, outside, reset};
+use crate::{devices, facts, hold, outside, reset};
 
 guest::main!(run);
 
@@ -20,6 +20,7 @@ fn run_mode(machine: &'static Machine<'static>) -> Result<(), ArgsError<'static>
     let args = Args::new(machine.arguments, &["mode", "step", "wait"])?;
     match args.value("mode").unwrap_or("hello") {
         "hello" => facts::print(machine),
+        "devices" => devices::run(machine),
         "hold" => {
             let step = args.number("step", 1)?;
             hold::run(machine, step as usize, args.number("wait", 1)? != 0);
@@ -27,7 +28,7 @@ fn run_mode(machine: &'static Machine<'static>) -> Result<(), ArgsError<'static>
         "outside" => outside::run(machine),
         "poweroff" => psci::system_off(),
         "reset" => reset::run(machine),
-        other => panic!("mode={other} is none of hello, hold, outside, poweroff, reset"),
+        other => panic!("mode={other} is none of hello, devices, hold, outside, poweroff, reset"),
     }
     Ok(())
 }
