@@ -15,7 +15,8 @@ const EMPTY: [Span; 6] = [
         end: 0x0400_0000,
     },
     Span {
-        start: 0x0901_0000,
+        // Behind the PL031's frame.
+        start: 0x0901_1000,
         end: 0x0a00_0000,
     },
     Span {
