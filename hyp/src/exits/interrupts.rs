@@ -3,7 +3,7 @@
 //! The first two carry nothing but the news that there is something to do: whoever is interrupted looks
 //! at its queues, its timer, and the state of its virtual machine.
 
-use hyp::vgic::{PHYSICAL_TIMER, VIRTUAL_TIMER};
+use hyp::vgic::Wiring;
 use log::warn;
 use platform::gic::{self, IntId};
 use platform::timer;
@@ -34,8 +34,8 @@ pub(crate) fn init_cpu(gic: &gic::Gic) -> Result<(), gic::Error> {
     for interrupt in [
         board.timer.el2_physical,
         board.gic.maintenance_interrupt,
-        VIRTUAL_TIMER,
-        PHYSICAL_TIMER,
+        board.timer.el1_virtual,
+        board.timer.el1_physical,
     ] {
         gic.enable_private(cpu, IntId::ppi(interrupt - FIRST_PPI), true)?;
     }
@@ -80,12 +80,12 @@ pub(crate) fn serve(vcpu: Option<&Vcpu>) {
 /// Hands an interrupt on if it is the guest's.
 fn forward(vcpu: Option<&Vcpu>, interrupt: IntId) -> bool {
     let intid = interrupt.raw_value();
-    match vcpu {
-        Some(vcpu) if is_guests_timer(intid) => {
-            vcpu.forward(intid);
+    match vcpu.zip(wiring().of_guests(intid)) {
+        Some((vcpu, guests)) => {
+            vcpu.forward(guests);
             true
         }
-        _ => false,
+        None => false,
     }
 }
 
@@ -101,11 +101,16 @@ fn handle(vcpu: Option<&Vcpu>, intid: u32) {
         }
     } else if intid == board.uart.interrupt {
         operator::receive();
-    } else if intid != KICK && !is_guests_timer(intid) {
+    } else if intid != KICK && wiring().of_guests(intid).is_none() {
         warn!("interrupt {intid} came although nobody enabled it");
     }
 }
 
-fn is_guests_timer(intid: u32) -> bool {
-    matches!(intid, VIRTUAL_TIMER | PHYSICAL_TIMER)
+/// By which numbers this board's CPUs know the guests' timers.
+pub(crate) fn wiring() -> Wiring {
+    let timer = boot::board().timer;
+    Wiring {
+        virtual_timer: timer.el1_virtual,
+        physical_timer: timer.el1_physical,
+    }
 }

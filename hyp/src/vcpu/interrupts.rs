@@ -26,7 +26,7 @@ use hyp::vgic::{
 use platform::gic::{self, IntId};
 
 use super::{NOWHERE, Vcpu, interface};
-use crate::exits::interrupts::kick;
+use crate::exits::interrupts::{kick, wiring};
 use crate::percpu;
 use crate::sched;
 use crate::vm::Vm;
@@ -272,7 +272,7 @@ fn timer_lines() -> u32 {
 fn deactivate(mask: u32) {
     for intid in [VIRTUAL_TIMER, PHYSICAL_TIMER] {
         if mask >> intid & 1 == 1 {
-            gic::deactivate(IntId::ppi(intid - FIRST_PPI));
+            gic::deactivate(IntId::ppi(wiring().of_cpus(intid) - FIRST_PPI));
         }
     }
 }

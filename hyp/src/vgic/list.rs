@@ -262,7 +262,7 @@ impl Vgic {
         let _ = self.private[vcpu].slots.try_push(Slot {
             intid,
             latched: candidate.latched,
-            hardware: candidate.end == End::Hardware,
+            hardware: matches!(candidate.end, End::Hardware(_)),
         });
         ListRegister {
             intid,
@@ -287,7 +287,8 @@ impl Vgic {
         let pending = block.pending_with(unready, 0);
         for bit in bits(self.wanted(block, pending)) {
             let forwarded = private.forwarded >> bit & 1 == 1;
-            found(candidate(block, bit, bit as u32, forwarded));
+            let physical = forwarded.then(|| self.wiring.of_cpus(bit as u32));
+            found(candidate(block, bit, bit as u32, physical));
         }
         for (first, shared) in (BLOCK..).step_by(BLOCK as usize).zip(&self.shared) {
             let block = &shared.block;
@@ -297,7 +298,7 @@ impl Vgic {
                     _ => Some(usize::from(shared.holder[bit])),
                 };
                 if owner == Some(vcpu) {
-                    found(candidate(block, bit, first + bit as u32, false));
+                    found(candidate(block, bit, first + bit as u32, None));
                 }
             }
         }
@@ -326,13 +327,14 @@ impl Vgic {
     }
 }
 
-/// What a list register needs to know of an interrupt that is not listed.
-fn candidate(block: &Block, bit: usize, intid: u32, forwarded: bool) -> Candidate {
+/// What a list register needs to know of an interrupt that is not listed; `physical` is its INTID in the
+/// CPU's own interrupt controller if that has it active for the guest.
+fn candidate(block: &Block, bit: usize, intid: u32, physical: Option<u32>) -> Candidate {
     let is = |mask: u32| mask >> bit & 1 == 1;
     let (active, level) = (is(block.active), !is(block.edge));
     // One that is active gets pending as well only by an edge: levels are looked at again when it ends,
     // and what ends the hardware's must not be both.
-    let again = is(block.latch) && is(block.enabled) && !level && !forwarded;
+    let again = is(block.latch) && is(block.enabled) && !level && physical.is_none();
     let pending = !active || again;
     // What is left to be taken when it ends.
     let left = !pending && is(block.latch) || level && is(block.line);
@@ -344,9 +346,9 @@ fn candidate(block: &Block, bit: usize, intid: u32, forwarded: bool) -> Candidat
         pending,
         active,
         taken: is(block.taken),
-        end: match (forwarded, left) {
+        end: match (physical, left) {
             // Of the hardware's the CPU tells by itself if its line is still high.
-            (true, _) if pending || !is(block.latch) => End::Hardware,
+            (Some(physical), _) if pending || !is(block.latch) => End::Hardware(physical),
             (_, true) => End::Told,
             (_, false) => End::Silent,
         },

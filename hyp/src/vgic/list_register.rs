@@ -18,8 +18,8 @@ pub(super) enum End {
     Silent,
     /// EL2 is told by a maintenance interrupt.
     Told,
-    /// The CPU's own interrupt with the same INTID ends too.
-    Hardware,
+    /// The CPU's own interrupt with this INTID ends too.
+    Hardware(u32),
 }
 
 /// A list register's fields.
@@ -39,7 +39,7 @@ impl ListRegister {
         let end = match self.end {
             End::Silent => 0,
             End::Told => TELL_END,
-            End::Hardware => HARDWARE | (self.intid as u64) << 32,
+            End::Hardware(physical) => HARDWARE | (physical as u64) << 32,
         };
         let group = if self.group1 { GROUP_1 } else { 0 };
         let pending = if self.pending { PENDING } else { 0 };
@@ -70,9 +70,9 @@ mod tests {
             group1: true,
             pending: true,
             active: false,
-            end: End::Hardware,
+            end: End::Hardware(30),
         };
-        assert_eq!(register.encode(), 0x70a0_001b_0000_001b);
+        assert_eq!(register.encode(), 0x70a0_001e_0000_001b);
         let told = ListRegister {
             end: End::Told,
             group1: false,

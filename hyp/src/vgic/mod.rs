@@ -10,6 +10,7 @@
 //! - `registers`: the frames of distributor and redistributors;
 //! - `list`: which interrupts are put into list registers, and how they come back from there;
 //! - `list_register`: the format of a list register;
+//! - `wiring`: the numbers that hardware's interrupts have in the CPUs;
 //! - `sgi`: the registers by which vCPUs interrupt each other.
 //!
 //! Invariants:
@@ -27,11 +28,13 @@ mod set;
 mod sgi;
 #[cfg(test)]
 mod tests;
+mod wiring;
 
 pub use list::{Listing, MAX_LIST_REGISTERS, Unlisted};
 pub use registers::{Frame, REDISTRIBUTOR_SIZE, constant};
 pub use set::VcpuSet;
 pub use sgi::SgiRegister;
+pub use wiring::Wiring;
 
 use arrayvec::ArrayVec;
 
@@ -63,6 +66,7 @@ const ENABLE_GROUPS: u32 = 0b11;
 #[derive(Clone, Debug)]
 pub struct Vgic {
     vcpus: usize,
+    wiring: Wiring,
     /// `GICD_CTLR`, of which only [`ENABLE_GROUPS`] change.
     control: u32,
     private: [Private; MAX_VCPUS],
@@ -115,15 +119,22 @@ impl Vgic {
     pub const fn new(vcpus: usize) -> Self {
         Self {
             vcpus: if vcpus < MAX_VCPUS { vcpus } else { MAX_VCPUS },
+            wiring: Wiring::USUAL,
             control: 0,
             private: [Private::RESET; MAX_VCPUS],
             shared: [Shared::RESET; SHARED_BLOCKS],
         }
     }
 
+    /// The same on CPUs of this wiring.
+    pub fn wired(mut self, wiring: Wiring) -> Self {
+        self.wiring = wiring;
+        self
+    }
+
     /// The same machine's interrupt controller after reset.
-    pub const fn after_reset(&self) -> Self {
-        Self::new(self.vcpus)
+    pub fn after_reset(&self) -> Self {
+        Self::new(self.vcpus).wired(self.wiring)
     }
 
     /// The level of a device's line to shared interrupt `intid` is now `high`. Other INTIDs have no

@@ -77,7 +77,7 @@ pub(crate) fn create(setup: Setup<'static>) -> Result<&'static Vm, CreateError> 
         CreateError::Load(reason)
     })?;
     *vm.power.lock() = Power::new(setup.vcpus);
-    *vm.vgic.lock() = Vgic::new(setup.vcpus);
+    *vm.vgic.lock() = Vgic::new(setup.vcpus).wired(interrupts::wiring());
     vm.vcpu_count.store(setup.vcpus, Ordering::Relaxed);
     for vcpu in &vm.vcpus[..setup.vcpus] {
         let argument = vm.index * MAX_VCPUS + vcpu.index();
