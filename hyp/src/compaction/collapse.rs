@@ -1,8 +1,9 @@
 //! Which regions to collapse, and how.
 //!
-//! A region is the 2 MiB that one level-2 entry covers. If its pages lie in their order in one
-//! 2 MiB frame, as those of a reservation do, it becomes a block where it is. If enough of it is
-//! mapped it is copied into a new block. Else it is left alone until the next round.
+//! A region is the 2 MiB that one level-2 entry covers. If not enough of it is mapped it is left alone until
+//! the next round. If its pages lie in their order in one 2 MiB frame, as those of a reservation do, the
+//! rest of the reservation is mapped too, and it becomes a block where it is. Else it is copied into a
+//! new block.
 
 use super::defragment::Defragmenter;
 use crate::frames::{Contents, LinearMap, Order, Use};
@@ -90,15 +91,15 @@ impl<'m, M: LinearMap> Compactor<'m, M> {
         if survey.other || survey.pages == 0 {
             return 1;
         }
-        if survey.pages == ENTRIES && !survey.scattered {
-            // An error says that the region has changed: it will be seen again.
-            let _ = memory.stage2().collapse_in_place(region.start(), Level::L2);
-            return survey.pages;
-        }
         if survey.pages < self.policy.fill {
             return survey.pages / 8;
         }
-        self.copy(memory, region);
+        if fill_up(memory, region, &survey) {
+            // An error says that the region has changed: it will be seen again.
+            let _ = memory.stage2().collapse_in_place(region.start(), Level::L2);
+        } else {
+            self.copy(memory, region);
+        }
         ENTRIES
     }
 
@@ -119,6 +120,18 @@ impl<'m, M: LinearMap> Compactor<'m, M> {
             max_hot: self.policy.max_hot,
         };
         collapse_into(memory, region, block, plan);
+    }
+}
+
+/// Whether all pages of a region lie in one 2 MiB frame, in their order, after those were mapped that are
+/// still reserved for it: zeroing these is less than copying all others.
+fn fill_up<P: Parts>(memory: &GuestMemory<'_, P>, region: IpaRange, survey: &Survey) -> bool {
+    let missing = ENTRIES - survey.pages;
+    match survey.first {
+        Some(block) if !survey.scattered => {
+            missing == 0 || memory.fill_up(region, block) == missing
+        }
+        _ => false,
     }
 }
 

@@ -244,12 +244,28 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
             order: Order::BLOCK_2M,
         };
         let page = self.reservations.take(self.machine, ipa).ok_or(none)?;
+        Ok(outcome_of(self.map_reserved(ipa, page)))
+    }
+
+    /// Maps a frame that was taken from a reservation, zeroed.
+    fn map_reserved(&self, ipa: Ipa, page: Pa) -> Result<(), MapError> {
         PageCopier::new(self.machine).zero(page);
         let mapped = self.stage2.map_page(ipa, page, Attributes::RAM, true);
         if mapped.is_err() {
             self.reservations.give_back(self.machine, ipa, page);
         }
-        Ok(outcome_of(mapped))
+        mapped
+    }
+
+    /// Maps those pages of `region`, 2 MiB of RAM, that were never touched and for which the 2 MiB frame
+    /// `block` is reserved, as if the guest had loaded from each. Returns how many.
+    pub fn fill_up(&self, region: IpaRange, block: Pa) -> usize {
+        let pages = (region.start().get()..region.end().get()).step_by(stage2::PAGE_SIZE as usize);
+        let fill = |ipa: &Ipa| {
+            let page = self.reservations.take_from(self.machine, *ipa, block);
+            page.is_some_and(|page| self.map_reserved(*ipa, page).is_ok())
+        };
+        pages.map(Ipa::new).filter(fill).count()
     }
 
     #[inline(always)]

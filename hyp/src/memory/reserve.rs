@@ -90,10 +90,17 @@ impl Reservations {
             0 => self.reserve(machine, region, word)?,
             _ => Pa::new(seen & !RESERVED),
         };
+        self.take_from(machine, ipa, block)
+    }
+
+    /// As [`take`](Self::take), from the 2 MiB frame `block`; none also if that is not reserved for the
+    /// region, or is no more.
+    pub fn take_from<P: Parts>(&self, machine: &Machine<P>, ipa: Ipa, block: Pa) -> Option<Pa> {
         let page = block.offset(ipa.get() & (Level::L2.size() - 1));
         let vm = self.vm;
         let (from, to) = (Use::Reserved { vm, ipa }, Use::Data { vm, ipa });
-        allocator
+        machine
+            .allocator()
             .try_change_use(machine.cpu(), page, from, to)
             .then_some(page)
     }

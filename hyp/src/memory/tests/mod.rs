@@ -2,6 +2,7 @@
 //!
 //! A store is what the tables let through, and else a fault.
 
+mod filling;
 mod logging;
 
 use super::{Fault, FaultKind, GuestMemory, Hardware, Machine, Outcome, Parts, guest::Settings};
