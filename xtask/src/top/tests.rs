@@ -59,7 +59,7 @@ fn all_of_it_is_seen_on_80_by_24() {
         "30,012 events lost",
         "vm0: 8 MiB from 0x40000000, a cell is 256 KiB",
         "▁▄█ pages 2 MiB (25 %)  ■ blocks 0 KiB (0 %)  × at work",
-        "free frames 7 (7 %)",
+        "free 28 KiB (7 %)",
         "faults         1,024       512",
         "collapses          2         1",
         "cpu1  75 % vm0 vcpu0",

@@ -9,7 +9,7 @@ use ratatui::widgets::{Block, Borders, Paragraph};
 use super::map::{Cell, Map};
 use super::state::State;
 use crate::trace::kind::Kind;
-use crate::trace::space::REGION;
+use crate::trace::space::{PAGE, REGION};
 
 /// What the user has chosen.
 #[derive(Clone, Copy, Debug, Default)]
@@ -141,7 +141,8 @@ fn gauge_line(state: &State, vm: Option<u8>) -> Line<'static> {
     }
     if let Some((free, total)) = state.frames {
         let share = free * 100 / total.max(1);
-        spans.push(format!("  free frames {} ({share} %)", grouped(free)).into());
+        let free = size(free * PAGE);
+        spans.push(format!("  free {free} ({share} %)").into());
     }
     Line::from(spans)
 }

@@ -10,7 +10,8 @@ use trace::event::Step;
 
 /// The size of a region in bytes: what a block of level 2 maps.
 pub(crate) const REGION: u64 = 2 << 20;
-const PAGE: u64 = 4 << 10;
+/// The size of a page, and of a frame, in bytes.
+pub(crate) const PAGE: u64 = 4 << 10;
 /// Pages of a region.
 pub(crate) const PAGES: u32 = 512;
 /// Parts of a region that can be looked at by themselves.
