@@ -137,10 +137,15 @@ pub(super) fn init_cpu() {
 pub(super) fn ended_unlisted() -> u32 {
     // In EOImode 1 only `ICC_DIR_EL1` ends interrupts; but there are CPUs (QEMU's) that count writes to
     // `ICC_EOIR1_EL1` all the same.
-    if ICH_VMCR_EL2.get() & EOI_MODE != 0 && traps_deactivation() {
+    if ends_by_number() && traps_deactivation() {
         return 0;
     }
     ICH_HCR_EL2.read(ICH_HCR_EL2::EOIcount) as u32
+}
+
+/// Whether the guest ends interrupts by their numbers (EOImode 1). Only while its registers are loaded.
+pub(super) fn ends_by_number() -> bool {
+    ICH_VMCR_EL2.get() & EOI_MODE != 0
 }
 
 /// Whether writes to `ICC_DIR_EL1` can be trapped.

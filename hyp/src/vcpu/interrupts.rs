@@ -170,8 +170,12 @@ impl Vcpu {
         notify(self.vm(), concerned, Some(self));
     }
 
-    /// The guest has ended interrupt `intid` by its number while some were left out of the list registers.
+    /// The guest has ended interrupt `intid` by its number while some were left out of the list registers. In
+    /// EOImode 0 that has no effect.
     pub(crate) fn deactivate(&self, intid: u32) {
+        if !interface::ends_by_number() {
+            return;
+        }
         self.show_interrupts();
         self.vm().vgic().lock().deactivate(self.index, intid);
         self.want_attention();

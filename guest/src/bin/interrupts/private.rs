@@ -64,6 +64,9 @@ fn nested(gic: Gic) {
     }
     gic.write_private(Bits::SetPending, 1);
     expect("not urgent enough", interface::acknowledge(), NOTHING);
+    // Ends are not split, so a number alone ends nothing.
+    interface::deactivate(3);
+    expect("not ended", gic.private(Bits::SetActive) & ALL, ALL);
     for number in (0..16_u32).rev() {
         let active = gic.private(Bits::SetActive) & ALL;
         expect("active and nested", active, (2 << number) - 1);
