@@ -45,6 +45,9 @@
 //! | ... `Busy`, or `Busy` from any of these | yield the CPU, holding nothing | run it again |
 //! | ... `Denied` | | inject an abort, or emulate |
 //!
+//! Memory that is wanted before the guest touches it is mapped by
+//! [`map_pages`](crate::Stage2::map_pages), many pages a call.
+//!
 //! Frames come back through [`unmap`](crate::Stage2::unmap), `Contents::release` and `destroy`, when no
 //! translation leads to them any more; scrub them before another guest gets them. Calls that free
 //! tables or collapse wait for a grace period: make them from a thread, not from an exit handler,

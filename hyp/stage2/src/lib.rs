@@ -119,8 +119,9 @@
 //! # What holds on errors
 //!
 //! An error is a value and says that the guest's memory is as it was: blocks may have been split and empty
-//! tables installed, which no guest can tell. Nothing panics because memory ran out or because of
-//! what a guest does.
+//! tables installed, which no guest can tell. (Of many pages that are [mapped by one
+//! call](Stage2::map_pages) those before the one that could not be stay, and the error says which that is.)
+//! Nothing panics because memory ran out or because of what a guest does.
 //!
 //! # What is checked, and how
 //!

@@ -2,24 +2,13 @@
 //!
 //! Unlike `stage2::fake` it checks nothing, so that what is measured is the table manager.
 
-use std::cell::Cell;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use stage2::grace::{CpuSlot, Grace};
 use stage2::vmid::Vmid;
 use stage2::{
-    Cpus, Environment, Frames, IpaRange, OutOfFrames, PAGE_SIZE, Pa, Scope, Table, TableMeta, Tlb,
-    Window,
+    Cpus, Environment, Frames, IpaRange, OutOfFrames, Pa, Scope, Table, TableMeta, Tlb, Window,
 };
 
-thread_local! {
-    static CPU: Cell<usize> = const { Cell::new(0) };
-}
-
-/// Makes the current thread this CPU of every machine. Each thread is another one.
-pub(crate) fn be_cpu(cpu: usize) {
-    CPU.set(cpu);
-}
+use crate::arena::{Arena, cpu};
 
 /// A frame's metadata, on a cache line of its own as it is at EL2.
 #[repr(align(64))]
@@ -27,57 +16,51 @@ struct Meta(TableMeta);
 
 /// The machine.
 pub(crate) struct Lean {
-    tables: Box<[Table]>,
+    tables: Arena<Table>,
     metas: Box<[Meta]>,
-    used: AtomicUsize,
     slots: Box<[CpuSlot]>,
     grace: Grace,
 }
 
 impl Lean {
-    /// A machine with room for so many tables, which are never given back.
-    pub(crate) fn new(cpus: usize, tables: usize) -> Self {
+    /// A machine with room for so many tables for each CPU.
+    pub(crate) fn new(cpus: usize, each: usize) -> Self {
         Self {
-            tables: (0..tables).map(|_| Table::empty()).collect(),
-            metas: (0..tables).map(|_| Meta(TableMeta::new())).collect(),
-            used: AtomicUsize::new(0),
+            tables: Arena::new(cpus, each, Table::empty),
+            metas: (0..cpus * each).map(|_| Meta(TableMeta::new())).collect(),
             slots: (0..cpus).map(|_| CpuSlot::new()).collect(),
             grace: Grace::new(),
         }
     }
 }
 
-fn index(pa: Pa) -> usize {
-    (pa.get() / PAGE_SIZE) as usize
-}
-
-// SAFETY: the counter hands each range of frames out once, and each frame has one element of `metas`.
+// SAFETY: a frame is in one store, or taken; each has one element of `metas`.
 unsafe impl Frames for Lean {
     fn allocate_tables(&self, order: u32) -> Result<Pa, OutOfFrames> {
-        let count = 1 << order;
-        // Aligned to their size only where there is one, or where they are the first.
-        let first = self.used.fetch_add(count, Ordering::Relaxed);
-        if first + count > self.tables.len() {
-            return Err(OutOfFrames);
-        }
-        Ok(Pa::new(first as u64 * PAGE_SIZE))
+        assert_eq!(order, 0, "the tables here have one root");
+        let address = self.tables.take(Table::empty()).ok_or(OutOfFrames)?;
+        Ok(Pa::new(address as u64))
     }
 
-    fn free_tables(&self, _: Pa, _: u32) {}
+    fn free_tables(&self, pa: Pa, _: u32) {
+        self.tables.give(pa.get() as usize);
+    }
 
     #[inline]
     fn table_meta(&self, pa: Pa) -> Option<&TableMeta> {
-        self.metas.get(index(pa)).map(|meta| &meta.0)
+        let meta = self.metas.get(self.tables.index(pa.get() as usize));
+        meta.map(|meta| &meta.0)
     }
 }
 
-// SAFETY: each frame has one element of `tables`.
+// SAFETY: each frame has contents of its own.
 unsafe impl Window for Lean {
     type Ref<'a> = &'a Table;
 
     #[inline]
     fn table(&self, pa: Pa) -> &Table {
-        &self.tables[index(pa)]
+        // SAFETY: the caller names a frame from `allocate_tables` that was not given back.
+        unsafe { self.tables.get(pa.get() as usize) }
     }
 }
 
@@ -102,7 +85,7 @@ unsafe impl Cpus for Lean {
 
     #[inline]
     fn current(&self) -> usize {
-        CPU.get()
+        cpu()
     }
 
     fn relax(&self) {

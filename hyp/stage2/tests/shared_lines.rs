@@ -1,0 +1,56 @@
+//! Faults in different regions of 2 MiB write no cache line that the other uses: counted, instruction by
+//! instruction, on the production source. That is what lets it scale to more CPUs than a test has.
+#![cfg(all(target_arch = "x86_64", target_os = "linux", not(loom), not(miri)))]
+#![allow(dead_code)] // the benchmark's parts, of which this needs not all
+
+#[path = "../benches/operations/arena.rs"]
+mod arena;
+#[path = "../benches/operations/gate.rs"]
+mod gate;
+#[path = "../benches/operations/lean.rs"]
+mod lean;
+#[path = "../benches/operations/lines.rs"]
+mod lines;
+#[path = "../benches/operations/ours.rs"]
+mod ours;
+#[path = "../benches/operations/plain.rs"]
+mod plain;
+#[path = "../benches/operations/step.rs"]
+mod step;
+#[path = "../benches/operations/subject.rs"]
+mod subject;
+
+use lines::{Where, shared};
+use ours::Ours;
+use plain::{Exclusive, Plain, SideBySide};
+use subject::{Operation, Subject};
+
+/// Where tables are there. (A region's first fault makes one: that writes shared lines, once.)
+const PAGES: [Operation; 4] = [
+    Operation::Unmap,
+    Operation::Map,
+    Operation::Lock,
+    Operation::Walk,
+];
+
+fn lines_of<S: Subject>(second: Where) -> Vec<usize> {
+    let counted = shared::<S>(&PAGES, second).into_iter();
+    counted
+        .map(|shared| shared.expect("counted").lines)
+        .collect()
+}
+
+#[test]
+fn two_regions_share_no_line() {
+    assert_eq!(lines_of::<Ours>(Where::NextRegion), [0, 0, 0, 0]);
+}
+
+/// What the count is worth: it sees the lock of a table, and a lock for all.
+#[test]
+fn locks_are_seen() {
+    assert_eq!(lines_of::<Ours>(Where::SameRegion), [1, 1, 1, 0]);
+    let one_lock = [lines_of::<Plain<Exclusive>>, lines_of::<Plain<SideBySide>>];
+    for of in one_lock {
+        assert_eq!(of(Where::NextRegion), [1, 1, 1, 1]);
+    }
+}
