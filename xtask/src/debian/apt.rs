@@ -35,7 +35,7 @@ impl Apt {
             let mut probe = Command::new(program);
             probe.arg("--version").stdin(Stdio::null());
             if !probe.output().is_ok_and(|output| output.status.success()) {
-                bail!("Debian's kernel is fetched with apt, and there is no {program} here");
+                bail!("this guest is fetched from Debian with apt, and there is no {program} here");
             }
         }
         let apt = Self {

@@ -120,7 +120,7 @@ fn unpack(mut bytes: Vec<u8>) -> Result<Vec<u8>> {
         let packed = std::mem::take(&mut bytes);
         let mut decoder = MultiGzDecoder::new(&packed[..]);
         let unpacked = decoder.read_to_end(&mut bytes);
-        unpacked.context("it is damaged: it begins like a gzip file, but is none")?;
+        unpacked.context("it is a gzip file that is cut off or damaged")?;
     }
     check(&bytes)?;
     Ok(bytes)
@@ -135,8 +135,37 @@ fn check(bytes: &[u8]) -> Result<()> {
     let refused = REFUSED.iter().find(|&&(at, magic, _)| has(at, magic));
     match refused {
         Some((_, _, what)) if !has(at, magic) => bail!("it is {what}"),
-        _ => Ok(()),
+        _ => {}
     }
+    let (length, whole) = (bytes.len(), image_length(bytes));
+    if has(at, magic) && whole > Some(length) {
+        let whole = whole.unwrap_or_default();
+        bail!("it is cut off: of {whole} bytes it has {length}");
+    }
+    Ok(())
+}
+
+/// How long an Image with an EFI stub has to be, going by the sections of the Windows program that it also
+/// is (PE format: COFF header and section table); `None` if it says nothing of that. Other Images say
+/// only how much memory they use.
+fn image_length(bytes: &[u8]) -> Option<usize> {
+    let word = |at: usize| {
+        let word = bytes.get(at..)?.first_chunk()?;
+        usize::try_from(u32::from_le_bytes(*word)).ok()
+    };
+    let half = |at: usize| Some(word(at)? & 0xffff);
+    let header = word(0x3c)?;
+    if !bytes.get(header..)?.starts_with(b"PE\0\0") {
+        return None;
+    }
+    let (sections, optional) = (half(header + 6)?, half(header + 20)?);
+    let table = header + 24 + optional;
+    (0..sections)
+        .filter_map(|index| {
+            let section = table + index * 40;
+            Some(word(section + 16)?.saturating_add(word(section + 20)?))
+        })
+        .max()
 }
 
 #[cfg(test)]
@@ -166,6 +195,25 @@ mod tests {
             assert_eq!(unpack(bytes.clone()).expect("a kernel"), bytes);
             assert_eq!(unpack(zipped(&bytes)).expect("a kernel"), bytes);
         }
+    }
+
+    #[test]
+    fn an_image_that_was_cut_off_is_refused() {
+        let mut image = image();
+        image[0x3c] = 64;
+        image[64..68].copy_from_slice(b"PE\0\0");
+        image[70] = 2;
+        image[84] = 8;
+        // The second section has 0x800 bytes from 0x800 on.
+        let section = 64 + 24 + 8 + 40;
+        image[section + 17] = 8;
+        image[section + 21] = 8;
+        assert_eq!(unpack(image.clone()).expect("a kernel"), image);
+        image.pop();
+        let error = unpack(image.clone()).expect_err("cut off").to_string();
+        assert_eq!(error, "it is cut off: of 4096 bytes it has 4095");
+        image.truncate(66);
+        assert!(unpack(image).is_ok(), "it does not say how long it is");
     }
 
     #[test]

@@ -45,7 +45,8 @@ pub(super) fn pack(specs: &[Spec], sources: &Sources<'_>) -> Result<Vec<u8>> {
 
 /// What a machine is called whose user does not say.
 fn name_of(spec: &Spec) -> String {
-    let kernel = spec.kernel.as_deref().and_then(Path::file_stem);
+    let kernel = spec.kernel.as_deref().or(spec.firmware.as_deref());
+    let kernel = kernel.and_then(Path::file_stem);
     let kernel = kernel.map(|stem| stem.to_string_lossy().into_owned());
     let name = spec.guest.clone().or(kernel).unwrap_or_default();
     let fit = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
@@ -215,6 +216,13 @@ mod tests {
         let wrong = Spec::parse("kernel=/nonexistent,name=x").expect("a VM");
         let error = pack(&[wrong], &sources).expect_err("no file");
         assert!(format!("{error:#}").starts_with("VM `x`: "), "{error:#}");
+        let wrong = Spec::parse("firmware=/nonexistent").expect("a VM");
+        let error = pack(&[wrong], &sources).expect_err("no file");
+        assert!(
+            format!("{error:#}").starts_with("VM `nonexistent`: "),
+            "{error:#}"
+        );
+
         let both = format!("name=x,firmware={0},initrd={0}", kernel.display());
         let both = Spec::parse(&both).expect("a VM");
         let error = pack(&[both], &sources).expect_err("two ways to start");
