@@ -69,6 +69,11 @@ impl Places {
         let Some([distributor, redistributors]) = machine.interrupt_controller() else {
             panic!("no arm,gic-v3 node with registers in the device tree");
         };
+        let known = EMPTY.iter().find_map(|span| machine.device_at(span.start));
+        assert!(
+            known.is_none(),
+            "there is a device where chaos wants nothing: {known:?}"
+        );
         let pool = boot::pool(machine);
         let end_kept = pool.pages().saturating_sub(DESERT as usize);
         assert!(
@@ -104,7 +109,8 @@ impl Places {
         let frame = match random.below(8) {
             0..3 => self.distributor,
             3..6 => self.redistributors,
-            6 => Span::sized(self.uart, UART_SIZE),
+            // The PL031, a clock, follows the PL011 in 64 KiB.
+            6 => Span::sized(self.uart + 0x1_0000 * random.below(2) as u64, UART_SIZE),
             _ => FLASH,
         };
         // Most registers are near the start of a page of 4 KiB.
