@@ -230,9 +230,9 @@ pub struct TraceOptions {
     #[arg(long)]
     pub events: bool,
 
-    /// Only these categories: fault,map,change,race,free,tlb,vcpu,sched,log
+    /// Only these categories: fault,map,change,race,free,tlb,vcpu,sched,log,replay
     #[arg(long, value_name = "LIST", value_parser = |text: &str| trace::Categories::parse(text)
-        .ok_or("expected some of fault,map,change,race,free,tlb,vcpu,sched,log"))]
+        .ok_or("expected some of fault,map,change,race,free,tlb,vcpu,sched,log,replay"))]
     pub category: Option<trace::Categories>,
 
     /// Only events of this name, such as split; may be given several times

@@ -226,7 +226,7 @@ impl Run<'_> {
 fn text_of(piece: Piece<'_>) -> Option<u8> {
     match piece {
         Piece::Text(byte) => Some(byte),
-        Piece::Frame(_) | Piece::Broken => None,
+        Piece::Frame(_) | Piece::Unreadable(_) => None,
     }
 }
 

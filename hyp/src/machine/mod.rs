@@ -33,7 +33,7 @@ use crate::el2::layout;
 pub(crate) use caches::cache_type;
 use linear::Identity;
 pub(crate) use statistics::{show_statistics, show_usage};
-pub(crate) use tlb::vttbr_of_nothing;
+pub(crate) use tlb::{load_tables, vttbr_of_nothing};
 
 /// What EL2's machine is made of.
 pub(crate) struct El2;
@@ -202,7 +202,7 @@ pub(crate) fn enter(memory: &Memory) -> u64 {
     tlb::vttbr(stage2.root(), vmid)
 }
 
-/// VTCR_EL2 for all guests of this machine.
-pub(crate) fn vtcr() -> u64 {
-    tlb::vtcr(geometry(), features())
+/// Gives this CPU's registers of stage 2 the values for all guests of this machine, with no tables.
+pub(crate) fn init_translation() {
+    tlb::init_translation(tlb::vtcr(geometry(), features()));
 }

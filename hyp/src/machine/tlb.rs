@@ -19,8 +19,9 @@ use hyp::features::Features;
 use hyp::tlbi::{self, Abilities, Operation};
 use stage2::vmid::Vmid;
 use stage2::{Geometry, IpaRange, Pa, Scope};
+use trace::event::{Barrier, Register, Tlbi};
 
-use super::caches;
+use super::{caches, tracing};
 
 /// The largest root that stage-2 tables can have: sixteen tables, aligned to their size.
 #[repr(align(0x10000))]
@@ -53,19 +54,123 @@ impl Hardware {
     }
 
     /// Runs `maintain` with `vmid` in VTTBR_EL2.
-    fn with_vmid(vmid: Vmid, maintain: impl FnOnce()) {
+    fn with_vmid<const TOLD: bool>(vmid: Vmid, maintain: impl FnOnce()) {
         let loaded = VTTBR_EL2.get();
         let switch = loaded >> 48 != u64::from(vmid.get());
         if switch {
-            VTTBR_EL2.set(vttbr(Pa::new(vttbr_of_nothing()), vmid));
-            barrier::isb(barrier::SY);
+            set_vttbr::<TOLD>(vttbr(Pa::new(vttbr_of_nothing()), vmid));
         }
         maintain();
         if switch {
-            VTTBR_EL2.set(loaded);
-            barrier::isb(barrier::SY);
+            set_vttbr::<TOLD>(loaded);
         }
     }
+
+    fn invalidate_range<const TOLD: bool>(&self, vmid: Vmid, range: IpaRange, scope: Scope) {
+        let operations = tlbi::operations(range, scope, self.abilities);
+        dsb_ishst::<TOLD>();
+        Self::with_vmid::<TOLD>(vmid, || {
+            by_ipa::<TOLD>(operations, tlbi::leaves_only(scope));
+            dsb_ish::<TOLD>();
+            invalidate_stage1::<TOLD>();
+            dsb_ish::<TOLD>();
+            caches::forget_instructions(self.features);
+            isb::<TOLD>();
+        });
+    }
+
+    fn invalidate_leaf<const TOLD: bool>(vmid: Vmid, range: IpaRange) {
+        let operand = range.start().get() >> stage2::PAGE_SHIFT;
+        Self::with_vmid::<TOLD>(vmid, || {
+            if TOLD {
+                tracing::barrier(Barrier::DsbNshst);
+                tell_tlbi::<TOLD>(Tlbi::Ipas2le1, operand);
+                tracing::barrier(Barrier::DsbNsh);
+                tell_tlbi::<TOLD>(Tlbi::Vmalle1, 0);
+            }
+            // SAFETY: as in `by_ipa`. One operation reaches the whole leaf.
+            unsafe {
+                asm!(
+                    "dsb nshst",
+                    "tlbi ipas2le1, {}",
+                    "dsb nsh",
+                    "tlbi vmalle1",
+                    "dsb nsh",
+                    "isb",
+                    in(reg) operand,
+                    options(nostack, preserves_flags)
+                )
+            }
+            if TOLD {
+                tracing::barrier(Barrier::DsbNsh);
+                tracing::barrier(Barrier::Isb);
+            }
+        });
+    }
+}
+
+// What follows tells a checker what it does, if `TOLD`; see `trace::replay` for the moment at which each
+// gets its number.
+
+/// Writes VTTBR_EL2, and lets what follows see it.
+fn set_vttbr<const TOLD: bool>(value: u64) {
+    if TOLD {
+        tracing::register(Register::Vttbr, value);
+    }
+    VTTBR_EL2.set(value);
+    isb::<TOLD>();
+}
+
+fn dsb_ishst<const TOLD: bool>() {
+    barrier::dsb(barrier::ISHST);
+    if TOLD {
+        tracing::barrier(Barrier::DsbIshst);
+    }
+}
+
+fn dsb_ish<const TOLD: bool>() {
+    barrier::dsb(barrier::ISH);
+    if TOLD {
+        tracing::barrier(Barrier::DsbIsh);
+    }
+}
+
+fn isb<const TOLD: bool>() {
+    barrier::isb(barrier::SY);
+    if TOLD {
+        tracing::barrier(Barrier::Isb);
+    }
+}
+
+fn tell_tlbi<const TOLD: bool>(tlbi: Tlbi, operand: u64) {
+    if TOLD {
+        tracing::tlbi(tlbi, operand, VTTBR_EL2.get());
+    }
+}
+
+/// Invalidates stage 1, and what was made of both stages, of the VMID in VTTBR_EL2 on all CPUs.
+fn invalidate_stage1<const TOLD: bool>() {
+    tell_tlbi::<TOLD>(Tlbi::Vmalle1is, 0);
+    // SAFETY: invalidating TLB entries changes no memory.
+    unsafe { asm!("tlbi vmalle1is", options(nostack, preserves_flags)) };
+}
+
+/// Loads this value into VTTBR_EL2: from here on this CPU may translate with the tables that it names.
+pub(crate) fn load_tables(vttbr: u64) {
+    if tracing::replays() {
+        set_vttbr::<true>(vttbr);
+    } else {
+        set_vttbr::<false>(vttbr);
+    }
+}
+
+/// Gives this CPU's VTCR_EL2 its value for all guests, and VTTBR_EL2 tables that translate nothing.
+pub(crate) fn init_translation(vtcr: u64) {
+    if tracing::replays() {
+        tracing::register(Register::Vtcr, vtcr);
+    }
+    VTCR_EL2.set(vtcr);
+    load_tables(vttbr_of_nothing());
 }
 
 /// VTTBR_EL2 for a root and a VMID.
@@ -95,8 +200,9 @@ pub(super) fn vtcr(geometry: Geometry, features: &Features) -> u64 {
     geometry.vtcr() | fields.value | 1 << 31
 }
 
-fn by_ipa(operations: tlbi::Operations, leaves: bool) {
+fn by_ipa<const TOLD: bool>(operations: tlbi::Operations, leaves: bool) {
     for operation in operations {
+        tell_operation::<TOLD>(operation, leaves);
         // SAFETY: invalidating TLB entries changes no memory; the operands are encoded as the
         // instructions want them, and ranges are used only where FEAT_TLBIRANGE is present. The
         // range forms are written as SYS, since the assembler takes their names from Armv8.4 on.
@@ -122,53 +228,57 @@ fn by_ipa(operations: tlbi::Operations, leaves: bool) {
     }
 }
 
+fn tell_operation<const TOLD: bool>(operation: Operation, leaves: bool) {
+    let (tlbi, operand) = match (operation, leaves) {
+        (Operation::Single(x), true) => (Tlbi::Ipas2le1is, x),
+        (Operation::Single(x), false) => (Tlbi::Ipas2e1is, x),
+        (Operation::Range(x), true) => (Tlbi::Ripas2le1is, x),
+        (Operation::Range(x), false) => (Tlbi::Ripas2e1is, x),
+        (Operation::All, _) => (Tlbi::Vmalls12e1is, 0),
+    };
+    tell_tlbi::<TOLD>(tlbi, operand);
+}
+
 /// Empties the TLBs of all CPUs of guests' translations. Instruction caches too: those that tell VMIDs apart
 /// (VPIPT) would have kept what was fetched under a number that is given to another now.
 pub(super) fn invalidate_everything(features: &Features) {
-    barrier::dsb(barrier::ISHST);
-    // SAFETY: as above.
+    if tracing::replays() {
+        everything::<true>(features);
+    } else {
+        everything::<false>(features);
+    }
+}
+
+fn everything<const TOLD: bool>(features: &Features) {
+    dsb_ishst::<TOLD>();
+    tell_tlbi::<TOLD>(Tlbi::Alle1is, 0);
+    // SAFETY: invalidating TLB entries changes no memory.
     unsafe { asm!("tlbi alle1is", options(nostack, preserves_flags)) };
-    barrier::dsb(barrier::ISH);
+    dsb_ish::<TOLD>();
     caches::forget_instructions(features);
-    barrier::isb(barrier::SY);
+    isb::<TOLD>();
 }
 
 // SAFETY: `invalidate` is the sequence that the trait asks for, on the inner shareable domain that all
 // CPUs are in; `by_ipa` reaches all of the range (see the tests of `hyp::tlbi`).
 unsafe impl stage2::Tlb for Hardware {
     fn invalidate(&self, vmid: Vmid, range: IpaRange, scope: Scope) {
-        let operations = tlbi::operations(range, scope, self.abilities);
-        barrier::dsb(barrier::ISHST);
-        Self::with_vmid(vmid, || {
-            by_ipa(operations, tlbi::leaves_only(scope));
-            barrier::dsb(barrier::ISH);
-            // SAFETY: as in `by_ipa`.
-            unsafe { asm!("tlbi vmalle1is", options(nostack, preserves_flags)) };
-            barrier::dsb(barrier::ISH);
-            caches::forget_instructions(self.features);
-            barrier::isb(barrier::SY);
-        });
+        if tracing::replays() {
+            self.invalidate_range::<true>(vmid, range, scope);
+        } else {
+            self.invalidate_range::<false>(vmid, range, scope);
+        }
     }
 
     fn invalidate_local(&self, vmid: Vmid, range: IpaRange, _scope: Scope) {
-        let operand = range.start().get() >> stage2::PAGE_SHIFT;
-        Self::with_vmid(vmid, || {
-            // SAFETY: as in `by_ipa`. One operation reaches the whole leaf.
-            unsafe {
-                asm!(
-                    "dsb nshst",
-                    "tlbi ipas2le1, {}",
-                    "dsb nsh",
-                    "tlbi vmalle1",
-                    "dsb nsh",
-                    "isb",
-                    in(reg) operand,
-                    options(nostack, preserves_flags)
-                )
-            }
-        });
+        if tracing::replays() {
+            Self::invalidate_leaf::<true>(vmid, range);
+        } else {
+            Self::invalidate_leaf::<false>(vmid, range);
+        }
     }
 
+    // The table manager tells of this one itself.
     #[inline]
     fn publish(&self) {
         barrier::dsb(barrier::ISHST);

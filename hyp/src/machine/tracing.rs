@@ -1,8 +1,12 @@
 //! Tracing at EL2: each CPU's ring, and the thread that sends what is in them over the console.
 //!
-//! A CPU writes to its own ring only. EL2 runs with interrupts masked and nothing here switches
-//! threads, so a write is never interrupted by another. Readers share one lock, below which the
-//! console's is taken; it is never held across a thread switch.
+//! A CPU writes to its own rings only, of which it has one for each [`Stream`]. EL2 runs with interrupts
+//! masked and nothing here switches threads, so a write is never interrupted by another. Readers
+//! share one lock, below which the console's is taken; it is never held across a thread switch.
+//!
+//! Events for a checker are not overwritten: a CPU whose ring of them is full sends what is in it
+//! itself, with whatever table locks it holds. So the readers' lock and the console's come after
+//! every table lock, and nothing of the table manager is called under them.
 //!
 //! What is wanted is fixed before any guest runs. While it is nothing, an event costs a load and a
 //! branch.
@@ -18,16 +22,20 @@ use log::warn;
 use platform::board::MAX_CPUS;
 use platform::timer;
 use spin::{Mutex, Once};
-use trace::event::{Exit, NOBODY};
+use trace::event::{Barrier, Exit, NOBODY, REPLAY_WORDS, Register, Tlbi, WORDS};
 use trace::frame::{Header, LONGEST_TEXT, Writer};
 use trace::ring::{Cursor, Ring, Slot};
-use trace::{Categories, Category, Event, Record, Stamp};
+use trace::{Categories, Category, Event, Record, Stamp, Stream};
 
 use super::{El2, machine};
 use crate::{console, percpu, sched};
 
-/// The size of a ring: 1 MiB, 32768 records.
-const RING_ORDER: u8 = 8;
+/// The size of a ring of what happens often: 1 MiB, 32768 records.
+const BUSY_ORDER: u8 = 8;
+/// The size of a ring of what happens now and then: 128 KiB, 4096 records.
+const RARE_ORDER: u8 = 5;
+/// The size of a ring for a checker: 1 MiB, 16384 records.
+const REPLAY_ORDER: u8 = 8;
 /// More frames than a ring has records for.
 const FRAMES_OF_A_RING: usize = 2048;
 /// How long the thread sleeps when there is nothing to send, in milliseconds.
@@ -41,8 +49,24 @@ const EXITS: u32 = 1 << 31;
 /// [`Categories`], as bits, and `EXITS`.
 static WANTED: AtomicU32 = AtomicU32::new(0);
 
-/// Each CPU's ring, if anything is wanted.
-static RINGS: [Once<Ring<'static>>; MAX_CPUS] = [const { Once::new() }; MAX_CPUS];
+/// The rings of a CPU, as far as something is wanted that goes there.
+struct Rings {
+    busy: Once<Ring<'static, WORDS>>,
+    rare: Once<Ring<'static, WORDS>>,
+    replay: Once<Ring<'static, REPLAY_WORDS>>,
+}
+
+/// Each CPU's rings.
+static RINGS: [Rings; MAX_CPUS] = [const {
+    Rings {
+        busy: Once::new(),
+        rare: Once::new(),
+        replay: Once::new(),
+    }
+}; MAX_CPUS];
+
+/// The last number of the total order of events for a checker.
+static ORDER: AtomicU64 = AtomicU64::new(0);
 
 /// The VM and vCPU whose thread is on each CPU, VM in the upper byte.
 static WHO: [AtomicU16; MAX_CPUS] = [const { AtomicU16::new(u16::MAX) }; MAX_CPUS];
@@ -50,8 +74,19 @@ static WHO: [AtomicU16; MAX_CPUS] = [const { AtomicU16::new(u16::MAX) }; MAX_CPU
 /// When a guest left to each CPU last, in ticks, if somebody wants to know of exits.
 static LEFT: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
 
-/// How far each ring was read.
-static READ: Mutex<[Cursor; MAX_CPUS]> = Mutex::new([Cursor::new(); MAX_CPUS]);
+/// What reading the rings takes. It is too large for a stack on which much may be.
+struct Reader {
+    /// How far each ring was read: of each CPU, by stream.
+    cursors: [[Cursor; Stream::ALL.len()]; MAX_CPUS],
+    frame: Writer,
+    text: [u8; LONGEST_TEXT],
+}
+
+static READER: Mutex<Reader> = Mutex::new(Reader {
+    cursors: [[Cursor::new(); Stream::ALL.len()]; MAX_CPUS],
+    frame: Writer::new(),
+    text: [0; LONGEST_TEXT],
+});
 
 impl Tracer for El2 {
     #[inline(always)]
@@ -65,6 +100,12 @@ impl Tracer for El2 {
 
     fn now() -> u64 {
         timer::now()
+    }
+
+    fn next_order() -> u64 {
+        // What happened before, on any CPU, has taken its number before: the counter's own order
+        // is that of its changes, and acquire and release keep everything else on its side.
+        ORDER.fetch_add(1, Ordering::AcqRel) + 1
     }
 }
 
@@ -90,40 +131,61 @@ pub(crate) fn start(wanted: Categories, console: ConsoleMode) {
     if console == ConsoleMode::Raw {
         return warn!("no trace: console=raw lets guests write what they like; use console=lines");
     }
-    for ring in RINGS.iter().take(crate::boot::board().cpus.len()) {
-        let Some(slots) = new_slots() else {
+    for rings in RINGS.iter().take(crate::boot::board().cpus.len()) {
+        if rings.make(wanted).is_none() {
             return warn!("no trace: there is no memory for it; give QEMU more with -m");
-        };
-        ring.call_once(|| Ring::new(slots));
+        }
     }
     match sched::spawn("trace", run, 0, None) {
         Ok(_) => {
             let exits = wanted.has(Category::Vcpu) || wanted.has(Category::Fault);
             let exits = if exits { EXITS } else { 0 };
             WANTED.store(wanted.bits() | exits, Ordering::Relaxed);
+            if replays() {
+                let (bbm, order) = (crate::boot::features().bbm_level, El2::next_order());
+                write(NOBODY, Event::Allowed { bbm, order });
+            }
         }
         Err(reason) => warn!("no trace: {reason}"),
     }
 }
 
-fn new_slots() -> Option<&'static [Slot]> {
-    let order = Order::new(RING_ORDER)?;
+impl Rings {
+    /// Makes those that something of what is wanted goes to.
+    fn make(&self, wanted: Categories) -> Option<()> {
+        if wanted.has_any(Categories::ALL) {
+            let (busy, rare) = (new_slots(BUSY_ORDER)?, new_slots(RARE_ORDER)?);
+            self.busy.call_once(|| Ring::new(busy));
+            self.rare.call_once(|| Ring::new(rare));
+        }
+        if wanted.has(Category::Replay) {
+            let slots = new_slots(REPLAY_ORDER)?;
+            self.replay.call_once(|| Ring::new(slots));
+        }
+        Some(())
+    }
+}
+
+/// As many slots of `N` words as a block of this order holds, down to a power of two.
+fn new_slots<const N: usize>(order: u8) -> Option<&'static [Slot<N>]> {
+    let block = Order::new(order)?;
     let cpu = percpu::this().index();
     let allocator = machine().allocator();
     let memory = allocator
-        .alloc(cpu, order, Contents::Zeroed, Use::Hypervisor)
+        .alloc(cpu, block, Contents::Zeroed, Use::Hypervisor)
         .ok()?;
-    let first = allocator.map().pointer(memory).cast::<Slot>();
-    let count = (1usize << RING_ORDER << stage2::PAGE_SHIFT) / size_of::<Slot>();
-    // SAFETY: The block is RAM of this size that the linear map reaches, is aligned to a page, was
-    // handed to us alone and is never given back. Zeroes are slots, which are atomics throughout.
+    let first = allocator.map().pointer(memory).cast::<Slot<N>>();
+    let fit = (1usize << order << stage2::PAGE_SHIFT) / size_of::<Slot<N>>();
+    let count = 1 << fit.ilog2();
+    // SAFETY: The block is RAM of at least this size that the linear map reaches, is aligned to a
+    // page, was handed to us alone and is never given back. Zeroes are slots, which are atomics
+    // throughout.
     Some(unsafe { slice::from_raw_parts(first.as_ptr(), count) })
 }
 
 /// Writes an event of VM `vm` to this CPU's ring.
 fn write(vm: u8, event: Event) {
     let cpu = percpu::this().index();
-    let Some(ring) = RINGS[cpu].get() else { return };
     let [_, vcpu] = WHO[cpu].load(Ordering::Relaxed).to_be_bytes();
     let stamp = Stamp {
         time: timer::now(),
@@ -131,7 +193,63 @@ fn write(vm: u8, event: Event) {
         vm,
         vcpu,
     };
-    ring.write(Record { stamp, event }.to_words());
+    let (rings, record) = (&RINGS[cpu], Record { stamp, event });
+    let ring = match event.stream() {
+        Stream::Busy => &rings.busy,
+        Stream::Rare => &rings.rare,
+        Stream::Replay => return write_for_replay(cpu, &record),
+    };
+    if let Some(ring) = ring.get() {
+        ring.write(record.to_words());
+    }
+}
+
+/// Writes an event of which none may be lost: makes room where there is none.
+#[cold]
+fn write_for_replay(cpu: usize, record: &Record) {
+    if let Some(ring) = RINGS[cpu].replay.get() {
+        while !ring.offer(record.to_words()) {
+            send(cpu, Stream::Replay);
+        }
+    }
+}
+
+/// Whether a checker is to be told of what this CPU does to its translations.
+#[inline(always)]
+pub(crate) fn replays() -> bool {
+    wants(Category::Replay)
+}
+
+/// Tells a checker of a barrier that was executed.
+#[cold]
+pub(super) fn barrier(barrier: Barrier) {
+    let order = El2::next_order();
+    write(NOBODY, Event::Barrier { barrier, order });
+}
+
+/// Tells a checker of a TLBI that is about to be executed with this operand and VTTBR_EL2.
+#[cold]
+pub(super) fn tlbi(tlbi: Tlbi, operand: u64, vttbr: u64) {
+    let order = El2::next_order();
+    let event = Event::TlbiDone {
+        tlbi,
+        order,
+        operand,
+        vttbr,
+    };
+    write(NOBODY, event);
+}
+
+/// Tells a checker of a register that is about to be written.
+#[cold]
+pub(super) fn register(register: Register, value: u64) {
+    let order = El2::next_order();
+    let event = Event::RegisterSet {
+        register,
+        order,
+        value,
+    };
+    write(NOBODY, event);
 }
 
 /// Writes an event of whoever is on this CPU.
@@ -210,7 +328,7 @@ extern "C" fn run(_: usize) {
         note_frames();
         let mut sent = 0;
         while sent < FRAMES_BETWEEN_LOOKS {
-            let now = (0..MAX_CPUS).filter(|&cpu| send(cpu)).count();
+            let now = send_round();
             if now == 0 {
                 sched::sleep_until(timer::now() + timer::frequency() * PERIOD_MS / 1000);
                 break;
@@ -219,6 +337,27 @@ extern "C" fn run(_: usize) {
             sched::give_way();
         }
     }
+}
+
+/// Sends all that is rare, then a frame of each other ring; returns how many frames.
+fn send_round() -> usize {
+    let mut sent = 0;
+    for cpu in 0..MAX_CPUS {
+        sent += send_all(cpu, Stream::Rare);
+    }
+    for cpu in 0..MAX_CPUS {
+        sent += usize::from(send(cpu, Stream::Replay));
+        sent += usize::from(send(cpu, Stream::Busy));
+    }
+    sent
+}
+
+/// Sends what is in a ring. Others may go on writing, so this has its bounds: a frame takes many
+/// records, so this many empty a ring that is full.
+fn send_all(cpu: usize, stream: Stream) -> usize {
+    (0..FRAMES_OF_A_RING)
+        .take_while(|_| send(cpu, stream))
+        .count()
 }
 
 fn note_frames() {
@@ -230,40 +369,52 @@ fn note_frames() {
     }
 }
 
-/// Sends what is in the rings, as a machine ends. Others may go on writing, so this has its bounds.
+/// Sends what is in the rings, as a machine ends.
 pub(super) fn drain() {
     for cpu in 0..MAX_CPUS {
-        // A frame takes many records, so this many empty a ring that is full.
-        for _ in 0..FRAMES_OF_A_RING {
-            if !send(cpu) {
-                break;
-            }
+        for &stream in Stream::ALL {
+            send_all(cpu, stream);
         }
     }
 }
 
-/// Sends a frame of CPU `cpu`; says whether there was anything to send.
-fn send(cpu: usize) -> bool {
-    let Some(ring) = RINGS[cpu].get() else {
-        return false;
-    };
-    let mut cursors = READ.lock();
-    let cursor = &mut cursors[cpu];
-    let Some(first) = ring.read(cursor) else {
-        return false;
-    };
-    let header = Header {
-        cpu: cpu as u8,
-        frequency: timer::frequency(),
-        lost: cursor.lost(),
-    };
-    let mut frame = Writer::new(header, first[0]);
-    frame.push(first);
-    while frame.has_room()
-        && let Some(words) = ring.read(cursor)
-    {
-        frame.push(words);
+/// Sends a frame of what is in a ring of CPU `cpu`; says whether there was anything to send.
+fn send(cpu: usize, stream: Stream) -> bool {
+    let (rings, mut reader) = (&RINGS[cpu], READER.lock());
+    match stream {
+        Stream::Busy => reader.send(rings.busy.get(), cpu, stream),
+        Stream::Rare => reader.send(rings.rare.get(), cpu, stream),
+        Stream::Replay => reader.send(rings.replay.get(), cpu, stream),
     }
-    console::frame(frame.finish(&mut [0; LONGEST_TEXT]));
-    true
+}
+
+impl Reader {
+    fn send<const N: usize>(
+        &mut self,
+        ring: Option<&Ring<'static, N>>,
+        cpu: usize,
+        stream: Stream,
+    ) -> bool {
+        let Some(ring) = ring else { return false };
+        let cursor = &mut self.cursors[cpu][stream as usize];
+        let Some((first, words)) = ring.read(cursor) else {
+            return false;
+        };
+        let header = Header {
+            cpu: cpu as u8,
+            stream,
+            frequency: timer::frequency(),
+            first,
+        };
+        self.frame.begin(header, words[0]);
+        self.frame.push(&words);
+        // What was overwritten meanwhile makes a gap, behind which a new frame begins.
+        while self.frame.has_room()
+            && let Some(words) = ring.read_on(cursor)
+        {
+            self.frame.push(&words);
+        }
+        console::frame(self.frame.finish(&mut self.text));
+        true
+    }
 }

@@ -160,6 +160,14 @@ impl<P: Parts> Environment for Machine<P> {
     fn observes(&self, topic: Topic) -> bool {
         P::Tracer::wanted().has(observe::category(topic))
     }
+    #[inline(always)]
+    fn observes_any<const N: usize>(&self, topics: [Topic; N]) -> bool {
+        P::Tracer::wanted().has_any(observe::categories(topics))
+    }
+    #[inline]
+    fn next_order(&self) -> u64 {
+        P::Tracer::next_order()
+    }
     #[cold]
     fn observe(&self, owner: Owner, what: Observation) {
         P::Tracer::emit(observe::vm(owner), observe::event(what));

@@ -2,8 +2,8 @@
 
 use super::guest::{Fault, FaultKind, Outcome};
 use stage2::{
-    Access, CollapseError, CollapseStep, IpaRange, Level, MapError, Observation, Owner, Scope,
-    Topic, Work,
+    Access, CollapseError, CollapseStep, Ipa, IpaRange, Level, MapError, Observation, Owner, Pa,
+    Scope, Topic, Work,
 };
 use trace::event::{self, NOBODY, Reason, Step};
 use trace::{Categories, Category, Event};
@@ -22,6 +22,11 @@ pub trait Tracer {
     fn now() -> u64 {
         0
     }
+
+    /// The next number of the total order; see [`trace::replay`].
+    fn next_order() -> u64 {
+        0
+    }
 }
 
 /// For machines that nobody watches: tests.
@@ -36,7 +41,20 @@ pub const fn category(topic: Topic) -> Category {
         Topic::Races => Category::Race,
         Topic::Frees => Category::Free,
         Topic::Invalidations => Category::Tlb,
+        Topic::Protocol => Category::Replay,
     }
+}
+
+/// What switches observations of one of `topics` on.
+#[inline(always)]
+pub const fn categories<const N: usize>(topics: [Topic; N]) -> Categories {
+    let mut set = Categories::NONE;
+    let mut index = 0;
+    while index < N {
+        set = set.with(category(topics[index]));
+        index += 1;
+    }
+    set
 }
 
 /// The VM whose tables these are, by its number in the reverse map.
@@ -123,6 +141,73 @@ pub fn event(what: Observation) -> Event {
         Observation::GraceAwaited { ticks } => Event::Grace { ticks },
         Observation::TableFreed { pa } => Event::Freed { pa: pa.get() },
         Observation::Invalidated { range, scope } => invalidation(range, scope),
+        Observation::EntryWritten {
+            order,
+            entry,
+            old,
+            new,
+            release,
+        } => Event::Written {
+            store: if release {
+                event::Store::Release
+            } else {
+                event::Store::Plain
+            },
+            order,
+            entry: entry.get(),
+            old: old.bits(),
+            new: new.bits(),
+        },
+        Observation::Published { order } => Event::Barrier {
+            barrier: event::Barrier::DsbIshst,
+            order,
+        },
+        Observation::TableLocked {
+            order,
+            table,
+            level,
+            tried,
+        } => Event::Locked {
+            taking: if tried {
+                event::Taking::Tried
+            } else {
+                event::Taking::Waited
+            },
+            level: number(level),
+            order,
+            table: table.get(),
+        },
+        Observation::TableUnlocked { order, table } => Event::Unlocked {
+            order,
+            table: table.get(),
+        },
+        Observation::TableMade {
+            order,
+            table,
+            level,
+            root,
+        } => table_made(order, table, number(level), root),
+        Observation::TableEnded { order, table } => Event::TableEnded {
+            order,
+            table: table.get(),
+        },
+    }
+}
+
+fn table_made(order: u64, table: Pa, level: u8, root: Option<Ipa>) -> Event {
+    let table = table.get();
+    match root {
+        Some(ipa) => Event::RootMade {
+            level,
+            order,
+            table,
+            ipa: ipa.get(),
+        },
+        None => Event::TableMade {
+            level,
+            order,
+            table,
+        },
     }
 }
 
@@ -191,7 +276,7 @@ fn invalidation(range: IpaRange, scope: Scope) -> Event {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use stage2::{Ipa, Pa};
+    use stage2::Descriptor;
 
     #[test]
     fn observations_keep_their_addresses() {
@@ -220,6 +305,34 @@ mod tests {
     }
 
     #[test]
+    fn a_checker_is_told_of_entries_as_they_are() {
+        let written = event(Observation::EntryWritten {
+            order: 7,
+            entry: Pa::new(0x8000_0008),
+            old: Descriptor::EMPTY,
+            new: Descriptor::from_bits(0x9000_0003),
+            release: true,
+        });
+        let expected = Event::Written {
+            store: event::Store::Release,
+            order: 7,
+            entry: 0x8000_0008,
+            old: 0,
+            new: 0x9000_0003,
+        };
+        assert_eq!(written, expected);
+        assert_eq!(written.order(), Some(7));
+        assert_eq!(
+            event(Observation::Split {
+                ipa: Ipa::new(0),
+                level: Level::L2
+            })
+            .order(),
+            None
+        );
+    }
+
+    #[test]
     fn an_event_belongs_to_the_category_that_switches_it_on() {
         let ipa = Ipa::new(0);
         let level = Level::L3;
@@ -242,6 +355,7 @@ mod tests {
                     scope: Scope::Tables,
                 },
             ),
+            (Topic::Protocol, Observation::Published { order: 1 }),
         ] {
             assert_eq!(event(what).category(), category(topic));
         }

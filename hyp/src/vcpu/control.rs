@@ -7,7 +7,7 @@ use core::arch::asm;
 
 use aarch64_cpu::registers::{
     CNTHCTL_EL2, CPTR_EL2, HCR_EL2, ID_AA64DFR0_EL1, ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1,
-    ID_AA64PFR1_EL1, MDCR_EL2, MIDR_EL1, Readable, VTCR_EL2, VTTBR_EL2, Writeable,
+    ID_AA64PFR1_EL1, MDCR_EL2, MIDR_EL1, Readable, Writeable,
 };
 
 use hyp::exits::pstate::Features;
@@ -81,8 +81,7 @@ pub(crate) fn init_cpu() {
         // GMID_EL1 goes with FEAT_MTE2, whose other registers are trapped as ATA is clear.
         hcr |= hcr::TID5;
     }
-    VTCR_EL2.set(machine::vtcr());
-    VTTBR_EL2.set(machine::vttbr_of_nothing());
+    machine::init_translation();
     HCR_EL2.set(hcr);
     CPTR_EL2.set(CPTR);
     let dfr0 = ID_AA64DFR0_EL1.get();

@@ -26,8 +26,7 @@ pub(crate) use interrupts::notify;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 
-use aarch64_cpu::asm::barrier;
-use aarch64_cpu::registers::{ELR_EL2, SPSR_EL2, VMPIDR_EL2, VTTBR_EL2, Writeable};
+use aarch64_cpu::registers::{ELR_EL2, SPSR_EL2, VMPIDR_EL2, Writeable};
 use hyp::vm::power::Entry;
 use platform::board::MAX_CPUS;
 use spin::Mutex;
@@ -156,8 +155,7 @@ impl Vcpu {
     /// Lets this CPU translate with the guest's tables, which `vttbr` names, and gives the guest its
     /// interrupts. Only for the vCPU's own thread, right before it enters the guest.
     pub(crate) fn use_tables(&self, vttbr: u64) {
-        VTTBR_EL2.set(vttbr);
-        barrier::isb(barrier::SY);
+        machine::load_tables(vttbr);
         if self.vm().runs_on(percpu::this().index(), self.index) {
             forget_stage1();
         }
@@ -174,8 +172,7 @@ impl Vcpu {
         self.withdraw_interrupts();
         self.leave_guest();
         self.unsettle();
-        VTTBR_EL2.set(machine::vttbr_of_nothing());
-        barrier::isb(barrier::SY);
+        machine::load_tables(machine::vttbr_of_nothing());
     }
 
     /// Loads all registers, unless the CPU still holds them.

@@ -25,6 +25,7 @@ use crate::descriptor::{Descriptor, Kind, Marker, Memory, Work};
 use crate::detached::{Retired, TableList, memory};
 use crate::env::{Cpus, Environment, Frames};
 use crate::flush::Flushed;
+use crate::held::Held;
 use crate::lookup::{Absent, Locked, Unlocked};
 use crate::observe::{CollapseStep, Observation, Topic};
 use crate::stage2::{Stage2, next_entry};
@@ -393,7 +394,8 @@ impl<E: Environment> Drop for Claim<'_, E> {
     fn drop(&mut self) {
         // The claim keeps the table where it is or, once detached, from being freed before this.
         if let Some(meta) = self.stage2.env().frames().table_meta(self.table) {
-            let _guard = meta.lock();
+            let level = self.level.next().unwrap_or(self.level);
+            let _held = Held::lock(self.stage2, meta, self.table, self.ipa, level);
             meta.release_claim();
         }
     }

@@ -5,6 +5,7 @@ use crate::descriptor::{Descriptor, Kind};
 use crate::detached::memory;
 use crate::env::{Cpus, Environment, Frames, Scope};
 use crate::flush::Stale;
+use crate::observe::Observation;
 use crate::stage2::{Stage2, next_entry};
 use crate::sync::Ordering;
 use crate::unmap::Unmapped;
@@ -69,6 +70,7 @@ impl<E: Environment> Stage2<E> {
         }
         self.destroy_table(pa, level, ipa, sink);
         meta.cease_to_be_table();
+        self.tell_checker(|order| Observation::TableEnded { order, table: pa });
         self.free_table(pa);
         self.env().cpus().give_way();
     }

@@ -73,6 +73,7 @@ impl<E: Environment> Stage2<E> {
         while let Some(pa) = tables.pop(frames) {
             if let Some(meta) = frames.table_meta(pa) {
                 meta.cease_to_be_table();
+                self.tell_checker(|order| Observation::TableEnded { order, table: pa });
             }
             reuse(pa);
         }
@@ -129,6 +130,12 @@ impl<'s, E: Environment> Spare<'s, E> {
         let pa = self.pa.take()?;
         if let Some(meta) = self.stage2.env().frames().table_meta(pa) {
             meta.become_table(self.stage2.owner(), level);
+            self.stage2.tell_checker(|order| Observation::TableMade {
+                order,
+                table: pa,
+                level,
+                root: None,
+            });
         }
         Some(pa)
     }

@@ -151,6 +151,20 @@ pub trait Environment: Sync {
         false
     }
 
+    /// Whether one of these is observed: as [`observes`](Self::observes), in one question.
+    #[inline(always)]
+    fn observes_any<const N: usize>(&self, topics: [Topic; N]) -> bool {
+        topics.into_iter().any(|topic| self.observes(topic))
+    }
+
+    /// A number above all that were given before, on any CPU, for observations of
+    /// [`Topic::Protocol`]; each is told in exactly one. In the same circumstances as
+    /// [`observe`](Self::observe).
+    #[inline(always)]
+    fn next_order(&self) -> u64 {
+        0
+    }
+
     /// Something happened to the tables of `owner`. Called with table locks held and inside read
     /// sections: it takes no lock, waits for nobody, and calls nothing of this crate.
     #[inline(always)]
@@ -184,6 +198,14 @@ impl<E: Environment> Environment for &E {
     #[inline(always)]
     fn observes(&self, topic: Topic) -> bool {
         (**self).observes(topic)
+    }
+    #[inline(always)]
+    fn observes_any<const N: usize>(&self, topics: [Topic; N]) -> bool {
+        (**self).observes_any(topics)
+    }
+    #[inline(always)]
+    fn next_order(&self) -> u64 {
+        (**self).next_order()
     }
     #[inline(always)]
     fn observe(&self, owner: Owner, what: Observation) {

@@ -149,6 +149,7 @@ mod fault;
 mod flush;
 mod geometry;
 pub mod grace;
+mod held;
 pub mod lookup;
 mod map;
 mod meta;

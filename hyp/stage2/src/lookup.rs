@@ -19,17 +19,19 @@
 //!
 //! Lock order: a parent table before its child; the other way round only by [`Unlocked::try_lock`].
 
-use crate::addr::{ENTRIES, Ipa, IpaRange, Level, Pa};
+mod entries;
+
+use crate::addr::{ENTRIES, Ipa, Level, Pa};
 use crate::descriptor::{Descriptor, Kind, Marker};
 use crate::env::{Environment, Frames, Window};
-use crate::flush::Stale;
 use crate::grace::Section;
+use crate::held::Held;
 use crate::meta::TableMeta;
 use crate::observe::{Observation, Topic};
 use crate::stage2::Stage2;
 use crate::stats::Counter;
-use crate::sync::{AtomicU64, LockGuard, Ordering};
-use core::ops::{Deref, Range};
+use crate::sync::Ordering;
+use core::ops::Deref;
 
 /// How often a lookup begins again before it lets its caller wait instead: each time, somebody
 /// else has changed the entry, so more than a few in a row are a crowd.
@@ -367,24 +369,29 @@ impl<'r, E: Environment> Unlocked<'r, E> {
     /// Locks the table and checks that its parent entry is what it was.
     #[inline(always)]
     pub fn lock(self) -> Result<Locked<'r, E>, Changed> {
-        let stage2 = self.view.reader.stage2;
-        let guard = if stage2.env().observes(Topic::Races) {
-            stage2.watched_lock(self.meta, self.view.base, self.view.level)
-        } else {
-            self.meta.lock()
-        };
-        self.recheck(guard)
+        let View {
+            reader,
+            pa,
+            level,
+            base,
+            ..
+        } = self.view;
+        let held = Held::lock(reader.stage2, self.meta, pa, base, level);
+        self.recheck(held)
     }
 
     /// As [`lock`](Self::lock), but gives up when somebody holds the lock: for those who hold a
     /// lock that comes later in the lock order.
     pub fn try_lock(self) -> Option<Result<Locked<'r, E>, Changed>> {
-        let guard = self.meta.try_lock()?;
-        Some(self.recheck(guard))
+        let View {
+            reader, pa, level, ..
+        } = self.view;
+        let held = Held::try_lock(reader.stage2, self.meta, pa, level)?;
+        Some(self.recheck(held))
     }
 
     #[inline(always)]
-    fn recheck(self, guard: LockGuard<'r>) -> Result<Locked<'r, E>, Changed> {
+    fn recheck(self, held: Held<'r, E>) -> Result<Locked<'r, E>, Changed> {
         if let Some(parent) = self.parent {
             let reader = self.view.reader;
             let table = reader.stage2.env().window().table(parent.table);
@@ -400,7 +407,7 @@ impl<'r, E: Environment> Unlocked<'r, E> {
             view: self.view,
             meta: self.meta,
             parent: self.parent,
-            guard,
+            held,
         })
     }
 
@@ -431,13 +438,13 @@ pub struct Locked<'r, E: Environment> {
     view: View<'r, E>,
     meta: &'r TableMeta,
     parent: Option<ParentEntry>,
-    guard: LockGuard<'r>,
+    held: Held<'r, E>,
 }
 
 impl<'r, E: Environment> Locked<'r, E> {
     /// Unlocks, and keeps the way back to the lock.
     pub fn unlock(self) -> Unlocked<'r, E> {
-        drop(self.guard);
+        drop(self.held);
         Unlocked {
             view: self.view,
             meta: self.meta,
@@ -455,135 +462,14 @@ impl<'r, E: Environment> Locked<'r, E> {
         usize::from(self.meta.live())
     }
 
+    /// Whether somebody may want to know what happens to the table.
+    #[inline(always)]
+    pub(crate) fn is_watched(&self) -> bool {
+        self.held.is_watched()
+    }
+
     pub(crate) fn meta(&self) -> &'r TableMeta {
         self.meta
-    }
-
-    /// Fills an empty entry. What a table descriptor names is complete.
-    #[inline]
-    pub(crate) fn fill(&mut self, index: usize, new: Descriptor) {
-        debug_assert_eq!(self.get(index), Descriptor::EMPTY);
-        // Release: a walk that sees the entry sees the table behind it.
-        self.view.table.entries[index].store(new.bits(), Ordering::Release);
-        self.meta.add_live(1);
-    }
-
-    /// Fills the entries of these indices, in order, with what `value` gives for each, up to the first
-    /// that is not empty or has no value; says how many.
-    #[inline]
-    pub(crate) fn fill_run(
-        &mut self,
-        indices: Range<usize>,
-        mut value: impl FnMut(usize) -> Option<Descriptor>,
-    ) -> usize {
-        let mut filled = Filled(self.meta, 0);
-        let first = indices.start;
-        for entry in &self.view.table.entries[indices] {
-            if entry.load(Ordering::Relaxed) != Descriptor::EMPTY.bits() {
-                break;
-            }
-            let Some(new) = value(first + filled.1) else {
-                break;
-            };
-            // Release, as in `fill`.
-            entry.store(new.bits(), Ordering::Release);
-            filled.1 += 1;
-        }
-        filled.1
-    }
-
-    /// The entries, for a run of changes; each by an atomic operation that loses no mark of the
-    /// hardware's, and with the count of entries in use kept right.
-    #[inline]
-    pub(crate) fn entries(&mut self) -> &[AtomicU64; ENTRIES] {
-        &self.view.table.entries
-    }
-
-    /// Empties an entry that can't be. Nobody counted it when it came, so all are counted again.
-    pub(crate) fn clear_bad(&mut self, index: usize) -> Stale {
-        let old = self.swap(index, Descriptor::EMPTY);
-        let used = |index: &usize| self.get(*index) != Descriptor::EMPTY;
-        let live = (0..ENTRIES).filter(used).count();
-        self.meta.set_live(live as u16);
-        self.reader.count(Counter::BadCleared);
-        self.stale(index, old)
-    }
-
-    /// Break: puts a marker in the place of a valid entry, and returns what the entry was at that moment.
-    pub(crate) fn break_entry(&mut self, index: usize, marker: Marker) -> (Descriptor, Stale) {
-        let old = self.swap(index, marker.descriptor());
-        (old, self.stale(index, old))
-    }
-
-    /// Make: ends the work of `marker`, which this caller put there, with what follows it.
-    /// The proof says that no translation of the old entry is left.
-    pub(crate) fn make_entry(
-        &mut self,
-        index: usize,
-        marker: Marker,
-        new: Descriptor,
-        _proof: &crate::flush::Flushed,
-    ) {
-        let old = self.swap(index, new);
-        debug_assert_eq!(old, marker.descriptor(), "only its owner ends a marker");
-        if new == Descriptor::EMPTY {
-            self.meta.add_live(-1);
-        }
-    }
-
-    /// Replaces a valid entry by one of the same output address and use: no break is needed
-    /// for a change of rights, or between block and table with FEAT_BBM level 2.
-    pub(crate) fn replace(&mut self, index: usize, new: Descriptor) -> (Descriptor, Stale) {
-        let old = self.swap(index, new);
-        (old, self.stale(index, old))
-    }
-
-    /// Changes rights and marks of a leaf, losing none that the hardware sets meanwhile.
-    #[inline]
-    pub(crate) fn update(
-        &mut self,
-        index: usize,
-        mut change: impl FnMut(Descriptor) -> Descriptor,
-    ) -> (Descriptor, Stale) {
-        let entry = &self.view.table.entries[index];
-        let mut old = entry.load(Ordering::Relaxed);
-        loop {
-            let new = change(Descriptor::from_bits(old)).bits();
-            if new == old {
-                break;
-            }
-            match entry.compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => break,
-                Err(seen) => old = seen,
-            }
-        }
-        let old = Descriptor::from_bits(old);
-        (old, self.stale(index, old))
-    }
-
-    #[inline]
-    fn swap(&mut self, index: usize, new: Descriptor) -> Descriptor {
-        Descriptor::from_bits(self.view.table.entries[index].swap(new.bits(), Ordering::AcqRel))
-    }
-
-    #[inline]
-    fn stale(&self, index: usize, old: Descriptor) -> Stale {
-        Stale::of(
-            IpaRange::entry(self.ipa(index), self.level()),
-            self.level(),
-            old,
-        )
-    }
-}
-
-/// Entries filled in a locked table; they are counted when this is dropped, so also where the one who
-/// gives their values panics.
-struct Filled<'r>(&'r TableMeta, usize);
-
-impl Drop for Filled<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        self.0.add_live(self.1 as i32);
     }
 }
 

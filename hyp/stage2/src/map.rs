@@ -7,7 +7,8 @@
 use crate::addr::{ENTRIES, Ipa, IpaRange, Level, PAGE_SHIFT, PAGE_SIZE, Pa};
 use crate::descriptor::{Attributes, Descriptor, Execute, Kind};
 use crate::detached::Spare;
-use crate::env::{Environment, OutOfFrames};
+use crate::env::{Environment, OutOfFrames, Tlb};
+use crate::held::entry_address;
 use crate::lookup::{Absent, Locked, Reader, Unlocked};
 use crate::observe::{Observation, Topic};
 use crate::stage2::Stage2;
@@ -234,12 +235,24 @@ impl<E: Environment> Stage2<E> {
         level: Level,
         leaf: Descriptor,
     ) {
-        table.fill(ipa.index(level), leaf);
-        self.publish();
+        let (index, watched) = (ipa.index(level), table.is_watched());
+        let order = if watched { self.order() } else { 0 };
+        table.fill_untold(index, leaf);
+        self.env().tlb().publish();
         reader.count(match level {
             Level::L3 => Counter::PagesMapped,
             _ => Counter::BlocksMapped,
         });
+        if watched {
+            self.tell_of_put(order, entry_address(table.pa(), index), ipa, level, leaf);
+        }
+    }
+
+    /// Tells what [`put`](Self::put) has done, all by value: nothing has to be in memory for it.
+    #[cold]
+    fn tell_of_put(&self, order: u64, entry: Pa, ipa: Ipa, level: Level, leaf: Descriptor) {
+        self.tell_written(order, entry, [Descriptor::EMPTY, leaf], true);
+        self.tell_checker(|order| Observation::Published { order });
         let pa = leaf.output();
         self.tell(Topic::Maps, move || Observation::Mapped { ipa, pa, level });
     }
@@ -257,6 +270,10 @@ impl<E: Environment> Stage2<E> {
         let Some(mut table) = reader.lock_at_once(from, Level::L3) else {
             return from;
         };
+        if table.is_watched() {
+            // Each page on its own then, so that each is told.
+            return from;
+        }
         let first = from.index(Level::L3);
         let left = (range.end().get() - from.get()) >> PAGE_SHIFT;
         let last = (first as u64 + left).min(ENTRIES as u64) as usize;
@@ -267,21 +284,7 @@ impl<E: Environment> Stage2<E> {
         });
         self.publish();
         self.count_many(Counter::PagesMapped, filled as u64);
-        let end = from.offset((filled as u64) << PAGE_SHIFT);
-        if self.env().observes(Topic::Maps) {
-            self.tell_of_run(from, end, frame);
-        }
-        end
-    }
-
-    #[cold]
-    fn tell_of_run(&self, from: Ipa, end: Ipa, frame: impl Fn(Ipa) -> Pa) {
-        let mut ipa = from;
-        while ipa < end {
-            let (pa, level) = (frame(ipa), Level::L3);
-            self.tell(Topic::Maps, move || Observation::Mapped { ipa, pa, level });
-            ipa = ipa.offset(PAGE_SIZE);
-        }
+        from.offset((filled as u64) << PAGE_SHIFT)
     }
 
     /// Installs a fresh table into the entry of `holder` for `ipa`, unless somebody was faster.

@@ -5,12 +5,10 @@
 
 use crate::addr::{Ipa, IpaRange, Level, Pa};
 use crate::collapse::CollapseError;
-use crate::descriptor::Marker;
+use crate::descriptor::{Descriptor, Marker};
 use crate::env::{Environment, Scope};
 use crate::map::MapError;
-use crate::meta::TableMeta;
 use crate::stage2::Stage2;
-use crate::sync::LockGuard;
 
 /// Observations that are wanted, or not, as one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +23,9 @@ pub enum Topic {
     Frees,
     /// Invalidations.
     Invalidations,
+    /// All that a checker of the protocol needs: entries written, locks, the life of tables. What
+    /// [`Tlb`](crate::Tlb)'s calls execute is told by whoever implements them.
+    Protocol,
 }
 
 /// How far a collapse has come.
@@ -140,6 +141,60 @@ pub enum Observation {
         /// What of them.
         scope: Scope,
     },
+    /// An entry was written, with its table's lock held or while nobody could see the table.
+    EntryWritten {
+        /// Its number, from before the store if `old` was not valid, else from after it.
+        order: u64,
+        /// Where the entry is.
+        entry: Pa,
+        /// What it was.
+        old: Descriptor,
+        /// What it is.
+        new: Descriptor,
+        /// Whether the store had release semantics.
+        release: bool,
+    },
+    /// Entries written before were made visible to table walks ([`Tlb::publish`](crate::Tlb::publish)).
+    Published {
+        /// Its number, from after it.
+        order: u64,
+    },
+    /// A table's lock was had.
+    TableLocked {
+        /// Its number, from after it was had.
+        order: u64,
+        /// The table.
+        table: Pa,
+        /// The level of its entries.
+        level: Level,
+        /// Whether it would not have been waited for.
+        tried: bool,
+    },
+    /// A table's lock is about to be let go.
+    TableUnlocked {
+        /// Its number.
+        order: u64,
+        /// The table.
+        table: Pa,
+    },
+    /// A frame became a table that nobody can see yet, zeroed or to be written as a whole.
+    TableMade {
+        /// Its number, from before any of its entries was written.
+        order: u64,
+        /// The frame.
+        table: Pa,
+        /// The level of its entries.
+        level: Level,
+        /// The first address that it translates, if it is one of the root's.
+        root: Option<Ipa>,
+    },
+    /// A frame that nobody can find any more is no table now.
+    TableEnded {
+        /// Its number.
+        order: u64,
+        /// The frame.
+        table: Pa,
+    },
 }
 
 impl<E: Environment> Stage2<E> {
@@ -157,22 +212,44 @@ impl<E: Environment> Stage2<E> {
         self.tell(Topic::Races, met);
     }
 
-    /// Takes the lock of a table of `level` at `ipa`, and tells if that took a wait.
+    /// Tells a checker what happened, with the number of this moment.
+    #[inline(always)]
+    pub(crate) fn tell_checker(&self, what: impl FnOnce(u64) -> Observation) {
+        self.tell(Topic::Protocol, || what(self.env().next_order()));
+    }
+
+    /// The number of this moment, if there is a checker to be told.
+    #[inline(always)]
+    pub(crate) fn order(&self) -> u64 {
+        if self.env().observes(Topic::Protocol) {
+            self.env().next_order()
+        } else {
+            0
+        }
+    }
+
+    /// Tells a checker of an entry that was written, `order` being its number.
     #[cold]
-    pub(crate) fn watched_lock<'m>(
+    pub(crate) fn tell_written(
         &self,
-        meta: &'m TableMeta,
-        ipa: Ipa,
-        level: Level,
-    ) -> LockGuard<'m> {
-        meta.try_lock().unwrap_or_else(|| {
-            let begin = self.env().clock();
-            let guard = meta.lock();
-            let ticks = self.env().clock().wrapping_sub(begin);
-            let awaited = move || Observation::LockAwaited { ipa, level, ticks };
-            self.tell(Topic::Races, awaited);
-            guard
-        })
+        order: u64,
+        entry: Pa,
+        [old, new]: [Descriptor; 2],
+        release: bool,
+    ) {
+        self.tell(Topic::Protocol, move || Observation::EntryWritten {
+            order,
+            entry,
+            old,
+            new,
+            release,
+        });
+    }
+
+    /// As [`tell_written`](Self::tell_written), with the number of this moment.
+    #[cold]
+    pub(crate) fn tell_written_now(&self, entry: Pa, change: [Descriptor; 2]) {
+        self.tell_written(self.order(), entry, change, true);
     }
 
     /// Kept out of the way of those who do not watch. What to tell comes by value (`move`), so that

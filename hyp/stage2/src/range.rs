@@ -5,7 +5,7 @@
 //! old is gone from all TLBs), unlock, go on. A busy marker is waited for, with nothing held, and
 //! never skipped: what its owner is about to make belongs to the range too.
 
-use crate::addr::{ENTRIES, Ipa, IpaRange, Level};
+use crate::addr::{ENTRIES, Ipa, IpaRange, Level, Pa};
 use crate::descriptor::{Descriptor, Kind};
 use crate::env::{Environment, OutOfFrames};
 use crate::flush::Stale;
@@ -26,6 +26,10 @@ pub(crate) trait Edit<E: Environment> {
     fn has_room(&self, _index: usize) -> bool {
         true
     }
+
+    /// The leaves of the run are changed, and not flushed yet: tells whoever watches what
+    /// [`leaves`](Self::leaves) has not. By value, so that the table need not be in memory for it.
+    fn tell(&self, _stage2: &Stage2<E>, _table: Pa) {}
 
     /// The leaves of the run are flushed and no lock is held.
     fn run_ends(&mut self, _stage2: &Stage2<E>) {}
@@ -119,6 +123,9 @@ impl<E: Environment> Stage2<E> {
         };
         let mut stale = None;
         let step = self.edit_locked(&mut table, cursor, range, edit, &mut stale);
+        if table.is_watched() {
+            edit.tell(self, table.pa());
+        }
         if let Some(stale) = stale {
             let _ = self.flush(stale);
         }

@@ -10,8 +10,8 @@ use crate::addr::{ENTRIES, Ipa, IpaRange, Level, Pa};
 use crate::descriptor::{Descriptor, Kind, Work};
 use crate::detached::{Spare, memory};
 use crate::env::{Environment, Frames, OutOfFrames};
+use crate::held::{Held, entry_address};
 use crate::lookup::{Absent, Locked};
-use crate::meta::TableMeta;
 use crate::observe::{Observation, Topic};
 use crate::stage2::Stage2;
 use crate::stats::Counter;
@@ -119,7 +119,9 @@ impl<E: Environment> Stage2<E> {
         if self.direct_size_change() {
             // The parts can be seen before the block is out of all TLBs. Until then nobody else may
             // change one of them: the invalidation of a page need not reach a cached block.
-            let _parts = self.env().frames().table_meta(child).map(TableMeta::lock);
+            let meta = self.env().frames().table_meta(child);
+            let (ipa, next) = (table.ipa(index), level.next().unwrap_or(level));
+            let _parts = meta.map(|meta| Held::lock(self, meta, child, ipa, next));
             let (old, stale) = table.replace(index, new);
             self.add_use(child, block, old);
             let _ = self.flush(stale);
@@ -141,6 +143,7 @@ impl<E: Environment> Stage2<E> {
         let parts = memory(self, child);
         let first = block.part(self.format(), level, 0);
         let step = level.next().map_or(0, Level::size);
+        self.tell_of_parts(child, first, step);
         let mut pa = first.output();
         for entry in &parts.entries {
             // Relaxed: the store of the table descriptor releases them all.
@@ -152,12 +155,28 @@ impl<E: Environment> Stage2<E> {
         }
     }
 
+    /// Tells a checker of the entries that the table at `child` is about to be filled with.
+    fn tell_of_parts(&self, child: Pa, first: Descriptor, step: u64) {
+        if !self.env().observes(Topic::Protocol) {
+            return;
+        }
+        let mut pa = first.output();
+        for (index, entry) in memory(self, child).entries.iter().enumerate() {
+            let old = Descriptor::from_bits(entry.load(Ordering::Relaxed));
+            let change = [old, first.with_output(pa)];
+            self.tell_written(self.order(), entry_address(child, index), change, false);
+            pa = pa.offset(step);
+        }
+    }
+
     /// Marks that the hardware set on the block after its parts were made from `filled`.
     fn add_use(&self, child: Pa, filled: Descriptor, block: Descriptor) {
         let late = block.bits() & !filled.bits();
         if late != 0 {
-            for entry in &memory(self, child).entries {
-                entry.fetch_or(late, Ordering::Relaxed);
+            for (index, entry) in memory(self, child).entries.iter().enumerate() {
+                let old = entry.fetch_or(late, Ordering::Relaxed);
+                let change = [old, old | late].map(Descriptor::from_bits);
+                self.tell_written(self.order(), entry_address(child, index), change, false);
             }
         }
     }

@@ -4,7 +4,7 @@
 //! their own, one a subject; this file has what they share: entering a read section, flushing,
 //! waiting, and repairing a bad entry.
 
-use crate::addr::{Ipa, IpaRange, Level, PAGE_SHIFT, Pa};
+use crate::addr::{ENTRIES, Ipa, IpaRange, Level, PAGE_SHIFT, Pa};
 use crate::deposit::Deposit;
 use crate::descriptor::{Descriptor, Format, Marker, Work};
 use crate::env::{Cpus, Environment, Frames, OutOfFrames, Scope, Tlb};
@@ -65,15 +65,30 @@ impl<E: Environment> Stage2<E> {
                 meta.become_table(config.owner, config.geometry.start());
             }
         }
-        // The zeroed root is complete before VTTBR_EL2 can name it.
-        env.tlb().publish();
-        Ok(Self {
+        let stage2 = Self {
             env,
             config,
             root,
             vmid: VmidCell::new(),
             deposit: Deposit::new(),
-        })
+        };
+        stage2.tell_of_root();
+        // The zeroed root is complete before VTTBR_EL2 can name it.
+        stage2.publish();
+        Ok(stage2)
+    }
+
+    fn tell_of_root(&self) {
+        let level = self.geometry().start();
+        let covered = level.size() * ENTRIES as u64;
+        for index in 0..1u64 << self.geometry().root_order() {
+            self.tell_checker(|order| Observation::TableMade {
+                order,
+                table: self.root.offset(index << PAGE_SHIFT),
+                level,
+                root: Some(Ipa::new(index * covered)),
+            });
+        }
     }
 
     /// Where the root is, for VTTBR_EL2.BADDR.
@@ -177,6 +192,7 @@ impl<E: Environment> Stage2<E> {
     #[inline]
     pub(crate) fn publish(&self) {
         self.env.tlb().publish();
+        self.tell_checker(|order| Observation::Published { order });
     }
 
     /// Waits for whoever works on a marker. The caller holds no lock and is in no read section.
@@ -200,12 +216,10 @@ impl<E: Environment> Stage2<E> {
     pub(crate) fn free_root(&self) {
         let order = self.geometry().root_order();
         for index in 0..1u64 << order {
-            if let Some(meta) = self
-                .env
-                .frames()
-                .table_meta(self.root.offset(index << PAGE_SHIFT))
-            {
+            let table = self.root.offset(index << PAGE_SHIFT);
+            if let Some(meta) = self.env.frames().table_meta(table) {
                 meta.cease_to_be_table();
+                self.tell_checker(|order| Observation::TableEnded { order, table });
             }
         }
         self.env.frames().free_tables(self.root, order);

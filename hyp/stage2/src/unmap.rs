@@ -3,10 +3,11 @@
 //! A leaf's frame is handed out only after the invalidation that covered its mapping has completed:
 //! the leaves of a run are gathered under the table's lock, flushed under it, and delivered after it.
 
-use crate::addr::{ENTRIES, Ipa, IpaRange, Level};
+use crate::addr::{ENTRIES, Ipa, IpaRange, Level, Pa};
 use crate::descriptor::{Descriptor, Kind};
 use crate::env::{Environment, OutOfFrames, Scope};
 use crate::flush::Stale;
+use crate::held::entry_address;
 use crate::lookup::Locked;
 use crate::observe::{Observation, Topic};
 use crate::range::{Edit, Edited};
@@ -142,6 +143,14 @@ impl<E: Environment, F: FnMut(UnmappedRun<'_>)> Edit<E> for Unmap<F> {
     #[inline]
     fn has_room(&self, index: usize) -> bool {
         self.gathered.is_empty() || index - self.first < RUN
+    }
+
+    #[cold]
+    fn tell(&self, stage2: &Stage2<E>, table: Pa) {
+        let was_leaf = |(_, old): &(usize, &Descriptor)| **old != Descriptor::EMPTY;
+        for (index, &old) in (self.first..).zip(&self.gathered).filter(was_leaf) {
+            stage2.tell_written_now(entry_address(table, index), [old, Descriptor::EMPTY]);
+        }
     }
 
     fn run_ends(&mut self, stage2: &Stage2<E>) {

@@ -23,6 +23,20 @@ codes! {
         Sched = 7 => "sched",
         /// Lines of the log.
         Log = 8 => "log",
+        /// All that a checker of the protocol needs, without loss; not part of `all`.
+        Replay = 9 => "replay",
+    }
+}
+
+codes! {
+    /// Events that share a ring, and so are overwritten by each other only.
+    Stream {
+        /// What happens many thousand times a second.
+        Busy = 0 => "busy",
+        /// What happens now and then: not to be lost because of the others.
+        Rare = 1 => "rare",
+        /// The category `replay`, of which nothing is overwritten.
+        Replay = 2 => "replay",
     }
 }
 
@@ -34,8 +48,11 @@ impl Categories {
     /// None: tracing is off.
     pub const NONE: Self = Self(0);
 
-    /// Every category.
-    pub const ALL: Self = Self((1 << Category::ALL.len()) - 1);
+    /// Every category but `replay`, which holds guests up: what `all` stands for.
+    pub const ALL: Self = Self(Self::EVERY.0 & !(1 << Category::Replay as u32));
+
+    /// Every category there is.
+    pub const EVERY: Self = Self((1 << Category::ALL.len()) - 1);
 
     /// Whether events of `category` are wanted.
     #[inline(always)]
@@ -63,10 +80,16 @@ impl Categories {
     /// The set of these bits; those of no category are ignored.
     #[inline(always)]
     pub const fn from_bits(bits: u32) -> Self {
-        Self(bits & Self::ALL.0)
+        Self(bits & Self::EVERY.0)
     }
 
-    /// Reads `all`, `off` or categories' names with commas between; `None` if one is unknown.
+    /// Whether events of one of `others` are wanted.
+    #[inline(always)]
+    pub const fn has_any(self, others: Self) -> bool {
+        self.0 & others.0 != 0
+    }
+
+    /// Reads `off`, or `all` and categories' names with commas between; `None` if one is unknown.
     ///
     /// ```
     /// use trace::{Categories, Category};
@@ -75,12 +98,13 @@ impl Categories {
     /// assert!(Categories::parse("fault,wibble").is_none());
     /// ```
     pub fn parse(text: &str) -> Option<Self> {
-        match text {
-            "all" => return Some(Self::ALL),
-            "off" => return Some(Self::NONE),
-            _ => {}
+        if text == "off" {
+            return Some(Self::NONE);
         }
         text.split(',').try_fold(Self::NONE, |set, name| {
+            if name == "all" {
+                return Some(Self(set.0 | Self::ALL.0));
+            }
             let category = Category::ALL.iter().find(|known| known.text() == name)?;
             Some(set.with(*category))
         })

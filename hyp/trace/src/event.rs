@@ -1,11 +1,16 @@
 //! The events and their stamps, and how one becomes four words and back.
 //!
-//! An event is at most a kind, four small numbers and two words, so that writing one is a handful of
-//! stores. Addresses are IPAs or PAs as each field says, times are ticks of the counter
-//! (`CNTFRQ_EL0` a second), levels those of the translation tables (0 to 3).
+//! An event is a kind, at most four codes, and at most two words, so that writing one is a handful of
+//! stores; an event of the category `replay` has up to four words. Addresses are IPAs or PAs as each
+//! field says, times are ticks of the counter (`CNTFRQ_EL0` a second), levels those of the
+//! translation tables (0 to 3). Codes and levels are below 16.
 
-use crate::category::Category;
-use crate::code::codes;
+use crate::category::{Category, Stream};
+pub use crate::codes::{
+    Access, Barrier, Cause, Exit, Outcome, Reach, Reason, Register, Step, Store, Taking, Tlbi, Work,
+};
+use crate::record::{Code, Packed, Shape};
+pub use crate::record::{REPLAY_WORDS, WORDS};
 
 /// The number of no VM, or no vCPU.
 pub const NOBODY: u8 = 0xff;
@@ -32,131 +37,7 @@ pub struct Record {
     pub event: Event,
 }
 
-codes! {
-    /// What the guest was doing when it faulted.
-    Access {
-        /// A load, or a walk of the guest's own tables.
-        Read = 0 => "read",
-        /// A store.
-        Write = 1 => "write",
-        /// An instruction fetch.
-        Execute = 2 => "execute",
-    }
-}
-
-codes! {
-    /// Why a stage-2 fault was taken.
-    Cause {
-        /// Nothing is mapped.
-        Translation = 0 => "translation",
-        /// A mark or a right is missing.
-        Permission = 1 => "permission",
-    }
-}
-
-codes! {
-    /// What became of a fault.
-    Outcome {
-        /// The guest tries again.
-        Resume = 0 => "resolved",
-        /// Somebody works on the region; the guest tries again later.
-        Busy = 1 => "busy",
-        /// No memory is there.
-        Outside = 2 => "outside memory",
-        /// No frame was left.
-        OutOfMemory = 3 => "out of memory",
-    }
-}
-
-codes! {
-    /// Why nothing was mapped, or a collapse was given up.
-    Reason {
-        /// Something is mapped there already.
-        Occupied = 0 => "occupied",
-        /// Somebody works on the region.
-        Busy = 1 => "busy",
-        /// No frame was left for a table.
-        OutOfFrames = 2 => "out of frames",
-        /// The request makes no sense: address, alignment or rights.
-        Invalid = 3 => "invalid",
-        /// There is no table to collapse.
-        NoTable = 4 => "no table",
-        /// Too many entries are empty.
-        TooEmpty = 5 => "too empty",
-        /// Entries differ in their attributes.
-        Mixed = 6 => "mixed",
-        /// The frames do not lie in order.
-        Scattered = 7 => "scattered",
-        /// The guest writes too much of it.
-        Hot = 8 => "hot",
-        /// Somebody else collapses it.
-        Claimed = 9 => "claimed",
-        /// A page must keep its frame.
-        Pinned = 10 => "pinned",
-    }
-}
-
-codes! {
-    /// How far a collapse has come.
-    Step {
-        /// It was begun.
-        Begin = 0 => "begin",
-        /// Its pages were copied while the guest ran.
-        Copy = 1 => "copy",
-        /// The block is made.
-        Commit = 2 => "commit",
-        /// It was given up; the reason says why.
-        Abort = 3 => "abort",
-    }
-}
-
-codes! {
-    /// What a marker stands for.
-    Work {
-        /// A collapse.
-        Collapse = 0 => "collapse",
-        /// A split.
-        Split = 1 => "split",
-        /// A move of one page.
-        Move = 2 => "move",
-        /// A table taken away.
-        FreeTable = 3 => "free table",
-        /// Something else.
-        Other = 4 => "other",
-    }
-}
-
-codes! {
-    /// What an invalidation had to reach.
-    Reach {
-        /// Leaves of the level.
-        Leaf = 0 => "leaf",
-        /// Leaves of all levels.
-        Leaves = 1 => "leaves",
-        /// Leaves and tables.
-        Tables = 2 => "tables",
-    }
-}
-
-codes! {
-    /// Why a vCPU left the guest.
-    Exit {
-        /// A hypercall or firmware call.
-        Call = 0 => "call",
-        /// A stage-2 abort.
-        Abort = 1 => "abort",
-        /// A trapped system register.
-        Register = 2 => "register",
-        /// A trapped wait for an interrupt or event.
-        Wait = 3 => "wait",
-        /// A physical interrupt.
-        Interrupt = 4 => "interrupt",
-        /// Something else.
-        Other = 5 => "other",
-    }
-}
-
-/// Declares the events. A field of the head is one byte; at most two words follow.
+/// Declares the events: the codes of each, and the words behind the semicolon.
 macro_rules! events {
     ($($(#[$doc:meta])* $name:ident = $kind:literal in $category:ident {
         $($(#[$bdoc:meta])* $byte:ident: $type:ty,)* ; $($(#[$wdoc:meta])* $word:ident,)*
@@ -178,28 +59,39 @@ macro_rules! events {
                 match self { $(Event::$name { .. } => stringify!($name),)* }
             }
 
+            /// The event without its types.
             #[inline]
-            const fn pack(&self) -> Packed {
+            pub(crate) const fn pack(&self) -> Packed {
                 match *self {
                     $(Event::$name { $($byte,)* $($word,)* } => {
-                        let bytes = fill([$($byte as u8),*]);
-                        let words = fill_words([$($word),*]);
-                        Packed { kind: $kind, bytes, words }
+                        Packed::new($kind, &[$($byte as u8),*], &[$($word),*])
                     })*
                 }
             }
 
-            #[allow(unused_assignments, unused_mut, unused_variables)] // by events without bytes or words
-            fn unpack(packed: &Packed) -> Option<Self> {
-                let mut bytes = packed.bytes.iter().copied();
+            /// The event; `None` if there is no such one.
+            #[allow(unused_assignments, unused_mut, unused_variables)] // by events without codes or words
+            pub(crate) fn unpack(packed: &Packed) -> Option<Self> {
+                let mut bytes = packed.codes.iter().copied();
                 let mut words = packed.words.iter().copied();
                 Some(match packed.kind {
                     $($kind => Event::$name {
-                        $($byte: <$type as Byte>::read(bytes.next()?)?,)*
+                        $($byte: <$type as Code>::read(bytes.next()?)?,)*
                         $($word: words.next()?,)*
                     },)*
                     _ => return None,
                 })
+            }
+        }
+
+        /// How many codes and words an event of this kind has; `None` if there is no such kind.
+        pub(crate) const fn shape(kind: u8) -> Option<Shape> {
+            match kind {
+                $($kind => Some(Shape {
+                    codes: <[&str]>::len(&[$(stringify!($byte)),*]),
+                    words: <[&str]>::len(&[$(stringify!($word)),*]),
+                }),)*
+                _ => None,
             }
         }
     };
@@ -365,96 +257,116 @@ events! {
         /// All frames.
         total,
     }
-}
-
-/// A byte of an event.
-trait Byte: Sized {
-    fn read(byte: u8) -> Option<Self>;
-}
-
-impl Byte for u8 {
-    fn read(byte: u8) -> Option<Self> {
-        Some(byte)
+    /// An entry of a table was stored by software.
+    Written = 21 in Replay {
+        /// How.
+        store: Store, ;
+        /// Its place in the order (see [`replay`](crate::replay)).
+        order,
+        /// The entry's PA.
+        entry,
+        /// The value that was there.
+        old,
+        /// The value that is there now.
+        new,
+    }
+    /// A barrier was executed.
+    Barrier = 22 in Replay {
+        /// Which.
+        barrier: Barrier, ;
+        /// Its place in the order.
+        order,
+    }
+    /// A TLBI was executed.
+    TlbiDone = 23 in Replay {
+        /// Which.
+        tlbi: Tlbi, ;
+        /// Its place in the order.
+        order,
+        /// The operand, as in the register; 0 if it has none.
+        operand,
+        /// VTTBR_EL2 at that moment, which names the VMID.
+        vttbr,
+    }
+    /// A register that decides over stage 2 was written.
+    RegisterSet = 24 in Replay {
+        /// Which.
+        register: Register, ;
+        /// Its place in the order.
+        order,
+        /// The value.
+        value,
+    }
+    /// A table's lock was had.
+    Locked = 25 in Replay {
+        /// How.
+        taking: Taking,
+        /// The level of the table's entries.
+        level: u8, ;
+        /// Its place in the order.
+        order,
+        /// The table's PA.
+        table,
+    }
+    /// A table's lock is about to be given back.
+    Unlocked = 26 in Replay { ;
+        /// Its place in the order.
+        order,
+        /// The table's PA.
+        table,
+    }
+    /// A frame became a table of the VM. It is zeroed, or will be written as a whole.
+    TableMade = 27 in Replay {
+        /// The level of its entries.
+        level: u8, ;
+        /// Its place in the order.
+        order,
+        /// Its PA.
+        table,
+    }
+    /// A frame became a root table of the VM, zeroed.
+    RootMade = 28 in Replay {
+        /// The level of its entries.
+        level: u8, ;
+        /// Its place in the order.
+        order,
+        /// Its PA.
+        table,
+        /// The first IPA that it translates.
+        ipa,
+    }
+    /// A frame is no table any more.
+    TableEnded = 29 in Replay { ;
+        /// Its place in the order.
+        order,
+        /// Its PA.
+        table,
+    }
+    /// What the CPUs allow: the first event of the order.
+    Allowed = 30 in Replay {
+        /// The level of FEAT_BBM, if a TLB conflict abort is answered by an invalidation; else 0.
+        bbm: u8, ;
+        /// Its place in the order.
+        order,
     }
 }
 
-macro_rules! bytes {
-    ($($type:ty),*) => { $(impl Byte for $type {
-        fn read(byte: u8) -> Option<Self> {
-            Self::from_code(byte)
+impl Event {
+    /// The place in the total order of those that have one: the category `replay`.
+    pub const fn order(&self) -> Option<u64> {
+        match self.category() {
+            Category::Replay => Some(self.pack().words[0]),
+            _ => None,
         }
-    })* };
-}
-bytes!(Access, Cause, Outcome, Reason, Step, Work, Reach, Exit);
-
-/// Bytes of an event's head.
-const BYTES: usize = 4;
-
-/// An event without its types.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Packed {
-    pub(crate) kind: u8,
-    pub(crate) bytes: [u8; BYTES],
-    pub(crate) words: [u64; 2],
-}
-
-const fn fill<const N: usize>(from: [u8; N]) -> [u8; BYTES] {
-    let mut bytes = [0; BYTES];
-    let mut index = 0;
-    while index < N {
-        bytes[index] = from[index];
-        index += 1;
-    }
-    bytes
-}
-
-const fn fill_words<const N: usize>(from: [u64; N]) -> [u64; 2] {
-    let mut words = [0; 2];
-    let mut index = 0;
-    while index < N {
-        words[index] = from[index];
-        index += 1;
-    }
-    words
-}
-
-/// The words of a record in a ring.
-pub const WORDS: usize = 4;
-
-impl Record {
-    /// The record as words: time; kind, CPU, VM, vCPU and the event's bytes; the event's words.
-    #[inline]
-    pub fn to_words(&self) -> [u64; WORDS] {
-        let Packed { kind, bytes, words } = self.event.pack();
-        let Stamp {
-            time,
-            cpu,
-            vm,
-            vcpu,
-        } = self.stamp;
-        let [b0, b1, b2, b3] = bytes;
-        let head = u64::from_le_bytes([kind, cpu, vm, vcpu, b0, b1, b2, b3]);
-        [time, head, words[0], words[1]]
     }
 
-    /// The record of these words; `None` if there is no such event.
-    pub fn from_words(words: [u64; WORDS]) -> Option<Self> {
-        let [time, head, first, second] = words;
-        let [kind, cpu, vm, vcpu, bytes @ ..] = head.to_le_bytes();
-        let words = [first, second];
-        Packed { kind, bytes, words }.record(time, cpu, vm, vcpu)
-    }
-}
-
-impl Packed {
-    /// The record, with its stamp; `None` if there is no such event.
-    pub(crate) fn record(self, time: u64, cpu: u8, vm: u8, vcpu: u8) -> Option<Record> {
-        let stamp = Stamp {
-            time,
-            cpu,
-            vm,
-            vcpu,
-        };
-        Event::unpack(&self).map(|event| Record { stamp, event })
+    /// With which others it travels.
+    pub const fn stream(&self) -> Stream {
+        match (self.category(), self) {
+            (Category::Replay, _) => Stream::Replay,
+            (Category::Change | Category::Free | Category::Log, _)
+            | (_, Event::Ram { .. } | Event::Frames { .. }) => Stream::Rare,
+            _ => Stream::Busy,
+        }
     }
 }

@@ -3,7 +3,7 @@
 //! The splitter takes bytes one at a time and keeps no more than one frame. A frame that is broken,
 //! cut or too long loses itself: what comes behind it is text, or the next frame.
 
-use crate::frame::{BEGIN, END, Frame, LARGEST, LONGEST_TEXT};
+use crate::frame::{BEGIN, END, Frame, LONGEST_TEXT, Room, Unreadable};
 
 /// What a byte completed.
 #[derive(Debug)]
@@ -12,8 +12,8 @@ pub enum Piece<'a> {
     Text(u8),
     /// A whole frame.
     Frame(Frame<'a>),
-    /// The end of a frame that is broken or cut.
-    Broken,
+    /// The end of a frame that cannot be read.
+    Unreadable(Unreadable),
 }
 
 /// Where in the stream the splitter is.
@@ -32,7 +32,7 @@ pub struct Splitter {
     state: State,
     text: [u8; LONGEST_TEXT],
     length: usize,
-    room: [u8; LARGEST],
+    room: Room,
 }
 
 impl Default for Splitter {
@@ -48,7 +48,7 @@ impl Splitter {
             state: State::Text(0),
             text: [0; LONGEST_TEXT],
             length: 0,
-            room: [0; LARGEST],
+            room: Room::new(),
         }
     }
 
@@ -64,17 +64,17 @@ impl Splitter {
             State::Ending if byte == END[1] => {
                 self.state = State::Text(0);
                 match Frame::parse(&self.text[..self.length], &mut self.room) {
-                    Some(frame) => sink(Piece::Frame(frame)),
-                    None => sink(Piece::Broken),
+                    Ok(frame) => sink(Piece::Frame(frame)),
+                    Err(reason) => sink(Piece::Unreadable(reason)),
                 }
             }
             State::Frame => {
-                sink(Piece::Broken);
+                sink(Piece::Unreadable(Unreadable::Broken));
                 self.in_text(byte, 0, sink);
             }
             // The ESC may have begun the next frame.
             State::Ending => {
-                sink(Piece::Broken);
+                sink(Piece::Unreadable(Unreadable::Broken));
                 self.in_text(byte, 1, sink);
             }
         }
@@ -84,7 +84,7 @@ impl Splitter {
     pub fn finish(&mut self, mut sink: impl FnMut(Piece<'_>)) {
         match self.state {
             State::Text(matched) => BEGIN[..matched].iter().for_each(|&b| sink(Piece::Text(b))),
-            State::Frame | State::Ending => sink(Piece::Broken),
+            State::Frame | State::Ending => sink(Piece::Unreadable(Unreadable::Broken)),
         }
         self.state = State::Text(0);
     }

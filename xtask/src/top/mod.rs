@@ -202,8 +202,9 @@ impl Screen for Top {
             self.splitter.feed(byte, |piece| {
                 if let Piece::Frame(frame) = piece {
                     let header = frame.header();
-                    state.header(header.cpu, header.frequency, header.lost);
-                    frame.for_each(|record| state.event(&record));
+                    state.frequency(header.frequency);
+                    let records = frame.inspect(|record| state.event(record)).count();
+                    state.arrived(&header, records as u64);
                 }
             });
         }

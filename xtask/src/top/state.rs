@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use trace::event::NOBODY;
+use trace::frame::Header;
 use trace::{Event, Record};
 
+use crate::trace::Losses;
 use crate::trace::kind::Kind;
 use crate::trace::space::Space;
 use crate::trace::threads::{FIRST, Thread, Threads};
@@ -67,8 +69,8 @@ pub(super) struct State {
     mark: [u64; Kind::COUNT],
     /// Free frames and all of them, once that is known.
     pub(super) frames: Option<(u64, u64)>,
-    /// Events that were lost, of each CPU.
-    lost: BTreeMap<u8, u64>,
+    /// Events that were lost.
+    lost: Losses,
     /// The console's last lines.
     pub(super) console: VecDeque<String>,
     /// The start of the line that comes next.
@@ -78,10 +80,14 @@ pub(super) struct State {
 }
 
 impl State {
-    /// Notes what a frame says of its CPU.
-    pub(super) fn header(&mut self, cpu: u8, frequency: u64, lost: u64) {
+    /// Takes the counter's frequency, in Hz.
+    pub(super) fn frequency(&mut self, frequency: u64) {
         self.frequency = frequency;
-        self.lost.insert(cpu, lost);
+    }
+
+    /// Takes in that a frame of so many records came.
+    pub(super) fn arrived(&mut self, header: &Header, records: u64) {
+        self.lost.add(header, records);
     }
 
     /// Takes the next event. Those of one CPU come in their order.
@@ -191,7 +197,7 @@ impl State {
 
     /// All events that were lost.
     pub(super) fn lost(&self) -> u64 {
-        self.lost.values().sum()
+        self.lost.total()
     }
 
     /// The machine's time in seconds, once it is known.

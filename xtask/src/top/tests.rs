@@ -5,7 +5,8 @@ use std::time::Duration;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use trace::event::{NOBODY, Step};
-use trace::{Event, Record, Stamp};
+use trace::frame::Header;
+use trace::{Event, Record, Stamp, Stream};
 
 use super::map::{Cell, Map};
 use super::state::{SAMPLE, State};
@@ -29,8 +30,16 @@ fn at(time: u64, vcpu: Option<u8>, event: Event) -> Record {
 /// A state after the story of a guest, and two switches of threads.
 fn told() -> State {
     let mut state = State::default();
-    state.header(0, 1000, 30_000);
-    state.header(1, 1000, 12);
+    state.frequency(1000);
+    for (cpu, first) in [(0, 30_000), (1, 12)] {
+        let header = Header {
+            cpu,
+            stream: Stream::Busy,
+            frequency: 1000,
+            first,
+        };
+        state.arrived(&header, 1);
+    }
     story().iter().for_each(|record| state.event(record));
     let switch = |time, vcpu, from, to| at(time, vcpu, Event::Switch { from, to });
     state.event(&switch(10_000, Some(0), 1, 12));

@@ -4,6 +4,7 @@
 //! other way does as well.
 
 pub(crate) mod kind;
+mod losses;
 pub mod perfetto;
 pub mod report;
 mod show;
@@ -11,16 +12,17 @@ pub(crate) mod space;
 mod summary;
 pub(crate) mod threads;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use trace::frame::{Frame, Unreadable, VERSION};
 use trace::stream::{Piece, Splitter};
 use trace::{Categories, Record};
 
 use crate::cli::TraceOptions;
+pub use losses::Losses;
 pub use summary::{Figure, Summary};
 
 /// What is traced where the user asks for a recording and not for certain events: all but the entries
@@ -34,10 +36,14 @@ pub struct Recording {
     pub records: Vec<Record>,
     /// The counter's frequency in Hz.
     pub frequency: u64,
-    /// Events that were overwritten before they could be sent, of each CPU.
-    pub lost: BTreeMap<u8, u64>,
+    /// Events that did not come.
+    pub lost: Losses,
     /// Frames that were broken or cut.
     pub broken: usize,
+    /// Bytes of the frames that came.
+    pub bytes: usize,
+    /// The version of frames that came whole and cannot be read.
+    pub other_version: Option<u8>,
 }
 
 impl Recording {
@@ -49,6 +55,13 @@ impl Recording {
     pub fn open(path: &Path) -> Result<Self> {
         let bytes = fs::read(path).with_context(|| format!("could not read {}", path.display()))?;
         let recording = Self::parse(&bytes);
+        if let Some(version) = recording.other_version {
+            bail!(
+                "{} was recorded in version {version} of the encoding, and this reads version {VERSION}; \
+                 record it anew, or use the version of Tessera that recorded it",
+                path.display()
+            );
+        }
         if recording.records.is_empty() {
             bail!(
                 "{} has no trace events; record one with `cargo xtask qemu --trace FILE`",
@@ -64,18 +77,23 @@ impl Recording {
         let mut splitter = Splitter::new();
         let mut sink = |piece: Piece<'_>| match piece {
             Piece::Text(_) => {}
-            Piece::Broken => recording.broken += 1,
-            Piece::Frame(frame) => {
-                let header = frame.header();
-                recording.frequency = header.frequency;
-                recording.lost.insert(header.cpu, header.lost);
-                recording.records.extend(frame);
-            }
+            Piece::Unreadable(Unreadable::Broken) => recording.broken += 1,
+            Piece::Unreadable(Unreadable::Version(other)) => recording.other_version = Some(other),
+            Piece::Frame(frame) => recording.add(frame),
         };
         console.iter().for_each(|&b| splitter.feed(b, &mut sink));
         splitter.finish(&mut sink);
         recording.records.sort_by_key(|record| record.stamp.time);
         recording
+    }
+
+    fn add(&mut self, frame: Frame<'_>) {
+        let header = frame.header();
+        self.frequency = header.frequency;
+        self.bytes += frame.size_on_console();
+        let before = self.records.len();
+        self.records.extend(frame);
+        self.lost.add(&header, (self.records.len() - before) as u64);
     }
 
     /// Ticks of the counter in nanoseconds.
@@ -96,7 +114,7 @@ impl Recording {
             let name = record.event.name();
             options.event.is_empty() || options.event.iter().any(|e| e.eq_ignore_ascii_case(name))
         };
-        let categories = options.category.unwrap_or(Categories::ALL);
+        let categories = options.category.unwrap_or(Categories::EVERY);
         self.records.retain(|record| {
             named(record)
                 && categories.has(record.event.category())

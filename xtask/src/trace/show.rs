@@ -10,19 +10,24 @@ use super::Recording;
 /// Shows every event, a line each, by time.
 pub(super) fn events(recording: &Recording, out: &mut impl Write) -> io::Result<()> {
     for record in &recording.records {
-        let nanoseconds = recording.nanoseconds(record.stamp.time);
-        writeln!(
-            out,
-            "[{:4}.{:09}] cpu{} {:<10} {:<8} {}",
-            nanoseconds / 1_000_000_000,
-            nanoseconds % 1_000_000_000,
-            record.stamp.cpu,
-            whose(record),
-            record.event.name().to_lowercase(),
-            details(recording, &record.event),
-        )?;
+        writeln!(out, "{}", line(recording, record))?;
     }
     Ok(())
+}
+
+/// An event as a line.
+pub(super) fn line(recording: &Recording, record: &Record) -> String {
+    let nanoseconds = recording.nanoseconds(record.stamp.time);
+    let text = format!(
+        "[{:4}.{:09}] cpu{} {:<10} {:<8} {}",
+        nanoseconds / 1_000_000_000,
+        nanoseconds % 1_000_000_000,
+        record.stamp.cpu,
+        whose(record),
+        record.event.name().to_lowercase(),
+        details(recording, &record.event),
+    );
+    text.trim_end().to_owned()
 }
 
 /// The VM, and the vCPU if it is one's thread.
@@ -108,5 +113,46 @@ fn details(recording: &Recording, event: &Event) -> String {
         }
         Event::Ram { ipa, end } => format!("{ipa:#x} to {end:#x}"),
         Event::Frames { free, total } => format!("{free} of {total} free"),
+        ref replayed => for_checker(replayed),
+    }
+}
+
+/// An event of the category `replay`.
+fn for_checker(event: &Event) -> String {
+    let what = match *event {
+        Event::Written {
+            store,
+            entry,
+            old,
+            new,
+            ..
+        } => format!("{entry:#x}: {old:#x} -> {new:#x}, {}", store.text()),
+        Event::Barrier { barrier, .. } => barrier.text().to_owned(),
+        Event::TlbiDone {
+            tlbi,
+            operand,
+            vttbr,
+            ..
+        } => format!("{} {operand:#x}, VMID {}", tlbi.text(), vttbr >> 48),
+        Event::RegisterSet {
+            register, value, ..
+        } => format!("{} = {value:#x}", register.text()),
+        Event::Locked {
+            taking,
+            level,
+            table,
+            ..
+        } => format!("table {table:#x} of level {level}, {}", taking.text()),
+        Event::TableMade { level, table, .. } => format!("{table:#x}, level {level}"),
+        Event::RootMade {
+            level, table, ipa, ..
+        } => format!("{table:#x}, level {level}, for {ipa:#x}"),
+        Event::Unlocked { table, .. } | Event::TableEnded { table, .. } => format!("{table:#x}"),
+        Event::Allowed { bbm, .. } => format!("FEAT_BBM level {bbm}"),
+        _ => String::new(),
+    };
+    match event.order() {
+        Some(order) => format!("#{order} {what}"),
+        None => what,
     }
 }

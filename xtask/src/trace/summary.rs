@@ -157,15 +157,21 @@ impl Summary {
 
     fn recording(&mut self, recording: &Recording) {
         let (first, last) = recording.span();
-        let lost: u64 = recording.lost.values().sum();
         let length = duration(recording.nanoseconds(last - first));
         for (name, value) in [
             ("length", length),
             ("events", recording.records.len().to_string()),
-            ("events lost", lost.to_string()),
+            ("events lost", lost(recording)),
             ("broken frames", recording.broken.to_string()),
+            ("bytes on the console", recording.bytes.to_string()),
         ] {
             self.add("Recording", name.to_owned(), value);
+        }
+        for (cpu, (came, lost)) in recording.lost.by_cpu() {
+            if lost > 0 {
+                let value = format!("{lost}, {} %", percent(lost, came + lost));
+                self.add("Recording", format!("lost of cpu{cpu}"), value);
+            }
         }
     }
 
@@ -209,6 +215,23 @@ impl Summary {
         }
         Ok(())
     }
+}
+
+/// How much of a recording is missing, in words.
+fn lost(recording: &Recording) -> String {
+    let lost = recording.lost.total();
+    let came: u64 = recording.lost.by_cpu().values().map(|(came, _)| came).sum();
+    match lost {
+        0 => "none".to_owned(),
+        _ => format!(
+            "{lost}, {} %: they came faster than the console takes them; trace fewer categories",
+            percent(lost, came + lost)
+        ),
+    }
+}
+
+fn percent(part: u64, whole: u64) -> u64 {
+    (100 * part).checked_div(whole).unwrap_or(0)
 }
 
 /// The smallest of sorted values that so many percent do not exceed.

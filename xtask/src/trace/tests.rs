@@ -1,8 +1,8 @@
 //! The tools on a recording made here: a guest that faults, a collapse, a split.
 
-use trace::event::{Access, Cause, NOBODY, Outcome, Reason, Step, Work};
+use trace::event::{Access, Cause, NOBODY, Outcome, Reason, Step, WORDS, Work};
 use trace::frame::{BEGIN, END, Header, LONGEST_TEXT, Writer};
-use trace::{Event, Record, Stamp};
+use trace::{Event, Record, Stamp, Stream};
 
 use super::{Recording, Summary, show};
 
@@ -81,20 +81,25 @@ pub(crate) fn story() -> Vec<Record> {
 /// A console with these events, some text, and a frame that was cut.
 pub(crate) fn console(records: &[Record]) -> Vec<u8> {
     let mut bytes = b"[   0.000001] cpu0 INFO  boot: Tessera\n".to_vec();
+    let mut frame = Writer::new();
     for cpu in 0..2 {
+        // Of each CPU the first five are lost.
+        let mut number = 5;
         let mut own = records.iter().filter(|r| r.stamp.cpu == cpu).peekable();
         while let Some(first) = own.peek() {
             let header = Header {
                 cpu,
+                stream: Stream::Busy,
                 frequency: 1_000_000_000,
-                lost: 5,
+                first: number,
             };
-            let mut frame = Writer::new(header, first.stamp.time);
+            frame.begin(header, first.stamp.time);
             while frame.has_room()
                 && let Some(record) = own.next()
             {
-                frame.push(record.to_words());
+                frame.push(&record.to_words::<WORDS>());
             }
+            number += frame.records() as u64;
             let mut text = [0; LONGEST_TEXT];
             let body = frame.finish(&mut text);
             bytes.extend([BEGIN, body, END, b"vm0| hello\n"].concat());
@@ -113,7 +118,14 @@ fn a_recording_has_the_events_in_order() {
     let recording = recording();
     assert_eq!(recording.records.len(), story().len());
     assert!(recording.records.is_sorted_by_key(|r| r.stamp.time));
-    assert_eq!((recording.broken, recording.lost.len()), (1, 2));
+    assert_eq!((recording.broken, recording.lost.total()), (1, 10));
+    let lost: Vec<u64> = recording
+        .lost
+        .by_cpu()
+        .values()
+        .map(|(_, lost)| *lost)
+        .collect();
+    assert_eq!(lost, [5, 5]);
     assert_eq!(recording.nanoseconds(1234), 1234);
 }
 
@@ -137,7 +149,8 @@ fn the_summary_has_percentiles_and_reasons() {
         let figure = summary.figures.iter().find(|figure| figure.name == name);
         figure.map(|figure| figure.value.as_str())
     };
-    assert_eq!(find("events lost"), Some("10"));
+    assert!(find("events lost").is_some_and(|value| value.starts_with("10, 0 %")));
+    assert!(find("lost of cpu1").is_some_and(|value| value.starts_with("5, ")));
     let faults = "512 times, half within 6 ns, 90 % 9 ns, 99 % 9 ns, at most 9 ns";
     assert_eq!(find("translation, resolved"), Some(faults));
     assert_eq!(find("collapse given up: hot"), Some("1"));

@@ -68,7 +68,7 @@ fn data(recording: &Recording, name: &str) -> Value {
         "file": name,
         "nanoseconds": recording.nanoseconds(last - first),
         "events": recording.records.len(),
-        "lost": recording.lost.values().sum::<u64>(),
+        "lost": recording.lost.total(),
         "broken": recording.broken,
         "vms": vms.filter_map(|(vm, film)| film.finish(vm)).collect::<Vec<_>>(),
         "lanes": lanes,

@@ -1,0 +1,127 @@
+//! A table's lock, held, and what is told of it to whoever watches.
+//!
+//! Whether somebody watches is asked once, when the lock is taken. What is told under it is then
+//! decided by a flag that is in a register, and costs those who are not watched next to nothing.
+
+use crate::addr::{Ipa, Level, Pa};
+use crate::env::Environment;
+use crate::meta::TableMeta;
+use crate::observe::{Observation, Topic};
+use crate::stage2::Stage2;
+use crate::sync::LockGuard;
+
+/// What is told by those who hold a table's lock.
+const TOPICS: [Topic; 3] = [Topic::Races, Topic::Maps, Topic::Protocol];
+
+/// The lock of a table. Dropping it unlocks.
+pub(crate) struct Held<'r, E: Environment> {
+    stage2: &'r Stage2<E>,
+    table: Pa,
+    watched: bool,
+    // Dropped, and so unlocked, after `drop` below has told of it.
+    _guard: LockGuard<'r>,
+}
+
+impl<'r, E: Environment> Held<'r, E> {
+    /// Takes the lock of the table of `level` at `table`, which translates from `ipa` on.
+    #[inline(always)]
+    pub(crate) fn lock(
+        stage2: &'r Stage2<E>,
+        meta: &'r TableMeta,
+        table: Pa,
+        ipa: Ipa,
+        level: Level,
+    ) -> Self {
+        let watched = stage2.env().observes_any(TOPICS);
+        let guard = if watched {
+            watched_lock(stage2, meta, table, ipa, level)
+        } else {
+            meta.lock()
+        };
+        Self {
+            stage2,
+            table,
+            watched,
+            _guard: guard,
+        }
+    }
+
+    /// As [`lock`](Self::lock), if nobody has it.
+    pub(crate) fn try_lock(
+        stage2: &'r Stage2<E>,
+        meta: &'r TableMeta,
+        table: Pa,
+        level: Level,
+    ) -> Option<Self> {
+        let guard = meta.try_lock()?;
+        stage2.tell_checker(|order| Observation::TableLocked {
+            order,
+            table,
+            level,
+            tried: true,
+        });
+        Some(Self {
+            stage2,
+            table,
+            watched: stage2.env().observes_any(TOPICS),
+            _guard: guard,
+        })
+    }
+
+    /// Whether somebody may want to know what happens under the lock.
+    #[inline(always)]
+    pub(crate) fn is_watched(&self) -> bool {
+        self.watched
+    }
+
+    /// The number of this moment, if there is a checker to be told.
+    #[inline(always)]
+    pub(crate) fn order(&self) -> u64 {
+        if self.watched { self.stage2.order() } else { 0 }
+    }
+}
+
+impl<E: Environment> Drop for Held<'_, E> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if self.watched {
+            tell_of_unlocking(self.stage2, self.table);
+        }
+    }
+}
+
+#[cold]
+fn tell_of_unlocking<E: Environment>(stage2: &Stage2<E>, table: Pa) {
+    stage2.tell_checker(|order| Observation::TableUnlocked { order, table });
+}
+
+/// Takes the lock of a table, and tells that, and if it took a wait.
+#[cold]
+fn watched_lock<'r, E: Environment>(
+    stage2: &Stage2<E>,
+    meta: &'r TableMeta,
+    table: Pa,
+    ipa: Ipa,
+    level: Level,
+) -> LockGuard<'r> {
+    let guard = meta.try_lock().unwrap_or_else(|| {
+        let begin = stage2.env().clock();
+        let guard = meta.lock();
+        let ticks = stage2.env().clock().wrapping_sub(begin);
+        let awaited = move || Observation::LockAwaited { ipa, level, ticks };
+        stage2.tell(Topic::Races, awaited);
+        guard
+    });
+    stage2.tell_checker(|order| Observation::TableLocked {
+        order,
+        table,
+        level,
+        tried: false,
+    });
+    guard
+}
+
+/// Where the entry of this index of a table is.
+pub(crate) fn entry_address(table: Pa, index: usize) -> Pa {
+    table.offset(8 * index as u64)
+}

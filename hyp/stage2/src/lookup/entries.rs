@@ -1,0 +1,187 @@
+//! Changing the entries of a locked table.
+//!
+//! Each by one atomic operation; none loses a mark that the hardware sets meanwhile. A checker is told
+//! of every write, with a number from before it where the entry was not valid, and from after it where it was.
+
+use core::ops::Range;
+
+use super::Locked;
+use crate::addr::{ENTRIES, IpaRange};
+use crate::descriptor::{Descriptor, Marker};
+use crate::env::Environment;
+use crate::flush::Stale;
+use crate::held::entry_address;
+use crate::meta::TableMeta;
+use crate::stats::Counter;
+use crate::sync::{AtomicU64, Ordering};
+
+impl<E: Environment> Locked<'_, E> {
+    /// Fills an empty entry. What a table descriptor names is complete.
+    #[inline]
+    pub(crate) fn fill(&mut self, index: usize, new: Descriptor) {
+        let order = self.held.order();
+        self.fill_untold(index, new);
+        self.tell(order, index, [Descriptor::EMPTY, new]);
+    }
+
+    /// As [`fill`](Self::fill), for a caller that tells whoever watches by himself.
+    #[inline(always)]
+    pub(crate) fn fill_untold(&mut self, index: usize, new: Descriptor) {
+        debug_assert_eq!(self.get(index), Descriptor::EMPTY);
+        // Release: a walk that sees the entry sees the table behind it.
+        self.view.table.entries[index].store(new.bits(), Ordering::Release);
+        self.meta.add_live(1);
+    }
+
+    /// Fills the entries of these indices, in order, with what `value` gives for each, up to the first
+    /// that is not empty or has no value; says how many. Nobody watches.
+    #[inline]
+    pub(crate) fn fill_run(
+        &mut self,
+        indices: Range<usize>,
+        mut value: impl FnMut(usize) -> Option<Descriptor>,
+    ) -> usize {
+        debug_assert!(!self.held.is_watched());
+        let mut filled = Filled(self.meta, 0);
+        let first = indices.start;
+        for entry in &self.view.table.entries[indices] {
+            if entry.load(Ordering::Relaxed) != Descriptor::EMPTY.bits() {
+                break;
+            }
+            let Some(new) = value(first + filled.1) else {
+                break;
+            };
+            // Release, as in `fill`.
+            entry.store(new.bits(), Ordering::Release);
+            filled.1 += 1;
+        }
+        filled.1
+    }
+
+    /// The entries, for a run of changes; each by an atomic operation that loses no mark of the
+    /// hardware's, with the count of entries in use kept right, and told to whoever watches.
+    #[inline]
+    pub(crate) fn entries(&mut self) -> &[AtomicU64; ENTRIES] {
+        &self.view.table.entries
+    }
+
+    /// Empties an entry that can't be. Nobody counted it when it came, so all are counted again.
+    pub(crate) fn clear_bad(&mut self, index: usize) -> Stale {
+        let old = self.take_away(index, Descriptor::EMPTY);
+        let used = |index: &usize| self.get(*index) != Descriptor::EMPTY;
+        let live = (0..ENTRIES).filter(used).count();
+        self.meta.set_live(live as u16);
+        self.reader.count(Counter::BadCleared);
+        self.stale(index, old)
+    }
+
+    /// Break: puts a marker in the place of a valid entry, and returns what the entry was at that moment.
+    pub(crate) fn break_entry(&mut self, index: usize, marker: Marker) -> (Descriptor, Stale) {
+        let old = self.take_away(index, marker.descriptor());
+        (old, self.stale(index, old))
+    }
+
+    /// Make: ends the work of `marker`, which this caller put there, with what follows it.
+    /// The proof says that no translation of the old entry is left.
+    pub(crate) fn make_entry(
+        &mut self,
+        index: usize,
+        marker: Marker,
+        new: Descriptor,
+        _proof: &crate::flush::Flushed,
+    ) {
+        // The entry is invalid up to this moment: whoever acts on the new one comes later.
+        let order = self.held.order();
+        let old = self.swap(index, new);
+        debug_assert_eq!(old, marker.descriptor(), "only its owner ends a marker");
+        self.tell(order, index, [old, new]);
+        if new == Descriptor::EMPTY {
+            self.meta.add_live(-1);
+        }
+    }
+
+    /// Replaces a valid entry by one of the same output address and use: no break is needed
+    /// for a change of rights, or between block and table with FEAT_BBM level 2.
+    pub(crate) fn replace(&mut self, index: usize, new: Descriptor) -> (Descriptor, Stale) {
+        let old = self.take_away(index, new);
+        (old, self.stale(index, old))
+    }
+
+    /// Changes rights and marks of a leaf, losing none that the hardware sets meanwhile.
+    #[inline]
+    pub(crate) fn update(
+        &mut self,
+        index: usize,
+        mut change: impl FnMut(Descriptor) -> Descriptor,
+    ) -> (Descriptor, Stale) {
+        let entry = &self.view.table.entries[index];
+        let mut old = entry.load(Ordering::Relaxed);
+        loop {
+            let new = change(Descriptor::from_bits(old)).bits();
+            if new == old {
+                break;
+            }
+            match entry.compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => {
+                    self.tell_now(index, [old, new].map(Descriptor::from_bits));
+                    break;
+                }
+                Err(seen) => old = seen,
+            }
+        }
+        let old = Descriptor::from_bits(old);
+        (old, self.stale(index, old))
+    }
+
+    /// Puts `new` in the place of what was valid, and returns that.
+    #[inline]
+    fn take_away(&mut self, index: usize, new: Descriptor) -> Descriptor {
+        let old = self.swap(index, new);
+        self.tell_now(index, [old, new]);
+        old
+    }
+
+    #[inline]
+    fn swap(&mut self, index: usize, new: Descriptor) -> Descriptor {
+        Descriptor::from_bits(self.view.table.entries[index].swap(new.bits(), Ordering::AcqRel))
+    }
+
+    /// Tells of an entry that was written just now, if somebody watches.
+    // By value, so that the table need not be in memory for it.
+    #[inline(always)]
+    fn tell_now(&self, index: usize, change: [Descriptor; 2]) {
+        if self.held.is_watched() {
+            let stage2 = self.view.reader.stage2;
+            stage2.tell_written_now(entry_address(self.view.pa, index), change);
+        }
+    }
+
+    /// Tells of an entry whose writing has this number, if somebody watches.
+    #[inline(always)]
+    fn tell(&self, order: u64, index: usize, change: [Descriptor; 2]) {
+        if self.held.is_watched() {
+            let stage2 = self.view.reader.stage2;
+            stage2.tell_written(order, entry_address(self.view.pa, index), change, true);
+        }
+    }
+
+    #[inline]
+    fn stale(&self, index: usize, old: Descriptor) -> Stale {
+        Stale::of(
+            IpaRange::entry(self.ipa(index), self.level()),
+            self.level(),
+            old,
+        )
+    }
+}
+
+/// Entries filled in a locked table; they are counted when this is dropped, so also where the one who
+/// gives their values panics.
+struct Filled<'r>(&'r TableMeta, usize);
+
+impl Drop for Filled<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.0.add_live(self.1 as i32);
+    }
+}
