@@ -14,6 +14,7 @@ pub fn catalogue() -> Vec<Scenario> {
     tests.extend(logging());
     tests.extend(interrupts());
     tests.push(traced());
+    tests.extend(replayed());
     tests.extend(power());
     tests.extend(machines());
     tests.extend(trouble());
@@ -179,6 +180,38 @@ fn traced() -> Scenario {
             "Grace", "Freed", "Tlbi", "Enter", "Exit", "Switch", "Log",
         ])
         .within(180)
+}
+
+/// All that is done to tables and TLBs is told to the checker of the protocol, which finds no rule broken:
+/// with and without direct changes of size, and with several machines.
+fn replayed() -> Vec<Scenario> {
+    let replay = |name, guest, cpu| {
+        Scenario::new(name, guest)
+            .on(2, cpu)
+            .args("trace=replay compaction=stress")
+            .keeps_the_rules()
+            .within(240)
+    };
+    vec![
+        replay(
+            "trace-replay",
+            "guest=stress,append=seconds=3 seed=12",
+            "cortex-a57",
+        )
+        .quick(),
+        replay(
+            "trace-replay-direct",
+            "guest=stress,append=seconds=3 seed=13",
+            "max",
+        ),
+        replay(
+            "trace-replay-machines",
+            "guest=stress,vcpus=2,memory=64M,append=seconds=3 seed=14",
+            "max",
+        )
+        .beside("guest=hello")
+        .beside("guest=stress,vcpus=1,memory=64M,append=seconds=3 seed=15"),
+    ]
 }
 
 /// Power-off and reset, asked for by the guest.

@@ -5,6 +5,7 @@ use regex::Regex;
 use xtask::console::Verdict;
 use xtask::run::Outcome;
 use xtask::trace::Recording;
+use xtask::trace::check::check;
 
 use crate::scenario::{Ending, Scenario};
 
@@ -89,6 +90,37 @@ pub fn judge_trace(scenario: &Scenario, recording: &Recording) -> Vec<String> {
         if !came(name) {
             wrong.push(format!("no event `{name}` was traced"));
         }
+    }
+    if scenario.replayed {
+        wrong.extend(judge_replay(recording));
+    }
+    wrong
+}
+
+/// What is wrong with the events that were traced for the checker of the protocol.
+fn judge_replay(recording: &Recording) -> Vec<String> {
+    let checked = check(recording);
+    let total: u64 = checked.counts.values().sum();
+    let mut wrong: Vec<String> = checked
+        .violations
+        .iter()
+        .take(3)
+        .map(|violation| {
+            format!(
+                "{}: {} (event {} of the order)",
+                violation.rule, violation.what, violation.order
+            )
+        })
+        .collect();
+    // The last events of a CPU may not have been sent when the machine goes off.
+    if !checked.is_complete(recording) || checked.unchecked as u64 > total / 100 {
+        wrong.push(format!(
+            "events are missing: {total} were checked, {} not",
+            checked.unchecked
+        ));
+    }
+    if total < 1000 {
+        wrong.push(format!("only {total} events were there to check"));
     }
     wrong
 }

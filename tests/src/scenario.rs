@@ -44,6 +44,8 @@ pub struct Scenario {
     pub unwanted: Vec<&'static str>,
     /// Names of trace events; one of each must come, and no frame of them broken.
     pub traced: Vec<&'static str>,
+    /// Whether what was traced is replayed by the checker of the protocol.
+    pub replayed: bool,
     /// How long the run may take.
     pub timeout: Duration,
     /// Whether the test belongs to the quick ones.
@@ -66,6 +68,7 @@ impl Scenario {
             wanted: Vec::new(),
             unwanted: vec![r"^\[ *[0-9.]+\] cpu\d+ (ERROR|WARN)"],
             traced: Vec::new(),
+            replayed: false,
             timeout: Duration::from_secs(60),
             quick: false,
         }
@@ -130,6 +133,12 @@ impl Scenario {
     /// No line of the console may match this regular expression.
     pub fn does_not_want(mut self, pattern: &'static str) -> Self {
         self.unwanted.push(pattern);
+        self
+    }
+
+    /// What was traced for a checker must come whole and keep the rules.
+    pub fn keeps_the_rules(mut self) -> Self {
+        self.replayed = true;
         self
     }
 

@@ -230,6 +230,12 @@ pub struct TraceOptions {
     #[arg(long)]
     pub events: bool,
 
+    /// Check what was recorded with `trace=replay` against the rules of break-before-make
+    ///
+    /// The exit status is 1 if a rule was broken, or events are missing.
+    #[arg(long)]
+    pub check: bool,
+
     /// Only these categories: fault,map,change,race,free,tlb,vcpu,sched,log,replay
     #[arg(long, value_name = "LIST", value_parser = |text: &str| trace::Categories::parse(text)
         .ok_or("expected some of fault,map,change,race,free,tlb,vcpu,sched,log,replay"))]

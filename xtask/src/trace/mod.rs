@@ -3,6 +3,7 @@
 //! A recording is a console as it came, text and frames together, so a console that was kept in any
 //! other way does as well.
 
+pub mod check;
 pub(crate) mod kind;
 mod losses;
 pub mod perfetto;
@@ -131,6 +132,9 @@ impl Recording {
 /// When the recording cannot be read or a file not be written.
 pub fn trace(options: &TraceOptions) -> Result<u8> {
     let mut recording = Recording::open(&options.file)?;
+    if options.check {
+        return check::run(&recording, &mut io::stdout().lock());
+    }
     recording.keep(options);
     if let Some(path) = &options.perfetto {
         write(path, &perfetto::json(&recording).to_string())?;

@@ -1,0 +1,220 @@
+//! Which translations the TLBs and walk caches may still hold.
+//!
+//! What an entry translated to before it was changed may be cached until this has happened, all of it
+//! on one CPU (Arm ARM D8.13, D8.14): the CPU that wrote the entry has executed a DSB; a TLBI reached
+//! the addresses (one without leaf hint, if the entry named a table); `dsb ish`; `tlbi vmalle1is` for
+//! what was made of both stages; `dsb ish`. TLBIs by VMID or of everything do for both stages.
+
+use trace::event::{Barrier, Tlbi};
+
+use super::tables::{Leaf, PAGE};
+
+const IPA_MASK: u64 = (1 << 36) - 1;
+const BASE_MASK: u64 = (1 << 37) - 1;
+
+/// A range of addresses, the end not included.
+pub(super) type Range = (u64, u64);
+
+/// What may be cached of an entry that was changed.
+#[derive(Clone, Debug)]
+pub(super) struct Stale {
+    /// The VM and the VMID under which it ran.
+    pub(super) vm: u8,
+    pub(super) vmid: u16,
+    /// The IPAs that the entry covered.
+    pub(super) range: Range,
+    /// The level of the entry.
+    pub(super) level: u8,
+    /// The entry's PA.
+    pub(super) entry: u64,
+    /// The table that it named, if it did.
+    pub(super) table: Option<u64>,
+    /// The leaves that could be reached through it.
+    pub(super) leaves: Vec<Leaf>,
+    /// Who changed it, and whether a DSB of that CPU followed.
+    by: u8,
+    synced: bool,
+    progress: Vec<Progress>,
+}
+
+/// How far a CPU has come with invalidating it.
+#[derive(Clone, Debug)]
+struct Progress {
+    cpu: u8,
+    /// What no TLBI of stage 2 has reached.
+    left: Vec<Range>,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// TLBIs of stage 2.
+    Ipas,
+    /// The DSB behind those; that of stage 1 has to follow.
+    Between,
+    /// The TLBI of stage 1, or of both.
+    Both,
+}
+
+impl Stale {
+    pub(super) fn new(vm: u8, vmid: u16, range: Range, level: u8, entry: u64, by: u8) -> Self {
+        Self {
+            vm,
+            vmid,
+            range,
+            level,
+            entry,
+            table: None,
+            leaves: Vec::new(),
+            by,
+            synced: false,
+            progress: Vec::new(),
+        }
+    }
+
+    fn progress(&mut self, cpu: u8) -> &mut Progress {
+        let at = self.progress.iter().position(|p| p.cpu == cpu);
+        let at = at.unwrap_or_else(|| {
+            self.progress.push(Progress {
+                cpu,
+                left: vec![self.range],
+                stage: Stage::Ipas,
+            });
+            self.progress.len() - 1
+        });
+        &mut self.progress[at]
+    }
+
+    /// A TLBI of stage 2 has reached these addresses.
+    fn reach(&mut self, cpu: u8, reached: Range, leaves_only: bool, hint: Option<u8>) {
+        let touches = reached.0 < self.range.1 && self.range.0 < reached.1;
+        let is_table = self.table.is_some();
+        if !touches || is_table && leaves_only {
+            return;
+        }
+        if !is_table {
+            // One address of a leaf is enough, if the hint is not another level.
+            if hint.is_none_or(|level| level == self.level) {
+                self.progress(cpu).left.clear();
+            }
+            return;
+        }
+        let left = &mut self.progress(cpu).left;
+        *left = left
+            .iter()
+            .flat_map(|&(from, to)| [(from, to.min(reached.0)), (from.max(reached.1), to)])
+            .filter(|(from, to)| from < to)
+            .collect();
+    }
+}
+
+/// All that may be cached though it was changed.
+#[derive(Debug, Default)]
+pub(super) struct Caches {
+    pub(super) stale: Vec<Stale>,
+}
+
+impl Caches {
+    /// CPU `cpu` is about to execute a TLBI under this VMID.
+    pub(super) fn tlbi(&mut self, cpu: u8, tlbi: Tlbi, operand: u64, vmid: u16) {
+        for stale in &mut self.stale {
+            let all = tlbi == Tlbi::Alle1is;
+            if !stale.synced || !all && stale.vmid != vmid {
+                continue;
+            }
+            match tlbi {
+                Tlbi::Ipas2e1is | Tlbi::Ipas2le1is => {
+                    let (range, hint) = single(operand, stale.level);
+                    stale.reach(cpu, range, tlbi == Tlbi::Ipas2le1is, hint);
+                }
+                Tlbi::Ripas2e1is | Tlbi::Ripas2le1is => {
+                    let (range, hint) = ranged(operand);
+                    stale.reach(cpu, range, tlbi == Tlbi::Ripas2le1is, hint);
+                }
+                Tlbi::Vmalle1is => {
+                    let progress = stale.progress(cpu);
+                    if progress.stage == Stage::Between {
+                        progress.stage = Stage::Both;
+                    }
+                }
+                Tlbi::Vmalls12e1is | Tlbi::Alle1is => {
+                    let progress = stale.progress(cpu);
+                    progress.left.clear();
+                    progress.stage = Stage::Both;
+                }
+                // Of this CPU alone.
+                Tlbi::Ipas2le1 | Tlbi::Vmalle1 => {}
+            }
+        }
+    }
+
+    /// CPU `cpu` has executed a barrier.
+    pub(super) fn barrier(&mut self, cpu: u8, barrier: Barrier) {
+        if !matches!(barrier, Barrier::DsbIshst | Barrier::DsbIsh) {
+            return;
+        }
+        for stale in &mut self.stale {
+            stale.synced |= stale.by == cpu;
+        }
+        if barrier != Barrier::DsbIsh {
+            return;
+        }
+        self.stale.retain_mut(|stale| {
+            let Some(progress) = stale.progress.iter_mut().find(|p| p.cpu == cpu) else {
+                return true;
+            };
+            match progress.stage {
+                Stage::Both => return false,
+                Stage::Ipas if progress.left.is_empty() => progress.stage = Stage::Between,
+                Stage::Ipas | Stage::Between => {}
+            }
+            true
+        });
+    }
+
+    /// What may be cached of translations by this entry.
+    pub(super) fn of_entry(&self, entry: u64) -> Option<&Stale> {
+        self.stale.iter().find(|stale| stale.entry == entry)
+    }
+
+    /// What stands in the way of a new leaf: a cached one that translates an address of it otherwise, or
+    /// leads to a frame of it from elsewhere.
+    pub(super) fn against(&self, vm: u8, leaf: &Leaf) -> Option<(&Stale, &Leaf)> {
+        let all = self.stale.iter();
+        all.flat_map(|stale| stale.leaves.iter().map(move |old| (stale, old)))
+            .find(|(stale, old)| {
+                let same = stale.vm == vm && leaf.is_like(old);
+                let collides = stale.vm == vm && leaf.overlaps(old) || leaf.shares_frames(old);
+                collides && !same
+            })
+    }
+
+    /// What may still be cached as leading to this frame.
+    pub(super) fn of_frame(&self, pa: u64) -> Option<&Stale> {
+        self.stale.iter().find(|stale| {
+            stale.table == Some(pa) || stale.leaves.iter().any(|leaf| leaf.has_frame(pa))
+        })
+    }
+}
+
+/// The addresses of a TLBI by IPA, which the hint may widen, and the level of the hint.
+fn single(operand: u64, level: u8) -> (Range, Option<u8>) {
+    let ipa = (operand & IPA_MASK) * PAGE;
+    let ttl = operand >> 44 & 0xf;
+    // Without the granule in it there is no hint.
+    let hint = (ttl >> 2 != 0).then_some(ttl as u8 & 3);
+    let size = match hint {
+        Some(hinted) if hinted == level => PAGE << (9 * (3 - u64::from(level))),
+        _ => PAGE,
+    };
+    ((ipa, ipa + size), hint)
+}
+
+/// The addresses of a TLBI by range, and the level of the hint.
+fn ranged(operand: u64) -> (Range, Option<u8>) {
+    let ipa = (operand & BASE_MASK) * PAGE;
+    let (num, scale) = (operand >> 39 & 0x1f, operand >> 44 & 3);
+    let pages = (num + 1) << (5 * scale + 1);
+    let ttl = operand >> 37 & 3;
+    ((ipa, ipa + pages * PAGE), (ttl != 0).then_some(ttl as u8))
+}

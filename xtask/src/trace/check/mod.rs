@@ -1,0 +1,181 @@
+//! A checker of the protocol: replays what was recorded with `trace=replay` and looks for broken rules.
+//!
+//! It knows nothing of the hypervisor but what the events say (`trace::replay`): it builds its own tables from
+//! the writes, remembers which translations the TLBs may still hold, and has them forgotten by the
+//! invalidations and barriers that the architecture asks for. Rules:
+//!
+//! | rule | broken if |
+//! |---|---|
+//! | break before make | a valid entry gets another output address, size or type; a new one is made while the old may be cached |
+//! | write under the lock | a table that can be found is written by someone without its lock |
+//! | complete when published | a table is named by an entry that was not stored with release, twice, or by the wrong VM or level; an entry is made and no DSB follows |
+//! | detached stays as it is | a table that was taken out is written, or one is taken out without its lock |
+//! | freed after the flush | a table ends while it can be found, or walk caches may hold it (TLBI without leaf hint, DSB) |
+//! | reused after the flush | a frame serves anew while a translation to it may be cached, or as a table and guest memory at once |
+//! | right VMID | a VM runs under VMID 0 or another's; a TLBI follows VTTBR_EL2 without an ISB |
+//! | lock order | a lock is waited for under that of a table below or beside it, or is had twice |
+//! | flushed in time | an entry is left empty, or with fewer rights, when its lock is let go and the old one may be cached |
+//! | true to the record | an old value is not what was written last, but for what the hardware sets |
+
+mod caches;
+mod model;
+mod tables;
+mod vms;
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use anyhow::{Context, Result, bail};
+use trace::{Record, Stream};
+
+use super::{Recording, show};
+use model::Model;
+
+/// How many violations are shown.
+const SHOWN: usize = 5;
+/// How many events are shown before a violation, and behind it.
+const AROUND: (usize, usize) = (12, 3);
+
+/// A rule that was broken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The rule.
+    pub rule: &'static str,
+    /// What happened.
+    pub what: String,
+    /// The place in the order of the event by which it shows.
+    pub order: u64,
+}
+
+/// What came of a check.
+#[derive(Debug, Default)]
+pub struct Checked {
+    /// The rules that were broken.
+    pub violations: Vec<Violation>,
+    /// How many events were checked, by name.
+    pub counts: BTreeMap<&'static str, u64>,
+    /// How many came behind the first that is missing, and so were not.
+    pub unchecked: usize,
+    /// The first that is missing.
+    pub missing: Option<u64>,
+}
+
+/// Checks all events that have a place in the order, up to the first that is missing.
+pub fn check(recording: &Recording) -> Checked {
+    let mut model = Model::default();
+    let mut checked = Checked::default();
+    let events = in_order(recording);
+    for (index, (order, record)) in events.iter().enumerate() {
+        if *order != index as u64 + 1 {
+            checked.missing = Some(index as u64 + 1);
+            checked.unchecked = events.len() - index;
+            break;
+        }
+        *checked.counts.entry(record.event.name()).or_default() += 1;
+        let broken = model.apply(record);
+        checked
+            .violations
+            .extend(broken.into_iter().map(|(rule, what)| Violation {
+                rule,
+                what,
+                order: *order,
+            }));
+    }
+    checked
+}
+
+fn in_order(recording: &Recording) -> Vec<(u64, &Record)> {
+    let order = |record: &'_ Record| record.event.order();
+    let mut events: Vec<_> = recording
+        .records
+        .iter()
+        .filter_map(|record| Some((order(record)?, record)))
+        .collect();
+    events.sort_by_key(|(order, _)| *order);
+    events
+}
+
+/// Checks a recording and says what came of it. Returns the exit status: 1 if a rule was broken or
+/// events are missing.
+///
+/// # Errors
+///
+/// When there is nothing to check, or the result cannot be written.
+pub fn run(recording: &Recording, out: &mut impl Write) -> Result<u8> {
+    let checked = check(recording);
+    let total: u64 = checked.counts.values().sum();
+    if total == 0 && checked.unchecked == 0 {
+        bail!("there is nothing to check; record with --hyp-args trace=replay");
+    }
+    let status = show(recording, &checked, total, out).context("could not write")?;
+    Ok(status)
+}
+
+fn show(
+    recording: &Recording,
+    checked: &Checked,
+    total: u64,
+    out: &mut impl Write,
+) -> std::io::Result<u8> {
+    for violation in checked.violations.iter().take(SHOWN) {
+        writeln!(out, "{}: {}", violation.rule, violation.what)?;
+        around(recording, violation.order, out)?;
+        writeln!(out)?;
+    }
+    writeln!(out, "{total} events checked")?;
+    for (name, count) in &checked.counts {
+        writeln!(out, "  {:<12} {count}", name.to_lowercase())?;
+    }
+    if let Some(missing) = checked.missing {
+        writeln!(
+            out,
+            "event {missing} is missing: {} behind it were not checked",
+            checked.unchecked
+        )?;
+    }
+    if recording.lost.of(Stream::Replay) > 0 || recording.broken > 0 {
+        writeln!(
+            out,
+            "{} events are lost and {} frames broken: something else wrote to the console, or cut it",
+            recording.lost.of(Stream::Replay),
+            recording.broken
+        )?;
+    }
+    let found = checked.violations.len();
+    match (found, checked.is_complete(recording)) {
+        (0, true) => writeln!(out, "no rule is broken")?,
+        (0, false) => writeln!(
+            out,
+            "no rule is broken up to there; the recording is not complete"
+        )?,
+        (1, _) => writeln!(out, "a rule is broken")?,
+        _ => writeln!(out, "rules are broken {found} times; the first tells most")?,
+    }
+    Ok(u8::from(found > 0 || !checked.is_complete(recording)))
+}
+
+impl Checked {
+    /// Whether all was checked but the last events, which had not been sent when the machine went off.
+    pub fn is_complete(&self, recording: &Recording) -> bool {
+        self.missing.is_none() || recording.lost.of(Stream::Replay) == 0 && recording.broken == 0
+    }
+}
+
+/// Shows the event of this place in the order, with those round it.
+fn around(recording: &Recording, order: u64, out: &mut impl Write) -> std::io::Result<()> {
+    let (before, behind) = AROUND;
+    let events = in_order(recording);
+    let at = events.partition_point(|(other, _)| *other < order);
+    let from = at.saturating_sub(before);
+    for (index, (_, record)) in events.iter().enumerate().skip(from) {
+        if index > at + behind {
+            break;
+        }
+        let mark = if index == at { "->" } else { "  " };
+        writeln!(out, "{mark} {}", show::line(recording, record))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
