@@ -32,6 +32,9 @@ const UNTIL_LEFT: &str = "seconds=3600 seed=1";
 /// What every machine gets where a guest comes from Debian, unless the user says otherwise.
 const DEBIAN_DEFAULTS: [(&str, &str); 1] = [("guest-memory", "512M")];
 
+/// What Linux gets beside that: its memory is worked on while it runs, as that is what it is there to see.
+const LINUX_DEFAULTS: [(&str, &str); 2] = [DEBIAN_DEFAULTS[0], ("compaction", "stress")];
+
 /// The guest where none is asked for.
 pub(crate) const DEFAULT_GUEST: &str = "stress";
 
@@ -200,6 +203,8 @@ fn hyp_args(options: &QemuOptions, specs: &[Spec], purpose: Purpose) -> Result<H
     }
     let defaults = if is_stress {
         &STRESS_DEFAULTS[..]
+    } else if specs.iter().any(Spec::is_linux) {
+        &LINUX_DEFAULTS[..]
     } else if specs.iter().any(Spec::is_debian) {
         &DEBIAN_DEFAULTS[..]
     } else {

@@ -182,7 +182,7 @@ pub struct QemuOptions {
     /// Boot arguments of the hypervisor, such as 'log=debug compaction=off'
     ///
     /// The console lists the known ones when it meets one that is unknown. The stress guest gets
-    /// compaction=stress and guest-args="seconds=10 seed=1" unless this says otherwise.
+    /// compaction=stress and guest-args="seconds=10 seed=1", and linux compaction=stress, unless this says otherwise.
     #[arg(
         long,
         value_name = "ARGUMENTS",
