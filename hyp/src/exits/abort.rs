@@ -17,7 +17,7 @@ use trace::Category;
 use super::{Frame, inject, skip_instruction};
 use crate::machine::tracing;
 use crate::sched;
-use crate::vcpu::{self, Exit};
+use crate::vcpu::{self, Exit, Vcpu};
 
 /// The page offset of an address.
 const OFFSET: u64 = 0xfff;
@@ -40,17 +40,48 @@ pub(super) fn data(frame: &mut Frame, esr: u64) {
 }
 
 /// Deals with a data abort or, if `fetch`, an instruction abort.
+// Always inline, and the two kinds of faults apart: each saves only the registers that it needs.
+#[inline(always)]
 pub(super) fn stage2(frame: &mut Frame, esr: u64, fetch: bool) {
-    let abort = Abort::new(esr);
-    let far = FAR_EL2.get();
-    let kind = match abort.cause() {
-        Cause::Translation(level) => FaultKind::Translation(level),
-        Cause::AccessFlag | Cause::Permission => FaultKind::Mapped,
-        Cause::Conflict => return vcpu::forget_translations(),
+    match Abort::new(esr).cause() {
+        Cause::Translation(_) => unmapped(frame, esr, fetch),
+        Cause::AccessFlag | Cause::Permission => mapped(frame, esr, fetch),
+        Cause::Conflict => vcpu::forget_translations(),
         // The memory system refused an access to memory that is mapped, or worse.
-        Cause::Other => return refuse(frame, esr, far, fetch),
+        Cause::Other => refuse(frame, esr, FAR_EL2.get(), fetch),
+    }
+}
+
+/// Nothing is mapped.
+#[inline(never)]
+fn unmapped(frame: &mut Frame, esr: u64, fetch: bool) {
+    resolve(
+        frame,
+        esr,
+        fetch,
+        FaultKind::Translation(Abort::new(esr).level()),
+    );
+}
+
+/// Something is mapped, and does not allow the access yet, or never will.
+#[inline(never)]
+fn mapped(frame: &mut Frame, esr: u64, fetch: bool) {
+    resolve(
+        frame,
+        esr,
+        fetch,
+        FaultKind::Mapped(Abort::new(esr).level()),
+    );
+}
+
+#[inline(always)]
+fn resolve(frame: &mut Frame, esr: u64, fetch: bool, kind: FaultKind) {
+    let (abort, far) = (Abort::new(esr), FAR_EL2.get());
+    let ipa = match kind {
+        FaultKind::Translation(_) => Some(reported_ipa(abort, far)),
+        FaultKind::Mapped(_) => faulting_ipa(abort, far),
     };
-    let Some(ipa) = faulting_ipa(abort, far) else {
+    let Some(ipa) = ipa else {
         // The guest's own tables have changed meanwhile: it may try again.
         return;
     };
@@ -71,11 +102,17 @@ pub(super) fn stage2(frame: &mut Frame, esr: u64, fetch: bool) {
             vcpu.counters.count(Exit::Fault);
             sched::yield_now();
         }
-        Outcome::OutOfMemory => vcpu
-            .vm()
-            .out_of_memory(vcpu, || vcpu.vm().memory().fault(fault)),
+        Outcome::OutOfMemory => short_of_memory(vcpu, fault),
         Outcome::Outside => outside(frame, esr, far, fault),
     }
+}
+
+/// Lets the fault wait for memory, or be the machine's last.
+#[cold]
+#[inline(never)]
+fn short_of_memory(vcpu: &Vcpu, fault: Fault) {
+    let vm = vcpu.vm();
+    vm.out_of_memory(vcpu, || vm.memory().fault(fault));
 }
 
 /// Deals with an access to what is no RAM.
@@ -171,13 +208,21 @@ fn refuse(frame: &Frame, esr: u64, far: u64, fetch: bool) {
 /// `HPFAR_EL2` holds its page, except that some CPUs do not set it for a permission fault of the access
 /// itself (Arm ARM D19.2.59): then the guest's own tables are asked.
 fn faulting_ipa(abort: Abort, far: u64) -> Option<u64> {
-    let walk = abort.contains(Abort::STAGE1_WALK);
-    if abort.cause() == Cause::Permission && !walk {
+    if abort.cause() == Cause::Permission && !abort.contains(Abort::STAGE1_WALK) {
         return translate(far);
     }
+    Some(reported_ipa(abort, far))
+}
+
+/// The IPA that faulted, with its page from `HPFAR_EL2`.
+fn reported_ipa(abort: Abort, far: u64) -> u64 {
     let page = hpfar_page();
     // On a walk FAR is the address that was being translated, not that of the table.
-    Some(if walk { page } else { page | far & OFFSET })
+    if abort.contains(Abort::STAGE1_WALK) {
+        page
+    } else {
+        page | far & OFFSET
+    }
 }
 
 /// The page that `HPFAR_EL2` names.

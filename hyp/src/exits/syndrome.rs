@@ -110,16 +110,22 @@ impl Abort {
     pub const fn cause(self) -> Cause {
         let status = self.bits() & Self::STATUS.bits();
         match status {
-            0x04..=0x07 => Cause::Translation(match status & 3 {
-                0 => Level::L0,
-                1 => Level::L1,
-                2 => Level::L2,
-                _ => Level::L3,
-            }),
+            0x04..=0x07 => Cause::Translation(self.level()),
             0x08..=0x0b => Cause::AccessFlag,
             0x0c..=0x0f => Cause::Permission,
             0x30 => Cause::Conflict,
             _ => Cause::Other,
+        }
+    }
+
+    /// The level of the table whose entry was in the way, for causes that are about one.
+    #[inline]
+    pub const fn level(self) -> Level {
+        match self.bits() & 3 {
+            0 => Level::L0,
+            1 => Level::L1,
+            2 => Level::L2,
+            _ => Level::L3,
         }
     }
 

@@ -4,8 +4,8 @@ use super::observe::{self, Tracer};
 use crate::frames::{Contents, FrameAllocator, LinearMap, Order, Use};
 use core::ops::Deref;
 use stage2::{
-    Cpus, Environment, Frames, Observation, OutOfFrames, Owner, Pa, Table, TableMeta, Tlb, Topic,
-    Window,
+    Cpus, ENTRIES, Environment, Frames, Observation, OutOfFrames, Owner, PAGE_SIZE, Pa, Table,
+    TableMeta, Tlb, Topic, Window,
 };
 
 /// What the hardware does for guest memory beside translating.
@@ -92,6 +92,13 @@ unsafe impl<P: Parts> Frames for Machine<P> {
             .map_err(|_| OutOfFrames)
     }
 
+    #[inline]
+    fn allocate_filled_table(&self) -> Result<Pa, OutOfFrames> {
+        self.frames
+            .alloc(self.cpu(), Order::PAGE, Contents::Dirty, Use::Table)
+            .map_err(|_| OutOfFrames)
+    }
+
     fn free_tables(&self, pa: Pa, order: u32) {
         if let Some(order) = u8::try_from(order).ok().and_then(Order::new) {
             // A refusal is a mistake of the table manager's; the allocator has logged it.
@@ -131,6 +138,31 @@ unsafe impl<P: Parts> Window for Machine<P> {
         // `Table` is, used as a table only, and not freed while a reader may hold the reference.
         // All accesses to it are atomic (`Table` has nothing else).
         LinearTable(unsafe { table.as_ref() })
+    }
+
+    #[inline]
+    fn fill(&self, pa: Pa, first: u64, step: u64) {
+        let entries = self.frames.map().pointer(pa).cast::<[u64; ENTRIES]>();
+        // SAFETY: as in `table`, and nobody else can reach the memory, so it may be stored to as what
+        // it is, 512 words.
+        let entries = unsafe { &mut *entries.as_ptr() };
+        match step {
+            PAGE_SIZE => store_sequence::<PAGE_SIZE>(entries, first),
+            _ => (0..)
+                .zip(entries)
+                .for_each(|(index, entry)| *entry = first.wrapping_add(index * step)),
+        }
+    }
+}
+
+/// Stores `first`, `first + STEP` and so on. Written so that the compiler makes one addition an entry of it,
+/// and one store of a pair for two.
+#[inline]
+fn store_sequence<const STEP: u64>(entries: &mut [u64; ENTRIES], mut first: u64) {
+    const AT_ONCE: usize = 32;
+    for entries in entries.as_chunks_mut::<AT_ONCE>().0 {
+        *entries = core::array::from_fn(|index| first.wrapping_add(index as u64 * STEP));
+        first = first.wrapping_add(AT_ONCE as u64 * STEP);
     }
 }
 

@@ -22,8 +22,8 @@ use stage2::{
 pub enum FaultKind {
     /// Nothing is mapped at this level: where the walk stopped.
     Translation(Level),
-    /// The access flag is clear, or a right is missing.
-    Mapped,
+    /// The access flag is clear, or a right is missing, in an entry of this level.
+    Mapped(Level),
 }
 
 /// A stage-2 fault.
@@ -158,7 +158,7 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
         }
         let outcome = match fault.kind {
             FaultKind::Translation(level) => self.populate(ipa, level),
-            FaultKind::Mapped => self.permit(ipa, fault.access),
+            FaultKind::Mapped(level) => self.permit(ipa, fault.access, level),
         };
         match outcome {
             Outcome::OutOfMemory => self.without_memory(ipa),
@@ -181,19 +181,47 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
         }
     }
 
-    /// After a fault on something that is mapped.
-    #[inline(never)]
-    fn permit(&self, ipa: Ipa, access: Access) -> Outcome {
+    /// After a fault on something that is mapped by an entry of `level`.
+    // Always inline: see `fault`.
+    #[inline(always)]
+    fn permit(&self, ipa: Ipa, access: Access, level: Level) -> Outcome {
         let logging = self.is_logging();
-        match self.stage2.resolve_fault(ipa, access, logging) {
+        if logging && level == Level::L2 && access == Access::Write {
+            return self.permit_in_block(ipa);
+        }
+        self.resolved(ipa, self.stage2.resolve_fault(ipa, access, logging))
+    }
+
+    /// After a store under logging to what is most probably a block.
+    #[inline(never)]
+    fn permit_in_block(&self, ipa: Ipa) -> Outcome {
+        self.split_for_store(ipa, Level::L2).unwrap_or_else(|| {
+            self.resolved(ipa, self.stage2.resolve_fault(ipa, Access::Write, true))
+        })
+    }
+
+    #[inline(always)]
+    fn resolved(&self, ipa: Ipa, resolution: Resolution) -> Outcome {
+        match resolution {
             Resolution::Resolved | Resolution::Unmapped => Outcome::Resume,
             Resolution::Busy => Outcome::Busy,
             Resolution::Denied(_) => Outcome::Outside,
-            Resolution::MustSplit(level) => match self.stage2.split_block(ipa, level) {
-                Ok(()) | Err(SplitError::NoBlock | SplitError::OutOfRange) => Outcome::Resume,
-                Err(SplitError::Busy) => Outcome::Busy,
-                Err(SplitError::OutOfFrames) => Outcome::OutOfMemory,
-            },
+            // Only if it was asked for. Somebody else may have split it, too.
+            Resolution::MustSplit(level) => {
+                let split = self.split_for_store(ipa, level);
+                split.unwrap_or(Outcome::Resume)
+            }
+        }
+    }
+
+    /// Splits the block for a store to the page at `ipa`; none if there is no such block.
+    #[inline(always)]
+    fn split_for_store(&self, ipa: Ipa, level: Level) -> Option<Outcome> {
+        match self.stage2.split_for_store(ipa, level) {
+            Ok(()) => Some(Outcome::Resume),
+            Err(SplitError::NoBlock | SplitError::OutOfRange) => None,
+            Err(SplitError::Busy) => Some(Outcome::Busy),
+            Err(SplitError::OutOfFrames) => Some(Outcome::OutOfMemory),
         }
     }
 

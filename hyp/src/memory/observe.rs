@@ -72,7 +72,7 @@ pub fn fault(fault: Fault, outcome: Outcome, ticks: u64) -> Event {
         },
         cause: match fault.kind {
             FaultKind::Translation(_) => event::Cause::Translation,
-            FaultKind::Mapped => event::Cause::Permission,
+            FaultKind::Mapped(_) => event::Cause::Permission,
         },
         outcome: match outcome {
             Outcome::Resume => event::Outcome::Resume,

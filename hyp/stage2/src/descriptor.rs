@@ -445,7 +445,7 @@ impl Descriptor {
     }
 
     /// The entry of a leaf's `index`-th part, when a block of `level` becomes a table.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn part(self, format: Format, level: Level, index: usize) -> Self {
         let Some(next) = level.next() else {
             return self;

@@ -84,6 +84,16 @@ impl<E: Environment> Stage2<E> {
         self.after_grace(retired, |pa| self.free_table(pa));
     }
 
+    /// Gives a frame back that was not used. It may have come from the deposit, so that is where it is
+    /// offered first.
+    #[cold]
+    fn give_back(&self, pa: Pa) {
+        let frames = self.env().frames();
+        if let Some(pa) = self.deposit.keep(frames, pa) {
+            frames.free_tables(pa, 0);
+        }
+    }
+
     /// Gives a frame back that is no table any more, or never became one.
     pub(crate) fn free_table(&self, pa: Pa) {
         self.env().frames().free_tables(pa, 0);
@@ -109,15 +119,25 @@ impl<'s, E: Environment> Spare<'s, E> {
         self.pa.is_none()
     }
 
-    /// Sees to it that there is a frame for splitting `block`, which may have one in the deposit.
+    /// Sees to it that there is a frame for splitting `block`, which may have one in the deposit. Its
+    /// contents are whatever they are.
     pub(crate) fn fill_for(&mut self, block: Descriptor) -> Result<(), OutOfFrames> {
         if self.pa.is_none() && block.has_deposit() {
             self.pa = self.stage2.deposit.take(self.stage2.env().frames());
         }
-        self.fill()
+        self.fill_with_any()
     }
 
-    /// Sees to it that there is a frame.
+    /// Sees to it that there is a frame. Its contents are whatever they are.
+    #[inline]
+    pub(crate) fn fill_with_any(&mut self) -> Result<(), OutOfFrames> {
+        if self.pa.is_none() {
+            self.pa = Some(self.stage2.env().frames().allocate_filled_table()?);
+        }
+        Ok(())
+    }
+
+    /// Sees to it that there is a frame, of empty entries.
     pub(crate) fn fill(&mut self) -> Result<(), OutOfFrames> {
         if self.pa.is_none() {
             self.pa = Some(self.stage2.env().frames().allocate_tables(0)?);
@@ -126,6 +146,7 @@ impl<'s, E: Environment> Spare<'s, E> {
     }
 
     /// Takes the frame, as a table of `level` that nobody can see yet.
+    #[inline]
     pub(crate) fn take(&mut self, level: Level) -> Option<Pa> {
         let pa = self.pa.take()?;
         if let Some(meta) = self.stage2.env().frames().table_meta(pa) {
@@ -142,15 +163,10 @@ impl<'s, E: Environment> Spare<'s, E> {
 }
 
 impl<E: Environment> Drop for Spare<'_, E> {
+    #[inline]
     fn drop(&mut self) {
-        // It may have come from the deposit, so that is where it is offered first.
-        let frames = self.stage2.env().frames();
-        if let Some(pa) = self
-            .pa
-            .take()
-            .and_then(|pa| self.stage2.deposit.keep(frames, pa))
-        {
-            frames.free_tables(pa, 0);
+        if let Some(pa) = self.pa.take() {
+            self.stage2.give_back(pa);
         }
     }
 }

@@ -41,7 +41,7 @@
 //! | any stage-2 fault in its memory | [`resolve_fault`](crate::Stage2::resolve_fault) | the answer tells |
 //! | ... `Resolved` | | run it again |
 //! | ... `Unmapped` | [`map_page`](crate::Stage2::map_page) or [`map_block`](crate::Stage2::map_block) with a frame | `Occupied`: another CPU was faster; give the frame back and run it again |
-//! | ... `MustSplit` | [`split_block`](crate::Stage2::split_block) | run it again |
+//! | ... `MustSplit` | [`split_for_store`](crate::Stage2::split_for_store) | run it again |
 //! | ... `Busy`, or `Busy` from any of these | yield the CPU, holding nothing | run it again |
 //! | ... `Denied` | | inject an abort, or emulate |
 //!

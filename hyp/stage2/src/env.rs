@@ -10,7 +10,7 @@ use crate::addr::{ENTRIES, IpaRange, Level, Pa};
 use crate::grace::{CpuSlot, Grace};
 use crate::meta::{Owner, TableMeta};
 use crate::observe::{Observation, Topic};
-use crate::sync::AtomicU64;
+use crate::sync::{AtomicU64, Ordering};
 use crate::vmid::Vmid;
 use core::ops::Deref;
 
@@ -44,6 +44,12 @@ pub unsafe trait Frames {
     /// Allocates `1 << order` adjacent frames, zeroed, aligned to their total size.
     fn allocate_tables(&self, order: u32) -> Result<Pa, OutOfFrames>;
 
+    /// As [`allocate_tables`](Self::allocate_tables) of one frame, with any contents: the caller stores to
+    /// every entry.
+    fn allocate_filled_table(&self) -> Result<Pa, OutOfFrames> {
+        self.allocate_tables(0)
+    }
+
     /// Takes back frames from [`allocate_tables`](Self::allocate_tables), which nobody can reach any more.
     fn free_tables(&self, pa: Pa, order: u32);
 
@@ -64,6 +70,17 @@ pub unsafe trait Window {
 
     /// The table at `pa`, which is a frame from [`Frames::allocate_tables`] that was not given back.
     fn table(&self, pa: Pa) -> Self::Ref<'_>;
+
+    /// Stores `first`, `first + step` and so on to the entries of the table at `pa`, which nobody but the
+    /// caller can reach: so it need not be done by atomic stores.
+    #[inline]
+    fn fill(&self, pa: Pa, first: u64, step: u64) {
+        let mut value = first;
+        for entry in &self.table(pa).entries {
+            entry.store(value, Ordering::Relaxed);
+            value = value.wrapping_add(step);
+        }
+    }
 }
 
 /// What an invalidation must reach.

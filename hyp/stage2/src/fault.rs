@@ -42,6 +42,21 @@ impl<E: Environment> Stage2<E> {
     /// `split_blocks` tells what to do with a store to a block whose stores trap: under dirty
     /// logging it is split, so that one store marks one page.
     pub fn resolve_fault(&self, ipa: Ipa, access: Access, split_blocks: bool) -> Resolution {
+        // Most often a page is there. That on its own stays in registers.
+        let reader = self.read();
+        if let Some(mut table) = reader.lock_at_once(ipa, Level::L3) {
+            let entry = table.get(ipa.index(Level::L3));
+            if let Kind::Leaf(_) = entry.kind(Level::L3) {
+                return self.resolve_leaf(&mut table, Level::L3, entry, ipa, access, split_blocks);
+            }
+        }
+        drop(reader);
+        self.resolve_somehow(ipa, access, split_blocks)
+    }
+
+    /// As [`resolve_fault`](Self::resolve_fault), whatever is there.
+    #[inline(never)]
+    fn resolve_somehow(&self, ipa: Ipa, access: Access, split_blocks: bool) -> Resolution {
         loop {
             let reader = self.read();
             let table = match reader.descend(ipa, Level::L3) {
@@ -63,7 +78,9 @@ impl<E: Environment> Stage2<E> {
             let level = table.level();
             let entry = table.get(ipa.index(level));
             return match entry.kind(level) {
-                Kind::Leaf(_) => self.resolve_leaf(&mut table, ipa, access, split_blocks),
+                Kind::Leaf(_) => {
+                    self.resolve_leaf(&mut table, level, entry, ipa, access, split_blocks)
+                }
                 Kind::Busy(_) => Resolution::Busy,
                 Kind::Empty | Kind::Bad => Resolution::Unmapped,
                 // A block was split since it was seen: begin again, one level further down.
@@ -72,16 +89,19 @@ impl<E: Environment> Stage2<E> {
         }
     }
 
+    /// As [`resolve_fault`](Self::resolve_fault), for the leaf `entry`, in a table of `level` as it is
+    /// under the lock.
+    #[inline(always)]
     fn resolve_leaf(
         &self,
         table: &mut Locked<'_, E>,
+        level: Level,
+        entry: Descriptor,
         ipa: Ipa,
         access: Access,
         split_blocks: bool,
     ) -> Resolution {
-        let level = table.level();
         let index = ipa.index(level);
-        let entry = table.get(index);
         if !allows(entry, access) {
             return Resolution::Denied(entry);
         }
@@ -90,7 +110,7 @@ impl<E: Environment> Stage2<E> {
         if traps && split_blocks && level != Level::L3 {
             return Resolution::MustSplit(level);
         }
-        self.count(if traps {
+        table.count(if traps {
             Counter::WriteFaults
         } else if !entry.is_accessed() {
             Counter::AccessFaults
@@ -107,6 +127,7 @@ impl<E: Environment> Stage2<E> {
     }
 }
 
+#[inline]
 fn allows(entry: Descriptor, access: Access) -> bool {
     let rights = entry.rights();
     match access {

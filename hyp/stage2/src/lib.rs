@@ -107,8 +107,7 @@
 //! let ipa = Ipa::new(0x3000);
 //! guest.write(ipa, 1).unwrap_err();
 //! assert_eq!(vm.resolve_fault(ipa, Access::Write, true), Resolution::MustSplit(Level::L2));
-//! vm.split_block(ipa, Level::L2).unwrap();
-//! assert_eq!(vm.resolve_fault(ipa, Access::Write, true), Resolution::Resolved);
+//! vm.split_for_store(ipa, Level::L2).unwrap();
 //! guest.write(ipa, 1).unwrap();
 //!
 //! let mut dirty = Vec::new();

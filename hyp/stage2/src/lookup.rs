@@ -468,6 +468,12 @@ impl<'r, E: Environment> Locked<'r, E> {
         self.held.is_watched()
     }
 
+    /// Counts an event, on the CPU that holds the lock.
+    #[inline]
+    pub(crate) fn count(&self, counter: Counter) {
+        self.reader.count(counter);
+    }
+
     pub(crate) fn meta(&self) -> &'r TableMeta {
         self.meta
     }

@@ -9,7 +9,7 @@
 use crate::addr::{ENTRIES, Ipa, IpaRange, Level, Pa};
 use crate::descriptor::{Descriptor, Kind, Work};
 use crate::detached::{Spare, memory};
-use crate::env::{Environment, Frames, OutOfFrames};
+use crate::env::{Environment, Frames, OutOfFrames, Window};
 use crate::held::{Held, entry_address};
 use crate::lookup::{Absent, Locked};
 use crate::observe::{Observation, Topic};
@@ -37,6 +37,47 @@ impl<E: Environment> Stage2<E> {
     /// A block made by a collapse has a table in the deposit, so splitting it never fails for want
     /// of memory.
     pub fn split_block(&self, ipa: Ipa, level: Level) -> Result<(), SplitError> {
+        self.split(ipa, level, None)
+    }
+
+    /// As [`split_block`](Self::split_block), for a store to the page at `ipa` under dirty logging: if the
+    /// parts are pages, that one is marked as written from the beginning, and the store need not fault again.
+    ///
+    /// A block that may not be stored to is [`SplitError::NoBlock`].
+    pub fn split_for_store(&self, ipa: Ipa, level: Level) -> Result<(), SplitError> {
+        if level == Level::L2 && self.split_at_once(ipa) {
+            return Ok(());
+        }
+        self.split(ipa, level, Some(ipa))
+    }
+
+    /// Splits the block of level 2 that maps `ipa`, for a store to it, if nothing is in the way; says whether
+    /// it did. That on its own, with its levels known, stays in registers.
+    #[inline(always)]
+    fn split_at_once(&self, ipa: Ipa) -> bool {
+        const LEVEL: Level = Level::L2;
+        let mut spare = Spare::none(self);
+        if spare.fill_with_any().is_err() {
+            return false;
+        }
+        let reader = self.read();
+        let Some(mut table) = reader.lock_at_once(ipa, LEVEL) else {
+            return false;
+        };
+        let index = ipa.index(LEVEL);
+        let block = table.get(index);
+        let is_block = matches!(block.kind(LEVEL), Kind::Leaf(_));
+        // One with a table in the deposit gets that one.
+        let fits =
+            is_block && block.is_writable() && !block.lets_stores_through() && !block.has_deposit();
+        if fits {
+            self.split_locked(&mut table, LEVEL, index, block, &mut spare, Some(ipa));
+        }
+        fits
+    }
+
+    #[inline(never)]
+    fn split(&self, ipa: Ipa, level: Level, stored: Option<Ipa>) -> Result<(), SplitError> {
         let (Level::L1 | Level::L2) = level else {
             return Err(SplitError::OutOfRange);
         };
@@ -59,6 +100,9 @@ impl<E: Environment> Stage2<E> {
             };
             let seen = table.slot(ipa).load();
             match seen.kind(level) {
+                Kind::Leaf(_) if stored.is_some() && !seen.is_writable() => {
+                    return Err(SplitError::NoBlock);
+                }
                 Kind::Leaf(_) => {}
                 Kind::Busy(_) => return Err(SplitError::Busy),
                 Kind::Empty | Kind::Table(_) | Kind::Bad => return Err(SplitError::NoBlock),
@@ -78,7 +122,7 @@ impl<E: Environment> Stage2<E> {
             if !matches!(block.kind(level), Kind::Leaf(_)) {
                 continue;
             }
-            self.split_locked(&mut table, index, block, &mut spare);
+            self.split_locked(&mut table, level, index, block, &mut spare, stored);
             drop(table);
             drop(reader);
             if block.has_deposit() {
@@ -103,18 +147,23 @@ impl<E: Environment> Stage2<E> {
         })
     }
 
+    #[inline(always)]
     fn split_locked(
         &self,
         table: &mut Locked<'_, E>,
+        level: Level,
         index: usize,
         block: Descriptor,
         spare: &mut Spare<'_, E>,
+        stored: Option<Ipa>,
     ) {
-        let level = table.level();
         let Some(child) = level.next().and_then(|next| spare.take(next)) else {
             return;
         };
-        self.fill_parts(child, block, level);
+        self.fill_parts(child, block, level, stored);
+        if stored.is_some() {
+            table.count(Counter::WriteFaults);
+        }
         let new = Descriptor::table(child);
         if self.direct_size_change() {
             // The parts can be seen before the block is out of all TLBs. Until then nobody else may
@@ -133,22 +182,28 @@ impl<E: Environment> Stage2<E> {
             table.make_entry(index, marker, new, &flushed);
         }
         self.publish();
-        self.count(Counter::Splits);
+        table.count(Counter::Splits);
         let ipa = table.ipa(index);
         self.tell(Topic::Changes, move || Observation::Split { ipa, level });
     }
 
     /// Fills a table that nobody can see with the parts of `block`.
-    fn fill_parts(&self, child: Pa, block: Descriptor, level: Level) {
-        let parts = memory(self, child);
+    #[inline(always)]
+    fn fill_parts(&self, child: Pa, block: Descriptor, level: Level, stored: Option<Ipa>) {
         let first = block.part(self.format(), level, 0);
-        let step = level.next().map_or(0, Level::size);
-        self.tell_of_parts(child, first, step);
-        let mut pa = first.output();
-        for entry in &parts.entries {
-            // Relaxed: the store of the table descriptor releases them all.
-            entry.store(first.with_output(pa).bits(), Ordering::Relaxed);
-            pa = pa.offset(step);
+        let parts = level.next().unwrap_or(level);
+        // The address is in bits of its own, and the first one's are zero below the block's size. The
+        // store of the table descriptor releases them all.
+        self.tell_of_parts(child, first, parts.size());
+        let window = self.env().window();
+        window.fill(child, first.bits(), parts.size());
+        if let (Some(ipa), Level::L3) = (stored, parts) {
+            let index = ipa.index(parts);
+            let pa = first.output().offset(index as u64 * parts.size());
+            let part = first.with_output(pa).used(true);
+            memory(self, child).entries[index].store(part.bits(), Ordering::Relaxed);
+            let change = [first.with_output(pa), part];
+            self.tell_written(self.order(), entry_address(child, index), change, false);
         }
         if let Some(meta) = self.env().frames().table_meta(child) {
             meta.add_live(ENTRIES as i32);

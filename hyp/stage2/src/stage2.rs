@@ -154,6 +154,7 @@ impl<E: Environment> Stage2<E> {
     }
 
     /// A marker that no one else has.
+    #[inline]
     pub(crate) fn marker(&self, work: Work) -> Marker {
         let cpus = self.env.cpus();
         let cpu = cpus.current();

@@ -114,7 +114,21 @@ fn splitting_needs_a_table_for_the_parts() {
         access: Access::Write,
         split_blocks: true,
     };
-    assert_eq!(fail_each(&[NEXT_BLOCK], &store), 1);
+    // It asks a second time before it gives up.
+    assert_eq!(fail_each(&[NEXT_BLOCK], &store), 0);
+    // Three for the root and the way to the block.
+    let machine = machine(3, 512);
+    let stage2 = Stage2::new(&machine, machine.config(1)).unwrap();
+    let (block, ipa) = (
+        machine.data().allocate(Level::L2).unwrap(),
+        Ipa::new(0x3000),
+    );
+    let mapped = stage2.map_block(Ipa::new(0), Level::L2, block, Attributes::RAM, false);
+    assert_eq!((mapped, machine.frames().outstanding()), (Ok(()), 3));
+    let split = stage2.split_for_store(ipa, Level::L2);
+    assert_eq!(split, Err(SplitError::OutOfFrames));
+    assert_eq!(stage2.query(ipa).unwrap().level, Level::L2);
+    stage2.destroy(|_| {});
 }
 
 #[test]

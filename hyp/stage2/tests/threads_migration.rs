@@ -210,7 +210,7 @@ impl World<'_> {
             Resolution::Resolved => {}
             Resolution::Unmapped => self.swap_in(page, access == Access::Write, before),
             // The block may be split, or gone, by now.
-            Resolution::MustSplit(level) => drop(self.vm.split_block(page, level)),
+            Resolution::MustSplit(level) => drop(self.vm.split_for_store(page, level)),
             // Rights are taken away for a moment only.
             Resolution::Busy | Resolution::Denied(_) => std::thread::yield_now(),
         }

@@ -109,7 +109,7 @@ pub(crate) fn store(memory: &GuestMemory<'_, Host>, page: u64, value: u64) {
                 let within = ipa.get() & (entry.level.size() - 1);
                 return write(memory, pa.offset(within), value);
             }
-            Kind::Leaf(_) => FaultKind::Mapped,
+            Kind::Leaf(_) => FaultKind::Mapped(entry.level),
             _ => FaultKind::Translation(entry.level),
         };
         let access = Access::Write;

@@ -160,6 +160,16 @@ unsafe impl Frames for FakeFrames {
         Ok(pa)
     }
 
+    fn allocate_filled_table(&self) -> Result<Pa, OutOfFrames> {
+        let pa = self.allocate_tables(0)?;
+        // Nothing that anybody should take for an entry. The model checker has enough to do without.
+        #[cfg(not(loom))]
+        for entry in &self.known(pa).table.entries {
+            entry.store(POISON, Ordering::Relaxed);
+        }
+        Ok(pa)
+    }
+
     fn free_tables(&self, pa: Pa, order: u32) {
         let _allocator = self.allocator.lock();
         self.run(pa, order).for_each(|frame| frame.end_life(pa));

@@ -97,11 +97,13 @@ impl Vm {
             Resolution::MustSplit(level) => {
                 assert_eq!((level, self.mapped(region)), (Level::L2, Mapped::Block));
                 assert!(split_blocks && access == Access::Write);
-                match self.stage2.split_block(ipa, level) {
+                match self.stage2.split_for_store(ipa, level) {
                     Err(SplitError::OutOfFrames) => return Err(OutOfFrames),
                     result => assert_eq!(result, Ok(())),
                 }
                 self.set_mapped(region, Mapped::Table);
+                self.mark_accessed(place);
+                self.mark_written(place);
                 return Ok(true);
             }
             Resolution::Busy => panic!("nobody else is at work"),
