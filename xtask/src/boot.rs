@@ -314,13 +314,16 @@ mod tests {
     }
 
     #[test]
-    fn the_stress_guest_runs_short_and_raced() {
+    fn guests_have_what_they_are_there_to_show() {
         let expected = "compaction=stress guest-args=\"seconds=10 seed=1\"";
         assert_eq!(args(&[]).expect("defaults"), expected);
         assert_eq!(args(&["--guest", "hello"]).expect("options"), "");
         assert_eq!(args(&["--kernel", "Image"]).expect("options"), "");
         let linux = ["--vm", "guest=hello", "--vm", "guest=linux"];
-        assert_eq!(args(&linux).expect("options"), "guest-memory=512M");
+        let expected = "guest-memory=512M compaction=stress";
+        assert_eq!(args(&linux).expect("options"), expected);
+        let edk2 = args(&["--guest", "edk2"]).expect("options");
+        assert_eq!(edk2, "guest-memory=512M");
     }
 
     #[test]
