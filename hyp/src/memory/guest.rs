@@ -221,8 +221,19 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
             Ok(()) => Some(Outcome::Resume),
             Err(SplitError::NoBlock | SplitError::OutOfRange) => None,
             Err(SplitError::Busy) => Some(Outcome::Busy),
-            Err(SplitError::OutOfFrames) => Some(Outcome::OutOfMemory),
+            Err(SplitError::OutOfFrames) => Some(self.permit_whole(ipa)),
         }
+    }
+
+    /// After a store under logging to a block for the splitting of which no frame is left: all of it counts as
+    /// written, rather than that the guest stores again and again.
+    #[cold]
+    #[inline(never)]
+    fn permit_whole(&self, ipa: Ipa) -> Outcome {
+        if self.give_up_reservations() > 0 {
+            return Outcome::Resume;
+        }
+        self.resolved(ipa, self.stage2.resolve_fault(ipa, Access::Write, false))
     }
 
     /// Maps memory to `ipa`, where a walk stopped at an entry of `level`.

@@ -2,8 +2,8 @@
 //!
 //! Owns the switch. What is noted stands in the tables themselves (`stage2::Stage2::collect_dirty`): a leaf
 //! whose stores trap is clean. So what the switch changes is how coarse the notes are, since under
-//! logging a store to a block splits it; and it keeps contents from being changed where no entry is left
-//! to say so, which is when memory is taken back.
+//! logging a store to a block splits it, unless no frame is left for that; and it keeps contents from
+//! being changed where no entry is left to say so, which is when memory is taken back.
 //!
 //! Invariant: while logging is on nobody is between [`Logging::discard`] and the drop of what it returned.
 

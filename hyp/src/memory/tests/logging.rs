@@ -4,6 +4,7 @@ use super::{GUEST, Host, guest, level_at, machine, page, store};
 use crate::bootargs::HugePolicy;
 use crate::compaction::requests::{Answer, answer};
 use crate::compaction::{Compactor, Policy, Stress};
+use crate::frames::{Contents, Order, Use, VmId};
 use crate::memory::{GuestMemory, ReleaseError};
 use crate::vm::table_calls as calls;
 use stage2::{IpaRange, Level, PAGE_SIZE};
@@ -57,6 +58,31 @@ fn without_logging_blocks_stay_whole() {
     store(&memory, 0, 2);
     assert_eq!(level_at(&memory, 0), Level::L2);
     assert_eq!(dirty(&memory).len(), 512);
+    memory.destroy();
+}
+
+/// Or else the guest would fault on the same store for ever.
+#[test]
+fn where_no_frame_is_left_for_a_split_the_block_is_told_as_a_whole() {
+    let machine = machine();
+    let memory = guest(&machine, HugePolicy::Always);
+    store(&memory, 0, 1);
+    memory.set_logging(true);
+    dirty(&memory);
+    let (allocator, vm) = (machine.allocator(), VmId(1));
+    let ipa = page(0);
+    let page = || allocator.alloc(0, Order::PAGE, Contents::Dirty, Use::Data { vm, ipa });
+    let taken: Vec<_> = std::iter::from_fn(|| page().ok()).collect();
+    store(&memory, 3, 2);
+    assert_eq!(level_at(&memory, 3), Level::L2);
+    assert_eq!(dirty(&memory), (0..512).collect());
+    for page in taken {
+        allocator
+            .free(0, page, Order::PAGE)
+            .expect("it was allocated");
+    }
+    store(&memory, 3, 2);
+    assert_eq!(dirty(&memory), BTreeSet::from([3]));
     memory.destroy();
 }
 
