@@ -1,8 +1,8 @@
 //! The guest that misbehaves on purpose, and lives through it.
 //!
 //! Every vCPU takes one step after the other. A step is a handful of generated instructions with generated
-//! registers, run in a [cage](cage): whatever exception comes of an instruction, the next one is run. The
-//! kinds of steps are listed in [`kinds`]: devices and places where nothing is, accessed in every way;
+//! registers, run in a cage (`cage`): whatever exception comes of an instruction, the next one is run. The
+//! kinds of steps are listed in `kinds`: devices and places where nothing is, accessed in every way;
 //! system registers; hypercalls; fetches from anywhere; stage-1 tables that lead anywhere; and so on.
 //! What a step does follows from seed, life, vCPU and number of the step alone, so each can be repeated.
 //!
