@@ -40,6 +40,12 @@ unsafe impl stage2::Cpus for Cpus {
         percpu::this().index()
     }
 
+    // Asked at every fault: the number was checked against the count when the CPU got it.
+    #[inline]
+    fn slot(&self) -> &CpuSlot {
+        &SLOTS[self.current()]
+    }
+
     fn relax(&self) {
         sched::yield_now();
     }

@@ -18,7 +18,7 @@ use aarch64_cpu::registers::{Readable, VTCR_EL2, VTTBR_EL2, Writeable};
 use hyp::features::Features;
 use hyp::tlbi::{self, Abilities, Operation};
 use stage2::vmid::Vmid;
-use stage2::{Geometry, IpaRange, Pa, Scope};
+use stage2::{Geometry, Ipa, IpaRange, Pa, Scope};
 use trace::event::{Barrier, Register, Tlbi};
 
 use super::{caches, tracing};
@@ -66,6 +66,7 @@ impl Hardware {
         }
     }
 
+    #[inline(always)]
     fn invalidate_range<const TOLD: bool>(&self, vmid: Vmid, range: IpaRange, scope: Scope) {
         let operations = tlbi::operations(range, scope, self.abilities);
         dsb_ishst::<TOLD>();
@@ -79,8 +80,9 @@ impl Hardware {
         });
     }
 
-    fn invalidate_leaf<const TOLD: bool>(vmid: Vmid, range: IpaRange) {
-        let operand = range.start().get() >> stage2::PAGE_SHIFT;
+    #[inline(always)]
+    fn invalidate_leaf<const TOLD: bool>(vmid: Vmid, leaf: Ipa) {
+        let operand = leaf.get() >> stage2::PAGE_SHIFT;
         Self::with_vmid::<TOLD>(vmid, || {
             if TOLD {
                 tracing::barrier(Barrier::DsbNshst);
@@ -106,6 +108,20 @@ impl Hardware {
                 tracing::barrier(Barrier::Isb);
             }
         });
+    }
+
+    // On their own, so that who is not watched saves no registers for what these call.
+
+    #[cold]
+    #[inline(never)]
+    fn invalidate_range_told(&self, vmid: Vmid, range: IpaRange, scope: Scope) {
+        self.invalidate_range::<true>(vmid, range, scope);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn invalidate_leaf_told(vmid: Vmid, leaf: Ipa) {
+        Self::invalidate_leaf::<true>(vmid, leaf);
     }
 }
 
@@ -264,17 +280,18 @@ fn everything<const TOLD: bool>(features: &Features) {
 unsafe impl stage2::Tlb for Hardware {
     fn invalidate(&self, vmid: Vmid, range: IpaRange, scope: Scope) {
         if tracing::replays() {
-            self.invalidate_range::<true>(vmid, range, scope);
+            self.invalidate_range_told(vmid, range, scope);
         } else {
             self.invalidate_range::<false>(vmid, range, scope);
         }
     }
 
+    #[inline]
     fn invalidate_local(&self, vmid: Vmid, range: IpaRange, _scope: Scope) {
         if tracing::replays() {
-            Self::invalidate_leaf::<true>(vmid, range);
+            Self::invalidate_leaf_told(vmid, range.start());
         } else {
-            Self::invalidate_leaf::<false>(vmid, range);
+            Self::invalidate_leaf::<false>(vmid, range.start());
         }
     }
 

@@ -205,7 +205,7 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
         match resolution {
             Resolution::Resolved | Resolution::Unmapped => Outcome::Resume,
             Resolution::Busy => Outcome::Busy,
-            Resolution::Denied(_) => Outcome::Outside,
+            Resolution::Denied => Outcome::Outside,
             // Only if it was asked for. Somebody else may have split it, too.
             Resolution::MustSplit(level) => {
                 let split = self.split_for_store(ipa, level);

@@ -117,7 +117,8 @@ pub unsafe trait Tlb {
 ///
 /// # Safety
 ///
-/// - [`slots`](Self::slots) is the same slice at all times, and [`current`](Self::current) an index into it.
+/// - [`slots`](Self::slots) is the same slice at all times, [`current`](Self::current) an index into it, and
+///   [`slot`](Self::slot) what is there.
 /// - A thread that holds a value of this crate which is not [`Send`] (a read section, a lock) stays
 ///   on its CPU, and no other thread runs there.
 pub unsafe trait Cpus {
@@ -129,6 +130,12 @@ pub unsafe trait Cpus {
 
     /// The index of the CPU that runs this.
     fn current(&self) -> usize;
+
+    /// This crate's memory of the CPU that runs this.
+    #[inline]
+    fn slot(&self) -> &CpuSlot {
+        &self.slots()[self.current()]
+    }
 
     /// Lets other threads of this CPU run. Called with no lock held and outside read sections, by
     /// someone who waits for another thread.

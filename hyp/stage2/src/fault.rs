@@ -29,7 +29,7 @@ pub enum Resolution {
     /// Nothing is mapped there.
     Unmapped,
     /// The mapping does not allow the access.
-    Denied(Descriptor),
+    Denied,
     /// A block of this level is not to be marked as written as a whole: split it, then try again.
     MustSplit(Level),
     /// Somebody works on the region: wait, holding nothing, and let the guest try again.
@@ -103,7 +103,7 @@ impl<E: Environment> Stage2<E> {
     ) -> Resolution {
         let index = ipa.index(level);
         if !allows(entry, access) {
-            return Resolution::Denied(entry);
+            return Resolution::Denied;
         }
         let store = access == Access::Write;
         let traps = store && !entry.lets_stores_through();
@@ -119,7 +119,7 @@ impl<E: Environment> Stage2<E> {
         });
         // An entry that only gains rights leaves nothing behind that could be used wrongly.
         let _ = table.update(index, |entry| entry.used(store));
-        self.publish();
+        table.publish();
         // Also when another CPU was faster: this CPU's TLB may hold the lesser entry, and would
         // fault on it again and again.
         self.flush_local(ipa, level);

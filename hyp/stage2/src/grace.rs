@@ -135,7 +135,7 @@ impl Grace {
     ///
     /// Must be called outside read sections: inside one it would wait for itself.
     pub fn synchronize<C: Cpus>(&self, cpus: &C) {
-        let slot = &cpus.slots()[cpus.current()];
+        let slot = cpus.slot();
         assert!(
             !slot.in_section(),
             "a grace period was awaited inside a read section"
@@ -144,9 +144,7 @@ impl Grace {
         while !self.has_ended(period, cpus.slots()) {
             cpus.relax();
         }
-        cpus.slots()[cpus.current()]
-            .counters
-            .count(Counter::GracePeriods);
+        cpus.slot().counters.count(Counter::GracePeriods);
     }
 }
 
@@ -163,7 +161,7 @@ impl<'c> Section<'c> {
     /// Enters a section on this CPU. Sections nest.
     #[inline]
     pub(crate) fn enter<C: Cpus>(cpus: &'c C) -> Self {
-        let slot = &cpus.slots()[cpus.current()];
+        let slot = cpus.slot();
         let depth = slot.depth.load(Ordering::Relaxed);
         slot.depth.store(depth + 1, Ordering::Relaxed);
         if depth == 0 {

@@ -23,7 +23,7 @@ mod entries;
 
 use crate::addr::{ENTRIES, Ipa, Level, Pa};
 use crate::descriptor::{Descriptor, Kind, Marker};
-use crate::env::{Environment, Frames, Window};
+use crate::env::{Environment, Frames, Tlb, Window};
 use crate::grace::Section;
 use crate::held::Held;
 use crate::meta::TableMeta;
@@ -466,6 +466,16 @@ impl<'r, E: Environment> Locked<'r, E> {
     #[inline(always)]
     pub(crate) fn is_watched(&self) -> bool {
         self.held.is_watched()
+    }
+
+    /// Makes entries of the table visible to table walks.
+    #[inline(always)]
+    pub(crate) fn publish(&self) {
+        let stage2 = self.reader.stage2;
+        stage2.env().tlb().publish();
+        if self.is_watched() {
+            stage2.tell_of_publishing();
+        }
     }
 
     /// Counts an event, on the CPU that holds the lock.

@@ -251,7 +251,7 @@ impl<E: Environment> Stage2<E> {
     /// Tells what [`put`](Self::put) has done, all by value: nothing has to be in memory for it.
     #[cold]
     fn tell_of_put(&self, order: u64, entry: Pa, ipa: Ipa, level: Level, leaf: Descriptor) {
-        self.tell_written(order, entry, [Descriptor::EMPTY, leaf], true);
+        self.tell_written(order, entry, Descriptor::EMPTY, leaf, true);
         self.tell_checker(|order| Observation::Published { order });
         let pa = leaf.output();
         self.tell(Topic::Maps, move || Observation::Mapped { ipa, pa, level });

@@ -18,8 +18,15 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// Names the tables of one VM among all table frames, so that a frame which became another VM's
 /// table is never taken for this one's. Never zero, and below 2^28.
+// As it stands in `TableMeta::kind`, with a level of 0: each step of a lookup compares the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owner(u32);
+
+/// The bits of the level.
+const LEVEL_BITS: u32 = 3;
+/// Tells tables from what is none.
+const IS_TABLE: u32 = 1 << LEVEL_BITS;
+const NUMBER_SHIFT: u32 = LEVEL_BITS + 1;
 
 impl Owner {
     /// The owner with this number; none for 0 or above 2^28 - 1.
@@ -27,13 +34,13 @@ impl Owner {
         if number == 0 || number >= 1 << 28 {
             None
         } else {
-            Some(Self(number))
+            Some(Self(number << NUMBER_SHIFT | IS_TABLE))
         }
     }
 
     /// The owner's number.
     pub const fn number(self) -> u32 {
-        self.0
+        self.0 >> NUMBER_SHIFT
     }
 }
 
@@ -164,7 +171,7 @@ impl TableMeta {
 }
 
 const fn kind_of(owner: Owner, level: Level) -> u32 {
-    owner.0 << 4 | 1 << 3 | level as u32
+    owner.0 | level as u32
 }
 
 #[cfg(not(loom))]

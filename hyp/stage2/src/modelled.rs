@@ -74,4 +74,15 @@ impl AtomicU64 {
     ) -> Result<u64, u64> {
         self.accessed().compare_exchange(old, new, success, failure)
     }
+
+    pub(crate) fn compare_exchange_weak(
+        &self,
+        old: u64,
+        new: u64,
+        success: Ordering,
+        failure: Ordering,
+    ) -> Result<u64, u64> {
+        self.accessed()
+            .compare_exchange_weak(old, new, success, failure)
+    }
 }

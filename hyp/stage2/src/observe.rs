@@ -229,12 +229,15 @@ impl<E: Environment> Stage2<E> {
     }
 
     /// Tells a checker of an entry that was written, `order` being its number.
+    // One by one, since a pair would go by memory, whether or not somebody watches.
     #[cold]
+    #[inline(never)]
     pub(crate) fn tell_written(
         &self,
         order: u64,
         entry: Pa,
-        [old, new]: [Descriptor; 2],
+        old: Descriptor,
+        new: Descriptor,
         release: bool,
     ) {
         self.tell(Topic::Protocol, move || Observation::EntryWritten {
@@ -248,8 +251,9 @@ impl<E: Environment> Stage2<E> {
 
     /// As [`tell_written`](Self::tell_written), with the number of this moment.
     #[cold]
-    pub(crate) fn tell_written_now(&self, entry: Pa, change: [Descriptor; 2]) {
-        self.tell_written(self.order(), entry, change, true);
+    #[inline(never)]
+    pub(crate) fn tell_written_now(&self, entry: Pa, old: Descriptor, new: Descriptor) {
+        self.tell_written(self.order(), entry, old, new, true);
     }
 
     /// Kept out of the way of those who do not watch. What to tell comes by value (`move`), so that

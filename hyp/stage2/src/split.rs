@@ -194,7 +194,10 @@ impl<E: Environment> Stage2<E> {
         let parts = level.next().unwrap_or(level);
         // The address is in bits of its own, and the first one's are zero below the block's size. The
         // store of the table descriptor releases them all.
-        self.tell_of_parts(child, first, parts.size());
+        let watched = self.env().observes(Topic::Protocol);
+        if watched {
+            self.tell_of_parts(child, first, parts.size());
+        }
         let window = self.env().window();
         window.fill(child, first.bits(), parts.size());
         if let (Some(ipa), Level::L3) = (stored, parts) {
@@ -202,8 +205,10 @@ impl<E: Environment> Stage2<E> {
             let pa = first.output().offset(index as u64 * parts.size());
             let part = first.with_output(pa).used(true);
             memory(self, child).entries[index].store(part.bits(), Ordering::Relaxed);
-            let change = [first.with_output(pa), part];
-            self.tell_written(self.order(), entry_address(child, index), change, false);
+            if watched {
+                let old = first.with_output(pa);
+                self.tell_written(self.order(), entry_address(child, index), old, part, false);
+            }
         }
         if let Some(meta) = self.env().frames().table_meta(child) {
             meta.add_live(ENTRIES as i32);
@@ -211,28 +216,34 @@ impl<E: Environment> Stage2<E> {
     }
 
     /// Tells a checker of the entries that the table at `child` is about to be filled with.
+    #[cold]
+    #[inline(never)]
     fn tell_of_parts(&self, child: Pa, first: Descriptor, step: u64) {
-        if !self.env().observes(Topic::Protocol) {
-            return;
-        }
         let mut pa = first.output();
         for (index, entry) in memory(self, child).entries.iter().enumerate() {
             let old = Descriptor::from_bits(entry.load(Ordering::Relaxed));
-            let change = [old, first.with_output(pa)];
-            self.tell_written(self.order(), entry_address(child, index), change, false);
+            let new = first.with_output(pa);
+            self.tell_written(self.order(), entry_address(child, index), old, new, false);
             pa = pa.offset(step);
         }
     }
 
     /// Marks that the hardware set on the block after its parts were made from `filled`.
+    #[inline(always)]
     fn add_use(&self, child: Pa, filled: Descriptor, block: Descriptor) {
         let late = block.bits() & !filled.bits();
         if late != 0 {
-            for (index, entry) in memory(self, child).entries.iter().enumerate() {
-                let old = entry.fetch_or(late, Ordering::Relaxed);
-                let change = [old, old | late].map(Descriptor::from_bits);
-                self.tell_written(self.order(), entry_address(child, index), change, false);
-            }
+            self.add_to_parts(child, late);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn add_to_parts(&self, child: Pa, late: u64) {
+        for (index, entry) in memory(self, child).entries.iter().enumerate() {
+            let old = entry.fetch_or(late, Ordering::Relaxed);
+            let [old, new] = [old, old | late].map(Descriptor::from_bits);
+            self.tell_written(self.order(), entry_address(child, index), old, new, false);
         }
     }
 }

@@ -149,8 +149,7 @@ impl<E: Environment> Stage2<E> {
 
     #[inline]
     pub(crate) fn count_many(&self, counter: Counter, n: u64) {
-        let cpus = self.env.cpus();
-        cpus.slots()[cpus.current()].counters.add(counter, n);
+        self.env.cpus().slot().counters.add(counter, n);
     }
 
     /// A marker that no one else has.
@@ -158,7 +157,7 @@ impl<E: Environment> Stage2<E> {
     pub(crate) fn marker(&self, work: Work) -> Marker {
         let cpus = self.env.cpus();
         let cpu = cpus.current();
-        Marker::new(work, cpus.slots()[cpu].next_ticket(cpu))
+        Marker::new(work, cpus.slot().next_ticket(cpu))
     }
 
     /// Invalidates on all CPUs what changed entries have left behind.
@@ -179,7 +178,7 @@ impl<E: Environment> Stage2<E> {
     }
 
     /// Invalidates one leaf on this CPU, after a fault on an entry that gives more than it did.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn flush_local(&self, ipa: Ipa, level: Level) {
         if let Some(vmid) = self.vmid.number() {
             let range = IpaRange::entry(ipa, level);
@@ -190,9 +189,17 @@ impl<E: Environment> Stage2<E> {
     }
 
     /// Makes filled entries visible to table walks.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn publish(&self) {
         self.env.tlb().publish();
+        if self.env.observes(Topic::Protocol) {
+            self.tell_of_publishing();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn tell_of_publishing(&self) {
         self.tell_checker(|order| Observation::Published { order });
     }
 

@@ -149,7 +149,7 @@ impl<E: Environment, F: FnMut(UnmappedRun<'_>)> Edit<E> for Unmap<F> {
     fn tell(&self, stage2: &Stage2<E>, table: Pa) {
         let was_leaf = |(_, old): &(usize, &Descriptor)| **old != Descriptor::EMPTY;
         for (index, &old) in (self.first..).zip(&self.gathered).filter(was_leaf) {
-            stage2.tell_written_now(entry_address(table, index), [old, Descriptor::EMPTY]);
+            stage2.tell_written_now(entry_address(table, index), old, Descriptor::EMPTY);
         }
     }
 

@@ -212,7 +212,7 @@ impl World<'_> {
             // The block may be split, or gone, by now.
             Resolution::MustSplit(level) => drop(self.vm.split_for_store(page, level)),
             // Rights are taken away for a moment only.
-            Resolution::Busy | Resolution::Denied(_) => std::thread::yield_now(),
+            Resolution::Busy | Resolution::Denied => std::thread::yield_now(),
         }
     }
 

@@ -21,7 +21,7 @@ impl<E: Environment> Locked<'_, E> {
     pub(crate) fn fill(&mut self, index: usize, new: Descriptor) {
         let order = self.held.order();
         self.fill_untold(index, new);
-        self.tell(order, index, [Descriptor::EMPTY, new]);
+        self.tell(order, index, Descriptor::EMPTY, new);
     }
 
     /// As [`fill`](Self::fill), for a caller that tells whoever watches by himself.
@@ -76,6 +76,8 @@ impl<E: Environment> Locked<'_, E> {
     }
 
     /// Break: puts a marker in the place of a valid entry, and returns what the entry was at that moment.
+    // Always inline, with all else that a split does: the table need not be in memory for it.
+    #[inline(always)]
     pub(crate) fn break_entry(&mut self, index: usize, marker: Marker) -> (Descriptor, Stale) {
         let old = self.take_away(index, marker.descriptor());
         (old, self.stale(index, old))
@@ -83,6 +85,7 @@ impl<E: Environment> Locked<'_, E> {
 
     /// Make: ends the work of `marker`, which this caller put there, with what follows it.
     /// The proof says that no translation of the old entry is left.
+    #[inline(always)]
     pub(crate) fn make_entry(
         &mut self,
         index: usize,
@@ -94,7 +97,7 @@ impl<E: Environment> Locked<'_, E> {
         let order = self.held.order();
         let old = self.swap(index, new);
         debug_assert_eq!(old, marker.descriptor(), "only its owner ends a marker");
-        self.tell(order, index, [old, new]);
+        self.tell(order, index, old, new);
         if new == Descriptor::EMPTY {
             self.meta.add_live(-1);
         }
@@ -102,6 +105,7 @@ impl<E: Environment> Locked<'_, E> {
 
     /// Replaces a valid entry by one of the same output address and use: no break is needed
     /// for a change of rights, or between block and table with FEAT_BBM level 2.
+    #[inline(always)]
     pub(crate) fn replace(&mut self, index: usize, new: Descriptor) -> (Descriptor, Stale) {
         let old = self.take_away(index, new);
         (old, self.stale(index, old))
@@ -121,9 +125,10 @@ impl<E: Environment> Locked<'_, E> {
             if new == old {
                 break;
             }
-            match entry.compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed) {
+            match entry.compare_exchange_weak(old, new, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) => {
-                    self.tell_now(index, [old, new].map(Descriptor::from_bits));
+                    let [old, new] = [old, new].map(Descriptor::from_bits);
+                    self.tell_now(index, old, new);
                     break;
                 }
                 Err(seen) => old = seen,
@@ -134,14 +139,14 @@ impl<E: Environment> Locked<'_, E> {
     }
 
     /// Puts `new` in the place of what was valid, and returns that.
-    #[inline]
+    #[inline(always)]
     fn take_away(&mut self, index: usize, new: Descriptor) -> Descriptor {
         let old = self.swap(index, new);
-        self.tell_now(index, [old, new]);
+        self.tell_now(index, old, new);
         old
     }
 
-    #[inline]
+    #[inline(always)]
     fn swap(&mut self, index: usize, new: Descriptor) -> Descriptor {
         Descriptor::from_bits(self.view.table.entries[index].swap(new.bits(), Ordering::AcqRel))
     }
@@ -149,23 +154,23 @@ impl<E: Environment> Locked<'_, E> {
     /// Tells of an entry that was written just now, if somebody watches.
     // By value, so that the table need not be in memory for it.
     #[inline(always)]
-    fn tell_now(&self, index: usize, change: [Descriptor; 2]) {
+    fn tell_now(&self, index: usize, old: Descriptor, new: Descriptor) {
         if self.held.is_watched() {
             let stage2 = self.view.reader.stage2;
-            stage2.tell_written_now(entry_address(self.view.pa, index), change);
+            stage2.tell_written_now(entry_address(self.view.pa, index), old, new);
         }
     }
 
     /// Tells of an entry whose writing has this number, if somebody watches.
     #[inline(always)]
-    fn tell(&self, order: u64, index: usize, change: [Descriptor; 2]) {
+    fn tell(&self, order: u64, index: usize, old: Descriptor, new: Descriptor) {
         if self.held.is_watched() {
             let stage2 = self.view.reader.stage2;
-            stage2.tell_written(order, entry_address(self.view.pa, index), change, true);
+            stage2.tell_written(order, entry_address(self.view.pa, index), old, new, true);
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn stale(&self, index: usize, old: Descriptor) -> Stale {
         Stale::of(
             IpaRange::entry(self.ipa(index), self.level()),

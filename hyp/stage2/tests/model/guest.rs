@@ -85,7 +85,7 @@ impl Vm {
         let page = self.page(region, index);
         match self.stage2.resolve_fault(ipa, access, split_blocks) {
             Resolution::Unmapped => assert!(page.is_none()),
-            Resolution::Denied(_) => assert!(page.is_some_and(|page| !allows(page, access))),
+            Resolution::Denied => assert!(page.is_some_and(|page| !allows(page, access))),
             Resolution::Resolved => {
                 assert!(page.is_some_and(|page| allows(page, access)));
                 self.mark_accessed(place);
