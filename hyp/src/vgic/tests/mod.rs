@@ -1,5 +1,6 @@
 //! Tests of the interrupt controller, with the hardware's part played by [`Machine`].
 
+mod frames;
 mod ideal;
 mod steps;
 
