@@ -45,6 +45,7 @@ pub mod vm {
     pub mod pl031;
     pub mod power;
     pub mod psci;
+    pub mod ratelimit;
     pub mod setup;
     pub mod shortage;
     pub mod table_calls;

@@ -10,7 +10,7 @@ use hyp::exits::pstate::is_big_endian;
 use hyp::exits::syndrome::{Abort, Cause};
 use hyp::memory::{Fault, FaultKind, Outcome};
 use hyp::vm::machine::{DEVICES, RAM_BASE};
-use log::debug;
+use log::{debug, log_enabled};
 use stage2::{Access, Ipa};
 use trace::Category;
 
@@ -193,12 +193,16 @@ fn nowhere(frame: &Frame, esr: u64, far: u64) {
 #[cold]
 fn refuse(frame: &Frame, esr: u64, far: u64, fetch: bool) {
     let vcpu = frame.vcpu;
-    debug!(
-        "vm{} vcpu{}: external abort, ESR {esr:#x} FAR {far:#x} ELR {:#x}",
-        vcpu.vm().index(),
-        vcpu.index(),
-        ELR_EL2.get(),
-    );
+    if log_enabled!(log::Level::Debug)
+        && let Some(leave) = vcpu.vm().may_log()
+    {
+        debug!(
+            "vm{} vcpu{}: external abort, ESR {esr:#x} FAR {far:#x} ELR {:#x}{leave}",
+            vcpu.vm().index(),
+            vcpu.index(),
+            ELR_EL2.get(),
+        );
+    }
     vcpu.counters.count(Exit::Injected);
     inject::external_abort(esr, far, fetch);
 }

@@ -22,7 +22,7 @@ use aarch64_cpu::registers::{ELR_EL2, ESR_EL2, Readable, SPSR_EL2, Writeable};
 use hyp::exits::pstate::after_instruction;
 use hyp::exits::syndrome::{IL, class, class_of};
 use hyp::vm::power::StopReason;
-use log::{debug, error};
+use log::{Level, debug, error, log_enabled};
 
 use crate::machine::tracing;
 use crate::sched;
@@ -70,10 +70,15 @@ fn other(frame: &mut Frame, esr: u64, class: u64) {
         }
         _ => {
             counters.count(Exit::Injected);
-            debug!(
-                "exception class {class:#x} from a guest, ELR {:#x}",
-                ELR_EL2.get()
-            );
+            if log_enabled!(Level::Debug)
+                && let Some(leave) = frame.vcpu.vm().may_log()
+            {
+                debug!(
+                    "vm{}: exception class {class:#x}, ELR {:#x}{leave}",
+                    frame.vcpu.vm().index(),
+                    ELR_EL2.get()
+                );
+            }
             inject::undefined();
         }
     }

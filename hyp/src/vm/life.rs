@@ -214,7 +214,9 @@ impl Vm {
         unsafe { self.take_memory_away() };
         self.reset_devices();
         let resets = self.resets.fetch_add(1, Ordering::Relaxed) + 1;
-        info!("vm{}: reset {resets}", self.index);
+        if let Some(leave) = self.may_log() {
+            info!("vm{}: reset {resets}{leave}", self.index);
+        }
         let setup = *self.setup.lock();
         let loaded = setup.map(|setup| load(self.index, &setup, resets));
         match loaded {

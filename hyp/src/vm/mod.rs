@@ -9,7 +9,7 @@
 //! Invariant: the memory is put in place and taken away only while no vCPU is on and the gate is
 //! closed.
 //!
-//! Lock order: `power`, `terminal` and `setup` are not nested in one another; under the terminal's, those of
+//! Lock order: `power`, `lines`, `terminal` and `setup` are not nested in one another; under the terminal's, those of
 //! the interrupt controller and of the console are taken. None is held across a thread switch.
 
 mod chip;
@@ -28,9 +28,11 @@ use hyp::vgic::Vgic;
 use hyp::vm::gate::Gate;
 use hyp::vm::pl031::Pl031;
 use hyp::vm::power::{MAX_VCPUS, Power};
+use hyp::vm::ratelimit::{Leave, RateLimit};
 use hyp::vm::setup::Setup;
 use hyp::vm::shortage::MAX_MACHINES;
 use platform::board::MAX_CPUS;
+use platform::timer;
 use spin::Mutex;
 use stage2::Ipa;
 
@@ -60,6 +62,8 @@ pub(crate) struct Vm {
     /// The vCPUs' threads that have not ended.
     threads: AtomicUsize,
     resets: AtomicU32,
+    /// The lines of the hypervisor that the guest causes.
+    lines: Mutex<RateLimit>,
     memory: UnsafeCell<Option<Memory>>,
     gate: Gate,
     terminal: Terminal,
@@ -116,6 +120,7 @@ impl Vm {
             over: AtomicBool::new(false),
             threads: AtomicUsize::new(0),
             resets: AtomicU32::new(0),
+            lines: Mutex::new(RateLimit::new()),
             memory: UnsafeCell::new(None),
             gate: Gate::new(),
             terminal: Terminal::new(),
@@ -124,6 +129,11 @@ impl Vm {
             vgic: Mutex::new(Vgic::new(0)),
             last_vcpu: [const { AtomicUsize::new(NO_VCPU) }; MAX_CPUS],
         }
+    }
+
+    /// Whether the hypervisor may log a line that the guest caused; the line ends with the answer.
+    pub(crate) fn may_log(&self) -> Option<Leave> {
+        self.lines.lock().ask(timer::now(), timer::frequency())
     }
 
     /// Its number, by which the console names it.

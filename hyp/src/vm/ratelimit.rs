@@ -1,0 +1,98 @@
+//! How many lines a guest can have the hypervisor log: what the guest causes it may cause without end, and
+//! the console is everybody's.
+//!
+//! As Linux's `__ratelimit`: some lines an interval; how many did not appear is said with the next one.
+
+use core::fmt;
+
+/// Lines in an interval.
+const BURST: u32 = 10;
+/// Length of an interval in seconds.
+const INTERVAL: u64 = 5;
+
+/// The lines that one guest has caused.
+#[derive(Debug)]
+pub struct RateLimit {
+    /// When the interval began, in ticks.
+    since: u64,
+    /// Lines in this interval.
+    lines: u32,
+    /// Lines that did not appear since one did.
+    missed: u64,
+}
+
+/// Leave for a line, which is to end with this: it tells how many lines did not appear before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leave {
+    missed: u64,
+}
+
+impl RateLimit {
+    /// No lines yet.
+    pub const fn new() -> Self {
+        Self {
+            since: 0,
+            lines: 0,
+            missed: 0,
+        }
+    }
+
+    /// Whether a line may be logged at the time `now`, by a counter with `frequency` ticks a second.
+    pub const fn ask(&mut self, now: u64, frequency: u64) -> Option<Leave> {
+        if now.wrapping_sub(self.since) >= INTERVAL * frequency {
+            self.since = now;
+            self.lines = 0;
+        }
+        if self.lines == BURST {
+            self.missed += 1;
+            return None;
+        }
+        self.lines += 1;
+        let missed = core::mem::replace(&mut self.missed, 0);
+        Some(Leave { missed })
+    }
+}
+
+impl Default for RateLimit {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Display for Leave {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.missed {
+            0 => Ok(()),
+            missed => write!(f, " ({missed} lines like this not shown)"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FREQUENCY: u64 = 1000;
+
+    #[test]
+    fn a_flood_is_cut_and_counted() {
+        let mut limit = RateLimit::new();
+        let shown = (0..1000)
+            .filter_map(|now| limit.ask(now, FREQUENCY))
+            .count();
+        assert_eq!(shown, BURST as usize);
+        let next = limit.ask(INTERVAL * FREQUENCY, FREQUENCY).unwrap();
+        assert_eq!(next.to_string(), " (990 lines like this not shown)");
+        let last = limit.ask(INTERVAL * FREQUENCY, FREQUENCY).unwrap();
+        assert_eq!(last.to_string(), "", "they were told");
+    }
+
+    #[test]
+    fn what_is_rare_is_shown() {
+        let mut limit = RateLimit::new();
+        for second in 0..100 {
+            let leave = limit.ask(second * FREQUENCY, FREQUENCY);
+            assert_eq!(leave, Some(Leave { missed: 0 }), "second {second}");
+        }
+    }
+}
