@@ -23,6 +23,7 @@ pub mod exits {
 pub mod sched {
     pub mod park;
     pub mod queue;
+    pub mod slice;
 }
 
 /// What of virtual CPUs needs no EL2.

@@ -5,6 +5,7 @@ use xtask::size::Size;
 use crate::chaos::chaos;
 use crate::linux::linux;
 use crate::scenario::{Ending, Scenario};
+use crate::shares::shares;
 
 /// Every boot test, in the order in which they are shown.
 pub fn catalogue() -> Vec<Scenario> {
@@ -17,6 +18,7 @@ pub fn catalogue() -> Vec<Scenario> {
     tests.extend(replayed());
     tests.extend(power());
     tests.extend(machines());
+    tests.extend(shares());
     tests.extend(trouble());
     tests.extend(chaos());
     tests.extend(linux());

@@ -12,3 +12,4 @@ pub mod judge;
 pub mod linux;
 pub mod runner;
 pub mod scenario;
+pub mod shares;

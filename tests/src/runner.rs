@@ -28,6 +28,9 @@ use crate::scenario::Scenario;
 /// How much of a failed test's console is shown, in lines.
 const TAIL: usize = 60;
 
+/// QEMU's arguments that make time a count of instructions.
+const COUNTED: [&str; 2] = ["-icount", "shift=0,sleep=off"];
+
 /// How a test that ran went.
 #[derive(Debug)]
 pub struct Report {
@@ -159,7 +162,10 @@ fn machine(scenario: &Scenario) -> Result<Machine> {
         cpus: scenario.cpus,
         memory: scenario.memory,
         hyp_args: scenario.hyp_args.to_owned(),
-        extra: Vec::new(),
+        extra: match scenario.counted {
+            true => COUNTED.map(Into::into).to_vec(),
+            false => Vec::new(),
+        },
     })
 }
 

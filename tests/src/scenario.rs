@@ -44,6 +44,8 @@ pub struct Scenario {
     pub unwanted: Vec<&'static str>,
     /// Names of trace events; one of each must come, and no frame of them broken.
     pub traced: Vec<&'static str>,
+    /// Whether time is a count of instructions, at one a nanosecond.
+    pub counted: bool,
     /// Whether what was traced is replayed by the checker of the protocol.
     pub replayed: bool,
     /// How long the run may take.
@@ -68,6 +70,7 @@ impl Scenario {
             wanted: Vec::new(),
             unwanted: vec![r"^\[ *[0-9.]+\] cpu\d+ (ERROR|WARN)"],
             traced: Vec::new(),
+            counted: false,
             replayed: false,
             timeout: Duration::from_secs(60),
             quick: false,
@@ -133,6 +136,12 @@ impl Scenario {
     /// No line of the console may match this regular expression.
     pub fn does_not_want(mut self, pattern: &'static str) -> Self {
         self.unwanted.push(pattern);
+        self
+    }
+
+    /// Time is a count of instructions, at one a nanosecond, so that what takes how long is not up to the host.
+    pub fn counts_instructions(mut self) -> Self {
+        self.counted = true;
         self
     }
 

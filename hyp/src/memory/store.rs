@@ -92,8 +92,11 @@ impl<P: Parts> GuestMemory<'_, P> {
         Ok(())
     }
 
-    /// Copies bytes to a frame of this VM, at `offset` bytes into it, behind which they fit.
+    /// Copies bytes to a frame of this VM, at `offset` bytes into it, behind which they fit. Lets others run
+    /// first if they have waited long enough: images are large, and a guest that resets has its own
+    /// copied again as often as it likes.
     fn copy_to(&self, page: Pa, offset: usize, bytes: &[u8]) {
+        self.machine().give_way();
         let target = self.machine().allocator().map().pointer(page);
         // SAFETY: the page is a frame of this VM, RAM that the linear map makes writable; the bytes
         // fit into it behind the offset; nobody else uses it, since the VM does not run yet.

@@ -7,6 +7,7 @@ use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use hyp::sched::queue::{ReadyQueue, Sleepers, ThreadIndex};
+use hyp::sched::slice;
 use platform::board::MAX_CPUS;
 use platform::timer;
 use spin::Mutex;
@@ -48,7 +49,7 @@ struct Local {
     current: Cell<ThreadIndex>,
     /// The thread that the last switch left, and what becomes of it.
     left: Cell<(ThreadIndex, After)>,
-    /// When the current thread got the CPU, in ticks.
+    /// When the current thread's slice began, in ticks.
     since: Cell<u64>,
 }
 
@@ -98,11 +99,14 @@ impl Cpu {
     }
 
     /// Notes a switch that is about to be made: from the current thread, with which `after` is to
-    /// be done, to `next`, which gets a full slice. Only for this CPU itself.
-    pub(super) fn begin_switch(&self, next: ThreadIndex, after: After) {
+    /// be done, to `next`, which gets a slice less what it owes. Returns what the current one owes. Only
+    /// for this CPU itself.
+    pub(super) fn begin_switch(&self, next: ThreadIndex, owes: u64, after: After) -> u64 {
         let local = &self.local;
+        let now = timer::now();
         local.left.set((local.current.replace(next), after));
-        local.since.set(timer::now());
+        let since = local.since.replace(slice::begin(now, owes));
+        slice::debt(since, now, slice_ticks())
     }
 
     /// The thread that the last switch left, and what becomes of it. Only for this CPU itself.

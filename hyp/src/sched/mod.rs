@@ -75,10 +75,13 @@ pub(crate) fn yield_now() {
 }
 
 /// Lets other threads of this CPU run if the current one has had its slice: for the hypervisor's own
-/// threads, which no interrupt takes from the CPU.
+/// threads, which no interrupt takes from the CPU, and for vCPUs' while they do long work. Does nothing while
+/// the machine comes up: what runs then becomes an idle thread, which would get the CPU back only when nobody
+/// else wants it.
 pub(crate) fn give_way() {
     wake_sleepers();
-    if cpu::this().slice_is_over() {
+    let cpu = cpu::this();
+    if cpu.current() != idle_thread() && cpu.slice_is_over() {
         yield_now();
     }
 }
@@ -223,7 +226,9 @@ fn switch_to(cpu: &Cpu, next: ThreadIndex, after: After) {
         let vcpu = to.context().map(Context::name);
         tracing::switched(cpu.current().into(), next.into(), vcpu);
     }
-    cpu.begin_switch(next, after);
+    let owes = to.debt.load(Ordering::Relaxed);
+    from.debt
+        .store(cpu.begin_switch(next, owes, after), Ordering::Relaxed);
     // SAFETY: `to` was taken from a queue, or is this CPU's idle thread: it is off its CPU, its SP was
     // stored when it left (or by `claim`), and nobody else switches to it. `from.sp` is written by
     // this CPU alone until `finish_switch` has made the thread known again.

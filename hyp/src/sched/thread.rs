@@ -8,7 +8,7 @@
 
 use core::cell::UnsafeCell;
 use core::fmt;
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use hyp::sched::park::ParkState;
 use hyp::sched::queue::ThreadIndex;
@@ -69,6 +69,8 @@ pub(super) struct Thread {
     pub(super) park: ParkState,
     /// The CPU it ran on last, or is to run on first.
     pub(super) cpu: AtomicUsize,
+    /// The ticks by which it has overrun its slices (`hyp::sched::slice`), while it is off its CPU.
+    pub(super) debt: AtomicU64,
     fixed: UnsafeCell<Fixed>,
 }
 
@@ -90,6 +92,7 @@ static THREADS: [Thread; MAX_THREADS] = [const {
         sp: AtomicUsize::new(0),
         park: ParkState::new(),
         cpu: AtomicUsize::new(0),
+        debt: AtomicU64::new(0),
         fixed: UnsafeCell::new(Fixed {
             name: "idle",
             stack: None,
@@ -140,6 +143,7 @@ pub(super) fn claim(
     let sp = unsafe { switch::prepare_stack(stack.top(), function, argument) };
     thread.sp.store(sp, Ordering::Relaxed);
     thread.park.reset();
+    thread.debt.store(0, Ordering::Relaxed);
     let fixed = Fixed {
         name,
         stack: Some(stack),

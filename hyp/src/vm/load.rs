@@ -11,6 +11,7 @@ use hyp::vm::setup::Setup;
 use spin::Mutex;
 use stage2::Ipa;
 
+use super::MAX_VMS;
 use crate::machine::{self, Memory};
 
 /// Bytes of the buffer in which device trees are made: more than eight vCPUs and two thousand
@@ -20,7 +21,9 @@ const TREE_BUFFER: usize = 8192;
 const _: () = assert!(TREE_BUFFER as u64 <= DEVICE_TREE_ROOM);
 
 /// Where device trees are made, one at a time.
-static BUFFER: Mutex<[u8; TREE_BUFFER]> = Mutex::new([0; TREE_BUFFER]);
+/// Each machine has its own, since whoever fills one may give the CPU away meanwhile.
+static BUFFERS: [Mutex<[u8; TREE_BUFFER]>; MAX_VMS] =
+    [const { Mutex::new([0; TREE_BUFFER]) }; MAX_VMS];
 
 /// Why a machine's memory could not be filled.
 #[derive(Clone, Debug)]
@@ -74,7 +77,7 @@ pub(super) fn load(
             Some(place) => store(&memory, place.address, setup.initrd),
             None => Ok(()),
         })
-        .and_then(|()| store_device_tree(&memory, setup, initrd, resets));
+        .and_then(|()| store_device_tree(vm, &memory, setup, initrd, resets));
     match filled {
         Ok(()) => {
             let entry = Entry {
@@ -98,6 +101,7 @@ fn place_initrd(setup: &Setup<'_>, image: &Placement) -> Result<Option<Placement
 }
 
 fn store_device_tree(
+    vm: usize,
     memory: &Memory,
     setup: &Setup<'_>,
     initrd: Option<Placement>,
@@ -110,7 +114,7 @@ fn store_device_tree(
         initrd: initrd.map(|place| (place.address, place.address + place.size)),
         boot_count: resets,
     };
-    let mut buffer = BUFFER.lock();
+    let mut buffer = BUFFERS[vm].lock();
     let tree = device_tree::write(&mut buffer[..], &description).map_err(LoadError::Tree)?;
     store(memory, DEVICE_TREE, tree)
 }

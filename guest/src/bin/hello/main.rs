@@ -9,6 +9,9 @@
 //!   long), and looks whether they are as they were.
 //! - `poweroff`: turns the machine off without a verdict.
 //! - `reset`: resets the machine once; the second boot must find its memory fresh.
+//! - `share`: measures how much of a CPU it gets, which must be `least=` percent.
+//! - `storm`: does what `kind=` names as often as it can for `ms=` milliseconds; `kind=reset` resets the machine
+//!   `times=` times.
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
@@ -24,6 +27,10 @@ mod outside;
 mod reset;
 #[cfg(target_os = "none")]
 mod run;
+#[cfg(target_os = "none")]
+mod share;
+#[cfg(target_os = "none")]
+mod storm;
 #[cfg(target_os = "none")]
 mod window;
 

@@ -6,7 +6,7 @@ use guest::{
     psci,
 };
 
-use crate::{devices, facts, hold, outside, reset};
+use crate::{devices, facts, hold, outside, reset, share, storm};
 
 guest::main!(run);
 
@@ -17,7 +17,8 @@ fn run(machine: &'static Machine<'static>) {
 }
 
 fn run_mode(machine: &'static Machine<'static>) -> Result<(), ArgsError<'static>> {
-    let args = Args::new(machine.arguments, &["mode", "step", "wait"])?;
+    let known = &["mode", "step", "wait", "least", "kind", "ms", "times"];
+    let args = Args::new(machine.arguments, known)?;
     match args.value("mode").unwrap_or("hello") {
         "hello" => facts::print(machine),
         "devices" => devices::run(machine),
@@ -28,7 +29,19 @@ fn run_mode(machine: &'static Machine<'static>) -> Result<(), ArgsError<'static>
         "outside" => outside::run(machine),
         "poweroff" => psci::system_off(),
         "reset" => reset::run(machine),
-        other => panic!("mode={other} is none of hello, devices, hold, outside, poweroff, reset"),
+        "share" => share::run(args.number("least", 0)?),
+        "storm" => {
+            let kind = args.value("kind").unwrap_or("work");
+            storm::run(
+                machine,
+                kind,
+                args.number("ms", 100)?,
+                args.number("times", 10)?,
+            );
+        }
+        other => panic!(
+            "mode={other} is none of hello, devices, hold, outside, poweroff, reset, share, storm"
+        ),
     }
     Ok(())
 }
