@@ -29,7 +29,7 @@ const OWN_FILE: &str = "/proc/self/exe";
 #[derive(Debug, Parser)]
 #[command(name = "memcheck")]
 struct Options {
-    /// How long
+    /// How long, once memory is filled
     #[arg(long, default_value_t = 20)]
     seconds: u64,
 
