@@ -127,7 +127,7 @@ pub const KNOWN: &[&str] = &[
     "collapse-fill=1..512",
     "huge=always|never|reserve",
     "frames=SIZE",
-    "trace=all|off|LIST of fault,map,change,race,free,tlb,vcpu,sched,log",
+    "trace=all|off|LIST of fault,map,change,race,free,tlb,vcpu,sched,log,replay",
     "table-calls=on|off",
     "panic=now|overflow|write-code|run-data",
 ];
@@ -302,7 +302,7 @@ fn number(value: &str, least: u32, most: u32, expected: &'static str) -> Result<
 }
 
 /// What a list of events looks like.
-const TRACE: &str = "all, off, or some of fault,map,change,race,free,tlb,vcpu,sched,log";
+const TRACE: &str = "all, off, or some of fault,map,change,race,free,tlb,vcpu,sched,log,replay";
 
 /// What a number of vCPUs looks like.
 pub const VCPUS: &str = "a number from 1 to 8";
@@ -402,6 +402,21 @@ mod tests {
                 assert_ne!(complaint.reason, Reason::Unknown, "{key}");
             }
         }
+    }
+
+    #[test]
+    fn the_list_of_known_arguments_names_every_category() {
+        let names: Vec<_> = Category::ALL
+            .iter()
+            .map(|category| category.text())
+            .collect();
+        let list = names.join(",");
+        assert!(
+            KNOWN
+                .iter()
+                .any(|known| known.starts_with("trace=") && known.ends_with(&list))
+        );
+        assert!(TRACE.ends_with(&list));
     }
 
     #[test]
