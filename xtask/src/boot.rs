@@ -149,7 +149,10 @@ fn report(outcome: &Outcome, elapsed: Duration) {
         elapsed.as_secs_f64()
     );
     if matches!(outcome, Outcome::Refused(_)) {
-        eprintln!("QEMU's own message is above; `qemu-system-aarch64 -cpu help` lists CPU models.");
+        eprintln!(
+            "QEMU's own message is above. If it does not know the CPU model: `qemu-system-aarch64 -cpu help` \
+             lists them."
+        );
     }
 }
 

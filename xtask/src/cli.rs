@@ -121,7 +121,8 @@ pub enum Verb {
 /// The options of `cargo xtask qemu`.
 #[derive(Args, Debug)]
 pub struct QemuOptions {
-    /// The guest: hello, stress, touch, linux, installer, u-boot or edk2 [default: stress, or --kernel]
+    /// The guest: hello, stress, chaos, interrupts, touch, dirty, linux, installer, u-boot or edk2
+    /// [default: stress, or --kernel]
     ///
     /// linux (Debian's kernel with BusyBox), installer (Debian's), u-boot and edk2 are fetched with apt into
     /// the target directory, and nothing of the system is changed.
@@ -242,7 +243,7 @@ pub struct TraceOptions {
     pub category: Option<trace::Categories>,
 
     /// Only events of this name, such as split; may be given several times
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = event_name)]
     pub event: Vec<String>,
 
     /// Only events of this CPU
@@ -310,6 +311,21 @@ fn count() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..=i64::from(MOST_CPUS))
 }
 
+/// The name of an event, as recordings are shown with it: in small letters.
+fn event_name(text: &str) -> Result<String, String> {
+    let names = trace::Event::NAMES.iter().map(|name| name.to_lowercase());
+    let name = text.to_lowercase();
+    if names.clone().any(|known| known == name) {
+        Ok(name)
+    } else {
+        let names: Vec<_> = names.collect();
+        Err(format!(
+            "there is no such event; there are {}",
+            names.join(", ")
+        ))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -331,6 +347,14 @@ mod tests {
     #[test]
     fn no_verb_is_no_error() {
         assert!(Cli::try_parse_from(["cargo xtask"]).is_ok_and(|cli| cli.verb.is_none()));
+    }
+
+    #[test]
+    fn events_are_known_by_name() {
+        let trace = |event| Cli::try_parse_from(["cargo xtask", "trace", "file", "--event", event]);
+        assert!(trace("split").is_ok() && trace("Split").is_ok());
+        let error = trace("splt").expect_err("no such event").to_string();
+        assert!(error.contains("collapse, "), "{error}");
     }
 
     #[test]

@@ -49,6 +49,9 @@ macro_rules! events {
         }
 
         impl Event {
+            /// The names of all events.
+            pub const NAMES: &'static [&'static str] = &[$(stringify!($name),)*];
+
             /// What switches it on.
             pub const fn category(&self) -> Category {
                 match self { $(Event::$name { .. } => Category::$category,)* }
