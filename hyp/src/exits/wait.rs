@@ -22,11 +22,16 @@ pub(super) fn instruction(frame: &Frame, esr: u64) {
 /// Waits for an interrupt, also if the guest has masked it, and at the longest until the counter reaches `end`.
 pub(super) fn for_interrupt(vcpu: &Vcpu, end: Option<u64>) {
     vcpu.begin_wait();
-    while !vcpu.vm().is_stopping()
-        && !vcpu.has_interrupt()
-        && end.is_none_or(|end| timer::now() < end)
-    {
-        match vcpu.next_timer().into_iter().chain(end).min() {
+    loop {
+        // Before it is asked for interrupts: a timer that fires in between is one, or was seen to run.
+        let timer = vcpu.next_timer();
+        if vcpu.vm().is_stopping()
+            || vcpu.has_interrupt()
+            || end.is_some_and(|end| timer::now() >= end)
+        {
+            break;
+        }
+        match timer.into_iter().chain(end).min() {
             Some(deadline) => sched::sleep_until(deadline),
             None => sched::park(),
         }
