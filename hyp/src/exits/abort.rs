@@ -7,7 +7,7 @@ use aarch64_cpu::registers::{
     ELR_EL2, FAR_EL2, HPFAR_EL2, PAR_EL1, Readable, SCTLR_EL1, SPSR_EL2, Writeable,
 };
 use hyp::exits::pstate::is_big_endian;
-use hyp::exits::syndrome::{Abort, Cause};
+use hyp::exits::syndrome::{Abort, Cause, Transfer};
 use hyp::memory::{Fault, FaultKind, Outcome};
 use hyp::vm::machine::{DEVICES, RAM_BASE};
 use log::{debug, log_enabled};
@@ -138,10 +138,7 @@ fn outside(frame: &mut Frame, esr: u64, far: u64, fault: Fault) {
 #[inline(never)]
 fn registers(frame: &mut Frame, esr: u64) {
     let abort = Abort::new(esr);
-    let Cause::Translation(level) = abort.cause() else {
-        return stage2(frame, esr, false);
-    };
-    if abort.contains(Abort::STAGE1_WALK) {
+    if !abort.is_translation() || abort.contains(Abort::STAGE1_WALK) {
         return stage2(frame, esr, false);
     }
     let far = FAR_EL2.get();
@@ -150,7 +147,7 @@ fn registers(frame: &mut Frame, esr: u64) {
         let fault = Fault {
             ipa: Ipa::new(ipa),
             access: abort.access(false),
-            kind: FaultKind::Translation(level),
+            kind: FaultKind::Translation(abort.level()),
         };
         tracing::faulted(fault, Outcome::Outside);
     }
@@ -158,25 +155,33 @@ fn registers(frame: &mut Frame, esr: u64) {
 }
 
 /// Emulates a load or store, or refuses it if there is no device or the syndrome does not say enough.
-#[inline]
+// Always inline: what the caller knows of the syndrome is not looked at again.
+#[inline(always)]
 fn device(frame: &mut Frame, esr: u64, far: u64, ipa: u64) {
+    let done = Abort::new(esr)
+        .emulatable()
+        .and_then(|access| transfer(frame, access, ipa));
+    match done {
+        Some(()) => {
+            frame.vcpu.counters.count(Exit::Mmio);
+            skip_instruction(esr);
+        }
+        None => nowhere(frame, esr, far),
+    }
+}
+
+/// Loads from a device, or stores to it; `None` if there is none at `ipa`.
+#[inline(always)]
+fn transfer(frame: &mut Frame, access: Transfer, ipa: u64) -> Option<()> {
     let vcpu = frame.vcpu;
-    let vm = vcpu.vm();
-    let access = Abort::new(esr).emulatable();
-    let target = access.and_then(|access| Some((access, vm.register_at(ipa, access.size)?)));
-    let Some((access, register)) = target else {
-        return nowhere(frame, esr, far);
-    };
-    vcpu.counters.count(Exit::Mmio);
     let big_endian = is_big_endian(SPSR_EL2.get(), SCTLR_EL1.get());
     if access.write {
         let value = access.stored(frame.register(access.register), big_endian);
-        vm.device_write(vcpu, register, value);
-    } else {
-        let value = vm.device_read(vcpu, register);
-        frame.set_register(access.register, access.loaded(value, big_endian));
+        return vcpu.vm().device_write(vcpu, ipa, access.size, value);
     }
-    skip_instruction(esr);
+    let value = vcpu.vm().device_read(vcpu, ipa, access.size)?;
+    frame.set_register(access.register, access.loaded(value, big_endian));
+    Some(())
 }
 
 /// There is neither memory nor a device that could do this. Cache maintenance does nothing then, and

@@ -54,7 +54,12 @@ pub const fn is_el0(spsr: u64) -> bool {
 }
 
 /// Whether the guest's loads and stores are big-endian, given its PSTATE and its `SCTLR_EL1`.
+#[inline]
 pub const fn is_big_endian(spsr: u64, sctlr: u64) -> bool {
+    // Hardly any guest uses it at all.
+    if spsr & AARCH32 == 0 && sctlr & (SCTLR_E0E | SCTLR_EE) == 0 {
+        return false;
+    }
     let (register, bit) = if spsr & AARCH32 != 0 {
         (spsr, AARCH32_E)
     } else if spsr & MODE == 0 {

@@ -118,6 +118,12 @@ impl Abort {
         }
     }
 
+    /// Whether the cause is that no valid descriptor translates the IPA.
+    #[inline]
+    pub const fn is_translation(self) -> bool {
+        self.bits() & Self::STATUS.bits() & !3 == 0x04
+    }
+
     /// The level of the table whose entry was in the way, for causes that are about one.
     #[inline]
     pub const fn level(self) -> Level {
@@ -204,12 +210,18 @@ impl Transfer {
     }
 
     /// The bytes of a value the other way round, if they are to be.
+    #[inline]
     const fn in_order(self, value: u64, big_endian: bool) -> u64 {
         if big_endian {
-            value.swap_bytes() >> (64 - 8 * self.size)
+            self.reversed(value)
         } else {
             value
         }
+    }
+
+    #[cold]
+    const fn reversed(self, value: u64) -> u64 {
+        value.swap_bytes() >> (64 - 8 * self.size)
     }
 
     const fn mask(self) -> u64 {

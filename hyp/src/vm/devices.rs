@@ -9,43 +9,27 @@ use super::Vm;
 use crate::machine::clock;
 use crate::vcpu::{self, Vcpu};
 
-/// Where a load or store goes.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Register {
-    device: Device,
-    /// Bytes into the device's frame.
-    offset: u64,
-    /// Bytes that are loaded or stored.
-    size: u32,
-}
-
 impl Vm {
-    /// The register at `ipa`, of which `size` bytes are accessed; `None` if there is no device.
-    pub(crate) fn register_at(&self, ipa: u64, size: u32) -> Option<Register> {
-        let (device, offset) = device_at(ipa)?;
-        let is_there = match device {
+    /// The device at `ipa` and the offset into its frame in bytes; `None` if there is no device.
+    // Always inline, as its callers: which device it is is then found out once.
+    #[inline(always)]
+    fn device(&self, ipa: u64) -> Option<(Device, u64)> {
+        device_at(ipa).filter(|&(device, offset)| match device {
             Device::Vgic(Frame::Distributor) => true,
             Device::Vgic(Frame::Redistributor(vcpu)) => {
                 vcpu < self.vcpu_count.load(Ordering::Relaxed)
             }
             Device::Firmware => self.has_firmware_at(offset),
             Device::Flash | Device::Clock | Device::Uart => true,
-        };
-        is_there.then_some(Register {
-            device,
-            offset,
-            size,
         })
     }
 
-    /// What the guest loads from a register; `vcpu` is the caller's own. May switch threads.
-    pub(crate) fn device_read(&self, vcpu: &Vcpu, register: Register) -> u64 {
-        let Register {
-            device,
-            offset,
-            size,
-        } = register;
-        match device {
+    /// What the guest loads from the register at `ipa`, of `size` bytes; `None` if there is no device.
+    /// `vcpu` is the caller's own. May switch threads.
+    #[inline(always)]
+    pub(crate) fn device_read(&self, vcpu: &Vcpu, ipa: u64, size: u32) -> Option<u64> {
+        let (device, offset) = self.device(ipa)?;
+        Some(match device {
             // Loads do not come here: all of it is mapped.
             Device::Firmware => 0,
             Device::Flash => self.flash_read(offset),
@@ -55,7 +39,7 @@ impl Vm {
                 Some(value) => value,
                 None => self.vgic_read(vcpu, frame, offset, size),
             },
-        }
+        })
     }
 
     /// What the guest loads from a register of its interrupt controller.
@@ -81,13 +65,11 @@ impl Vm {
         vcpu::notify(self, concerned, Some(vcpu));
     }
 
-    /// The guest stores `value` to a register; `vcpu` is the caller's own.
-    pub(crate) fn device_write(&self, vcpu: &Vcpu, register: Register, value: u64) {
-        let Register {
-            device,
-            offset,
-            size,
-        } = register;
+    /// The guest stores `value` to the register at `ipa`, of `size` bytes; `None` if there is no device.
+    /// `vcpu` is the caller's own.
+    #[inline(always)]
+    pub(crate) fn device_write(&self, vcpu: &Vcpu, ipa: u64, size: u32, value: u64) -> Option<()> {
+        let (device, offset) = self.device(ipa)?;
         match device {
             // Programs that run from flash store to their variables, and do not mind.
             Device::Firmware => {}
@@ -99,6 +81,7 @@ impl Vm {
             Device::Uart => self.terminal.write(self, vcpu, offset, value as u32),
             Device::Vgic(frame) => self.vgic_write(vcpu, frame, offset, size, value),
         }
+        Some(())
     }
 
     /// Resets all devices but the clock, which goes on. Called when no vCPU is on.

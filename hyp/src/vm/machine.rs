@@ -62,12 +62,13 @@ pub enum Device {
 
 /// The device at an address, and the offset into its registers in bytes; whether the machine has the vCPUs or
 /// the firmware that the address needs is left to the caller.
+#[inline]
 pub fn device_at(ipa: u64) -> Option<(Device, u64)> {
     const REDISTRIBUTORS_END: u64 = REDISTRIBUTORS + MAX_VCPUS as u64 * vgic::REDISTRIBUTOR_SIZE;
     const DISTRIBUTOR_END: u64 = DISTRIBUTOR + DISTRIBUTOR_SIZE;
+    // Those that are used most come first.
     match ipa {
-        FIRMWARE..FLASH => Some((Device::Firmware, ipa - FIRMWARE)),
-        FLASH..FLASH_END => Some((Device::Flash, ipa - FLASH)),
+        UART..UART_END => Some((Device::Uart, ipa - UART)),
         DISTRIBUTOR..DISTRIBUTOR_END => {
             let frame = vgic::Frame::Distributor;
             Some((Device::Vgic(frame), ipa - DISTRIBUTOR))
@@ -78,8 +79,9 @@ pub fn device_at(ipa: u64) -> Option<(Device, u64)> {
             let frame = vgic::Frame::Redistributor(vcpu);
             Some((Device::Vgic(frame), offset % vgic::REDISTRIBUTOR_SIZE))
         }
+        FIRMWARE..FLASH => Some((Device::Firmware, ipa - FIRMWARE)),
+        FLASH..FLASH_END => Some((Device::Flash, ipa - FLASH)),
         CLOCK..CLOCK_END => Some((Device::Clock, ipa - CLOCK)),
-        UART..UART_END => Some((Device::Uart, ipa - UART)),
         _ => None,
     }
 }

@@ -46,12 +46,65 @@ const TIMEOUT: u32 = 1 << 6;
 /// UARTPeriphID0 to 3 and UARTPCellID0 to 3 of a PL011 r1p5.
 const IDENTIFIERS: [u8; 8] = [0x11, 0x10, 0x34, 0x00, 0x0d, 0xf0, 0x05, 0xb1];
 
+/// The registers that drivers look at all the time, as they are at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shown(u32);
+
+impl Shown {
+    /// Where the fields begin that [`Self::new`] packs: FR is 9 bits wide, RIS and IMSC are 11.
+    const RIS: u32 = 9;
+    const IMSC: u32 = Self::RIS + 11;
+    /// The bits of RIS and of IMSC.
+    const INTERRUPTS: u32 = 0x7ff;
+
+    const fn new(flags: u32, raised: u32, imsc: u32) -> Self {
+        Self(flags | raised << Self::RIS | imsc << Self::IMSC)
+    }
+
+    /// From what [`Self::bits`] gave.
+    pub const fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+
+    /// As a word, for whoever keeps it in an atomic.
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// What the guest reads at `offset` bytes into the frame, if it is one of these registers.
+    #[inline]
+    pub const fn read(self, offset: u64) -> Option<u32> {
+        Some(match offset {
+            FR => self.0 & ((1 << Self::RIS) - 1),
+            RIS => self.raised(),
+            IMSC => self.imsc(),
+            MIS => self.raised() & self.imsc(),
+            _ => return None,
+        })
+    }
+
+    /// The level of the interrupt line.
+    pub const fn interrupt(self) -> bool {
+        self.raised() & self.imsc() != 0
+    }
+
+    const fn raised(self) -> u32 {
+        self.0 >> Self::RIS & Self::INTERRUPTS
+    }
+
+    const fn imsc(self) -> u32 {
+        self.0 >> Self::IMSC & Self::INTERRUPTS
+    }
+}
+
 /// The state of one virtual PL011.
 #[derive(Debug)]
 pub struct Pl011 {
     queue: [u8; QUEUE_LENGTH],
     first: usize,
     length: usize,
+    /// FR, which follows from the queue's length and LCR_H.
+    flags: u32,
     raised: u32,
     ilpr: u32,
     ibrd: u32,
@@ -70,6 +123,7 @@ impl Pl011 {
             queue: [0; QUEUE_LENGTH],
             first: 0,
             length: 0,
+            flags: FLAG_TRANSMIT_EMPTY | FLAG_RECEIVE_EMPTY,
             raised: 0,
             ilpr: 0,
             ibrd: 0,
@@ -82,9 +136,10 @@ impl Pl011 {
         }
     }
 
-    /// The level of its interrupt line.
-    pub const fn interrupt(&self) -> bool {
-        self.raised & self.imsc != 0
+    /// The registers that drivers look at all the time.
+    #[inline]
+    pub const fn shown(&self) -> Shown {
+        Shown::new(self.flags, self.raised, self.imsc)
     }
 
     /// A byte comes in. It is lost if the guest has too many to read already.
@@ -93,6 +148,7 @@ impl Pl011 {
             self.queue[(self.first + self.length) % QUEUE_LENGTH] = byte;
             self.length += 1;
         }
+        self.update_flags();
         self.arrived();
     }
 
@@ -109,23 +165,19 @@ impl Pl011 {
     pub fn read(&mut self, offset: u64) -> u32 {
         match offset {
             DR => self.take().into(),
-            FR => self.flags(),
             ILPR => self.ilpr,
             IBRD => self.ibrd,
             FBRD => self.fbrd,
             LCR_H => self.lcr_h,
             CR => self.cr,
             IFLS => self.ifls,
-            IMSC => self.imsc,
-            RIS => self.raised,
-            MIS => self.raised & self.imsc,
             DMACR => self.dmacr,
             IDENTIFICATION..FRAME_SIZE if offset.is_multiple_of(4) => {
                 let index = (offset - IDENTIFICATION) as usize / 4;
                 IDENTIFIERS.get(index).copied().unwrap_or(0).into()
             }
-            // RSR among them: whatever was received had no error.
-            _ => 0,
+            // RSR is zero, too: whatever was received had no error.
+            _ => self.shown().read(offset).unwrap_or(0),
         }
     }
 
@@ -143,10 +195,13 @@ impl Pl011 {
             ILPR => self.ilpr = value & 0xff,
             IBRD => self.ibrd = value & 0xffff,
             FBRD => self.fbrd = value & 0x3f,
-            LCR_H => self.lcr_h = value & 0xff,
+            LCR_H => {
+                self.lcr_h = value & 0xff;
+                self.update_flags();
+            }
             CR => self.cr = value & 0xff87,
             IFLS => self.ifls = value & 0x3f,
-            IMSC => self.imsc = value & 0x7ff,
+            IMSC => self.imsc = value & Shown::INTERRUPTS,
             ICR => self.raised &= !value,
             DMACR => self.dmacr = value & 0x7,
             _ => {}
@@ -161,6 +216,7 @@ impl Pl011 {
         let byte = self.queue[self.first];
         self.first = (self.first + 1) % QUEUE_LENGTH;
         self.length -= 1;
+        self.update_flags();
         if self.length < self.trigger() {
             self.raised &= !RECEIVE;
         }
@@ -173,13 +229,13 @@ impl Pl011 {
         byte
     }
 
-    fn flags(&self) -> u32 {
+    fn update_flags(&mut self) {
         let receive = match self.length {
             0 => FLAG_RECEIVE_EMPTY,
             length if length >= self.depth() => FLAG_RECEIVE_FULL,
             _ => 0,
         };
-        FLAG_TRANSMIT_EMPTY | receive
+        self.flags = FLAG_TRANSMIT_EMPTY | receive;
     }
 
     fn depth(&self) -> usize {
@@ -214,6 +270,37 @@ impl Default for Pl011 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Pl011 {
+        fn interrupt(&self) -> bool {
+            self.shown().interrupt()
+        }
+    }
+
+    #[test]
+    fn what_is_shown_is_what_is_read() {
+        let mut uart = Pl011::new();
+        uart.write(IMSC, !0);
+        uart.write(DR, 0);
+        for lcr_h in [0, FIFO_ENABLE] {
+            uart.write(LCR_H, lcr_h);
+            uart.receive(0);
+            let shown = Shown::from_bits(uart.shown().bits());
+            for offset in (0..FRAME_SIZE).filter(|&offset| offset != DR) {
+                if let Some(value) = shown.read(offset) {
+                    assert_eq!(value, uart.read(offset), "{offset:#x}");
+                }
+            }
+            assert_eq!(shown.read(RIS), Some(TRANSMIT | RECEIVE | TIMEOUT));
+            assert_eq!(shown.read(IMSC), Some(0x7ff));
+            assert_eq!(shown.read(MIS), shown.read(RIS));
+            assert_eq!(shown.read(DR), None);
+            uart.write(IMSC, 0);
+            assert_eq!(uart.shown().read(MIS), Some(0));
+            uart.write(IMSC, !0);
+        }
+        assert_eq!(uart.shown().read(FR), Some(FLAG_TRANSMIT_EMPTY));
+    }
 
     #[test]
     fn what_is_written_is_sent() {

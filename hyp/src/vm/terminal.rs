@@ -5,38 +5,43 @@
 //! Lock order: a terminal, then the machine's interrupt controller or the console. No threads switch
 //! while one is held.
 
+use core::sync::atomic::{AtomicU32, Ordering};
+
 use hyp::vm::lines::{Lines, Piece};
 use hyp::vm::machine::UART_INTERRUPT;
-use hyp::vm::pl011::Pl011;
+use hyp::vm::pl011::{Pl011, Shown};
 use platform::timer;
-use spin::Mutex;
+use spin::{Mutex, MutexGuard};
 
 use super::Vm;
 use crate::vcpu::{self, Vcpu};
 use crate::{console, operator};
 
 /// A machine's UART and the line it is at.
-pub(super) struct Terminal(Mutex<State>);
+pub(super) struct Terminal {
+    /// [`Pl011::shown`], for whoever polls. Written with the state locked only; whenever that is not locked,
+    /// it is the UART's own, and the interrupt controller knows of the level that follows from it.
+    shown: AtomicU32,
+    state: Mutex<State>,
+}
 
 struct State {
     uart: Pl011,
     lines: Lines,
-    /// The level of the interrupt line that the interrupt controller knows of.
-    raised: bool,
 }
 
 impl Vm {
     /// A byte for the guest was typed.
     pub(crate) fn type_in(&self, byte: u8) {
-        let mut state = self.terminal.0.lock();
+        let mut state = self.terminal.state.lock();
         state.uart.receive(byte);
-        state.update_line(self, None);
+        self.terminal.show(&state, self, None);
     }
 
     /// Shows the start of a line if it has been there long enough. Returns whether there is one that has
     /// not.
     pub(crate) fn show_start_of_line(&self) -> bool {
-        let mut state = self.terminal.0.lock();
+        let mut state = self.terminal.state.lock();
         let Some(since) = state.lines.waiting_since() else {
             return false;
         };
@@ -51,60 +56,90 @@ impl Vm {
 
 impl Terminal {
     pub(super) const fn new() -> Self {
-        Self(Mutex::new(State {
-            uart: Pl011::new(),
-            lines: Lines::new(),
-            raised: false,
-        }))
+        let uart = Pl011::new();
+        Self {
+            shown: AtomicU32::new(uart.shown().bits()),
+            state: Mutex::new(State {
+                uart,
+                lines: Lines::new(),
+            }),
+        }
     }
 
     /// What `vcpu` loads from the register at `offset`.
-    #[inline(never)]
+    #[inline]
     pub(super) fn read(&self, vm: &Vm, vcpu: &Vcpu, offset: u64) -> u32 {
-        let mut state = self.0.lock();
+        // Acquire: what the guest reads from DR next is no older.
+        let shown = Shown::from_bits(self.shown.load(Ordering::Acquire));
+        match shown.read(offset) {
+            Some(value) => value,
+            None => self.read_state(vm, vcpu, offset),
+        }
+    }
+
+    #[inline(never)]
+    fn read_state(&self, vm: &Vm, vcpu: &Vcpu, offset: u64) -> u32 {
+        let mut state = self.state.lock();
         let value = state.uart.read(offset);
-        state.update_line(vm, Some(vcpu));
+        self.show(&state, vm, Some(vcpu));
         value
     }
 
     /// `vcpu` stores `value` to the register at `offset`.
     #[inline(never)]
     pub(super) fn write(&self, vm: &Vm, vcpu: &Vcpu, offset: u64, value: u32) {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         let sent = state.uart.write(offset, value);
-        state.update_line(vm, Some(vcpu));
-        let Some(byte) = sent else { return };
-        if operator::is_raw(vm.index) {
-            return console::guest_byte(vm.index, byte);
+        self.show(&state, vm, Some(vcpu));
+        if let Some(byte) = sent {
+            send(state, vm, byte);
         }
-        let waited = state.lines.waiting_since().is_some();
-        let print = |piece: Piece<'_>| console::guest_piece(vm.index, piece);
-        state.lines.push(byte, timer::now(), print);
-        let waits = state.lines.waiting_since().is_some();
-        drop(state);
-        if waits && !waited {
-            operator::wake();
+    }
+
+    /// Shows what the UART's registers are now, and tells the interrupt controller if its line has changed.
+    #[inline]
+    fn show(&self, state: &State, vm: &Vm, own: Option<&Vcpu>) {
+        let before = Shown::from_bits(self.shown.load(Ordering::Relaxed));
+        let now = state.uart.shown();
+        if now != before {
+            self.shown.store(now.bits(), Ordering::Release);
+            if now.interrupt() != before.interrupt() {
+                set_line(vm, own, now.interrupt());
+            }
         }
     }
 
     /// Resets the UART; the start of a line is shown first.
     pub(super) fn reset(&self, vm: &Vm) {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         let print = |piece: Piece<'_>| console::guest_piece(vm.index, piece);
         state.lines.flush(print);
         state.uart = Pl011::new();
-        state.raised = false;
+        // The interrupt controller is reset, too.
+        let shown = state.uart.shown().bits();
+        self.shown.store(shown, Ordering::Release);
     }
 }
 
-impl State {
-    /// Tells the interrupt controller if the UART's line has changed.
-    fn update_line(&mut self, vm: &Vm, own: Option<&Vcpu>) {
-        let raised = self.uart.interrupt();
-        if raised != self.raised {
-            self.raised = raised;
-            let concerned = vm.vgic.lock().set_line(UART_INTERRUPT, raised);
-            vcpu::notify(vm, concerned, own);
-        }
+/// Tells the interrupt controller of the level of the UART's line.
+#[inline(never)]
+fn set_line(vm: &Vm, own: Option<&Vcpu>, raised: bool) {
+    let concerned = vm.vgic.lock().set_line(UART_INTERRUPT, raised);
+    vcpu::notify(vm, concerned, own);
+}
+
+/// Passes on what the guest sends.
+#[inline(never)]
+fn send(mut state: MutexGuard<'_, State>, vm: &Vm, byte: u8) {
+    if operator::is_raw(vm.index) {
+        return console::guest_byte(vm.index, byte);
+    }
+    let waited = state.lines.waiting_since().is_some();
+    let print = |piece: Piece<'_>| console::guest_piece(vm.index, piece);
+    state.lines.push(byte, timer::now(), print);
+    let waits = state.lines.waiting_since().is_some();
+    drop(state);
+    if waits && !waited {
+        operator::wake();
     }
 }
