@@ -73,6 +73,16 @@ impl<'dt> Board<'dt> {
             size: blob.len() as u64,
         };
         let (boot_arguments, initrd) = chosen(tree)?;
+        let [interrupts, ticks, day, firmware, old_firmware] = find_compatible(
+            tree,
+            [
+                "arm,gic-v3",
+                "arm,armv8-timer",
+                "arm,pl031",
+                "arm,psci-1.0",
+                "arm,psci-0.2",
+            ],
+        );
         Ok(Self {
             memory: memory(tree)?,
             reserved: reserved(tree, device_tree, initrd)?,
@@ -81,10 +91,10 @@ impl<'dt> Board<'dt> {
             boot_arguments,
             cpus: cpus(tree)?,
             uart: uart(tree)?,
-            gic: gic(tree)?,
-            timer: timer(tree)?,
-            clock: clock(tree)?,
-            psci: psci(tree)?,
+            gic: gic(interrupts)?,
+            timer: timer(ticks)?,
+            clock: clock(day)?,
+            psci: psci(firmware.or(old_firmware))?,
         })
     }
 }
@@ -195,7 +205,10 @@ fn uart(tree: Fdt<'_>) -> Result<Uart, BoardError> {
     const NODE: &str = "PL011 (`arm,pl011`)";
     let node = stdout(tree)
         .filter(|node| node.is_compatible("arm,pl011"))
-        .or_else(|| find_compatible(tree, "arm,pl011"))
+        .or_else(|| {
+            let [first] = find_compatible(tree, ["arm,pl011"]);
+            first
+        })
         .ok_or(BoardError::NoNode(NODE))?;
     Ok(Uart {
         registers: first_register(node, NODE)?,
@@ -204,8 +217,7 @@ fn uart(tree: Fdt<'_>) -> Result<Uart, BoardError> {
 }
 
 /// The clock that knows the time of day: the machine can do without.
-fn clock(tree: Fdt<'_>) -> Result<Option<Region>, BoardError> {
-    let node = find_compatible(tree, "arm,pl031");
+fn clock(node: Option<FdtNode<'_>>) -> Result<Option<Region>, BoardError> {
     node.map(|node| first_register(node, "PL031 (`arm,pl031`)"))
         .transpose()
 }
@@ -218,10 +230,10 @@ fn stdout(tree: Fdt<'_>) -> Option<FdtNode<'_>> {
 }
 
 /// The interrupt controller.
-fn gic(tree: Fdt<'_>) -> Result<Gic, BoardError> {
+fn gic(node: Option<FdtNode<'_>>) -> Result<Gic, BoardError> {
     const NODE: &str = "GICv3 (`arm,gic-v3`; start QEMU with `-M virt,gic-version=3`)";
     const REGIONS: &str = "#redistributor-regions";
-    let node = find_compatible(tree, "arm,gic-v3").ok_or(BoardError::NoNode(NODE))?;
+    let node = node.ok_or(BoardError::NoNode(NODE))?;
     let count = match node.property(REGIONS) {
         Some(property) => property
             .value_as::<u32>()
@@ -247,9 +259,9 @@ fn gic(tree: Fdt<'_>) -> Result<Gic, BoardError> {
 }
 
 /// The timer's interrupts. The binding's order: secure physical, physical, virtual, hypervisor.
-fn timer(tree: Fdt<'_>) -> Result<TimerInterrupts, BoardError> {
+fn timer(node: Option<FdtNode<'_>>) -> Result<TimerInterrupts, BoardError> {
     const NODE: &str = "generic timer (`arm,armv8-timer`)";
-    let node = find_compatible(tree, "arm,armv8-timer").ok_or(BoardError::NoNode(NODE))?;
+    let node = node.ok_or(BoardError::NoNode(NODE))?;
     Ok(TimerInterrupts {
         el1_physical: interrupt(node, NODE, 1)?,
         el1_virtual: interrupt(node, NODE, 2)?,
@@ -258,12 +270,9 @@ fn timer(tree: Fdt<'_>) -> Result<TimerInterrupts, BoardError> {
 }
 
 /// How to call the firmware.
-fn psci(tree: Fdt<'_>) -> Result<Conduit, BoardError> {
+fn psci(node: Option<FdtNode<'_>>) -> Result<Conduit, BoardError> {
     const NODE: &str = "PSCI firmware (`arm,psci-0.2` or later)";
-    let node = ["arm,psci-1.0", "arm,psci-0.2"]
-        .into_iter()
-        .find_map(|name| find_compatible(tree, name))
-        .ok_or(BoardError::NoNode(NODE))?;
+    let node = node.ok_or(BoardError::NoNode(NODE))?;
     let method = node
         .property("method")
         .and_then(|property| property.value_as::<&str>().ok());
@@ -277,11 +286,25 @@ fn psci(tree: Fdt<'_>) -> Result<Conduit, BoardError> {
     }
 }
 
-/// The first usable child of the root that says it is compatible with `name`.
-fn find_compatible<'dt>(tree: Fdt<'dt>, name: &str) -> Option<FdtNode<'dt>> {
-    tree.root()
-        .children()
-        .find(|node| node.is_compatible(name) && node.status() == Ok(Status::Okay))
+/// For each name the first usable child of the root that says it is compatible with it. All in one pass: a
+/// tree has no index, so that each takes as long as the tree is.
+fn find_compatible<'dt, const N: usize>(
+    tree: Fdt<'dt>,
+    names: [&str; N],
+) -> [Option<FdtNode<'dt>>; N] {
+    let mut found = [const { None }; N];
+    for node in tree.root().children() {
+        for said in node.compatible().into_iter().flatten() {
+            let wanted = names.iter().position(|&name| name == said);
+            let place = wanted.and_then(|index| found.get_mut(index));
+            if let Some(place @ None) = place
+                && node.status() == Ok(Status::Okay)
+            {
+                *place = Some(node);
+            }
+        }
+    }
+    found
 }
 
 /// Whether a node's `status` allows its use.
