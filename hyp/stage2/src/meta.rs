@@ -59,6 +59,9 @@ pub struct TableMeta {
     kind: AtomicU32,
     live: AtomicU16,
     claimed: AtomicBool,
+    /// No byte is left between the fields, so that metadata is made by storing pairs of whole words: there is
+    /// a lot of it at boot.
+    _filled: u8,
 }
 
 const NO_TABLE: u32 = 0;
@@ -74,6 +77,7 @@ impl TableMeta {
             kind: AtomicU32::new(NO_TABLE),
             live: AtomicU16::new(0),
             claimed: AtomicBool::new(false),
+            _filled: 0,
         }
     }
 
@@ -87,6 +91,7 @@ impl TableMeta {
             kind: AtomicU32::new(NO_TABLE),
             live: AtomicU16::new(0),
             claimed: AtomicBool::new(false),
+            _filled: 0,
         }
     }
 
