@@ -64,32 +64,43 @@ impl<'m, M: LinearMap> Compactor<'m, M> {
         if memory.is_logging() {
             return;
         }
+        let ram = memory.ram();
         let mut budget = self.policy.step;
-        while budget > 0 {
-            let ram = memory.ram();
-            let region = IpaRange::entry(self.cursor.unwrap_or(ram.start()), Level::L2);
-            self.cursor = Some(region.end()).filter(|&next| next < ram.end());
-            if ram.covers(&region) {
-                budget = budget.saturating_sub(self.visit(memory, region));
-            }
-            if self.cursor.is_none() {
-                // A round is over: what it emptied, or the guest, is worth a look.
-                memory.stage2().free_empty_tables(ram);
-                return;
-            }
+        while budget > 0
+            && let Some(ahead) = self.regions_ahead(ram, budget)
+        {
+            // Most regions are out of the question, which their tables tell at a glance.
+            let found = memory.stage2().find_filled(ahead, self.policy.fill);
+            let region = found.map(|start| IpaRange::entry(start, Level::L2));
+            let end = region.map_or(ahead.end(), |region| region.end());
+            self.cursor = Some(end);
+            let passed = (end.get() - ahead.start().get()) >> Level::L2.shift();
+            let pages = region.map_or(0, |region| self.visit(memory, region));
+            budget = budget.saturating_sub(passed as usize + pages);
+        }
+        if self.regions_ahead(ram, 1).is_none() {
+            // A round is over: what it emptied, or the guest, is worth a look.
+            memory.stage2().free_empty_tables(ram);
+            self.cursor = None;
         }
     }
 
-    /// Looks at one region and collapses it if that pays; returns the pages that it took.
+    /// The next regions of a round, as many as `budget` at most; none when it is over.
+    fn regions_ahead(&self, ram: IpaRange, budget: usize) -> Option<IpaRange> {
+        let size = Level::L2.size();
+        let first = Ipa::new(ram.start().get().next_multiple_of(size));
+        let start = self.cursor.unwrap_or(first);
+        let most = (budget as u64).saturating_mul(size);
+        let end = Ipa::new(start.get().saturating_add(most));
+        IpaRange::new(start, end.min(ram.end().align_down(Level::L2)))
+    }
+
+    /// Looks at one region, in whose table there is enough, and collapses it if that pays; returns the pages
+    /// that it took.
     fn visit<P: Parts<Map = M>>(&mut self, memory: &GuestMemory<'m, P>, region: IpaRange) -> usize {
-        // Most regions are out of the question, which their tables tell at a glance.
-        let in_use = memory.stage2().entries_in_use(region.start(), Level::L3);
-        if in_use.is_none_or(|in_use| in_use < self.policy.fill) {
-            return 1;
-        }
         let survey = survey(memory, region);
         if survey.other || survey.pages == 0 {
-            return 1;
+            return 0;
         }
         if survey.pages < self.policy.fill {
             return survey.pages / 8;

@@ -38,12 +38,24 @@ impl<E: Environment> Stage2<E> {
         }
     }
 
-    /// How many entries are in use of the table of this level that has the entry for `ipa`, as it was at
-    /// some moment; none if there is no such table, or it is the root.
-    pub fn entries_in_use(&self, ipa: Ipa, level: Level) -> Option<usize> {
-        let reader = self.read();
-        let root = reader.root(ipa)?;
-        entries_in_use(&root, ipa, level)
+    /// Finds the first 2 MiB of `range` for which there is a level-3 table with at least `least` entries in
+    /// use, as it was at some moment: a hint. Returns the address of the table's first entry.
+    ///
+    /// The tables themselves are not looked at, only what is kept of each: a few instructions for 2 MiB.
+    pub fn find_filled(&self, range: IpaRange, least: usize) -> Option<Ipa> {
+        let range = range.intersection(&self.geometry().range())?;
+        let mut cursor = range.start();
+        while cursor < range.end() {
+            // A section for each root table: see `walk`.
+            let reader = self.read();
+            let root = reader.root(cursor)?;
+            let found = find_filled(&root, range, least);
+            if found.is_some() {
+                return found;
+            }
+            cursor = behind(&root);
+        }
+        None
     }
 
     /// Shows `visit` every entry of `range` that is not empty, tables before what they hold, each as
@@ -72,14 +84,24 @@ fn entry_of<E: Environment>(table: &View<'_, E>, ipa: Ipa) -> Entry {
     }
 }
 
-fn entries_in_use<E: Environment>(table: &View<'_, E>, ipa: Ipa, level: Level) -> Option<usize> {
-    let slot = table.slot(ipa);
-    let child = slot.resolve(slot.load()).ok()?;
-    if child.level() == level {
-        Some(child.entries_in_use())
-    } else {
-        entries_in_use(&child, ipa, level)
-    }
+fn find_filled<E: Environment>(table: &View<'_, E>, range: IpaRange, least: usize) -> Option<Ipa> {
+    let level = table.level();
+    overlapped(table.ipa(0), level, range).find_map(|index| {
+        let descriptor = table.get(index);
+        if !matches!(descriptor.kind(level), Kind::Table(_)) {
+            return None;
+        }
+        let child = table.slot(table.ipa(index)).resolve(descriptor).ok()?;
+        match child.level() {
+            Level::L3 => (child.entries_in_use() >= least).then(|| child.ipa(0)),
+            _ => find_filled(&child, range, least),
+        }
+    })
+}
+
+/// The first address behind what a root table covers.
+fn behind<E: Environment>(root: &View<'_, E>) -> Ipa {
+    root.ipa(0).offset(root.level().size() * ENTRIES as u64)
 }
 
 fn walk_root<E: Environment>(
@@ -92,7 +114,7 @@ fn walk_root<E: Environment>(
         return range.end();
     };
     walk_table(&root, range, visit);
-    root.ipa(0).offset(root.level().size() * ENTRIES as u64)
+    behind(&root)
 }
 
 fn walk_table<E: Environment>(table: &View<'_, E>, range: IpaRange, visit: &mut impl FnMut(Entry)) {

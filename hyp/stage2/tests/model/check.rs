@@ -54,9 +54,29 @@ impl Vm {
                 _ => Mapped::Nothing,
             };
             assert_eq!(mapped, region.mapped);
-            let in_use = self.stage2.entries_in_use(region.base, Level::L3);
-            assert_eq!(in_use, (mapped == Mapped::Table).then_some(seen));
+            let range = IpaRange::entry(region.base, Level::L2);
+            let filled = |least| self.stage2.find_filled(range, least);
+            let is_table = mapped == Mapped::Table;
+            assert_eq!(filled(seen), is_table.then_some(region.base));
+            assert_eq!(filled(seen + 1), None);
         }
+        self.check_fullest(everything, &seen);
+    }
+
+    /// The first region whose table has the most entries in use is found among all.
+    fn check_fullest(&self, everything: IpaRange, seen: &[usize]) {
+        let regions = self.regions.borrow();
+        let tables = || {
+            let regions = regions.iter().zip(seen);
+            regions.filter(|(region, _)| region.mapped == Mapped::Table)
+        };
+        let Some(most) = tables().map(|(_, &seen)| seen).max() else {
+            return assert_eq!(self.stage2.find_filled(everything, 0), None);
+        };
+        let fullest = tables().filter(|&(_, &seen)| seen == most);
+        let first = fullest.map(|(region, _)| region.base).min();
+        assert_eq!(self.stage2.find_filled(everything, most), first);
+        assert_eq!(self.stage2.find_filled(everything, most + 1), None);
     }
 
     fn check_leaf(&self, entry: Entry) -> (usize, usize) {
