@@ -125,6 +125,12 @@ impl Reservations {
     }
 
     fn reserve<P: Parts>(&self, machine: &Machine<P>, region: u64, word: &AtomicU64) -> Option<Pa> {
+        let block = self.set_aside(machine, region)?;
+        self.offer(machine, region, word, block)
+    }
+
+    /// Sets a 2 MiB frame aside for a region.
+    fn set_aside<P: Parts>(&self, machine: &Machine<P>, region: u64) -> Option<Pa> {
         let (allocator, cpu) = (machine.allocator(), machine.cpu());
         let used = Use::Reserved {
             vm: self.vm,
@@ -134,14 +140,25 @@ impl Reservations {
             .alloc(cpu, Order::BLOCK_2M, Contents::Dirty, used)
             .ok()?;
         allocator.split(block, Order::BLOCK_2M).ok()?;
+        Some(block)
+    }
+
+    /// Reserves `block`, which was set aside for the region, unless somebody was faster; returns what is
+    /// reserved then.
+    fn offer<P: Parts>(
+        &self,
+        machine: &Machine<P>,
+        region: u64,
+        word: &AtomicU64,
+        block: Pa,
+    ) -> Option<Pa> {
         match word.compare_exchange(0, frame_word(block), Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => Some(block),
             Err(faster) => {
-                // Nobody else knows of this block yet.
-                let _ = allocator
-                    .join(block, Order::BLOCK_2M)
-                    .and_then(|()| allocator.free(cpu, block, Order::BLOCK_2M));
-                Some(Pa::new(faster & !RESERVED)).filter(|_| faster != 0)
+                // One by one: who saw the region's reservation before it was given up, which may have been
+                // this very frame, can have taken a page of it.
+                self.free_all_untouched(machine, region, block);
+                Some(Pa::new(faster & !RESERVED))
             }
         }
     }
@@ -159,11 +176,7 @@ impl Reservations {
         }
         // Pairs with the fence in `give_back`.
         fence(Ordering::SeqCst);
-        let (block, first) = (Pa::new(seen & !RESERVED), self.start_of(region));
-        (0..u64::from(Order::BLOCK_2M.frames()))
-            .map(|index| index << PAGE_SHIFT)
-            .filter(|&at| self.free_untouched(machine, first.offset(at), block.offset(at)))
-            .count()
+        self.free_all_untouched(machine, region, Pa::new(seen & !RESERVED))
     }
 
     /// Gives up every reservation; returns the number of frames that came free.
@@ -171,6 +184,15 @@ impl Reservations {
         (0..self.regions)
             .map(|region| self.give_up(machine, self.start_of(region)))
             .sum()
+    }
+
+    /// Frees the frames of `block` that are reserved for the region and untouched; returns how many.
+    fn free_all_untouched<P: Parts>(&self, machine: &Machine<P>, region: u64, block: Pa) -> usize {
+        let first = self.start_of(region);
+        (0..u64::from(Order::BLOCK_2M.frames()))
+            .map(|index| index << PAGE_SHIFT)
+            .filter(|&at| self.free_untouched(machine, first.offset(at), block.offset(at)))
+            .count()
     }
 
     /// Frees the frame of a page that is reserved and untouched; says whether it was.
@@ -193,4 +215,32 @@ impl Reservations {
 /// The word of a region for which the 2 MiB frame round `pa` is reserved.
 fn frame_word(pa: Pa) -> u64 {
     pa.align_down(Level::L2).get() | RESERVED
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::tests::{GUEST, RAM, machine};
+
+    /// A region's frame comes back to the region that had it, while somebody still takes it for reserved.
+    #[test]
+    fn a_frame_that_was_set_aside_in_vain_goes_back_but_for_what_was_taken() {
+        let machine = machine();
+        let ram = IpaRange::new(Ipa::new(RAM), Ipa::new(RAM + GUEST)).expect("whole pages");
+        let reservations =
+            Reservations::new(&machine, VmId(3), ram).expect("a frame for the words");
+        let before = machine.allocator().usage();
+        let late = reservations.set_aside(&machine, 0).expect("a frame");
+        let page = |number| Ipa::new(RAM + number * PAGE_SIZE);
+        let taken = reservations.take_from(&machine, page(3), late);
+        assert_eq!(taken, Some(late.offset(3 * PAGE_SIZE)));
+        let faster = reservations.take(&machine, page(0)).expect("another frame");
+        let word = reservations.word(machine.allocator(), 0).expect("a region");
+        let reserved = reservations.offer(&machine, 0, word, late);
+        assert_eq!(reserved, Some(faster));
+        let usage = machine.allocator().usage();
+        assert_eq!((usage.data, usage.reserved), (before.data + 2, 511));
+        assert_eq!(reservations.give_up(&machine, page(0)), 511);
+        assert_eq!(machine.allocator().usage().reserved, 0);
+    }
 }
