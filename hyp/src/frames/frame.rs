@@ -4,7 +4,8 @@
 //! - `table` is stage 2's: made once, never touched by the allocator again, whatever the frame
 //!   becomes, since a table reader may still look at it.
 //! - `state` of an allocated block is its owner's: only who allocated it changes it, and every
-//!   change starts from the state that is expected, so that a second free is seen and refused.
+//!   change starts from the state that is expected, so that a second free is seen and refused. By such a
+//!   change alone a frame can come from one owner to the next, with what was stored there.
 //! - `state` of free frames, the links, `small_free` and `held` change only under the buddy's lock
 //!   (a cached frame's state: under the lock of the cache that holds it). They are atomics because
 //!   others may look at them without a lock; the locks order them, so `Relaxed` is enough.
@@ -112,8 +113,9 @@ impl Frame {
     /// Puts `to` in the place of `from`, or fails with the state that was found instead.
     #[inline]
     pub(super) fn change_state(&self, from: Packed, to: Packed) -> Result<(), Packed> {
+        // What one owner stored to the frame comes before what the next one does.
         self.state
-            .compare_exchange(from.0, to.0, Ordering::Relaxed, Ordering::Relaxed)
+            .compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Relaxed)
             .map(drop)
             .map_err(Packed)
     }

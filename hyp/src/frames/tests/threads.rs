@@ -1,6 +1,6 @@
 //! Many CPUs at once.
 
-use super::super::{Contents, Order, Use};
+use super::super::{Contents, LinearMap, Order, Use};
 use super::audit::audit;
 use super::{MIB, allocator, data, range};
 use stage2::Pa;
@@ -155,4 +155,36 @@ fn isolation_gathers_a_block_while_others_allocate_and_free() {
     });
     frames.drain_caches();
     assert_eq!(audit(frames).isolated, 0);
+}
+
+/// A frame that is handed on by its state alone: under Miri, stores that are not ordered by it are found.
+#[test]
+fn who_changes_the_use_of_a_frame_finds_what_was_stored_there() {
+    let frames = &allocator(&[range(16, 4)], 2);
+    let (lies, taken) = (super::reserved(1, 7), data(1, 7));
+    let pa = frames
+        .alloc(0, Order::PAGE, Contents::Zeroed, lies)
+        .unwrap();
+    let rounds = ROUNDS.min(2000);
+    thread::scope(|scope| {
+        for cpu in 0..2 {
+            scope.spawn(move || {
+                let mut done = 0;
+                while done < rounds {
+                    if !frames.try_change_use(cpu, pa, lies, taken) {
+                        thread::yield_now();
+                        continue;
+                    }
+                    let word = frames.map().pointer(pa).cast::<u32>();
+                    // SAFETY: a word of a frame whose use this thread has just changed: it is its owner.
+                    unsafe { *word.as_ptr() += 1 };
+                    assert!(frames.try_change_use(cpu, pa, taken, lies));
+                    done += 1;
+                }
+            });
+        }
+    });
+    let word = frames.map().pointer(pa).cast::<u32>();
+    // SAFETY: as above; the threads have ended.
+    assert_eq!(unsafe { word.read() }, 2 * rounds);
 }
