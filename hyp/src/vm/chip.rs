@@ -2,9 +2,9 @@
 //!
 //! While the chips show their contents, pages that the guest looks at are mapped read-only, since firmware
 //! reads flash with instructions that cannot be emulated. A command takes the right to read away, so that
-//! loads trap and find the answer. Between the command and that nothing is locked, so vCPUs that send
-//! commands at the same time may read contents where an answer was to be expected; which vCPU's command
-//! the chips would have taken is not known either.
+//! loads trap and find the answer. Between the command and that nothing is locked, so a vCPU may read
+//! contents for a moment where an answer was to be expected. Not for longer: whoever gives the right to
+//! read looks at the chips again when it is given, and what was taken away in vain traps and is given anew.
 //!
 //! Lock: the chips, a leaf.
 
@@ -66,7 +66,21 @@ impl Vm {
             return Some(Outcome::OutOfMemory);
         };
         let rights = Rights::READ_EXECUTE;
-        Some(self.memory().show(Ipa::new(ipa), page, rights))
+        let shown = self.memory().show(Ipa::new(ipa), page, rights);
+        self.hide_answers();
+        Some(shown)
+    }
+
+    /// Takes the right to read away, which was just given, if another vCPU's command asks for an answer by now.
+    fn hide_answers(&self) {
+        if !self.chips.commands.lock().shows_contents() {
+            self.allow_in_flash(HIDDEN);
+        }
+    }
+
+    fn allow_in_flash(&self, rights: Rights) {
+        let bank = IpaRange::new(Ipa::new(FLASH), Ipa::new(FLASH + SIZE));
+        bank.map(|bank| self.memory().allow(bank, rights));
     }
 
     /// What a load that trapped finds at `offset` bytes into the flash.
@@ -96,9 +110,10 @@ impl Vm {
         };
         self.carry_out(change);
         if before != after {
-            let rights = if after { Rights::READ_EXECUTE } else { HIDDEN };
-            let bank = IpaRange::new(Ipa::new(FLASH), Ipa::new(FLASH + SIZE));
-            bank.map(|bank| self.memory().allow(bank, rights));
+            self.allow_in_flash(if after { Rights::READ_EXECUTE } else { HIDDEN });
+        }
+        if after {
+            self.hide_answers();
         }
     }
 
