@@ -74,6 +74,10 @@ pub fn call(arguments: [u64; 4], power: &Mutex<Power>, is_memory: impl Fn(u64) -
 
 #[inline(never)]
 fn decode(arguments: [u64; 4], power: &Mutex<Power>, is_memory: impl Fn(u64) -> bool) -> Effect {
+    // Before its arguments are looked at: those of what is not there cannot be wrong.
+    if !FunctionId::try_from(arguments[0] as u32).is_ok_and(is_there) {
+        return failure(ErrorCode::NotSupported);
+    }
     match Function::try_from(&arguments) {
         Ok(function) => decide(function, power, is_memory),
         Err(error) => failure(error.into()),
@@ -122,9 +126,18 @@ fn decide(function: Function, power: &Mutex<Power>, is_memory: impl Fn(u64) -> b
 
 fn features(feature: PsciFeature) -> Effect {
     match feature {
-        PsciFeature::SmcccVersion
-        | PsciFeature::PsciFunction(
-            FunctionId::PsciVersion
+        PsciFeature::PsciFunction(function) if !is_there(function) => {
+            failure(ErrorCode::NotSupported)
+        }
+        PsciFeature::SmcccVersion | PsciFeature::PsciFunction(_) => Effect::Return(0),
+    }
+}
+
+/// Whether there is this function of PSCI.
+fn is_there(function: FunctionId) -> bool {
+    matches!(
+        function,
+        FunctionId::PsciVersion
             | FunctionId::PsciFeatures
             | FunctionId::CpuOn32
             | FunctionId::CpuOn64
@@ -135,10 +148,8 @@ fn features(feature: PsciFeature) -> Effect {
             | FunctionId::AffinityInfo64
             | FunctionId::MigrateInfoType
             | FunctionId::SystemOff
-            | FunctionId::SystemReset,
-        ) => Effect::Return(0),
-        PsciFeature::PsciFunction(_) => failure(ErrorCode::NotSupported),
-    }
+            | FunctionId::SystemReset
+    )
 }
 
 fn cpu_on(
@@ -212,6 +223,19 @@ mod tests {
         }
         for unknown in [0x8400_0013, 0x1234_5678, 0xc400_0000] {
             assert_eq!(returned([0x8400_000a, unknown, 0, 0], &power), -1);
+        }
+    }
+
+    #[test]
+    fn features_has_what_is_answered_and_nothing_else() {
+        const NOT_SUPPORTED: Effect = Effect::Return(super::NOT_SUPPORTED);
+        for function in (0x8400_0000..0x8400_0020).chain(0xc400_0000..0xc400_0020) {
+            let power = guest(2);
+            // What PSCI_FEATURES knows, and all others may call wrong.
+            let argument = PSCI_VERSION.into();
+            let answer = call([function, argument, 0, 0], &power, is_memory);
+            let is_there = returned([0x8400_000a, function, 0, 0], &power) == 0;
+            assert_eq!(is_there, answer != NOT_SUPPORTED, "{function:#x}");
         }
     }
 
