@@ -224,9 +224,11 @@ fn hyp_args(options: &QemuOptions, specs: &[Spec], purpose: Purpose) -> Result<H
     Ok(args)
 }
 
-/// Whether there is one machine, with a shell: its output is for a terminal, and is not judged.
+/// Whether there is one machine, with a shell and no test: its output is for a terminal, and is not judged.
 fn is_for_typing(specs: &[Spec]) -> bool {
-    matches!(specs, [spec] if spec.is_debian() && spec.append.is_none())
+    let is_test = |word: &str| word.starts_with("test=");
+    matches!(specs, [spec] if spec.is_debian()
+        && !spec.append.as_deref().is_some_and(|text| text.split_whitespace().any(is_test)))
 }
 
 /// How long the console may be silent from the start before that is remarked upon.
@@ -327,6 +329,20 @@ mod tests {
         assert_eq!(args(&linux).expect("options"), expected);
         let edk2 = args(&["--guest", "edk2"]).expect("options");
         assert_eq!(edk2, "guest-memory=512M");
+    }
+
+    #[test]
+    fn a_shell_is_for_typing_unless_it_runs_a_test() {
+        let linux = |append: Option<&str>| {
+            let append = append.map(str::to_owned);
+            is_for_typing(&[Spec {
+                append,
+                ..Spec::of_guest("linux")
+            }])
+        };
+        assert!(linux(None) && linux(Some("quiet")));
+        assert!(!linux(Some("quiet test=memcheck seconds=3")));
+        assert!(!is_for_typing(&[Spec::of_guest("hello")]));
     }
 
     #[test]
