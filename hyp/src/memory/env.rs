@@ -200,7 +200,7 @@ impl<P: Parts> Environment for Machine<P> {
     fn next_order(&self) -> u64 {
         P::Tracer::next_order()
     }
-    #[cold]
+    #[inline(always)]
     fn observe(&self, owner: Owner, what: Observation) {
         P::Tracer::emit(observe::vm(owner), observe::event(what));
     }

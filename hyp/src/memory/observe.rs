@@ -16,6 +16,7 @@ pub trait Tracer {
     }
 
     /// Takes an event of VM `vm`, or of nobody's ([`NOBODY`]). Takes no lock.
+    #[inline(always)]
     fn emit(_vm: u8, _event: Event) {}
 
     /// The time, in ticks of the counter.
@@ -58,11 +59,13 @@ pub const fn categories<const N: usize>(topics: [Topic; N]) -> Categories {
 }
 
 /// The VM whose tables these are, by its number in the reverse map.
+#[inline(always)]
 pub fn vm(owner: Owner) -> u8 {
     u8::try_from(owner.number() - 1).unwrap_or(NOBODY)
 }
 
 /// A fault on `fault.ipa` that took `ticks`.
+#[inline(always)]
 pub fn fault(fault: Fault, outcome: Outcome, ticks: u64) -> Event {
     Event::Fault {
         access: match fault.access {
@@ -85,7 +88,9 @@ pub fn fault(fault: Fault, outcome: Outcome, ticks: u64) -> Event {
     }
 }
 
-/// The event for an observation.
+/// The event for an observation. Inlined, as all that it calls, so that where the observation is known, nothing
+/// is left of both but the event's words.
+#[inline(always)]
 pub fn event(what: Observation) -> Event {
     match what {
         Observation::Mapped { ipa, pa, level } => Event::Map {
@@ -194,6 +199,7 @@ pub fn event(what: Observation) -> Event {
     }
 }
 
+#[inline(always)]
 fn table_made(order: u64, table: Pa, level: u8, root: Option<Ipa>) -> Event {
     let table = table.get();
     match root {
@@ -211,6 +217,7 @@ fn table_made(order: u64, table: Pa, level: u8, root: Option<Ipa>) -> Event {
     }
 }
 
+#[inline(always)]
 fn number(level: Level) -> u8 {
     match level {
         Level::L0 => 0,
@@ -220,6 +227,7 @@ fn number(level: Level) -> u8 {
     }
 }
 
+#[inline(always)]
 fn refusal(error: MapError) -> Reason {
     match error {
         MapError::Occupied(_) => Reason::Occupied,
@@ -229,6 +237,7 @@ fn refusal(error: MapError) -> Reason {
     }
 }
 
+#[inline(always)]
 fn collapse(step: CollapseStep) -> (Step, Reason) {
     let error = match step {
         CollapseStep::Begun => return (Step::Begin, Reason::Invalid),
@@ -250,6 +259,7 @@ fn collapse(step: CollapseStep) -> (Step, Reason) {
     (Step::Abort, reason)
 }
 
+#[inline(always)]
 fn work(work: Work) -> event::Work {
     match work {
         Work::Collapse => event::Work::Collapse,
@@ -259,6 +269,7 @@ fn work(work: Work) -> event::Work {
     }
 }
 
+#[inline(always)]
 fn invalidation(range: IpaRange, scope: Scope) -> Event {
     let (reach, level) = match scope {
         Scope::Leaf(level) => (event::Reach::Leaf, number(level)),

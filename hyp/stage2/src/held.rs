@@ -13,6 +13,9 @@ use crate::sync::LockGuard;
 /// What is told by those who hold a table's lock.
 const TOPICS: [Topic; 3] = [Topic::Races, Topic::Maps, Topic::Protocol];
 
+/// What of that is of taking the lock itself.
+const OF_TAKING: [Topic; 2] = [Topic::Races, Topic::Protocol];
+
 /// The lock of a table. Dropping it unlocks.
 pub(crate) struct Held<'r, E: Environment> {
     stage2: &'r Stage2<E>,
@@ -33,7 +36,7 @@ impl<'r, E: Environment> Held<'r, E> {
         level: Level,
     ) -> Self {
         let watched = stage2.env().observes_any(TOPICS);
-        let guard = if watched {
+        let guard = if watched && stage2.env().observes_any(OF_TAKING) {
             watched_lock(stage2, meta, table, ipa, level)
         } else {
             meta.lock()
@@ -91,12 +94,14 @@ impl<E: Environment> Drop for Held<'_, E> {
 }
 
 #[cold]
+#[inline(never)]
 fn tell_of_unlocking<E: Environment>(stage2: &Stage2<E>, table: Pa) {
     stage2.tell_checker(|order| Observation::TableUnlocked { order, table });
 }
 
 /// Takes the lock of a table, and tells that, and if it took a wait.
 #[cold]
+#[inline(never)]
 fn watched_lock<'r, E: Environment>(
     stage2: &Stage2<E>,
     meta: &'r TableMeta,

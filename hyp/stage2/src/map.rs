@@ -250,11 +250,27 @@ impl<E: Environment> Stage2<E> {
 
     /// Tells what [`put`](Self::put) has done, all by value: nothing has to be in memory for it.
     #[cold]
+    #[inline(never)]
     fn tell_of_put(&self, order: u64, entry: Pa, ipa: Ipa, level: Level, leaf: Descriptor) {
+        if self.env().observes(Topic::Protocol) {
+            return self.tell_checker_of_put(order, entry, ipa, level, leaf);
+        }
+        self.tell_of_leaf(ipa, level, leaf);
+    }
+
+    /// As [`tell_of_put`](Self::tell_of_put), where there is a checker: apart from that, which need not save
+    /// registers for this.
+    #[inline(never)]
+    fn tell_checker_of_put(&self, order: u64, entry: Pa, ipa: Ipa, level: Level, leaf: Descriptor) {
         self.tell_written(order, entry, Descriptor::EMPTY, leaf, true);
         self.tell_checker(|order| Observation::Published { order });
+        self.tell_of_leaf(ipa, level, leaf);
+    }
+
+    #[inline(always)]
+    fn tell_of_leaf(&self, ipa: Ipa, level: Level, leaf: Descriptor) {
         let pa = leaf.output();
-        self.tell(Topic::Maps, move || Observation::Mapped { ipa, pa, level });
+        self.tell(Topic::Maps, || Observation::Mapped { ipa, pa, level });
     }
 
     /// Maps pages of `range` from `from` on, with descriptors like `rest`, as long as they are of one

@@ -198,11 +198,12 @@ pub enum Observation {
 }
 
 impl<E: Environment> Stage2<E> {
-    /// Tells the environment, if it wants to know.
+    /// Tells the environment, if it wants to know. Here and not in a function of its own, so that an
+    /// environment whose [`observe`](Environment::observe) is inlined sees which observation it is.
     #[inline(always)]
     pub(crate) fn tell(&self, topic: Topic, what: impl FnOnce() -> Observation) {
         if self.env().observes(topic) {
-            self.tell_now(what);
+            self.env().observe(self.owner(), what());
         }
     }
 
@@ -215,7 +216,9 @@ impl<E: Environment> Stage2<E> {
     /// Tells a checker what happened, with the number of this moment.
     #[inline(always)]
     pub(crate) fn tell_checker(&self, what: impl FnOnce(u64) -> Observation) {
-        self.tell(Topic::Protocol, || what(self.env().next_order()));
+        if self.env().observes(Topic::Protocol) {
+            self.tell_checker_now(what);
+        }
     }
 
     /// The number of this moment, if there is a checker to be told.
@@ -259,7 +262,9 @@ impl<E: Environment> Stage2<E> {
     /// Kept out of the way of those who do not watch. What to tell comes by value (`move`), so that
     /// nothing has to be in memory for it that else were in a register.
     #[cold]
-    fn tell_now(&self, what: impl FnOnce() -> Observation) {
-        self.env().observe(self.owner(), what());
+    #[inline(never)]
+    fn tell_checker_now(&self, what: impl FnOnce(u64) -> Observation) {
+        let order = self.env().next_order();
+        self.env().observe(self.owner(), what(order));
     }
 }

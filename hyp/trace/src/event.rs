@@ -10,7 +10,7 @@ pub use crate::codes::{
     Access, Barrier, Cause, Exit, Outcome, Reach, Reason, Register, Step, Store, Taking, Tlbi, Work,
 };
 use crate::record::{Code, Packed, Shape};
-pub use crate::record::{REPLAY_WORDS, WORDS};
+pub use crate::record::{EVENT_WORDS, REPLAY_WORDS, WORDS};
 
 /// The number of no VM, or no vCPU.
 pub const NOBODY: u8 = 0xff;
@@ -53,6 +53,7 @@ macro_rules! events {
             pub const NAMES: &'static [&'static str] = &[$(stringify!($name),)*];
 
             /// What switches it on.
+            #[inline(always)]
             pub const fn category(&self) -> Category {
                 match self { $(Event::$name { .. } => Category::$category,)* }
             }
@@ -63,7 +64,7 @@ macro_rules! events {
             }
 
             /// The event without its types.
-            #[inline]
+            #[inline(always)]
             pub(crate) const fn pack(&self) -> Packed {
                 match *self {
                     $(Event::$name { $($byte,)* $($word,)* } => {
@@ -358,12 +359,13 @@ impl Event {
     /// The place in the total order of those that have one: the category `replay`.
     pub const fn order(&self) -> Option<u64> {
         match self.category() {
-            Category::Replay => Some(self.pack().words[0]),
+            Category::Replay => Some(self.words()[0]),
             _ => None,
         }
     }
 
     /// With which others it travels.
+    #[inline(always)]
     pub const fn stream(&self) -> Stream {
         match (self.category(), self) {
             (Category::Replay, _) => Stream::Replay,

@@ -15,7 +15,7 @@ pub const REPLAY_WORDS: usize = 6;
 pub(crate) const CODES: usize = 4;
 
 /// Most words of an event.
-pub(crate) const EVENT_WORDS: usize = 4;
+pub const EVENT_WORDS: usize = 4;
 
 /// How many codes and words an event has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +56,7 @@ pub(crate) struct Packed {
 }
 
 impl Packed {
-    #[inline]
+    #[inline(always)]
     pub(crate) const fn new(kind: u8, codes: &[u8], words: &[u64]) -> Self {
         let mut packed = Self {
             kind,
@@ -82,22 +82,39 @@ impl Packed {
     }
 }
 
-impl Record {
-    /// The record as [`WORDS`] words, or [`REPLAY_WORDS`]: time; kind, CPU, VM, vCPU and the codes; the
-    /// event's words, as far as there is room.
-    #[inline]
-    pub fn to_words<const N: usize>(&self) -> [u64; N] {
-        let Packed { kind, codes, words } = self.event.pack();
-        let Stamp {
-            time,
-            cpu,
-            vm,
-            vcpu,
-        } = self.stamp;
+impl Stamp {
+    /// CPU, VM and vCPU where they are in a record's second word, and zeroes for the rest.
+    #[inline(always)]
+    pub const fn head(&self) -> u64 {
+        u64::from_le_bytes([0, self.cpu, self.vm, self.vcpu, 0, 0, 0, 0])
+    }
+}
+
+impl Event {
+    /// The kind and the codes where they are in a record's second word, and zeroes for the stamp.
+    ///
+    /// Where the kind is known, the compiler makes a constant and a shift for each code of this.
+    #[inline(always)]
+    pub const fn head(&self) -> u64 {
+        let Packed { kind, codes, .. } = self.pack();
         let [a, b, c, d] = codes;
-        let head = u64::from_le_bytes([kind, cpu, vm, vcpu, a, b, c, d]);
-        let [w0, w1, w2, w3] = words;
-        let all = [time, head, w0, w1, w2, w3];
+        u64::from_le_bytes([kind, 0, 0, 0, a, b, c, d])
+    }
+
+    /// The event's words, and zeroes for those it does not have.
+    #[inline(always)]
+    pub const fn words(&self) -> [u64; EVENT_WORDS] {
+        self.pack().words
+    }
+}
+
+impl Record {
+    /// The record as [`WORDS`] words, or [`REPLAY_WORDS`]: time; kind, CPU, VM, vCPU and the codes
+    /// ([`Event::head`], [`Stamp::head`]); the event's words, as far as there is room.
+    pub fn to_words<const N: usize>(&self) -> [u64; N] {
+        let [w0, w1, w2, w3] = self.event.words();
+        let head = self.event.head() | self.stamp.head();
+        let all = [self.stamp.time, head, w0, w1, w2, w3];
         core::array::from_fn(|index| all.get(index).copied().unwrap_or(0))
     }
 

@@ -1,0 +1,191 @@
+//! Tracing at EL2: what is wanted, and the events of EL2's own parts.
+//!
+//! `rings` are what each CPU writes to, `sender` is the thread that sends what is in them over the
+//! console. What is wanted is fixed before any guest runs. While it is nothing, an event costs a load and
+//! a branch.
+
+mod rings;
+mod sender;
+
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use hyp::bootargs::ConsoleMode;
+use hyp::memory::observe::{self, Tracer};
+use hyp::memory::{Fault, Outcome};
+use log::warn;
+use platform::timer;
+use trace::event::{Barrier, Exit, NOBODY, Register, Tlbi};
+use trace::{Categories, Category, Event};
+
+pub(super) use sender::drain;
+
+use self::rings::{write, write_here};
+use super::El2;
+use crate::sched;
+
+/// The bit of `WANTED` that says [`wants_exits`]; no category's.
+const EXITS: u32 = 1 << 31;
+
+/// [`Categories`], as bits, and `EXITS`.
+static WANTED: AtomicU32 = AtomicU32::new(0);
+
+/// The last number of the total order of events for a checker.
+static ORDER: AtomicU64 = AtomicU64::new(0);
+
+impl Tracer for El2 {
+    #[inline(always)]
+    fn wanted() -> Categories {
+        Categories::from_bits(WANTED.load(Ordering::Relaxed))
+    }
+
+    #[inline(always)]
+    fn emit(vm: u8, event: Event) {
+        write(vm, event);
+    }
+
+    fn now() -> u64 {
+        timer::now()
+    }
+
+    fn next_order() -> u64 {
+        // What happened before, on any CPU, has taken its number before: the counter's own order
+        // is that of its changes, and acquire and release keep everything else on its side.
+        ORDER.fetch_add(1, Ordering::AcqRel) + 1
+    }
+}
+
+/// Whether events of `category` are wanted.
+#[inline(always)]
+pub(crate) fn wants(category: Category) -> bool {
+    El2::wanted().has(category)
+}
+
+/// Whether anything is traced.
+pub(crate) fn is_on() -> bool {
+    !El2::wanted().is_empty()
+}
+
+/// Makes the rings and starts the thread, if anything is wanted. To be called once, before guests
+/// are made. Where that fails, tracing stays off.
+///
+/// Not where guests' bytes go to the console as they are: a guest could forge events.
+pub(crate) fn start(wanted: Categories, console: ConsoleMode) {
+    if wanted.is_empty() {
+        return;
+    }
+    if console == ConsoleMode::Raw {
+        return warn!("no trace: console=raw lets guests write what they like; use console=lines");
+    }
+    if rings::make(wanted).is_none() {
+        return warn!("no trace: there is no memory for it; give QEMU more with -m");
+    }
+    match sched::spawn("trace", sender::run, 0, None) {
+        Ok(_) => {
+            let exits = wanted.has(Category::Vcpu) || wanted.has(Category::Fault);
+            let exits = if exits { EXITS } else { 0 };
+            WANTED.store(wanted.bits() | exits, Ordering::Relaxed);
+            if replays() {
+                let (bbm, order) = (crate::boot::features().bbm_level, El2::next_order());
+                write(NOBODY, Event::Allowed { bbm, order });
+            }
+        }
+        Err(reason) => warn!("no trace: {reason}"),
+    }
+}
+
+/// Whether a checker is to be told of what this CPU does to its translations.
+#[inline(always)]
+pub(crate) fn replays() -> bool {
+    wants(Category::Replay)
+}
+
+/// Tells a checker of a barrier that was executed.
+#[cold]
+pub(super) fn barrier(barrier: Barrier) {
+    let order = El2::next_order();
+    write(NOBODY, Event::Barrier { barrier, order });
+}
+
+/// Tells a checker of a TLBI that is about to be executed with this operand and VTTBR_EL2.
+#[cold]
+pub(super) fn tlbi(tlbi: Tlbi, operand: u64, vttbr: u64) {
+    let order = El2::next_order();
+    let event = Event::TlbiDone {
+        tlbi,
+        order,
+        operand,
+        vttbr,
+    };
+    write(NOBODY, event);
+}
+
+/// Tells a checker of a register that is about to be written.
+#[cold]
+pub(super) fn register(register: Register, value: u64) {
+    let order = El2::next_order();
+    let event = Event::RegisterSet {
+        register,
+        order,
+        value,
+    };
+    write(NOBODY, event);
+}
+
+/// A thread leaves the CPU for another, which is that of `vcpu`, if it is one's.
+#[cold]
+pub(crate) fn switched(from: u64, to: u64, vcpu: Option<(u8, u8)>) {
+    rings::set_who(vcpu);
+    if wants(Category::Sched) {
+        write_here(Event::Switch { from, to });
+    }
+}
+
+/// Whether it is to be noted that a guest has left: for its own sake, or to tell how long a fault takes.
+#[inline(always)]
+pub(crate) fn wants_exits() -> bool {
+    WANTED.load(Ordering::Relaxed) & EXITS != 0
+}
+
+/// The guest has left for `exit`; the syndrome, if there is one, is `esr`.
+#[cold]
+pub(crate) fn left(exit: Exit, esr: u64, pc: u64) {
+    rings::note_exit();
+    if wants(Category::Vcpu) {
+        write_here(Event::Exit { exit, esr, pc });
+    }
+}
+
+/// The guest is about to be entered.
+#[inline]
+pub(crate) fn entering() {
+    if wants(Category::Vcpu) {
+        write_here(Event::Enter {});
+    }
+}
+
+/// A fault was dealt with, on the CPU to which the guest has left.
+#[cold]
+pub(crate) fn faulted(fault: Fault, outcome: Outcome) {
+    write_here(observe::fault(fault, outcome, rings::since_exit()));
+}
+
+/// A line was logged by `module`.
+pub(crate) fn logged(level: log::Level, module: &str) {
+    if wants(Category::Log) {
+        let mut name = [0; 8];
+        let length = module.len().min(name.len());
+        name[..length].copy_from_slice(&module.as_bytes()[..length]);
+        write_here(Event::Log {
+            level: level as u8,
+            module: u64::from_le_bytes(name),
+            length: module.len() as u64,
+        });
+    }
+}
+
+/// A VM's RAM is there, and nothing of it is mapped.
+pub(crate) fn ram(vm: u8, ipa: u64, end: u64) {
+    if wants(Category::Map) {
+        write(vm, Event::Ram { ipa, end });
+    }
+}
