@@ -48,6 +48,8 @@ impl<M: LinearMap> FrameAllocator<M> {
 
     /// As [`FrameAllocator::change_use`] for a single frame, where another use than `from` is no
     /// mistake: of several who try only one succeeds. Says whether this one did.
+    // Always inline: a fault in a reservation knows both uses, and their words take little to make then.
+    #[inline(always)]
     pub fn try_change_use(&self, cpu: usize, pa: Pa, from: Use, to: Use) -> bool {
         self.exchange_use(cpu, pa, Order::PAGE, from, to).is_ok()
     }
@@ -127,6 +129,7 @@ impl<M: LinearMap> FrameAllocator<M> {
         }
     }
 
+    #[inline(always)]
     fn exchange_use(
         &self,
         cpu: usize,
