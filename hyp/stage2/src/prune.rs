@@ -14,6 +14,7 @@ use crate::env::Environment;
 use crate::flush::Stale;
 use crate::lookup::{Absent, Locked};
 use crate::observe::{Observation, Topic};
+use crate::query::overlapped;
 use crate::stage2::{Stage2, next_entry};
 use crate::stats::Counter;
 
@@ -57,7 +58,8 @@ impl<E: Environment> Stage2<E> {
             },
         };
         let behind = table.ipa(0).offset(level.size() * ENTRIES as u64);
-        let has_empty = (cursor.index(level)..ENTRIES).any(|index| {
+        // `cursor` moves on by whole tables: in this one the range begins where it is.
+        let has_empty = overlapped(table.ipa(0), level, range).any(|index| {
             let slot = table.slot(table.ipa(index));
             matches!(table.kind(index), Kind::Table(_))
                 && slot.map_nolock().is_ok_and(|child| child.seems_empty())

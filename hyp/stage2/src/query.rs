@@ -137,7 +137,7 @@ fn walk_table<E: Environment>(table: &View<'_, E>, range: IpaRange, visit: &mut 
 }
 
 /// The entries that `range` overlaps of a table of this level whose first one is for `base`.
-fn overlapped(base: Ipa, level: Level, range: IpaRange) -> Range<usize> {
+pub(crate) fn overlapped(base: Ipa, level: Level, range: IpaRange) -> Range<usize> {
     let bytes = |address: Ipa| address.get().saturating_sub(base.get());
     let first = bytes(range.start()) / level.size();
     let end = bytes(range.end()).div_ceil(level.size());
