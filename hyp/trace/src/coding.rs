@@ -1,6 +1,6 @@
 //! How the words of records are made small: each from what came before it in the frame.
 //!
-//! Both ends keep a [`Memory`] of the frame so far. A word is one number; its two lowest bits say
+//! Both ends keep a `Memory` of the frame so far. A word is one number; its two lowest bits say
 //! what the rest is:
 //!
 //! | bits | the rest |
