@@ -62,6 +62,7 @@ impl<'m, M: LinearMap> Compactor<'m, M> {
     /// split at the next store.
     pub fn step<P: Parts<Map = M>>(&mut self, memory: &GuestMemory<'m, P>) {
         if memory.is_logging() {
+            self.defragmenter.give_up();
             return;
         }
         let ram = memory.ram();

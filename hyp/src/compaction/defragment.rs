@@ -4,7 +4,9 @@
 //! emptied: none of its free frames is handed out meanwhile. A page that cannot be moved (pinned, or
 //! of another VM than the one at hand) ends the attempt, and the search goes on behind the block.
 
-use crate::frames::{Contents, Cursor, Isolation, LinearMap, Order, Use};
+use crate::frames::{
+    Candidate, Contents, Cursor, FrameAllocator, Isolation, LinearMap, Order, Use,
+};
 use crate::memory::contents::PageCopier;
 use crate::memory::{GuestMemory, Parts};
 use stage2::{Ipa, MoveError, Pa};
@@ -15,6 +17,9 @@ const LOOK: u32 = 64;
 const MOST_TO_MOVE: u32 = 384;
 /// Pages moved before other threads of the CPU get their turn.
 const SLICE: usize = 8;
+/// Frames that must be free beside those of a block that is being emptied and those that its pages are moved
+/// to, since a fault that finds none ends its machine.
+const LEFT_FREE: usize = 128;
 
 /// Empties one block after the other.
 pub struct Defragmenter<'m, M: LinearMap> {
@@ -53,6 +58,9 @@ impl<'m, M: LinearMap> Defragmenter<'m, M> {
             Some(isolation) => isolation,
             None => {
                 let found = allocator.find_candidate(&mut self.cursor, LOOK, MOST_TO_MOVE)?;
+                if !can_spare(allocator, found) {
+                    return None;
+                }
                 allocator.isolate(found.pa).ok()?
             }
         };
@@ -74,6 +82,20 @@ impl<'m, M: LinearMap> Defragmenter<'m, M> {
             }
         }
     }
+}
+
+impl<M: LinearMap> Defragmenter<'_, M> {
+    /// Gives the frames back of the block that is being emptied, if there is one.
+    pub fn give_up(&mut self) {
+        self.isolation = None;
+    }
+}
+
+/// Whether enough frames are free without those of this block.
+fn can_spare<M: LinearMap>(allocator: &FrameAllocator<M>, block: Candidate) -> bool {
+    let usage = allocator.usage();
+    let needed = (block.free + block.movable) as usize + LEFT_FREE;
+    usage.free + usage.cached >= needed
 }
 
 impl<M: LinearMap> Default for Defragmenter<'_, M> {
@@ -134,4 +156,57 @@ pub(super) fn replace_frame_by<P: Parts>(
         memory.free_page(to);
     }
     Some(moved)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bootargs::HugePolicy;
+    use crate::memory::tests::{guest, machine, store};
+
+    /// What a block that is to be emptied will be used for.
+    const BLOCK: Use = Use::Hypervisor;
+
+    #[test]
+    fn the_last_free_frames_are_not_set_aside() {
+        let machine = machine();
+        let memory = guest(&machine, HugePolicy::Never);
+        store(&memory, 0, 1);
+        let allocator = machine.allocator();
+        let mut taken = Vec::new();
+        while let Ok(frame) = allocator.alloc(0, Order::PAGE, Contents::Dirty, Use::Hypervisor) {
+            taken.push(frame);
+        }
+        // What is free from here on is one block, of which the guest then takes some pages.
+        let block_of = |pa: &Pa| pa.get() / stage2::Level::L2.size();
+        let whole =
+            |block| taken.iter().filter(|pa| block_of(pa) == block).count() == stage2::ENTRIES;
+        let block = taken
+            .iter()
+            .map(block_of)
+            .find(|&block| whole(block))
+            .expect("a block");
+        let (freed, mut kept): (Vec<_>, Vec<_>) =
+            taken.iter().partition(|pa| block_of(pa) == block);
+        for frame in freed {
+            allocator.free(0, frame, Order::PAGE).expect("in use");
+        }
+        (1..9).for_each(|number| store(&memory, number, number));
+        // Room to move a few of them to.
+        for frame in kept.drain(..4) {
+            allocator.free(0, frame, Order::PAGE).expect("in use");
+        }
+        let free = || allocator.usage().free + allocator.usage().cached;
+        let before = free();
+        let mut defragmenter = Defragmenter::new();
+        for _ in 0..8 {
+            assert_eq!(defragmenter.step(&memory, BLOCK, 1), None);
+            assert_eq!(free(), before, "frames are set aside that a fault may need");
+        }
+        defragmenter.give_up();
+        for frame in kept {
+            allocator.free(0, frame, Order::PAGE).expect("in use");
+        }
+        memory.destroy();
+    }
 }
