@@ -201,6 +201,10 @@ impl Vm {
     fn leave(&self, vcpu: &Vcpu) {
         vcpu.leave_tables();
         let reason = self.power.lock().leave(vcpu.index());
+        if reason.is_some() {
+            // Also where nobody asked for it: the last vCPU switched itself off.
+            SHORTAGE.leaves(self.index);
+        }
         match reason {
             None => {}
             Some(StopReason::Reset) => self.restart(),
