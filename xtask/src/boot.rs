@@ -26,6 +26,9 @@ const STRESS_DEFAULTS: [(&str, &str); 2] = [
     ("guest-args", "seconds=10 seed=1"),
 ];
 
+/// What the guest that checks dirty logging cannot do without.
+const DIRTY_DEFAULTS: [(&str, &str); 1] = [("table-calls", "on")];
+
 /// What the stress guest gets where it is watched or debugged: an hour.
 const UNTIL_LEFT: &str = "seconds=3600 seed=1";
 
@@ -206,6 +209,8 @@ fn hyp_args(options: &QemuOptions, specs: &[Spec], purpose: Purpose) -> Result<H
     }
     let defaults = if is_stress {
         &STRESS_DEFAULTS[..]
+    } else if specs == [Spec::of_guest("dirty")] {
+        &DIRTY_DEFAULTS[..]
     } else if specs.iter().any(Spec::is_linux) {
         &LINUX_DEFAULTS[..]
     } else if specs.iter().any(Spec::is_debian) {
@@ -322,6 +327,10 @@ mod tests {
     fn guests_have_what_they_are_there_to_show() {
         let expected = "compaction=stress guest-args=\"seconds=10 seed=1\"";
         assert_eq!(args(&[]).expect("defaults"), expected);
+        assert_eq!(
+            args(&["--guest", "dirty"]).expect("options"),
+            "table-calls=on"
+        );
         assert_eq!(args(&["--guest", "hello"]).expect("options"), "");
         assert_eq!(args(&["--kernel", "Image"]).expect("options"), "");
         let linux = ["--vm", "guest=hello", "--vm", "guest=linux"];
