@@ -1,6 +1,6 @@
 //! Tests of the interrupt controller, with the hardware's part played by [`Machine`].
 
-mod frames;
+mod addresses;
 mod ideal;
 mod steps;
 
