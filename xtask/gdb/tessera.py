@@ -81,6 +81,11 @@ def variant(value):
     return str(value).rsplit("::", 1)[-1]
 
 
+def owner_of(kind):
+    """The owner's number, in the word by which a frame's metadata says what table it is."""
+    return kind >> 4
+
+
 class Tables:
     """The tables of one machine."""
 
@@ -95,7 +100,7 @@ class Tables:
         self.root = number(self.stage2["root"])
         self.bits = number(config["geometry"]["ipa_bits"])
         self.start = int(variant(config["geometry"]["start"])[1:])
-        self.owner = number(config["owner"])
+        self.owner = owner_of(number(config["owner"]))
         self.forced = bool(config["format"]["force_write_back"])
         self.vmid = number(self.stage2["vmid"])
 
@@ -165,7 +170,7 @@ def about(table):
     held = "free" if not waiting else f"held, {waiting - 1} waiting"
     claimed = ", claimed" if number(found["claimed"]) else ""
     live = number(found["live"])
-    return f"lock {held}; level {kind & 7} of owner {kind >> 4}; {live} entries in use{claimed}"
+    return f"lock {held}; level {kind & 7} of owner {owner_of(kind)}; {live} entries in use{claimed}"
 
 
 def integer(word):
