@@ -2,7 +2,6 @@
 
 use core::arch::asm;
 
-use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::{
     ELR_EL2, FAR_EL2, HPFAR_EL2, PAR_EL1, Readable, SCTLR_EL1, SPSR_EL2, Writeable,
 };
@@ -245,7 +244,7 @@ fn translate(address: u64) -> Option<u64> {
     // SAFETY: The instruction only writes PAR_EL1, the guest's value of which is put back below.
     unsafe { asm!("at s1e1r, {}", "isb", in(reg) address, options(nostack, preserves_flags)) };
     let par = PAR_EL1.get();
+    // Who reads it next sees it without an ISB: EL2, by the same name, or the guest, behind an ERET.
     PAR_EL1.set(kept);
-    barrier::isb(barrier::SY);
     (par & PAR_FAILED == 0).then_some(par & PAR_PAGE | address & OFFSET)
 }
