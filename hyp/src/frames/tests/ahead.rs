@@ -36,6 +36,7 @@ fn nothing_is_zeroed_ahead_for_a_cpu_that_asked_for_no_block() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes when interpreted")]
 fn a_block_is_handed_out_zeroed_also_if_it_was_not_done() {
     let frames = with_block_ahead();
     for pages in [0, 1, 100, 511] {
@@ -49,6 +50,7 @@ fn a_block_is_handed_out_zeroed_also_if_it_was_not_done() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes when interpreted")]
 fn a_block_ahead_is_memory_for_everybody() {
     for order in [Order::PAGE, Order::new(6).unwrap(), Order::BLOCK_2M] {
         let frames = with_block_ahead();
