@@ -67,6 +67,7 @@ pub(crate) struct Plain<D> {
 
 /// The lock, held as faults hold it.
 enum Held<'p> {
+    // The guards are there to be dropped.
     Read(#[allow(dead_code)] RwLockReadGuard<'p, ()>),
     Write(#[allow(dead_code)] RwLockWriteGuard<'p, ()>),
 }
