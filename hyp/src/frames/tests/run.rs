@@ -31,6 +31,7 @@ fn allocated(
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes when interpreted")]
 fn runs_go_back_in_any_order() {
     let rising: fn(&mut Vec<Pa>) = |_| {};
     let falling: fn(&mut Vec<Pa>) = |all| all.reverse();
