@@ -15,7 +15,7 @@ use crate::{loom, setup};
 const LIMIT: Duration = Duration::from_secs(20 * 60);
 
 /// How long Miri may take for one package.
-const MIRI_LIMIT: Duration = Duration::from_secs(20 * 60);
+const MIRI_LIMIT: Duration = Duration::from_secs(35 * 60);
 
 /// The modules of the hypervisor that Miri looks at: those with unsafe code or lock-free algorithms.
 /// In the others it would find nothing and take long.
