@@ -34,6 +34,7 @@ pub mod vcpu {
 /// What of virtual machines needs no EL2.
 pub mod vm {
     pub mod archive;
+    pub mod chips;
     pub mod device_tree;
     pub mod flash;
     pub mod gate;

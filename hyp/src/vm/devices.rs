@@ -2,6 +2,7 @@
 
 use core::sync::atomic::Ordering;
 
+use hyp::memory::Outcome;
 use hyp::vgic::{self, Frame};
 use hyp::vm::machine::{Device, device_at};
 
@@ -32,7 +33,7 @@ impl Vm {
         Some(match device {
             // Loads do not come here: all of it is mapped.
             Device::Firmware => 0,
-            Device::Flash => self.flash_read(offset),
+            Device::Flash => self.chips.read(offset),
             Device::Clock => self.clock.lock().read(offset, clock::seconds()).into(),
             Device::Uart => self.terminal.read(self, vcpu, offset).into(),
             Device::Vgic(frame) => match vgic::constant(frame, offset, size) {
@@ -73,7 +74,7 @@ impl Vm {
         match device {
             // Programs that run from flash store to their variables, and do not mind.
             Device::Firmware => {}
-            Device::Flash => self.flash_write(offset, size, value),
+            Device::Flash => self.chips.write(self.memory(), offset, size, value),
             Device::Clock => {
                 let now = clock::seconds();
                 self.clock.lock().write(offset, value as u32, now);
@@ -82,6 +83,11 @@ impl Vm {
             Device::Vgic(frame) => self.vgic_write(vcpu, frame, offset, size, value),
         }
         Some(())
+    }
+
+    /// Maps the flash at `ipa`, if it is there and shows its contents. For the same callers as [`Self::memory`].
+    pub(crate) fn show_flash(&self, ipa: u64) -> Option<Outcome> {
+        self.chips.show(self.memory(), ipa)
     }
 
     /// Resets all devices but the clock, which goes on. Called when no vCPU is on.

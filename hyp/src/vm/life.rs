@@ -270,7 +270,7 @@ impl Vm {
         if reason == StopReason::Off && self.setup.lock().is_some_and(|setup| setup.restarts > 0) {
             // SAFETY: No vCPU is on.
             unsafe { self.take_memory_away() };
-            self.chips.free();
+            self.chips.free(machine::machine());
             return self.end_threads();
         }
         // Whatever it is stopped for it will be again.
@@ -291,7 +291,7 @@ impl Vm {
         machine::show_statistics();
         // SAFETY: No vCPU is on.
         unsafe { self.take_memory_away() };
-        self.chips.free();
+        self.chips.free(machine::machine());
         machine::show_usage();
         // Before the line: who waits for it and then types is heard by another machine.
         self.end_threads();

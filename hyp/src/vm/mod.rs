@@ -12,7 +12,6 @@
 //! Lock order: `power`, `lines`, `terminal` and `setup` are not nested in one another; under the terminal's, those of
 //! the interrupt controller and of the console are taken. None is held across a thread switch.
 
-mod chip;
 mod devices;
 pub(crate) mod keeper;
 mod life;
@@ -25,6 +24,7 @@ use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use hyp::vgic::Vgic;
+use hyp::vm::chips::Chips;
 use hyp::vm::gate::Gate;
 use hyp::vm::pl031::Pl031;
 use hyp::vm::power::{MAX_VCPUS, Power};
@@ -39,7 +39,6 @@ use stage2::Ipa;
 use crate::machine::Memory;
 use crate::sched;
 use crate::vcpu::Vcpu;
-use chip::Chips;
 use terminal::Terminal;
 
 /// How many virtual machines there can be.

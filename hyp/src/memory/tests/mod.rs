@@ -2,6 +2,7 @@
 //!
 //! A store is what the tables let through, and else a fault.
 
+mod bank;
 mod filling;
 mod logging;
 
@@ -66,22 +67,36 @@ unsafe impl Cpus for OneCpu {
 
 /// A machine with its memory free.
 pub(crate) fn machine() -> Machine<Host> {
+    let cpus = OneCpu([CpuSlot::new()], Grace::new());
+    Machine::new(frames(1), NoTlb, cpus)
+}
+
+/// Its memory, free, for so many CPUs.
+fn frames(cpus: usize) -> FrameAllocator<Arena> {
     let ram = [Pa::new(RAM)..Pa::new(RAM + FRAMES)];
     let setup = Setup {
         ram: &ram,
         reserved: &[],
-        cpus: 1,
+        cpus,
         limit: None,
     };
     // SAFETY: the arena was made of this very range, and nothing else knows of it.
     let frames = unsafe { FrameAllocator::new(Arena::new(&ram), &setup) };
-    let cpus = OneCpu([CpuSlot::new()], Grace::new());
-    Machine::new(frames.expect("a range that is long enough"), NoTlb, cpus)
+    frames.expect("a range that is long enough")
 }
 
 /// Memory of a guest that may have its own tables worked on.
 pub(crate) fn guest(machine: &Machine<Host>, huge: HugePolicy) -> GuestMemory<'_, Host> {
-    let ram = IpaRange::new(Ipa::new(RAM), Ipa::new(RAM + GUEST)).expect("whole pages");
+    guest_at(machine, huge, RAM)
+}
+
+/// The same for a guest whose RAM begins at `start`.
+pub(crate) fn guest_at(
+    machine: &Machine<Host>,
+    huge: HugePolicy,
+    start: u64,
+) -> GuestMemory<'_, Host> {
+    let ram = IpaRange::new(Ipa::new(start), Ipa::new(start + GUEST)).expect("whole pages");
     let settings = Settings {
         vm: VmId(0),
         ram,
