@@ -29,6 +29,7 @@ pub mod sched {
 /// What of virtual CPUs needs no EL2.
 pub mod vcpu {
     pub mod id_registers;
+    pub mod wait;
 }
 
 /// What of virtual machines needs no EL2.

@@ -1,6 +1,7 @@
 //! A guest that waits.
 
 use hyp::exits::syndrome::Wait;
+use hyp::vcpu::wait::{self, Waiter};
 use platform::timer;
 
 use super::{Frame, interrupts, skip_instruction};
@@ -21,22 +22,35 @@ pub(super) fn instruction(frame: &Frame, esr: u64) {
 
 /// Waits for an interrupt, also if the guest has masked it, and at the longest until the counter reaches `end`.
 pub(super) fn for_interrupt(vcpu: &Vcpu, end: Option<u64>) {
-    vcpu.begin_wait();
-    loop {
-        // Before it is asked for interrupts: a timer that fires in between is one, or was seen to run.
-        let timer = vcpu.next_timer();
-        if vcpu.vm().is_stopping()
-            || vcpu.has_interrupt()
-            || end.is_some_and(|end| timer::now() >= end)
-        {
-            break;
-        }
-        match timer.into_iter().chain(end).min() {
-            Some(deadline) => sched::sleep_until(deadline),
-            None => sched::park(),
-        }
-    }
+    wait::for_interrupt(&Thread(vcpu), end);
     // A timer's interrupt can be taken here as well as right after the guest is entered.
     interrupts::serve(Some(vcpu));
     sched::after_interrupt();
+}
+
+/// The vCPU whose thread this is.
+struct Thread<'v>(&'v Vcpu);
+
+impl Waiter for Thread<'_> {
+    fn begin(&self) {
+        self.0.begin_wait();
+    }
+    fn is_stopping(&self) -> bool {
+        self.0.vm().is_stopping()
+    }
+    fn next_timer(&self) -> Option<u64> {
+        self.0.next_timer()
+    }
+    fn has_interrupt(&self) -> bool {
+        self.0.has_interrupt()
+    }
+    fn now(&self) -> u64 {
+        timer::now()
+    }
+    fn park(&self) {
+        sched::park();
+    }
+    fn sleep_until(&self, deadline: u64) {
+        sched::sleep_until(deadline);
+    }
 }
