@@ -8,6 +8,7 @@ pub mod backtrace;
 pub mod bootargs;
 pub mod compaction;
 pub mod features;
+pub mod flush;
 pub mod frames;
 pub mod memory;
 pub mod tlbi;

@@ -2,10 +2,9 @@
 //!
 //! Instructions: *no instruction cache holds anything of a frame that no guest has mapped.* So a frame can be
 //! given to any guest without a word to the instruction caches, whatever was executed from it before: what
-//! they fetch they fetch anew. It holds because it is true at the start ([`forget_instructions`] in
-//! `super::init`), because EL2 maps RAM execute-never, and because each invalidation of a guest's
+//! they fetch they fetch anew. It holds because it is true at the start (`super::init`), because EL2 maps RAM execute-never, and because each invalidation of a guest's
 //! translations empties the instruction caches as well, once nothing can be fetched through them any more
-//! (`super::tlb`). A guest sees to what it stores to its own pages.
+//! ([`hyp::flush`]). A guest sees to what it stores to its own pages.
 //!
 //! What they then fetch must have got there: data is cleaned to the point of coherency, behind the point
 //! of unification. FEAT_S2FWB makes that needless, since with it no cache of data is in front of the
@@ -14,7 +13,6 @@
 use core::arch::asm;
 
 use aarch64_cpu::asm::barrier;
-use hyp::features::Features;
 use stage2::{PAGE_SIZE, Pa};
 
 /// CTR_EL0: how the caches of this CPU are made (Arm ARM D19.2.34).
@@ -64,16 +62,4 @@ pub(super) fn clean_and_invalidate(page: Pa) {
         // SAFETY: as above; what is dirty is written back before it is invalidated.
         unsafe { asm!("dc civac, {}", in(reg) address, options(nostack, preserves_flags)) }
     });
-}
-
-/// Empties the instruction caches of all CPUs, unless they follow the data caches by themselves. Before
-/// the call, no CPU has a translation any more by which it might fetch what they are to forget.
-#[inline]
-pub(super) fn forget_instructions(features: &Features) {
-    if features.instructions_follow_data {
-        return;
-    }
-    // SAFETY: emptying instruction caches changes nothing but time.
-    unsafe { asm!("ic ialluis", options(nostack, preserves_flags)) };
-    barrier::dsb(barrier::ISH);
 }

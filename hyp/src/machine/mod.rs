@@ -91,7 +91,7 @@ pub(crate) fn init(board: &Board<'_>, arguments: &BootArgs<'_>) -> Result<(), In
     };
     let features = features();
     // Whatever was executed from this RAM before.
-    caches::forget_instructions(features);
+    tlb::forget_instructions(features);
     // SAFETY: the ranges are the board's RAM, of which EL2's tables map all that has an address
     // there. What is in use, the image, the device tree and the initrd, is reserved; nothing else
     // has taken RAM before.

@@ -4,11 +4,7 @@
 //! changed for the moment, with the root of tables that map nothing: whatever the CPU may walk
 //! speculatively under that VMID meanwhile, it finds nothing to cache.
 //!
-//! Where instruction caches do not follow data, what was fetched through the translations goes with them
-//! (`super::caches`).
-//!
-//! Stage-1 translations may be cached combined with stage 2's, so they go too, after a DSB: before
-//! it, a stage-1 walk could still combine with the old stage-2 entry.
+//! In which order is said, and tested, by [`hyp::flush`]; here are the instructions.
 
 use core::arch::asm;
 use core::sync::atomic::AtomicU64;
@@ -16,6 +12,7 @@ use core::sync::atomic::AtomicU64;
 use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::{Readable, VTCR_EL2, VTTBR_EL2, Writeable};
 use hyp::features::Features;
+use hyp::flush::{self, Instructions};
 use hyp::tlbi::{self, Abilities, Operation};
 use stage2::vmid::Vmid;
 use stage2::{Geometry, Ipa, IpaRange, Pa, Scope};
@@ -69,14 +66,9 @@ impl Hardware {
     #[inline(always)]
     fn invalidate_range<const TOLD: bool>(&self, vmid: Vmid, range: IpaRange, scope: Scope) {
         let operations = tlbi::operations(range, scope, self.abilities);
-        dsb_ishst::<TOLD>();
+        let follow = self.features.instructions_follow_data;
         Self::with_vmid::<TOLD>(vmid, || {
-            by_ipa::<TOLD>(operations, tlbi::leaves_only(scope));
-            dsb_ish::<TOLD>();
-            invalidate_stage1::<TOLD>();
-            dsb_ish::<TOLD>();
-            caches::forget_instructions(self.features);
-            isb::<TOLD>();
+            flush::invalidate(&Inner::<TOLD>, operations, scope, follow);
         });
     }
 
@@ -137,20 +129,7 @@ fn set_vttbr<const TOLD: bool>(value: u64) {
     isb::<TOLD>();
 }
 
-fn dsb_ishst<const TOLD: bool>() {
-    barrier::dsb(barrier::ISHST);
-    if TOLD {
-        tracing::barrier(Barrier::DsbIshst);
-    }
-}
-
-fn dsb_ish<const TOLD: bool>() {
-    barrier::dsb(barrier::ISH);
-    if TOLD {
-        tracing::barrier(Barrier::DsbIsh);
-    }
-}
-
+/// Lets what follows see what system registers were given.
 fn isb<const TOLD: bool>() {
     barrier::isb(barrier::SY);
     if TOLD {
@@ -164,11 +143,56 @@ fn tell_tlbi<const TOLD: bool>(tlbi: Tlbi, operand: u64) {
     }
 }
 
-/// Invalidates stage 1, and what was made of both stages, of the VMID in VTTBR_EL2 on all CPUs.
-fn invalidate_stage1<const TOLD: bool>() {
-    tell_tlbi::<TOLD>(Tlbi::Vmalle1is, 0);
-    // SAFETY: invalidating TLB entries changes no memory.
-    unsafe { asm!("tlbi vmalle1is", options(nostack, preserves_flags)) };
+/// The instructions, on the inner shareable domain that all CPUs are in.
+struct Inner<const TOLD: bool>;
+
+impl<const TOLD: bool> Instructions for Inner<TOLD> {
+    #[inline(always)]
+    fn dsb_ishst(&self) {
+        barrier::dsb(barrier::ISHST);
+        if TOLD {
+            tracing::barrier(Barrier::DsbIshst);
+        }
+    }
+
+    #[inline(always)]
+    fn dsb_ish(&self) {
+        barrier::dsb(barrier::ISH);
+        if TOLD {
+            tracing::barrier(Barrier::DsbIsh);
+        }
+    }
+
+    #[inline(always)]
+    fn isb(&self) {
+        isb::<TOLD>();
+    }
+
+    #[inline(always)]
+    fn tlbi(&self, operation: Operation, leaves: bool) {
+        tell_operation::<TOLD>(operation, leaves);
+        by_ipa(operation, leaves);
+    }
+
+    #[inline(always)]
+    fn tlbi_stage1(&self) {
+        tell_tlbi::<TOLD>(Tlbi::Vmalle1is, 0);
+        // SAFETY: invalidating TLB entries changes no memory.
+        unsafe { asm!("tlbi vmalle1is", options(nostack, preserves_flags)) };
+    }
+
+    #[inline(always)]
+    fn tlbi_all(&self) {
+        tell_tlbi::<TOLD>(Tlbi::Alle1is, 0);
+        // SAFETY: as above.
+        unsafe { asm!("tlbi alle1is", options(nostack, preserves_flags)) };
+    }
+
+    #[inline(always)]
+    fn ic_ialluis(&self) {
+        // SAFETY: emptying instruction caches changes nothing but time.
+        unsafe { asm!("ic ialluis", options(nostack, preserves_flags)) };
+    }
 }
 
 /// Loads this value into VTTBR_EL2: from here on this CPU may translate with the tables that it names.
@@ -216,29 +240,27 @@ pub(super) fn vtcr(geometry: Geometry, features: &Features) -> u64 {
     geometry.vtcr() | fields.value | 1 << 31
 }
 
-fn by_ipa<const TOLD: bool>(operations: tlbi::Operations, leaves: bool) {
-    for operation in operations {
-        tell_operation::<TOLD>(operation, leaves);
-        // SAFETY: invalidating TLB entries changes no memory; the operands are encoded as the
-        // instructions want them, and ranges are used only where FEAT_TLBIRANGE is present. The
-        // range forms are written as SYS, since the assembler takes their names from Armv8.4 on.
-        unsafe {
-            match (operation, leaves) {
-                (Operation::Single(x), true) => {
-                    asm!("tlbi ipas2le1is, {}", in(reg) x, options(nostack, preserves_flags))
-                }
-                (Operation::Single(x), false) => {
-                    asm!("tlbi ipas2e1is, {}", in(reg) x, options(nostack, preserves_flags))
-                }
-                (Operation::Range(x), true) => {
-                    asm!("sys #4, c8, c0, #6, {}", in(reg) x, options(nostack, preserves_flags))
-                }
-                (Operation::Range(x), false) => {
-                    asm!("sys #4, c8, c0, #2, {}", in(reg) x, options(nostack, preserves_flags))
-                }
-                (Operation::All, _) => {
-                    asm!("tlbi vmalls12e1is", options(nostack, preserves_flags))
-                }
+#[inline(always)]
+fn by_ipa(operation: Operation, leaves: bool) {
+    // SAFETY: invalidating TLB entries changes no memory; the operands are encoded as the
+    // instructions want them, and ranges are used only where FEAT_TLBIRANGE is present. The
+    // range forms are written as SYS, since the assembler takes their names from Armv8.4 on.
+    unsafe {
+        match (operation, leaves) {
+            (Operation::Single(x), true) => {
+                asm!("tlbi ipas2le1is, {}", in(reg) x, options(nostack, preserves_flags))
+            }
+            (Operation::Single(x), false) => {
+                asm!("tlbi ipas2e1is, {}", in(reg) x, options(nostack, preserves_flags))
+            }
+            (Operation::Range(x), true) => {
+                asm!("sys #4, c8, c0, #6, {}", in(reg) x, options(nostack, preserves_flags))
+            }
+            (Operation::Range(x), false) => {
+                asm!("sys #4, c8, c0, #2, {}", in(reg) x, options(nostack, preserves_flags))
+            }
+            (Operation::All, _) => {
+                asm!("tlbi vmalls12e1is", options(nostack, preserves_flags))
             }
         }
     }
@@ -255,28 +277,23 @@ fn tell_operation<const TOLD: bool>(operation: Operation, leaves: bool) {
     tell_tlbi::<TOLD>(tlbi, operand);
 }
 
-/// Empties the TLBs of all CPUs of guests' translations. Instruction caches too: those that tell VMIDs apart
-/// (VPIPT) would have kept what was fetched under a number that is given to another now.
+/// Empties the TLBs of all CPUs of guests' translations.
 pub(super) fn invalidate_everything(features: &Features) {
+    let follow = features.instructions_follow_data;
     if tracing::replays() {
-        everything::<true>(features);
+        flush::invalidate_everything(&Inner::<true>, follow);
     } else {
-        everything::<false>(features);
+        flush::invalidate_everything(&Inner::<false>, follow);
     }
 }
 
-fn everything<const TOLD: bool>(features: &Features) {
-    dsb_ishst::<TOLD>();
-    tell_tlbi::<TOLD>(Tlbi::Alle1is, 0);
-    // SAFETY: invalidating TLB entries changes no memory.
-    unsafe { asm!("tlbi alle1is", options(nostack, preserves_flags)) };
-    dsb_ish::<TOLD>();
-    caches::forget_instructions(features);
-    isb::<TOLD>();
+/// Empties the instruction caches of all CPUs, unless they follow the data caches by themselves.
+pub(super) fn forget_instructions(features: &Features) {
+    flush::forget_instructions(&Inner::<false>, features.instructions_follow_data);
 }
 
-// SAFETY: `invalidate` is the sequence that the trait asks for, on the inner shareable domain that all
-// CPUs are in; `by_ipa` reaches all of the range (see the tests of `hyp::tlbi`).
+// SAFETY: `invalidate` is the sequence that the trait asks for (see the tests of `hyp::flush`), on the inner
+// shareable domain that all CPUs are in; its operations reach all of the range (see those of `hyp::tlbi`).
 unsafe impl stage2::Tlb for Hardware {
     fn invalidate(&self, vmid: Vmid, range: IpaRange, scope: Scope) {
         if tracing::replays() {

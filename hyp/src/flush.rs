@@ -1,0 +1,236 @@
+//! In which order translations, and what was fetched through them, are invalidated (Arm ARM D8.13, B2.7).
+//!
+//! Which instructions there are is the caller's ([`Instructions`]): so the order can be tested on any machine.
+//!
+//! - Stage 1 comes after a DSB behind stage 2: what is cached of stage 1 may be combined with stage 2, and
+//!   until stage 2 is gone, a walk may combine the two anew.
+//! - Instruction caches come after a DSB behind both, where they do not follow data (`CTR_EL0.DIC`): until then
+//!   a CPU may still fetch through what is invalidated. So none holds anything of a frame that no guest has
+//!   mapped.
+
+use crate::tlbi::{Operation, Operations, leaves_only};
+use stage2::Scope;
+
+/// What invalidation is made of. TLBIs work on the VMID in `VTTBR_EL2`, all of them on all CPUs.
+pub trait Instructions {
+    /// `dsb ishst`: descriptors stored before it are what walks after it find.
+    fn dsb_ishst(&self);
+    /// `dsb ish`: invalidations before it are complete.
+    fn dsb_ish(&self);
+    /// `isb`: what this CPU executes after it is fetched and translated anew.
+    fn isb(&self);
+    /// A TLBI of stage 2, of leaves only or not.
+    fn tlbi(&self, operation: Operation, leaves: bool);
+    /// `tlbi vmalle1is`: stage 1, and what was made of both stages.
+    fn tlbi_stage1(&self);
+    /// `tlbi alle1is`: both stages, of all VMIDs.
+    fn tlbi_all(&self);
+    /// `ic ialluis`: instruction caches as a whole.
+    fn ic_ialluis(&self);
+}
+
+/// Invalidates what `operations` reach. `follow` is whether instruction caches follow data.
+#[inline(always)]
+pub fn invalidate(on: &impl Instructions, operations: Operations, scope: Scope, follow: bool) {
+    on.dsb_ishst();
+    let leaves = leaves_only(scope);
+    operations.for_each(|operation| on.tlbi(operation, leaves));
+    on.dsb_ish();
+    on.tlbi_stage1();
+    on.dsb_ish();
+    forget_instructions(on, follow);
+    on.isb();
+}
+
+/// Invalidates all translations of all guests. Instruction caches too: those that tell VMIDs apart
+/// (VPIPT) would have kept what was fetched under a number that is given to another now.
+#[inline(always)]
+pub fn invalidate_everything(on: &impl Instructions, follow: bool) {
+    on.dsb_ishst();
+    on.tlbi_all();
+    on.dsb_ish();
+    forget_instructions(on, follow);
+    on.isb();
+}
+
+/// Empties the instruction caches, unless they follow data. Before the call, no CPU has a translation any
+/// more by which it might fetch what they are to forget.
+#[inline(always)]
+pub fn forget_instructions(on: &impl Instructions, follow: bool) {
+    if !follow {
+        on.ic_ialluis();
+        on.dsb_ish();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tlbi::{Abilities, operations};
+    use stage2::{Ipa, IpaRange, Level};
+    use std::cell::{Cell, RefCell};
+
+    /// Where something may be: not there, there until the next DSB, or there.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    enum Cached {
+        #[default]
+        Not,
+        Leaving,
+        Held,
+    }
+
+    /// Another CPU, which does all that it may at the worst moment: it walks, combines and fetches before each
+    /// instruction, and forgets only when it has to.
+    #[derive(Default)]
+    struct Other {
+        /// The descriptor was taken out, and walks find that.
+        published: Cell<bool>,
+        stage2: Cell<Cached>,
+        combined: Cell<Cached>,
+        instructions: Cell<Cached>,
+        /// The next DSB waits until both stages are gone, whatever was made of one meanwhile.
+        all_leave: Cell<bool>,
+        /// What its instruction cache does when data changes.
+        follows: bool,
+        executed: RefCell<Vec<&'static str>>,
+    }
+
+    impl Other {
+        /// A CPU that has used the translation.
+        fn new(follows: bool) -> Self {
+            let other = Self {
+                follows,
+                ..Self::default()
+            };
+            other.run();
+            other
+        }
+
+        fn run(&self) {
+            if !self.published.get() {
+                self.stage2.set(Cached::Held);
+            }
+            // What is leaving may be used, as long as it is there.
+            if self.stage2.get() != Cached::Not {
+                self.combined.set(Cached::Held);
+            }
+            if self.combined.get() != Cached::Not && !self.follows {
+                self.instructions.set(Cached::Held);
+            }
+        }
+
+        fn execute(&self, name: &'static str, effect: impl FnOnce()) {
+            self.run();
+            self.executed.borrow_mut().push(name);
+            effect();
+            self.run();
+        }
+
+        fn holds_nothing(&self) -> bool {
+            [&self.stage2, &self.combined, &self.instructions].map(Cell::get) == [Cached::Not; 3]
+        }
+    }
+
+    fn leave(cached: &Cell<Cached>) {
+        if cached.get() == Cached::Held {
+            cached.set(Cached::Leaving);
+        }
+    }
+
+    impl Instructions for Other {
+        fn dsb_ishst(&self) {
+            self.execute("dsb ishst", || self.published.set(true));
+        }
+        fn dsb_ish(&self) {
+            self.execute("dsb ish", || {
+                if self.all_leave.take() {
+                    self.stage2.set(Cached::Leaving);
+                    self.combined.set(Cached::Leaving);
+                }
+                for cached in [&self.stage2, &self.combined, &self.instructions] {
+                    if cached.get() == Cached::Leaving {
+                        cached.set(Cached::Not);
+                    }
+                }
+            });
+        }
+        fn isb(&self) {
+            self.execute("isb", || ());
+        }
+        fn tlbi(&self, operation: Operation, leaves: bool) {
+            let name = match (operation, leaves) {
+                (Operation::Single(_), true) => "tlbi ipas2le1is",
+                (Operation::Single(_), false) => "tlbi ipas2e1is",
+                (Operation::Range(_), true) => "tlbi ripas2le1is",
+                (Operation::Range(_), false) => "tlbi ripas2e1is",
+                (Operation::All, _) => "tlbi vmalls12e1is",
+            };
+            self.execute(name, || leave(&self.stage2));
+        }
+        fn tlbi_stage1(&self) {
+            self.execute("tlbi vmalle1is", || leave(&self.combined));
+        }
+        fn tlbi_all(&self) {
+            self.execute("tlbi alle1is", || self.all_leave.set(true));
+        }
+        fn ic_ialluis(&self) {
+            self.execute("ic ialluis", || leave(&self.instructions));
+        }
+    }
+
+    const PAGE: Abilities = Abilities {
+        range: false,
+        level_hint: false,
+    };
+
+    fn page() -> Operations {
+        let range = IpaRange::entry(Ipa::new(0x4000_0000), Level::L3);
+        operations(range, Scope::Leaf(Level::L3), PAGE)
+    }
+
+    #[test]
+    fn no_cpu_holds_anything_of_what_was_invalidated() {
+        for follow in [false, true] {
+            let other = Other::new(follow);
+            assert!(!other.holds_nothing(), "a test that cannot fail");
+            invalidate(&other, page(), Scope::Leaf(Level::L3), follow);
+            assert!(other.holds_nothing(), "{:?}", other.executed);
+            let other = Other::new(follow);
+            invalidate_everything(&other, follow);
+            assert!(other.holds_nothing(), "{:?}", other.executed);
+        }
+    }
+
+    #[test]
+    fn instruction_caches_are_emptied_where_they_do_not_follow_data() {
+        let page_of = |follow| {
+            let other = Other::new(follow);
+            invalidate(&other, page(), Scope::Leaf(Level::L3), follow);
+            other.executed.into_inner().join(", ")
+        };
+        let translations = "dsb ishst, tlbi ipas2le1is, dsb ish, tlbi vmalle1is, dsb ish";
+        assert_eq!(
+            page_of(false),
+            format!("{translations}, ic ialluis, dsb ish, isb")
+        );
+        assert_eq!(page_of(true), format!("{translations}, isb"));
+        let other = Other::new(false);
+        invalidate_everything(&other, false);
+        let all = [
+            "dsb ishst",
+            "tlbi alle1is",
+            "dsb ish",
+            "ic ialluis",
+            "dsb ish",
+            "isb",
+        ];
+        assert_eq!(*other.executed.borrow(), all);
+    }
+
+    #[test]
+    fn where_a_table_goes_no_leaf_hint_is_given() {
+        let other = Other::new(true);
+        invalidate(&other, page(), Scope::Tables, true);
+        assert_eq!(other.executed.borrow()[1], "tlbi ipas2e1is");
+    }
+}
