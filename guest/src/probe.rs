@@ -22,7 +22,9 @@ pub struct Outcome {
 const CLASS_INSTRUCTION_ABORT: u64 = 0x21;
 const CLASS_DATA_ABORT: u64 = 0x25;
 const EXTERNAL_ABORT: u64 = 0x10;
-const EXTERNAL_ABORT_ON_WALK: core::ops::RangeInclusive<u64> = 0x14..=0x17;
+const EXTERNAL_ABORT_ON_WALK: u64 = 0x14;
+/// ESR_EL1.IL.
+const LONG_INSTRUCTION: u64 = 1 << 25;
 
 impl Outcome {
     /// Whether it was a synchronous external abort of a load or store, not of a table walk.
@@ -35,9 +37,16 @@ impl Outcome {
         self.esr >> 26 == CLASS_INSTRUCTION_ABORT && self.esr & 0x3f == EXTERNAL_ABORT
     }
 
-    /// Whether it was a synchronous external abort of a load or store because of its table walk.
-    pub fn is_external_abort_on_walk(&self) -> bool {
-        self.esr >> 26 == CLASS_DATA_ABORT && EXTERNAL_ABORT_ON_WALK.contains(&(self.esr & 0x3f))
+    /// Whether it was a synchronous external abort on the walk for a load, a store (`write`) or an instruction
+    /// fetch (`fetch`), when that came to the table of this level.
+    pub const fn is_external_abort_on_walk(&self, level: u64, write: bool, fetch: bool) -> bool {
+        let class = if fetch {
+            CLASS_INSTRUCTION_ABORT
+        } else {
+            CLASS_DATA_ABORT
+        };
+        let written = (write as u64) << 6;
+        self.esr == class << 26 | LONG_INSTRUCTION | written | EXTERNAL_ABORT_ON_WALK | level
     }
 }
 

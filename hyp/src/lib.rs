@@ -17,6 +17,7 @@ pub mod vgic;
 /// What of the dispatch of exits needs no EL2.
 pub mod exits {
     pub mod pstate;
+    pub mod stage1;
     pub mod syndrome;
 }
 

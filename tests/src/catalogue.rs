@@ -296,12 +296,16 @@ fn trouble() -> Vec<Scenario> {
             .wants(r"^      tessera::boot::sabotage::\w+ at hyp/src/boot/sabotage\.rs:\d+$")
             .may_complain()
     };
-    vec![
-        Scenario::new("outside-memory", "hello")
-            .on(2, "neoverse-n1")
+    let outside = |name, cpu| {
+        Scenario::new(name, "hello")
+            .on(2, cpu)
             .args("guest-args=mode=outside")
             .wants(r"^vm0\| outside: load at 0x[0-9a-f]+: ESR 0x[0-9a-f]+, external abort$")
-            .quick(),
+            .wants(r"^vm0\| outside: [1-9][0-9]+ walks, 0 of them ended otherwise than they must$")
+    };
+    vec![
+        outside("outside-memory", "neoverse-n1").quick(),
+        outside("outside-memory-max", "max"),
         Scenario::new("out-of-memory", "stress")
             .on(2, "max")
             .memory(Size::mib(1024))

@@ -6,20 +6,20 @@ use aarch64_cpu::registers::{
     ELR_EL2, FAR_EL2, HPFAR_EL2, PAR_EL1, Readable, SCTLR_EL1, SPSR_EL2, Writeable,
 };
 use hyp::exits::pstate::is_big_endian;
-use hyp::exits::syndrome::{Abort, Cause, Transfer};
+use hyp::exits::syndrome::{Abort, Cause, EXTERNAL_ABORT, Transfer};
 use hyp::memory::{Fault, FaultKind, Outcome};
 use hyp::vm::machine::{DEVICES, RAM_BASE};
 use log::{debug, log_enabled};
 use stage2::{Access, Ipa};
 use trace::Category;
 
-use super::{Frame, inject, skip_instruction};
+use super::{Frame, inject, skip_instruction, walk};
 use crate::machine::tracing;
 use crate::sched;
 use crate::vcpu::{self, Exit, Vcpu};
 
 /// The page offset of an address.
-const OFFSET: u64 = 0xfff;
+pub(super) const OFFSET: u64 = 0xfff;
 /// `HPFAR_EL2.FIPA`: bits 51:12 of the IPA.
 const HPFAR_PAGE: u64 = 0xfff_ffff_fff0;
 /// `PAR_EL1.F`: the translation failed.
@@ -47,7 +47,7 @@ pub(super) fn stage2(frame: &mut Frame, esr: u64, fetch: bool) {
         Cause::AccessFlag | Cause::Permission => mapped(frame, esr, fetch),
         Cause::Conflict => vcpu::forget_translations(),
         // The memory system refused an access to memory that is mapped, or worse.
-        Cause::Other => refuse(frame, esr, FAR_EL2.get(), fetch),
+        Cause::Other => refuse(frame, esr, FAR_EL2.get()),
     }
 }
 
@@ -129,7 +129,7 @@ fn outside(frame: &mut Frame, esr: u64, far: u64, fault: Fault) {
             .vm()
             .out_of_memory(vcpu, || show().unwrap_or(Outcome::Resume)),
         Some(Outcome::Outside) | None if access != Access::Execute => device(frame, esr, far, ipa),
-        Some(Outcome::Outside) | None => refuse(frame, esr, far, true),
+        Some(Outcome::Outside) | None => refuse(frame, esr, far),
     }
 }
 
@@ -190,13 +190,19 @@ fn nowhere(frame: &Frame, esr: u64, far: u64) {
     if Abort::new(esr).is_maintenance() {
         return skip_instruction(esr);
     }
-    refuse(frame, esr, far, false);
+    refuse(frame, esr, far);
 }
 
-/// Answers with a synchronous external abort.
+/// Answers with a synchronous external abort, on the access or on the walk of the guest's own tables.
 #[cold]
-fn refuse(frame: &Frame, esr: u64, far: u64, fetch: bool) {
+fn refuse(frame: &Frame, esr: u64, far: u64) {
     let vcpu = frame.vcpu;
+    let is_walk = Abort::new(esr).contains(Abort::STAGE1_WALK);
+    let status = match is_walk.then(|| walk::status(vcpu.vm(), far, hpfar_page())) {
+        Some(Some(on_walk)) => on_walk,
+        Some(None) => return sched::yield_now(),
+        None => EXTERNAL_ABORT,
+    };
     if log_enabled!(log::Level::Debug)
         && let Some(leave) = vcpu.vm().may_log()
     {
@@ -208,7 +214,7 @@ fn refuse(frame: &Frame, esr: u64, far: u64, fetch: bool) {
         );
     }
     vcpu.counters.count(Exit::Injected);
-    inject::external_abort(esr, far, fetch);
+    inject::external_abort(esr, far, status);
 }
 
 /// The IPA that faulted; `None` if it cannot be told any more.

@@ -8,18 +8,12 @@ use aarch64_cpu::registers::{
     Writeable,
 };
 use hyp::exits::pstate::{at_vector, is_el0, vector_offset};
-use hyp::exits::syndrome::{Abort, IL};
+use hyp::exits::syndrome::{Abort, IL, class_of};
 
 use crate::vcpu::pstate_features;
 
 /// `ESR_EL1.EC`: unknown reason, which stands for undefined instructions.
 const EC_UNKNOWN: u64 = 0x00;
-/// `ESR_EL1.EC`: instruction abort from EL0; one more from EL1.
-const EC_INSTRUCTION_ABORT: u64 = 0x20;
-/// `ESR_EL1.EC`: data abort from EL0; one more from EL1.
-const EC_DATA_ABORT: u64 = 0x24;
-/// DFSC and IFSC: synchronous external abort, not on a table walk.
-const STATUS_EXTERNAL: u64 = 0x10;
 
 /// Says that the instruction at `ELR_EL2` is undefined.
 pub(crate) fn undefined() {
@@ -28,23 +22,13 @@ pub(crate) fn undefined() {
 
 /// Answers a stage-2 abort with a synchronous external abort at the same instruction.
 ///
-/// `esr` and `far` are those of EL2. An abort on a stage-1 walk is reported as one of the access
-/// itself, since the level of that walk is not known.
-pub(crate) fn external_abort(esr: u64, far: u64, fetch: bool) {
-    let class = if fetch {
-        EC_INSTRUCTION_ABORT
-    } else {
-        EC_DATA_ABORT
-    };
-    let from_el1 = u64::from(!is_el0(SPSR_EL2.get()));
-    let abort = Abort::new(esr);
-    let kept = if fetch {
-        Abort::FAR_NOT_VALID
-    } else {
-        Abort::FAR_NOT_VALID | Abort::WRITE | Abort::CACHE_MAINTENANCE
-    };
+/// `esr` and `far` are those of EL2, `status` is the status code for the guest.
+pub(crate) fn external_abort(esr: u64, far: u64, status: u64) {
+    // From EL1 the class is that from EL0 and one more.
+    let class = class_of(esr) | u64::from(!is_el0(SPSR_EL2.get()));
+    let kept = Abort::FAR_NOT_VALID | Abort::WRITE | Abort::CACHE_MAINTENANCE;
     FAR_EL1.set(far);
-    take((class | from_el1) << 26 | esr & IL | (abort & kept).bits() | STATUS_EXTERNAL);
+    take(class << 26 | esr & IL | (Abort::new(esr) & kept).bits() | status);
 }
 
 /// Has the guest's EL1 take an exception with this syndrome when it is entered.

@@ -15,6 +15,7 @@ mod inject;
 pub(crate) mod interrupts;
 mod register;
 mod wait;
+mod walk;
 
 pub(crate) use frame::{Frame, guest_enter};
 

@@ -29,6 +29,14 @@ pub const fn class_of(esr: u64) -> u64 {
 /// `ESR_EL2.IL`: the instruction has 32 bits.
 pub const IL: u64 = 1 << 25;
 
+/// The status code of a synchronous external abort on an access itself.
+pub const EXTERNAL_ABORT: u64 = 0x10;
+
+/// The status code of a synchronous external abort on a walk that reads a table of this level, -1 to 3.
+pub const fn external_abort_on_walk(level: i8) -> u64 {
+    0x14_u64.wrapping_add_signed(level as i64)
+}
+
 /// HVC and SMC: the immediate in the instruction.
 pub const fn immediate(esr: u64) -> u64 {
     esr & 0xffff
@@ -346,6 +354,15 @@ mod tests {
         assert!(maintenance.is_maintenance() && !Abort::new(1 << 6 | 0x07).is_maintenance());
         assert!(!Abort::new(1 << 8 | walk | 0x07).is_maintenance());
         assert_eq!(Abort::new(1 << 24 | 1 << 7).emulatable(), None);
+    }
+
+    #[test]
+    fn each_level_has_its_status_code() {
+        let codes = [-1, 0, 1, 2, 3].map(external_abort_on_walk);
+        assert_eq!(
+            codes,
+            [0b01_0011, 0b01_0100, 0b01_0101, 0b01_0110, 0b01_0111]
+        );
     }
 
     #[test]

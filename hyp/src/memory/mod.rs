@@ -4,6 +4,7 @@
 //! - [`env`](mod@env): the frame allocator as the table manager's environment;
 //! - [`guest`]: one VM's memory: what a fault does, releasing, the end;
 //! - `logging`: whether it is noted which pages a guest writes to;
+//! - [`peek`]: single words, as the guest sees them;
 //! - `store`: what a boot loader does;
 //! - [`contents`]: copying guest pages, with what caches need;
 //! - [`observe`]: what happens here, as trace events;
@@ -22,6 +23,7 @@ pub mod env;
 pub mod guest;
 mod logging;
 pub mod observe;
+pub mod peek;
 pub mod reserve;
 mod store;
 #[cfg(test)]

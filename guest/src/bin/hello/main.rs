@@ -3,7 +3,7 @@
 //! The boot argument `mode=` chooses what it does:
 //! - `hello` (default): prints what it finds of CPU, memory and PSCI, starts every other vCPU, and passes.
 //! - `devices`: accesses of every kind to devices' registers, and other instructions that trap.
-//! - `outside`: loads, stores and fetches outside RAM and devices; every one must end in a synchronous
+//! - `outside`: loads, stores, fetches and walks outside RAM and devices; every one must end in a synchronous
 //!   external abort at the very instruction, and everything else must go on.
 //! - `hold`: takes every page, or every `step=`-th, keeps them until something is typed (with `wait=0` not so
 //!   long), and looks whether they are as they were.
@@ -31,6 +31,8 @@ mod run;
 mod share;
 #[cfg(target_os = "none")]
 mod storm;
+#[cfg(target_os = "none")]
+mod walks;
 #[cfg(target_os = "none")]
 mod window;
 

@@ -11,7 +11,7 @@ use guest::{
 };
 
 use crate::{
-    facts,
+    facts, walks,
     window::{self, Kind},
 };
 
@@ -64,13 +64,6 @@ const ACCESSES: [Access; 6] = [
     },
 ];
 
-const WALK: Access = Access {
-    name: "table walk",
-    probe: probe::load,
-    kind: Kind::Table,
-    expected: |outcome| outcome.is_external_abort_on_walk() || outcome.is_external_data_abort(),
-};
-
 /// A value that must survive the bad accesses around it.
 const KEPT: u64 = 0x7e55_e7a0_0000_0001;
 
@@ -89,7 +82,7 @@ pub(crate) fn run(machine: &'static Machine<'static>) {
             wrong += u32::from(!aborts(access, ipa));
         }
     }
-    wrong += u32::from(!aborts(&WALK, machine.memory.end));
+    wrong += walks::run(machine);
     assert!(
         last_word.load(Ordering::Relaxed) == KEPT,
         "the last word of RAM changed"

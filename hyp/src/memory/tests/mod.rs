@@ -5,6 +5,7 @@
 mod bank;
 mod filling;
 mod logging;
+mod peeking;
 
 use super::{Fault, FaultKind, GuestMemory, Hardware, Machine, Outcome, Parts, guest::Settings};
 use crate::bootargs::HugePolicy;

@@ -1,0 +1,67 @@
+//! Single words, as they are seen from outside.
+
+use super::{GUEST, RAM, guest, machine, page, store};
+use crate::bootargs::HugePolicy;
+use crate::memory::contents::PageCopier;
+use crate::memory::peek::Unreadable;
+use stage2::{Ipa, Kind, Rights};
+
+#[test]
+fn words_of_pages_and_of_blocks() {
+    for huge in [HugePolicy::Never, HugePolicy::Always] {
+        let machine = machine();
+        let memory = guest(&machine, huge);
+        store(&memory, 3, 0x1234);
+        store(&memory, 511, 0x5678);
+        assert_eq!(memory.peek(page(3)), Ok(0x1234));
+        assert_eq!(memory.peek(page(3).offset(8)), Ok(0));
+        assert_eq!(memory.peek(page(511)), Ok(0x5678));
+        memory.destroy();
+    }
+}
+
+#[test]
+fn untouched_memory_is_zero_and_stays_untouched() {
+    let machine = machine();
+    let memory = guest(&machine, HugePolicy::Never);
+    assert_eq!(memory.peek(Ipa::new(RAM + GUEST - 8)), Ok(0));
+    assert_eq!(machine.allocator().usage().data, 0);
+    memory.destroy();
+}
+
+#[test]
+fn elsewhere_is_no_memory_unless_some_is_shown() {
+    let machine = machine();
+    let memory = guest(&machine, HugePolicy::Never);
+    for outside in [0, RAM - 8, RAM + GUEST, 1 << 50, !7] {
+        assert_eq!(memory.peek(Ipa::new(outside)), Err(Unreadable::Outside));
+    }
+    let frame = memory.alloc_page(page(0)).expect("a frame");
+    let _ = memory.show(Ipa::new(0), frame, Rights::READ_EXECUTE);
+    assert_eq!(memory.peek(Ipa::new(8)), Ok(0));
+    memory.destroy();
+}
+
+#[test]
+fn what_is_worked_on_is_not_read() {
+    let machine = machine();
+    let memory = guest(&machine, HugePolicy::Never);
+    store(&memory, 1, 0x1234);
+    let entry = memory.stage2().query(page(1)).expect("RAM");
+    let Kind::Leaf(frame) = entry.kind() else {
+        panic!("{entry:?} is no page");
+    };
+    let mut seen = None;
+    let _ = memory.stage2().unmap_page_if(
+        page(1),
+        frame,
+        |_| {
+            seen = Some(memory.peek(page(1)));
+            false
+        },
+        &mut PageCopier::new(&machine),
+    );
+    assert_eq!(seen, Some(Err(Unreadable::Busy)));
+    assert_eq!(memory.peek(page(1)), Ok(0x1234));
+    memory.destroy();
+}
