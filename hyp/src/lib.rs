@@ -5,7 +5,6 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod backtrace;
-pub mod bootargs;
 pub mod compaction;
 pub mod features;
 pub mod flush;
@@ -13,6 +12,8 @@ pub mod frames;
 pub mod memory;
 pub mod tlbi;
 pub mod vgic;
+
+pub use bootargs;
 
 /// What of the dispatch of exits needs no EL2.
 pub mod exits {

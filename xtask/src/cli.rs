@@ -182,7 +182,7 @@ pub struct QemuOptions {
 
     /// Boot arguments of the hypervisor, such as 'log=debug compaction=off'
     ///
-    /// The console lists the known ones when it meets one that is unknown. The stress guest gets
+    /// One that is not known is refused, and the known ones are listed. The stress guest gets
     /// compaction=stress and guest-args="seconds=10 seed=1", and linux compaction=stress, unless this says otherwise.
     #[arg(
         long,

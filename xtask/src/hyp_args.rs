@@ -1,7 +1,9 @@
 //! The hypervisor's boot arguments: space-separated `key=value`, values quoted where they have
-//! spaces. They are put together here and read by the hypervisor, which names unknown ones.
+//! spaces. They are put together here and read by the hypervisor. It goes on with a line on the console where it
+//! does not understand one, which is easily overlooked: so that is found out here, with its own parser.
 
 use anyhow::{Result, bail};
+use bootargs::{Complaint, KNOWN};
 
 /// Boot arguments, each key once, in the order in which they were added.
 #[derive(Clone, Debug, Default)]
@@ -12,25 +14,19 @@ impl HypArgs {
     ///
     /// # Errors
     ///
-    /// When a quote is not closed.
+    /// When there is one that the hypervisor would not understand; the message lists those there are.
     pub fn parse(text: &str) -> Result<Self> {
-        let mut words = Vec::new();
-        let mut word = String::new();
-        let mut quoted = false;
-        for c in text.chars() {
-            quoted ^= c == '"';
-            if c.is_whitespace() && !quoted {
-                words.push(std::mem::take(&mut word));
-            } else {
-                word.push(c);
-            }
+        let mut refused = String::new();
+        bootargs::parse(text, &mut |Complaint { argument, reason }| {
+            refused += &format!("boot argument `{argument}`: {reason}\n");
+        });
+        if !refused.is_empty() {
+            bail!(
+                "{refused}The hypervisor takes:\n    {}",
+                KNOWN.join("\n    ")
+            );
         }
-        if quoted {
-            bail!("a quote is not closed in the boot arguments `{text}`");
-        }
-        words.push(word);
-        words.retain(|word| !word.is_empty());
-        Ok(Self(words))
+        Ok(Self(bootargs::words(text).map(str::to_owned).collect()))
     }
 
     /// Whether an argument has this key.
@@ -78,14 +74,40 @@ mod tests {
 
     #[test]
     fn spaces_in_quotes_do_not_part_arguments() {
-        let args = HypArgs::parse("  log=debug guest-args=\"seconds=1 seed=2\"\tx ").expect("args");
-        assert_eq!(
-            args.0,
-            ["log=debug", "guest-args=\"seconds=1 seed=2\"", "x"]
-        );
-        assert!(args.has("guest-args") && args.has("x") && !args.has("seconds"));
-        assert!(HypArgs::parse("a=\"b").is_err());
+        let args = HypArgs::parse("  log=debug guest-args=\"seconds=1 seed=2\"\tvcpus=1 ");
+        let args = args.expect("arguments");
+        let words = ["log=debug", "guest-args=\"seconds=1 seed=2\"", "vcpus=1"];
+        assert_eq!(args.0, words);
+        assert!(args.has("guest-args") && args.has("vcpus") && !args.has("seconds"));
         assert_eq!(HypArgs::parse("").expect("none").to_string(), "");
+    }
+
+    #[test]
+    fn what_the_hypervisor_would_not_understand_is_refused_with_what_it_would() {
+        for (text, reason) in [
+            ("log=debug compation=off", "`compation=off`: unknown"),
+            (
+                "compaction=offf",
+                "`compaction=offf`: expected on, off or stress",
+            ),
+            (
+                "guest-args=\"x",
+                "`guest-args=\"x`: its closing quote is missing",
+            ),
+            ("quiet", "`quiet`: no value, expected key=value"),
+        ] {
+            let error = HypArgs::parse(text).expect_err(text).to_string();
+            assert!(error.contains(reason), "{error}");
+            assert!(
+                error.contains("\n    compaction=on|off|stress\n"),
+                "{error}"
+            );
+        }
+        let error = HypArgs::parse("a=1 b=2").expect_err("two").to_string();
+        assert!(
+            error.contains("`a=1`") && error.contains("`b=2`"),
+            "{error}"
+        );
     }
 
     #[test]

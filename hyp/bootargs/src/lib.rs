@@ -2,7 +2,9 @@
 //!
 //! Arguments are words of the form `key=value`, separated by blanks; a value that holds blanks is put
 //! in double quotes. Nothing here can fail: what is unknown or malformed is reported to the caller and
-//! left out, and the default stands.
+//! left out, and the default stands. The hypervisor says so and goes on; who is about to boot it can refuse.
+
+#![cfg_attr(not(test), no_std)]
 
 use core::fmt;
 
@@ -156,12 +158,18 @@ pub enum Reason {
 
 impl fmt::Display for Complaint<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "boot argument `{}` ignored: ", self.argument)?;
-        match self.reason {
-            Reason::Unknown => f.write_str("unknown"),
-            Reason::NoValue => f.write_str("no value, expected key=value"),
-            Reason::OpenQuote => f.write_str("its closing quote is missing"),
-            Reason::Expected(values) => write!(f, "expected {values}"),
+        let Self { argument, reason } = self;
+        write!(f, "boot argument `{argument}` ignored: {reason}")
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown => f.write_str("unknown"),
+            Self::NoValue => f.write_str("no value, expected key=value"),
+            Self::OpenQuote => f.write_str("its closing quote is missing"),
+            Self::Expected(values) => write!(f, "expected {values}"),
         }
     }
 }
@@ -178,8 +186,8 @@ pub fn parse<'a>(text: &'a str, complain: &mut impl FnMut(Complaint<'a>)) -> Boo
     args
 }
 
-/// The words of a text: runs of characters that are no blanks, or stand between double quotes.
-fn words(text: &str) -> impl Iterator<Item = &str> {
+/// The arguments in a text: runs of characters that are no blanks, or stand between double quotes.
+pub fn words(text: &str) -> impl Iterator<Item = &str> {
     let mut quoted = false;
     text.split(move |character: char| {
         quoted ^= character == '"';
