@@ -2,7 +2,7 @@
 //! reason where it is nothing that can be loaded and jumped to.
 
 use std::fs;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -13,6 +13,23 @@ use flate2::read::MultiGzDecoder;
 const IMAGE_MAGIC: (usize, &[u8]) = (56, b"ARM\x64");
 
 const GZIP_MAGIC: &[u8] = b"\x1f\x8b";
+
+/// At byte 4 of a kernel that unpacks itself (Linux, `drivers/firmware/efi/libstub/zboot-header.S`). Where what is
+/// packed is, and how long, in bytes, is told at 8 and 12, and at 24 how it is packed.
+const ZBOOT_MAGIC: &[u8] = b"zimg";
+
+/// Other machines that have ELF files (`e_machine`).
+const MACHINES: [(u16, &str); 6] = [
+    (3, "32-bit x86"),
+    (8, "MIPS"),
+    (21, "PowerPC"),
+    (40, "32-bit Arm"),
+    (62, "x86-64"),
+    (243, "RISC-V"),
+];
+
+/// So many bytes tell whether a file is text.
+const TEXT: usize = 512;
 
 /// What is refused: bytes at a place, and what they tell of the file.
 const REFUSED: [(usize, &[u8], &str); 18] = [
@@ -53,8 +70,8 @@ const REFUSED: [(usize, &[u8], &str); 18] = [
     ),
     (
         4,
-        b"zimg",
-        "an EFI zboot image; unpack the Image in it first",
+        ZBOOT_MAGIC,
+        "an EFI zboot image that is not packed with gzip; unpack the Image in it first",
     ),
     (
         0,
@@ -117,42 +134,112 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
 
 fn unpack(mut bytes: Vec<u8>) -> Result<Vec<u8>> {
     if bytes.starts_with(GZIP_MAGIC) {
-        let packed = std::mem::take(&mut bytes);
-        let mut decoder = MultiGzDecoder::new(&packed[..]);
-        let unpacked = decoder.read_to_end(&mut bytes);
-        unpacked.context("it is a gzip file that is cut off or damaged")?;
+        let unpacked = unzip(&bytes);
+        bytes = unpacked.context("it is a gzip file that is cut off or damaged")?;
+    }
+    if let Some(packed) = zboot(&bytes) {
+        let unpacked = unzip(packed);
+        bytes = unpacked.context("it is an EFI zboot image that is cut off or damaged")?;
     }
     check(&bytes)?;
     Ok(bytes)
 }
 
+fn unzip(packed: &[u8]) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    MultiGzDecoder::new(packed).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// What is packed in an EFI zboot image, with gzip.
+fn zboot(bytes: &[u8]) -> Option<&[u8]> {
+    if !has(bytes, 4, ZBOOT_MAGIC) || !has(bytes, 24, b"gzip\0") {
+        return None;
+    }
+    let (start, length) = (word(bytes, 8)?, word(bytes, 12)?);
+    let packed = bytes.get(start..)?;
+    Some(packed.get(..length).unwrap_or(packed))
+}
+
+/// The 32-bit word at byte `at`.
+fn word(bytes: &[u8], at: usize) -> Option<usize> {
+    let word = bytes.get(at..)?.first_chunk()?;
+    usize::try_from(u32::from_le_bytes(*word)).ok()
+}
+
 fn check(bytes: &[u8]) -> Result<()> {
-    let has = |at: usize, magic: &[u8]| bytes.get(at..).is_some_and(|rest| rest.starts_with(magic));
     if bytes.is_empty() {
         bail!("it is empty");
     }
     let (at, magic) = IMAGE_MAGIC;
-    let refused = REFUSED.iter().find(|&&(at, magic, _)| has(at, magic));
-    match refused {
-        Some((_, _, what)) if !has(at, magic) => bail!("it is {what}"),
-        _ => {}
+    if !has(bytes, at, magic) {
+        return refuse(bytes);
     }
     let (length, whole) = (bytes.len(), image_length(bytes));
-    if has(at, magic) && whole > Some(length) {
+    if whole > Some(length) {
         let whole = whole.unwrap_or_default();
         bail!("it is cut off: of {whole} bytes it has {length}");
     }
     Ok(())
 }
 
+/// Refuses what is not the start of a flat binary either.
+fn refuse(bytes: &[u8]) -> Result<()> {
+    if let Some(machine) = other_machine(bytes) {
+        bail!("it is an ELF file for {machine}; guests are 64-bit Arm");
+    }
+    let refused = REFUSED
+        .iter()
+        .find(|&&(at, magic, _)| has(bytes, at, magic));
+    if let Some((_, _, what)) = refused {
+        bail!("it is {what}");
+    }
+    if is_text(bytes) {
+        bail!("it is a text file; a kernel is an arm64 Image or a flat binary");
+    }
+    if word(bytes, 0).is_none_or(|instruction| instruction == 0) {
+        bail!(
+            "it does not begin with an instruction; a kernel is an arm64 Image, or a flat binary that starts \
+             with its first byte"
+        );
+    }
+    Ok(())
+}
+
+fn has(bytes: &[u8], at: usize, magic: &[u8]) -> bool {
+    bytes.get(at..).is_some_and(|rest| rest.starts_with(magic))
+}
+
+/// The machine that an ELF file is for, if that is another one.
+fn other_machine(bytes: &[u8]) -> Option<&'static str> {
+    let machine = has(bytes, 0, b"\x7fELF")
+        .then(|| word(bytes, 18))
+        .flatten()?;
+    let known = MACHINES
+        .iter()
+        .find(|&&(number, _)| usize::from(number) == machine & 0xffff);
+    known.map(|&(_, name)| name)
+}
+
+/// Whether the start is characters that people read, which no instructions are.
+fn is_text(bytes: &[u8]) -> bool {
+    let start = &bytes[..bytes.len().min(TEXT)];
+    let text = match str::from_utf8(start) {
+        Ok(text) => text,
+        // A character may go on behind what is looked at.
+        Err(error) if error.error_len().is_none() => {
+            str::from_utf8(&start[..error.valid_up_to()]).unwrap_or_default()
+        }
+        Err(_) => return false,
+    };
+    text.chars().all(|c| !c.is_control() || c.is_whitespace())
+}
+
 /// How long an Image with an EFI stub has to be, going by the sections of the Windows program that it also
 /// is (PE format: COFF header and section table); `None` if it says nothing of that. Other Images say
 /// only how much memory they use.
 fn image_length(bytes: &[u8]) -> Option<usize> {
-    let word = |at: usize| {
-        let word = bytes.get(at..)?.first_chunk()?;
-        usize::try_from(u32::from_le_bytes(*word)).ok()
-    };
+    let word = |at| word(bytes, at);
     let half = |at: usize| Some(word(at)? & 0xffff);
     let header = word(0x3c)?;
     if !bytes.get(header..)?.starts_with(b"PE\0\0") {
@@ -198,6 +285,27 @@ mod tests {
     }
 
     #[test]
+    fn kernels_that_unpack_themselves_are_unpacked() {
+        let packed = zipped(&image());
+        let mut zboot = vec![0; 0x400];
+        zboot[..8].copy_from_slice(b"MZ\0\0zimg");
+        zboot[9] = 4;
+        zboot[12..14].copy_from_slice(&u16::try_from(packed.len()).expect("short").to_le_bytes());
+        zboot[24..28].copy_from_slice(b"gzip");
+        zboot.extend(&packed);
+        // What follows is not packed.
+        let whole = zboot.len();
+        zboot.extend(b"reloc");
+        assert_eq!(unpack(zboot.clone()).expect("a kernel"), image());
+        zboot.truncate(whole - 9);
+        let error = unpack(zboot.clone()).expect_err("cut off").to_string();
+        assert!(error.contains("cut off or damaged"), "{error}");
+        zboot[24..28].copy_from_slice(b"zstd");
+        let error = unpack(zboot).expect_err("packed").to_string();
+        assert!(error.contains("not packed with gzip"), "{error}");
+    }
+
+    #[test]
     fn an_image_that_was_cut_off_is_refused() {
         let mut image = image();
         image[0x3c] = 64;
@@ -227,6 +335,21 @@ mod tests {
             }
         }
         assert!(unpack(Vec::new()).is_err());
+        let start = |bytes: &[u8]| unpack(bytes.to_vec()).expect_err("no kernel").to_string();
+        let mut foreign = *b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0\x01\0";
+        assert!(start(&foreign).contains("an ELF file for x86-64"));
+        foreign[18] = 183;
+        assert!(start(&foreign).contains("objcopy"), "of this machine");
+        for text in [
+            "CONFIG_ARM64=y\n".repeat(100),
+            "\u{e9}".repeat(300),
+            "a".into(),
+        ] {
+            assert!(start(text.as_bytes()).contains("a text file"));
+        }
+        for nothing in [&[0; 4096][..], &[0x20, 0, 0x80]] {
+            assert!(start(nothing).contains("does not begin with an instruction"));
+        }
         let mut damaged = zipped(&image());
         damaged.truncate(12);
         assert!(unpack(damaged).is_err());

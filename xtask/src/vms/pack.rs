@@ -169,7 +169,7 @@ mod tests {
             flat: folder.join(format!("{name}.bin")),
         };
         fs::create_dir_all(folder).expect("a folder");
-        fs::write(folder.join("hello.bin"), b"hello's code").expect("a file");
+        fs::write(folder.join("hello.bin"), b"\x01hello's code").expect("a file");
         Images {
             hypervisor: image("tessera"),
             guests: vec![image("hello")],
@@ -181,7 +181,7 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("xtask-pack-{}", std::process::id()));
         let images = images(&folder);
         let kernel = folder.join("vmlinuz");
-        fs::write(&kernel, b"linux's code").expect("a file");
+        fs::write(&kernel, b"\x01linux's code").expect("a file");
         let linux = Guest {
             kernel: kernel.clone(),
             is_firmware: false,
