@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::Command;
 use std::str::FromStr;
 
+use anyhow::{Result, bail};
+
 use crate::size::Size;
 
 /// The QEMU that is run.
@@ -26,6 +28,21 @@ pub const DEFAULT_CPU: &str = "neoverse-n1";
 /// The most CPUs of the machine, and the most vCPUs of a VM.
 pub const MOST_CPUS: u32 = 8;
 
+/// How the names of QEMU's CPUs begin that have no 64-bit state: the hypervisor would not say a word on them.
+const NOT_64_BIT: [&str; 11] = [
+    "arm",
+    "cortex-a15",
+    "cortex-a5-",
+    "cortex-a7-",
+    "cortex-a8-",
+    "cortex-a9-",
+    "cortex-m",
+    "cortex-r",
+    "pxa",
+    "sa11",
+    "ti925t",
+];
+
 /// A CPU model as QEMU's `-cpu` takes it: a name, and properties after commas.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CpuModel(String);
@@ -33,8 +50,43 @@ pub struct CpuModel(String);
 impl CpuModel {
     /// Whether the boot tests cover this model, its properties aside.
     pub fn is_tested(&self) -> bool {
-        let name = self.0.split(',').next().unwrap_or_default();
-        TESTED_CPUS.contains(&name)
+        TESTED_CPUS.contains(&self.name())
+    }
+
+    /// The name, without properties.
+    fn name(&self) -> &str {
+        self.0.split(',').next().unwrap_or_default()
+    }
+
+    /// Makes sure that the installed QEMU has this model.
+    ///
+    /// # Errors
+    ///
+    /// When it has not; the message lists those that would do.
+    pub fn check(&self) -> Result<()> {
+        let list = Command::new(PROGRAM).args(["-cpu", "help"]).output();
+        // QEMU itself will say what is wrong.
+        list.map_or(Ok(()), |output| {
+            self.check_in(&String::from_utf8_lossy(&output.stdout))
+        })
+    }
+
+    /// As [`Self::check`], with what QEMU lists.
+    fn check_in(&self, list: &str) -> Result<()> {
+        let names: Vec<_> = list
+            .lines()
+            .filter(|line| line.starts_with(char::is_whitespace))
+            .filter_map(|line| line.split_whitespace().next())
+            .filter(|name| is_64_bit(name))
+            .collect();
+        if names.is_empty() || names.contains(&self.name()) {
+            return Ok(());
+        }
+        let names = names.join(", ");
+        bail!(
+            "this QEMU has no CPU model `{}`; of 64 bits it has {names}",
+            self.name()
+        );
     }
 }
 
@@ -42,14 +94,27 @@ impl FromStr for CpuModel {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        let known = TESTED_CPUS.join(", ");
         let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.,=".contains(c);
         if text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(allowed) {
-            Ok(Self(text.to_owned()))
+            let model = Self(text.to_owned());
+            if is_64_bit(model.name()) {
+                return Ok(model);
+            }
+            Err(format!(
+                "this CPU has no 64-bit state, which EL2 needs; tested ones: {known}"
+            ))
         } else {
-            let known = TESTED_CPUS.join(", ");
             Err(format!("not the name of a CPU model; tested ones: {known}"))
         }
     }
+}
+
+/// Whether the CPU of this name has AArch64, and EL2 with it, as far as is known.
+fn is_64_bit(name: &str) -> bool {
+    // So that `cortex-a7` is not taken for the start of `cortex-a76`.
+    let whole = format!("{name}-");
+    !NOT_64_BIT.iter().any(|start| whole.starts_with(start))
 }
 
 impl std::fmt::Display for CpuModel {
@@ -124,6 +189,43 @@ mod tests {
         for wrong in ["", "-smp", "max -S", "a;b", ",max"] {
             assert!(wrong.parse::<CpuModel>().is_err(), "{wrong}");
         }
+        for small in [
+            "cortex-a15",
+            "cortex-a7",
+            "cortex-m33",
+            "arm1176",
+            "cortex-a9,x=y",
+        ] {
+            let error = small.parse::<CpuModel>().expect_err(small);
+            assert!(
+                error.contains("64-bit") && error.contains("neoverse-n1"),
+                "{error}"
+            );
+        }
+        for other in [
+            "cortex-a53",
+            "cortex-a710",
+            "cortex-a55",
+            "a64fx",
+            "neoverse-v1",
+        ] {
+            assert!(other.parse::<CpuModel>().is_ok(), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_model_that_qemu_does_not_have_is_refused_with_those_it_has() {
+        let list = "Available CPUs:\n  a64fx\n  arm926\n  cortex-a57\n  max (most of it)\n";
+        for known in ["max,lpa2=off", "a64fx"] {
+            let model: CpuModel = known.parse().expect("a model");
+            model.check_in(list).expect(known);
+        }
+        let missing: CpuModel = "cortex-a99,x=y".parse().expect("a name");
+        let error = missing.check_in(list).expect_err("no model").to_string();
+        let expected =
+            "this QEMU has no CPU model `cortex-a99`; of 64 bits it has a64fx, cortex-a57, max";
+        assert_eq!(error, expected);
+        assert!(missing.check_in("").is_ok(), "for QEMU to say");
     }
 
     #[test]
