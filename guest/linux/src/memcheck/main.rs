@@ -13,6 +13,7 @@ mod pattern;
 mod random;
 mod worker;
 
+use std::ffi::OsString;
 use std::fs;
 use std::process::{Child, Command, ExitCode};
 use std::time::Duration;
@@ -26,6 +27,8 @@ use worker::{Plan, Worker};
 const OWN_FILE: &str = "/proc/self/exe";
 
 /// Check memory from user space, and print a verdict
+///
+/// Options can be given as on the kernel's command line, too: seconds=20 for --seconds 20.
 #[derive(Debug, Parser)]
 #[command(name = "memcheck")]
 struct Options {
@@ -61,7 +64,7 @@ enum Role {
 }
 
 fn main() -> ExitCode {
-    let options = Options::parse();
+    let options = Options::parse_from(std::env::args_os().map(as_option));
     let result = match options.role {
         None => lead(&options),
         Some(Role::Worker { index, bytes }) => work(&options, index, bytes),
@@ -77,6 +80,17 @@ fn main() -> ExitCode {
         }
     }
     ExitCode::SUCCESS
+}
+
+/// An argument `key=value`, as the kernel's command line has it (`test=memcheck seconds=20`), is an option.
+fn as_option(argument: OsString) -> OsString {
+    let text = argument.to_str().unwrap_or_default();
+    match text.split_once('=') {
+        Some((key, _)) if key.starts_with(|c: char| c.is_ascii_lowercase()) => {
+            format!("--{text}").into()
+        }
+        _ => argument,
+    }
 }
 
 /// Runs the processes and waits for them.
@@ -149,4 +163,35 @@ fn available() -> Result<u64> {
         .find_map(|line| line.strip_prefix("MemAvailable:"));
     let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
     Ok(kib.context("/proc/meminfo does not say MemAvailable")? << 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(words: &[&str]) -> Result<Options, clap::Error> {
+        let words = ["memcheck"].iter().chain(words).map(OsString::from);
+        Options::try_parse_from(words.map(as_option))
+    }
+
+    #[test]
+    fn options_are_understood_in_either_form() {
+        for words in [
+            &["--seconds", "5", "--seed=7"][..],
+            &["seconds=5", "seed=7"],
+        ] {
+            let options = options(words).expect("options");
+            assert_eq!((options.seconds, options.seed), (5, 7), "{words:?}");
+        }
+        let wrong = options(&["secnds=5"]).expect_err("a slip").to_string();
+        assert!(wrong.contains("--seconds"), "{wrong}");
+        let worker = options(&["--seconds", "5", "worker", "1", "4096"]).expect("options");
+        assert!(matches!(
+            worker.role,
+            Some(Role::Worker {
+                index: 1,
+                bytes: 4096
+            })
+        ));
+    }
 }
