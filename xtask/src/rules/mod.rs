@@ -37,14 +37,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// When a patch is malformed or a test fails with all rules in place.
 pub fn rules(options: &RulesOptions) -> Result<u8> {
     let folder = workspace::root().join("hyp/stage2/tests/rules");
-    let mut patches = patch::read_all(&folder)?;
-    patches.retain(|patch| {
-        let named = |part: &String| patch.name.contains(part.as_str());
-        options.names.is_empty() || options.names.iter().any(named)
-    });
-    if patches.is_empty() {
-        bail!("no rule in {} is called so", folder.display());
-    }
+    let patches = named(patch::read_all(&folder)?, &options.names)?;
     let target = Workspace::load()?.target_directory();
     let mut bench = Bench {
         tree: Tree::copy(&workspace::root(), &target.join("rules/tree"))?,
@@ -67,6 +60,23 @@ pub fn rules(options: &RulesOptions) -> Result<u8> {
     }
     println!("\n{} passed, {missed} failed", patches.len() - missed);
     Ok(u8::from(missed > 0))
+}
+
+/// Those of `patches` whose name contains one of `names`, or all if there are no names.
+///
+/// # Errors
+///
+/// When there is a name that none contains; the message lists what the rules are called.
+fn named(mut patches: Vec<Patch>, names: &[String]) -> Result<Vec<Patch>> {
+    let contains = |patch: &Patch, part: &String| patch.name.contains(part.as_str());
+    let is_missing = |part: &&String| !patches.iter().any(|patch| contains(patch, part));
+    if let Some(missing) = names.iter().find(is_missing) {
+        let known: Vec<_> = patches.iter().map(|patch| patch.name.as_str()).collect();
+        let known = known.join("\n    ");
+        bail!("there is no rule whose name contains `{missing}`; there are\n    {known}");
+    }
+    patches.retain(|patch| names.is_empty() || names.iter().any(|part| contains(patch, part)));
+    Ok(patches)
 }
 
 /// Where rules are taken out.
@@ -194,5 +204,28 @@ impl Bench {
         let log = File::create(&path);
         let log = log.with_context(|| format!("could not write {}", path.display()))?;
         Ok((path, log))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_are_chosen_by_parts_of_their_names() {
+        let folder = workspace::root().join("hyp/stage2/tests/rules");
+        let all = || patch::read_all(&folder).expect("rules");
+        let named = |names: &[&str]| {
+            let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+            named(all(), &names)
+        };
+        assert_eq!(named(&[]).expect("all").len(), all().len());
+        let some = named(&["02-no-recheck", "01-"]).expect("some");
+        assert!((2..all().len()).contains(&some.len()));
+        assert!(some.iter().all(|patch| patch.name.starts_with('0')));
+        let error = named(&["01-", "nosuch"]).expect_err("none").to_string();
+        for part in ["contains `nosuch`", "\n    02-no-recheck\n"] {
+            assert!(error.contains(part), "{error}");
+        }
     }
 }
