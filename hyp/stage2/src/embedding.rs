@@ -24,6 +24,14 @@
 //!   shareable write-back walks, and HWU59 clear. HCR_EL2.FWB and VTCR_EL2.{HA, HD} agree with the
 //!   [`Format`](crate::Format). VTTBR_EL2 has [`Stage2::root`](crate::Stage2::root) and the VMID that
 //!   [`VmidAllocator::activate`](crate::vmid::VmidAllocator::activate) gave for this CPU just before.
+//! - **Activation.** Before a CPU loads a VM's root it calls
+//!   [`activate`](crate::vmid::VmidAllocator::activate), every time, and loads what that gives, with nothing
+//!   of stage 2 in between. Until a VM was activated for the first time it has no VMID, no CPU can have a
+//!   translation of it, and so *no invalidation is called for it*, whatever is mapped, unmapped or collapsed. From
+//!   then on all of them are, on whatever CPU it runs. So a root that is loaded without activation, under a number
+//!   of your own, keeps stale translations. `activate` may have to empty all TLBs, which is its argument;
+//!   where instruction caches do not follow data (`CTR_EL0.DIC`), empty them there and in
+//!   [`Tlb::invalidate`](crate::Tlb::invalidate) as well.
 //! - **One VM, one owner.** No two VMs that live at one time have the same
 //!   [`Owner`](crate::Owner), and all VMs share one set of slots, one
 //!   [`Grace`](crate::grace::Grace) and one VMID allocator.
@@ -55,16 +63,18 @@
 //!
 //! # A whole environment
 //!
-//! The smallest there can be: one CPU, eight frames, no guest that runs.
+//! The smallest there can be: two CPUs, which are threads, and eight frames for tables. No guest runs; where
+//! one would be entered is said.
 //!
 //! ```
 //! use stage2::grace::{CpuSlot, Grace};
-//! use stage2::vmid::Vmid;
+//! use stage2::vmid::{Vmid, VmidAllocator};
 //! use stage2::{
-//!     Attributes, Config, Cpus, Environment, Format, Frames, Geometry, Ipa, IpaRange, OutOfFrames,
-//!     Owner, Pa, Scope, Stage2, Table, TableMeta, Tlb, Window,
+//!     Access, Attributes, Config, Cpus, Environment, Format, Frames, Geometry, Ipa, IpaRange, Level,
+//!     MapError, OutOfFrames, Owner, Pa, Resolution, Scope, Stage2, Table, TableMeta, Tlb, Window,
 //! };
-//! use std::cell::UnsafeCell;
+//! use std::cell::{Cell, UnsafeCell};
+//! use std::sync::Mutex;
 //! use std::sync::atomic::{AtomicBool, Ordering};
 //!
 //! struct Frame {
@@ -75,11 +85,22 @@
 //!
 //! struct Host {
 //!     frames: [Frame; 8],
-//!     slots: [CpuSlot; 1],
+//!     slots: [CpuSlot; 2],
 //!     grace: Grace,
+//!     /// One for all VMs, as the slots and the grace periods are.
+//!     vmids: VmidAllocator,
+//!     /// What the TLBs were told.
+//!     told: Mutex<Vec<(Vmid, IpaRange)>>,
+//!     /// Frames for guests' data.
+//!     data: Mutex<Vec<Pa>>,
 //! }
 //!
 //! const RAM: u64 = 0x4000_0000;
+//!
+//! thread_local! {
+//!     /// On hardware: read from TPIDR_EL2, for instance.
+//!     static CPU: Cell<usize> = Cell::new(0);
+//! }
 //!
 //! impl Host {
 //!     fn frame(&self, pa: Pa) -> Option<&Frame> {
@@ -120,14 +141,17 @@
 //!     }
 //! }
 //!
-//! // SAFETY: no CPU walks these tables, so none has a translation.
+//! // SAFETY: no CPU walks these tables, so none has a translation. On hardware the sequences are executed that
+//! // the trait asks for.
 //! unsafe impl Tlb for Host {
-//!     fn invalidate(&self, _vmid: Vmid, _range: IpaRange, _scope: Scope) {}
+//!     fn invalidate(&self, vmid: Vmid, range: IpaRange, _scope: Scope) {
+//!         self.told.lock().unwrap().push((vmid, range));
+//!     }
 //!     fn invalidate_local(&self, _vmid: Vmid, _range: IpaRange, _scope: Scope) {}
 //!     fn publish(&self) {}
 //! }
 //!
-//! // SAFETY: there is one thread, and it is CPU 0.
+//! // SAFETY: each CPU is one thread, which has set its index and is not moved to another.
 //! unsafe impl Cpus for Host {
 //!     fn slots(&self) -> &[CpuSlot] {
 //!         &self.slots
@@ -136,9 +160,11 @@
 //!         &self.grace
 //!     }
 //!     fn current(&self) -> usize {
-//!         0
+//!         CPU.get()
 //!     }
-//!     fn relax(&self) {}
+//!     fn relax(&self) {
+//!         std::thread::yield_now();
+//!     }
 //! }
 //!
 //! impl Environment for Host {
@@ -160,14 +186,48 @@
 //!     }
 //! }
 //!
+//! /// Before this CPU enters a guest of `vm`: what goes to VTTBR_EL2.
+//! fn enter(host: &Host, vm: &Stage2<&Host>) -> u64 {
+//!     let flush_all = || { /* dsb ishst; tlbi alle1is; dsb ish; isb */ };
+//!     let vmid = host.vmids.activate(&host.slots, host.current(), vm.vmid(), flush_all);
+//!     u64::from(vmid.get()) << 48 | vm.root().get()
+//! }
+//!
+//! /// After a stage-2 fault. When it returns the guest is entered again.
+//! fn fault(host: &Host, vm: &Stage2<&Host>, ipa: Ipa, access: Access) {
+//!     match vm.resolve_fault(ipa, access, false) {
+//!         Resolution::Resolved => {}
+//!         Resolution::Unmapped => {
+//!             // Before any lock, and zeroed.
+//!             let page = host.data.lock().unwrap().pop().expect("a frame");
+//!             let mapped = vm.map_page(ipa.align_down(Level::L3), page, Attributes::RAM, true);
+//!             if mapped.is_err() {
+//!                 host.data.lock().unwrap().push(page);
+//!             }
+//!             match mapped {
+//!                 // The other CPU was faster.
+//!                 Ok(()) | Err(MapError::Occupied(_)) => {}
+//!                 Err(MapError::Busy) => host.relax(),
+//!                 Err(error) => panic!("stop the guest: {error:?}"),
+//!             }
+//!         }
+//!         Resolution::Busy => host.relax(),
+//!         Resolution::MustSplit(_) => unreachable!("only where it is asked for"),
+//!         Resolution::Denied => panic!("inject an abort"),
+//!     }
+//! }
+//!
 //! let host = Host {
 //!     frames: std::array::from_fn(|_| Frame {
 //!         memory: UnsafeCell::new(Table::empty()),
 //!         meta: TableMeta::new(),
 //!         taken: AtomicBool::new(false),
 //!     }),
-//!     slots: [CpuSlot::new()],
+//!     slots: [CpuSlot::new(), CpuSlot::new()],
 //!     grace: Grace::new(),
+//!     vmids: VmidAllocator::new(8),
+//!     told: Mutex::default(),
+//!     data: Mutex::new((1..=8).map(|page| Pa::new(0x5000_0000 + page * 4096)).collect()),
 //! };
 //! let config = Config {
 //!     geometry: Geometry::new(39, 40).unwrap(),
@@ -176,11 +236,43 @@
 //!     direct_size_change: false,
 //! };
 //! let vm = Stage2::new(&host, config).unwrap();
-//! let (ipa, page) = (Ipa::new(0x8000_0000), Pa::new(0x5000_0000));
-//! vm.map_page(ipa, page, Attributes::RAM, true).unwrap();
-//! assert_eq!(vm.query(ipa).unwrap().descriptor.output(), page);
-//! let mut left = Vec::new();
-//! vm.destroy(|leaf| left.push(leaf.descriptor.output()));
-//! assert_eq!(left, [page]);
+//! let page = |number: u64| IpaRange::entry(Ipa::new(0x8000_0000 + number * 4096), Level::L3);
+//!
+//! // A loader's work. No CPU has run the VM, so there is nothing to invalidate, and nobody is asked to.
+//! fault(&host, &vm, page(0).start(), Access::Write);
+//! let mut take_back = |range| {
+//!     vm.unmap(range, |leaf| host.data.lock().unwrap().push(leaf.descriptor.output())).unwrap();
+//! };
+//! take_back(page(0));
+//! assert!(host.told.lock().unwrap().is_empty());
+//!
+//! // Two CPUs run it, and fault on one page at the same time, and on pages of their own.
+//! let vttbr = std::thread::scope(|scope| {
+//!     let run = |cpu| {
+//!         let (host, vm) = (&host, &vm);
+//!         scope.spawn(move || {
+//!             CPU.set(cpu);
+//!             let vttbr = enter(host, vm);
+//!             for number in [0, 1 + cpu as u64] {
+//!                 // Here the guest runs until it faults.
+//!                 fault(host, vm, page(number).start(), Access::Write);
+//!             }
+//!             vttbr
+//!         })
+//!     };
+//!     [0, 1].map(run).map(|thread| thread.join().unwrap())
+//! });
+//! assert_eq!(vttbr[0], vttbr[1], "all CPUs run a VM under one VMID");
+//! assert_eq!(host.data.lock().unwrap().len(), 5, "three pages are mapped");
+//!
+//! // From now on what is taken away is invalidated, with the VMID under which the CPUs run.
+//! take_back(page(0));
+//! let told = host.told.lock().unwrap().clone();
+//! assert_eq!(told.len(), 1);
+//! assert_eq!((u64::from(told[0].0.get()), told[0].1), (vttbr[0] >> 48, page(0)));
+//!
+//! // No CPU has the root in VTTBR_EL2 any more.
+//! vm.destroy(|leaf| host.data.lock().unwrap().push(leaf.descriptor.output()));
+//! assert_eq!(host.data.lock().unwrap().len(), 8);
 //! assert!(host.frames.iter().all(|frame| !frame.taken.load(Ordering::Relaxed)));
 //! ```

@@ -103,7 +103,8 @@ pub enum Scope {
 /// store that was made through such a translation is visible. In Arm's terms: `dsb ishst`, TLBI by
 /// IPA, `dsb ish`, `tlbi vmalle1is`, `dsb ish`, `isb` (Arm ARM D8.13 and D8.14).
 pub unsafe trait Tlb {
-    /// Invalidates `range` of `vmid` on all CPUs and waits until that is done.
+    /// Invalidates `range` of `vmid` on all CPUs and waits until that is done. Not called for a VM that no CPU was
+    /// [activated](crate::vmid::VmidAllocator::activate) for yet: it has no VMID.
     fn invalidate(&self, vmid: Vmid, range: IpaRange, scope: Scope);
 
     /// Invalidates one leaf on this CPU only: for a fault on a descriptor that gained rights.
