@@ -42,6 +42,12 @@ fn cpu_models() -> Vec<Scenario> {
             .args("guest-args=mode=devices")
             .wants(r"^vm0\| devices: every access is right$")
     };
+    let origins = |name, cpu| {
+        Scenario::new(name, "hello")
+            .on(1, cpu)
+            .args("guest-args=mode=origins")
+            .wants(r"^vm0\| origins: [1-9][0-9]+ exceptions from AArch64 and AArch32 are as the CPU's own$")
+    };
     let pa_44 = r"features: .* PARange +44 bits$";
     let pa_40_or_more = r"features: .* PARange +(40|44|48|52) bits$";
     let lse = r"features: .* FEAT_LSE +yes$";
@@ -63,6 +69,9 @@ fn cpu_models() -> Vec<Scenario> {
             .quick(),
         devices("devices-cortex-a57", "cortex-a57"),
         devices("devices-max", "max").quick(),
+        origins("origins-cortex-a57", "cortex-a57"),
+        origins("origins-neoverse-n1", "neoverse-n1"),
+        origins("origins-max", "max").quick(),
         // A guest that may not have its tables worked on finds no calls for that.
         Scenario::new("touch-max", "touch").does_not_want(r"touch: split"),
     ]

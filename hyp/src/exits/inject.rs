@@ -28,7 +28,8 @@ pub(crate) fn external_abort(esr: u64, far: u64, status: u64) {
     let class = class_of(esr) | u64::from(!is_el0(SPSR_EL2.get()));
     let kept = Abort::FAR_NOT_VALID | Abort::WRITE | Abort::CACHE_MAINTENANCE;
     FAR_EL1.set(far);
-    take(class << 26 | esr & IL | (Abort::new(esr) & kept).bits() | status);
+    // IL is set, however long the instruction: without its syndrome (ISV) nothing says so.
+    take(class << 26 | IL | (Abort::new(esr) & kept).bits() | status);
 }
 
 /// Has the guest's EL1 take an exception with this syndrome when it is entered.

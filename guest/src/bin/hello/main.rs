@@ -5,6 +5,8 @@
 //! - `devices`: accesses of every kind to devices' registers, and other instructions that trap.
 //! - `outside`: loads, stores, fetches and walks outside RAM and devices; every one must end in a synchronous
 //!   external abort at the very instruction, and everything else must go on.
+//! - `origins`: exceptions that the hypervisor makes up, out of every state a guest can be in; every one must be
+//!   as one that the CPU takes by itself.
 //! - `hold`: takes every page, or every `step=`-th, keeps them until something is typed (with `wait=0` not so
 //!   long), and looks whether they are as they were.
 //! - `poweroff`: turns the machine off without a verdict.
@@ -16,11 +18,17 @@
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
+mod catch;
+#[cfg(target_os = "none")]
 mod devices;
 #[cfg(target_os = "none")]
 mod facts;
 #[cfg(target_os = "none")]
 mod hold;
+#[cfg(target_os = "none")]
+mod lower;
+#[cfg(target_os = "none")]
+mod origins;
 #[cfg(target_os = "none")]
 mod outside;
 #[cfg(target_os = "none")]

@@ -6,7 +6,7 @@ use guest::{
     psci,
 };
 
-use crate::{devices, facts, hold, outside, reset, share, storm};
+use crate::{devices, facts, hold, origins, outside, reset, share, storm};
 
 guest::main!(run);
 
@@ -26,6 +26,7 @@ fn run_mode(machine: &'static Machine<'static>) -> Result<(), ArgsError<'static>
             let step = args.number("step", 1)?;
             hold::run(machine, step as usize, args.number("wait", 1)? != 0);
         }
+        "origins" => origins::run(machine),
         "outside" => outside::run(machine),
         "poweroff" => psci::system_off(),
         "reset" => reset::run(machine),
@@ -40,7 +41,7 @@ fn run_mode(machine: &'static Machine<'static>) -> Result<(), ArgsError<'static>
             );
         }
         other => panic!(
-            "mode={other} is none of hello, devices, hold, outside, poweroff, reset, share, storm"
+            "mode={other} is none of hello, devices, hold, origins, outside, poweroff, reset, share, storm"
         ),
     }
     Ok(())

@@ -83,10 +83,15 @@ pub(crate) fn use_table(root: u64, bits: u64, granule: Granule) -> u64 {
             + TCR_EL1::IRGN1::WriteBack_ReadAlloc_WriteAlloc_Cacheable,
     );
     barrier::dsb(barrier::ISHST);
+    forget();
+    u64::MAX << bits
+}
+
+/// Drops what the TLBs hold.
+pub(crate) fn forget() {
     barrier::isb(barrier::SY);
     // SAFETY: dropping translations changes nothing for code that follows, since all tables are whole.
     unsafe { core::arch::asm!("tlbi vmalle1is", options(nostack, preserves_flags)) };
     barrier::dsb(barrier::ISH);
     barrier::isb(barrier::SY);
-    u64::MAX << bits
 }
