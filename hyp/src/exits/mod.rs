@@ -125,6 +125,16 @@ extern "C" fn system_error(frame: &mut Frame) {
 /// Makes sure that the guest may be entered: returns when it is loaded and its machine runs.
 fn settle(frame: &mut Frame) {
     if !frame.vcpu.is_settled() {
+        look(frame);
+    }
+}
+
+/// Looks at what has to be looked at before the guest is entered.
+// Cold, so that the other way is the straight one.
+#[cold]
+#[inline(never)]
+fn look(frame: &mut Frame) {
+    if !frame.vcpu.settles() {
         frame.vcpu.vm().admit(frame);
     }
 }

@@ -3,6 +3,8 @@
 //! Arm IHI 0069, 12.4. What a guest owns of it (priorities that are active, `ICH_VMCR_EL2`) is switched
 //! with its other registers; the list registers hold something only while their vCPU is on the CPU.
 
+use core::arch::asm;
+
 use aarch64_cpu::registers::{
     ICH_HCR_EL2, ICH_LR0_EL2, ICH_LR1_EL2, ICH_LR2_EL2, ICH_LR3_EL2, ICH_LR4_EL2, ICH_LR5_EL2,
     ICH_LR6_EL2, ICH_LR7_EL2, ICH_LR8_EL2, ICH_LR9_EL2, ICH_LR10_EL2, ICH_LR11_EL2, ICH_LR12_EL2,
@@ -153,6 +155,16 @@ fn traps_deactivation() -> bool {
     ICH_VTR_EL2.get() & TRAPS_DIR != 0
 }
 
+/// Which list registers hold no interrupt any more, a bit for each: `ICH_ELRSR_EL2`.
+pub(super) fn empty() -> u32 {
+    let empty: u64;
+    // SAFETY: Reading the register changes nothing.
+    unsafe {
+        asm!("mrs {}, s3_4_c12_c11_5", out(reg) empty, options(nomem, nostack, preserves_flags))
+    };
+    empty as u32
+}
+
 /// Reads the first list registers.
 pub(super) fn read(values: &mut [u64]) {
     for (index, value) in values.iter_mut().enumerate() {
@@ -184,7 +196,8 @@ macro_rules! each_register {
     };
 }
 
-fn read_one(index: usize) -> u64 {
+/// The value of list register `index`.
+pub(super) fn read_one(index: usize) -> u64 {
     each_register!(index, register => register.get(), 0)
 }
 

@@ -12,16 +12,18 @@
 //! known or changed, and when the thread leaves the CPU.
 //!
 //! The timers' interrupts are the CPU's own: EL2 takes them, leaves them active, and lists them such that
-//! the guest ends both at once.
+//! the guest ends both at once. What the guest does to a timer EL2 does not see. So while a timer's interrupt is
+//! listed and not taken, each exit looks at the timer, and takes the interrupt back if its line has fallen.
 //!
 //! Lock: that of the machine's [`Vgic`]. Nothing else is locked while it is held, and no threads switch.
 
-use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::{CNTP_CTL_EL0, CNTP_CVAL_EL0, CNTV_CTL_EL0, CNTV_CVAL_EL0, Readable};
 use hyp::vgic::{
     Listing, MAX_LIST_REGISTERS, PHYSICAL_TIMER, SgiRegister, VIRTUAL_TIMER, VcpuSet, Vgic,
+    pending_hardware,
 };
 use platform::gic::{self, IntId};
 
@@ -54,6 +56,9 @@ pub(super) struct Interrupts {
     /// Some are used, or the CPU's own controller has interrupts that are active for this vCPU. For
     /// the own thread.
     held: AtomicBool,
+    /// The list registers, a bit for each, that held a timer's interrupt which was not taken when that was last
+    /// looked at. For the own thread.
+    timers: AtomicU32,
 }
 
 impl Interrupts {
@@ -64,6 +69,7 @@ impl Interrupts {
             read_back: AtomicU64::new(0),
             used: AtomicUsize::new(0),
             held: AtomicBool::new(false),
+            timers: AtomicU32::new(0),
         }
     }
 }
@@ -104,13 +110,40 @@ impl Vcpu {
     }
 
     /// Says that the guest is entered on this CPU, and lists what is to be listed if somebody called
-    /// for it.
+    /// for it, or if what is listed is no longer true.
     pub(super) fn present_interrupts(&self) {
         let here = percpu::this().index();
         self.interrupts.entered.store(here, Ordering::SeqCst);
-        if self.interrupts.attention.swap(false, Ordering::SeqCst) {
+        let is_called = self.interrupts.attention.swap(false, Ordering::SeqCst);
+        if is_called || self.has_pending_timer() && self.has_fallen_timer() {
             self.list_again();
         }
+    }
+
+    /// Whether a timer's interrupt is listed that was pending when that was last looked at.
+    pub(super) fn has_pending_timer(&self) -> bool {
+        self.interrupts.timers.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether a timer's interrupt is listed and pending although the timer's line has fallen.
+    #[inline(never)]
+    pub(super) fn has_fallen_timer(&self) -> bool {
+        let timers = &self.interrupts.timers;
+        let listed = timers.load(Ordering::Relaxed) & !interface::empty();
+        let mut pending = listed;
+        if listed != 0 {
+            let lines = timer_lines();
+            for index in (0..MAX_LIST_REGISTERS).filter(|index| listed >> index & 1 == 1) {
+                match pending_hardware(interface::read_one(index)) {
+                    // The guest has taken it.
+                    0 => pending &= !(1 << index),
+                    timer if lines & timer == 0 => return true,
+                    _ => {}
+                }
+            }
+        }
+        timers.store(pending, Ordering::Relaxed);
+        false
     }
 
     #[inline(never)]
@@ -120,8 +153,13 @@ impl Vcpu {
         let others = self.read_back(&mut vgic);
         let listing = vgic.list(self.index, &mut registers[..interface::list_registers()]);
         drop(vgic);
-        interface::write(&registers[..listing.used]);
+        let registers = &registers[..listing.used];
+        interface::write(registers);
         interface::enable(&listing);
+        let timers = (0..).zip(registers).fold(0, |mask, (index, &register)| {
+            mask | u32::from(pending_hardware(register) != 0) << index
+        });
+        self.interrupts.timers.store(timers, Ordering::Relaxed);
         self.interrupts.used.store(listing.used, Ordering::Relaxed);
         if listing.used > 0 {
             self.interrupts.held.store(true, Ordering::Relaxed);

@@ -24,7 +24,7 @@ pub(crate) use id::id_register;
 pub(crate) use interrupts::notify;
 
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
 
 use aarch64_cpu::registers::{ELR_EL2, SPSR_EL2, VMPIDR_EL2, Writeable};
 use hyp::vm::power::Entry;
@@ -54,6 +54,16 @@ const NOWHERE: usize = usize::MAX;
 static LOADED: [AtomicPtr<Vcpu>; MAX_CPUS] =
     [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_CPUS];
 
+/// What has to be looked at before the guest is entered again.
+mod look {
+    /// Nothing.
+    pub(super) const AT_NOTHING: u8 = 0;
+    /// Whether an interrupt that was listed for a timer is to go: the guest may have set the timer anew.
+    pub(super) const AT_TIMERS: u8 = 1;
+    /// Everything.
+    pub(super) const AT_ALL: u8 = 2;
+}
+
 /// A virtual CPU.
 #[repr(C, align(64))]
 pub(crate) struct Vcpu {
@@ -62,9 +72,9 @@ pub(crate) struct Vcpu {
     thread: Mutex<Option<ThreadId>>,
     /// The CPU that holds the registers, if it is still that CPU's `LOADED`.
     cpu: AtomicUsize,
-    /// Nothing happened since the guest was last entered that has to be looked at before it is
-    /// entered again; see [`Self::is_settled`].
-    settled: AtomicBool,
+    /// Whether something happened since the guest was last entered that has to be looked at before it is
+    /// entered again: one of [`look`].
+    look: AtomicU8,
     interrupts: Interrupts,
     /// How often it left the guest, and why.
     pub(crate) counters: Counters,
@@ -102,7 +112,7 @@ impl Vcpu {
             index,
             thread: Mutex::new(None),
             cpu: AtomicUsize::new(NOWHERE),
-            settled: AtomicBool::new(false),
+            look: AtomicU8::new(look::AT_ALL),
             interrupts: Interrupts::new(),
             counters: Counters::new(),
             saved: UnsafeCell::new(Saved::RESET),
@@ -133,12 +143,22 @@ impl Vcpu {
     /// Whether the guest can be entered without a further look: the thread did not leave the CPU and
     /// was not interrupted since the last look. Only for the vCPU's own thread.
     pub(crate) fn is_settled(&self) -> bool {
-        self.settled.load(Ordering::Relaxed)
+        self.look.load(Ordering::Relaxed) == look::AT_NOTHING
+    }
+
+    /// The same after a look at the timers, if nothing else has to be looked at. Only for the vCPU's own thread.
+    pub(crate) fn settles(&self) -> bool {
+        let look = self.look.load(Ordering::Relaxed);
+        if look != look::AT_TIMERS || self.has_fallen_timer() {
+            return look == look::AT_NOTHING;
+        }
+        self.look.store(self.timers_look(), Ordering::Relaxed);
+        true
     }
 
     /// Asks for a look before the guest is entered again. Only for the vCPU's own thread.
     pub(crate) fn unsettle(&self) {
-        self.settled.store(false, Ordering::Relaxed);
+        self.look.store(look::AT_ALL, Ordering::Relaxed);
     }
 
     /// Resets the registers and has the next entry to the guest go to `entry`. Only for the vCPU's own
@@ -159,11 +179,24 @@ impl Vcpu {
         if self.vm().runs_on(percpu::this().index(), self.index) {
             forget_stage1();
         }
-        // Whoever watches vCPUs sees to each entry.
-        self.settled
-            .store(!tracing::wants(Category::Vcpu), Ordering::Relaxed);
+        self.look.store(look::AT_NOTHING, Ordering::Relaxed);
         self.present_interrupts();
+        if tracing::wants(Category::Vcpu) {
+            // Whoever watches vCPUs sees to each entry.
+            self.unsettle();
+        } else if self.is_settled() {
+            self.look.store(self.timers_look(), Ordering::Relaxed);
+        }
         tracing::entering();
+    }
+
+    /// What has to be looked at, as far as the timers are concerned.
+    fn timers_look(&self) -> u8 {
+        if self.has_pending_timer() {
+            look::AT_TIMERS
+        } else {
+            look::AT_NOTHING
+        }
     }
 
     /// Makes this CPU forget the guest's tables and interrupts. The thread will not enter the guest until it has

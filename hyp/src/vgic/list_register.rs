@@ -1,5 +1,7 @@
 //! The format of a list register, `ICH_LR<n>_EL2` (Arm IHI 0069, 12.4.7).
 
+use super::BLOCK;
+
 /// `HW`: ending the interrupt ends the CPU's own interrupt `pINTID` as well.
 const HARDWARE: u64 = 1 << 61;
 /// `Group`: Group 1.
@@ -58,6 +60,16 @@ pub(super) const fn is_active(value: u64) -> bool {
     value & ACTIVE != 0
 }
 
+/// The bit, by INTID, of the hardware interrupt that is pending, and not taken yet, in a list register of this
+/// value; zero if there is none.
+pub const fn pending_hardware(value: u64) -> u32 {
+    if value & HARDWARE != 0 && is_pending(value) && !is_active(value) {
+        1 << (value as u32 % BLOCK)
+    } else {
+        0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,5 +94,26 @@ mod tests {
         };
         assert_eq!(told.encode(), 0x80a0_0200_0000_001b);
         assert!(is_active(told.encode()) && !is_pending(told.encode()));
+    }
+
+    #[test]
+    fn pending_ones_of_the_hardware_are_told_from_others() {
+        let register = |pending, active, end| {
+            ListRegister {
+                intid: 27,
+                priority: 0x80,
+                group1: true,
+                pending,
+                active,
+                end,
+            }
+            .encode()
+        };
+        let hardware = End::Hardware(30);
+        assert_eq!(pending_hardware(register(true, false, hardware)), 1 << 27);
+        assert_eq!(pending_hardware(register(true, true, hardware)), 0);
+        assert_eq!(pending_hardware(register(false, true, hardware)), 0);
+        assert_eq!(pending_hardware(register(true, false, End::Told)), 0);
+        assert_eq!(pending_hardware(0), 0);
     }
 }

@@ -31,6 +31,7 @@ mod tests;
 mod wiring;
 
 pub use list::{Listing, MAX_LIST_REGISTERS, Unlisted};
+pub use list_register::pending_hardware;
 pub use registers::{Frame, REDISTRIBUTOR_SIZE, constant};
 pub use set::VcpuSet;
 pub use sgi::SgiRegister;

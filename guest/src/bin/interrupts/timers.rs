@@ -2,7 +2,8 @@
 
 use core::arch::asm;
 
-use guest::time;
+use aarch64_cpu::registers::{ID_AA64PFR0_EL1, Readable};
+use guest::{psci, time};
 
 use crate::gic::{Bits, Gic, NOTHING, interface};
 
@@ -40,6 +41,7 @@ pub(crate) fn run(gic: Gic) {
     ] {
         timer.is_a_level(gic);
         timer.masks(gic);
+        timer.falls(gic);
         timer.ends_a_wait();
         timer.ticks();
         (timer.set)(0, 0);
@@ -77,6 +79,19 @@ fn set_physical(at: u64, control: u64) {
             in(reg) control,
         );
     }
+}
+
+/// A way out of the guest, and its name.
+type Exit = (&'static str, fn(Gic));
+
+/// A hypercall.
+fn call() {
+    core::hint::black_box(psci::version().is_ok());
+}
+
+/// A trapped load of a register.
+fn read_id_register() {
+    core::hint::black_box(ID_AA64PFR0_EL1.get());
 }
 
 impl Timer {
@@ -145,6 +160,48 @@ impl Timer {
         assert!(!self.is_pending(gic), "{} is pending though off", self.name);
         (self.set)(past, ENABLE);
         gic.write_private(Bits::SetEnable, 1 << self.intid);
+        self.take();
+        (self.set)(past, 0);
+        interface::end(self.intid.into());
+    }
+
+    /// Once it is pending its line falls again, in any way, and after any call or trap it is pending no longer.
+    fn falls(&self, gic: Gic) {
+        let (past, future) = (time::now(), u64::MAX);
+        let away: [(&str, u64, u64); 3] = [
+            ("switched off", past, 0),
+            ("masked", past, ENABLE | MASK),
+            ("set anew", future, ENABLE),
+        ];
+        let exits: [Exit; 4] = [
+            ("HVC", |_| call()),
+            ("MRS", |_| read_id_register()),
+            ("load of GICD_CTLR", |gic| gic.wait()),
+            ("SGI", |_| interface::send(0)),
+        ];
+        for (how, at, control) in away {
+            for (exit, leave) in exits {
+                (self.set)(past, ENABLE);
+                let deadline = time::now() + time::frequency() / LATE;
+                while interface::most_urgent() != self.intid {
+                    assert!(
+                        time::now() < deadline,
+                        "{} does not become pending",
+                        self.name
+                    );
+                }
+                (self.set)(at, control);
+                leave(gic);
+                let found = interface::most_urgent();
+                assert!(
+                    found == NOTHING,
+                    "{} is {how} and {found} still pending after {exit}",
+                    self.name
+                );
+            }
+        }
+        // And it comes again.
+        (self.set)(past, ENABLE);
         self.take();
         (self.set)(past, 0);
         interface::end(self.intid.into());
