@@ -11,8 +11,7 @@ use crate::memory::{GuestMemory, Parts};
 use crate::vm::psci::{DENIED, INVALID_PARAMETERS, NOT_SUPPORTED};
 use crate::vm::table_calls::{MOST_FRAMES, Step, TableCall};
 use stage2::{
-    Contents as _, CopyPlan, Cpus, Descriptor, Environment, Ipa, IpaRange, Kind, Level, PAGE_SIZE,
-    Pa,
+    Contents as _, CopyPlan, Descriptor, Environment, Ipa, IpaRange, Kind, Level, PAGE_SIZE, Pa,
 };
 
 /// Words of an answer behind its status: a bit for each page of 2 MiB.
@@ -79,8 +78,7 @@ fn perform<P: Parts>(memory: &GuestMemory<'_, P>, call: TableCall) -> Option<Ans
             move_page(memory, ram(entry(memory, ipa, Level::L3)?)?.start(), turns)
         }
         TableCall::Grace => {
-            let cpus = stage2.env().cpus();
-            cpus.grace().synchronize(cpus);
+            stage2.synchronize();
             Answer::DONE
         }
         TableCall::GiveWay => {

@@ -14,9 +14,10 @@ use stage2::{Access, Ipa};
 use trace::Category;
 
 use super::{Frame, inject, skip_instruction, walk};
+use crate::machine;
 use crate::machine::tracing;
 use crate::sched;
-use crate::vcpu::{self, Exit, Vcpu};
+use crate::vcpu::{Exit, Vcpu};
 
 /// The page offset of an address.
 pub(super) const OFFSET: u64 = 0xfff;
@@ -45,7 +46,7 @@ pub(super) fn stage2(frame: &mut Frame, esr: u64, fetch: bool) {
     match Abort::new(esr).cause() {
         Cause::Translation(_) => unmapped(frame, esr, fetch),
         Cause::AccessFlag | Cause::Permission => mapped(frame, esr, fetch),
-        Cause::Conflict => vcpu::forget_translations(),
+        Cause::Conflict => machine::forget_translations(),
         // The memory system refused an access to memory that is mapped, or worse.
         Cause::Other => refuse(frame, esr, FAR_EL2.get()),
     }

@@ -33,7 +33,7 @@ use crate::el2::layout;
 pub(crate) use caches::cache_type;
 use linear::Identity;
 pub(crate) use statistics::{show_statistics, show_usage};
-pub(crate) use tlb::{load_tables, vttbr_of_nothing};
+pub(crate) use tlb::{forget_stage1, forget_translations, load_tables, vttbr_of_nothing};
 
 /// What EL2's machine is made of.
 pub(crate) struct El2;

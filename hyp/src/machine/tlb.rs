@@ -190,9 +190,67 @@ impl<const TOLD: bool> Instructions for Inner<TOLD> {
 
     #[inline(always)]
     fn ic_ialluis(&self) {
+        if TOLD {
+            tracing::fetches_forgotten();
+        }
         // SAFETY: emptying instruction caches changes nothing but time.
         unsafe { asm!("ic ialluis", options(nostack, preserves_flags)) };
     }
+}
+
+/// Drops this CPU's stage-1 translations of the VMID in VTTBR_EL2, and what was made of both stages.
+#[inline(always)]
+pub(crate) fn forget_stage1() {
+    if tracing::replays() {
+        return forget_told(Tlbi::Vmalle1, forget_stage1_untold);
+    }
+    forget_stage1_untold();
+}
+
+/// Drops all of this CPU's translations of the VMID in VTTBR_EL2.
+// A call, and not a cold one: else every exit's way back to the guest takes a register or a jump more.
+#[inline(never)]
+pub(crate) fn forget_translations() {
+    if tracing::replays() {
+        return forget_told(Tlbi::Vmalls12e1, forget_translations_untold);
+    }
+    forget_translations_untold();
+}
+
+#[inline(always)]
+fn forget_stage1_untold() {
+    // SAFETY: The operation only drops cached translations of EL1 and EL0.
+    unsafe {
+        asm!(
+            "tlbi vmalle1",
+            "dsb nsh",
+            "isb",
+            options(nostack, preserves_flags)
+        );
+    }
+}
+
+#[inline(always)]
+fn forget_translations_untold() {
+    // SAFETY: as above.
+    unsafe {
+        asm!(
+            "tlbi vmalls12e1",
+            "dsb nsh",
+            "isb",
+            options(nostack, preserves_flags)
+        );
+    }
+}
+
+/// Has `forget` execute `tlbi`, a DSB and an ISB, and tells of them.
+#[cold]
+#[inline(never)]
+fn forget_told(tlbi: Tlbi, forget: fn()) {
+    tell_tlbi::<true>(tlbi, 0);
+    forget();
+    tracing::barrier(Barrier::DsbNsh);
+    tracing::barrier(Barrier::Isb);
 }
 
 /// Loads this value into VTTBR_EL2: from here on this CPU may translate with the tables that it names.

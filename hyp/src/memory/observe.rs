@@ -172,6 +172,8 @@ pub fn event(what: Observation) -> Event {
             table,
             level,
             tried,
+            claimed,
+            section,
         } => Event::Locked {
             taking: if tried {
                 event::Taking::Tried
@@ -179,8 +181,10 @@ pub fn event(what: Observation) -> Event {
                 event::Taking::Waited
             },
             level: number(level),
+            claimed: claimed.into(),
             order,
             table: table.get(),
+            section,
         },
         Observation::TableUnlocked { order, table } => Event::Unlocked {
             order,
@@ -196,6 +200,8 @@ pub fn event(what: Observation) -> Event {
             order,
             table: table.get(),
         },
+        Observation::GraceBegun { order, number } => Event::GraceBegun { order, number },
+        Observation::GraceEnded { order, number } => Event::GraceEnded { order, number },
     }
 }
 

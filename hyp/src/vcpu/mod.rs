@@ -176,8 +176,9 @@ impl Vcpu {
     /// interrupts. Only for the vCPU's own thread, right before it enters the guest.
     pub(crate) fn use_tables(&self, vttbr: u64) {
         machine::load_tables(vttbr);
+        // Another vCPU ran here, with other stage-1 tables under the same VMID and maybe the same ASIDs.
         if self.vm().runs_on(percpu::this().index(), self.index) {
-            forget_stage1();
+            machine::forget_stage1();
         }
         self.look.store(look::AT_NOTHING, Ordering::Relaxed);
         self.present_interrupts();
@@ -267,32 +268,5 @@ impl Context for Vcpu {
 
     fn name(&self) -> (u8, u8) {
         (self.vm as u8, self.index as u8)
-    }
-}
-
-/// Drops this CPU's stage-1 translations of the current VMID: another vCPU of the machine ran here,
-/// with other stage-1 tables under the same VMID and maybe the same ASIDs.
-fn forget_stage1() {
-    // SAFETY: The operation only drops cached translations of EL1 and EL0.
-    unsafe {
-        core::arch::asm!(
-            "tlbi vmalle1",
-            "dsb nsh",
-            "isb",
-            options(nostack, preserves_flags)
-        );
-    }
-}
-
-/// Drops all of this CPU's translations of the guest that is loaded.
-pub(crate) fn forget_translations() {
-    // SAFETY: The operation only drops cached translations of EL1 and EL0.
-    unsafe {
-        core::arch::asm!(
-            "tlbi vmalls12e1",
-            "dsb nsh",
-            "isb",
-            options(nostack, preserves_flags)
-        );
     }
 }

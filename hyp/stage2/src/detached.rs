@@ -9,7 +9,7 @@
 
 use crate::addr::{Level, Pa};
 use crate::descriptor::Descriptor;
-use crate::env::{Cpus, Environment, Frames, OutOfFrames, Window};
+use crate::env::{Environment, Frames, OutOfFrames, Window};
 use crate::flush::Flushed;
 use crate::observe::{Observation, Topic};
 use crate::stage2::Stage2;
@@ -63,12 +63,7 @@ impl<E: Environment> Stage2<E> {
         if tables.is_empty() {
             return;
         }
-        let cpus = self.env().cpus();
-        let begin = self.env().clock();
-        cpus.grace().synchronize(cpus);
-        self.tell(Topic::Frees, move || Observation::GraceAwaited {
-            ticks: self.env().clock().wrapping_sub(begin),
-        });
+        self.synchronize();
         let frames = self.env().frames();
         while let Some(pa) = tables.pop(frames) {
             if let Some(meta) = frames.table_meta(pa) {

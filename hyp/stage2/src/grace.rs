@@ -12,7 +12,9 @@
 //!   period sees the reader.
 //! - A slot is written by its own CPU alone; nothing that two CPUs write is on its cache lines.
 
-use crate::env::Cpus;
+use crate::env::{Cpus, Environment};
+use crate::observe::{Observation, Topic};
+use crate::stage2::Stage2;
 use crate::stats::{Counter, Counters};
 use crate::sync::{AtomicU64, Ordering, fence};
 use crate::vmid::ActiveVmid;
@@ -64,6 +66,11 @@ impl CpuSlot {
     /// it never switches threads inside one.
     pub fn in_section(&self) -> bool {
         self.depth.load(Ordering::Relaxed) != 0
+    }
+
+    /// The epoch of the CPU's read section, 0 outside: for a checker. Exact on its own CPU.
+    pub(crate) fn section(&self) -> u64 {
+        self.section.load(Ordering::Relaxed)
     }
 
     /// A number that no other marker of any CPU has: 12 bits of CPU above 36 bits of count.
@@ -130,21 +137,30 @@ impl Grace {
             section == 0 || section >= period.epoch
         })
     }
+}
 
-    /// Waits until a grace period has passed.
+impl<E: Environment> Stage2<E> {
+    /// Waits until a grace period has passed, and tells whoever watches.
     ///
     /// Must be called outside read sections: inside one it would wait for itself.
-    pub fn synchronize<C: Cpus>(&self, cpus: &C) {
-        let slot = cpus.slot();
+    pub fn synchronize(&self) {
+        let cpus = self.env().cpus();
         assert!(
-            !slot.in_section(),
+            !cpus.slot().in_section(),
             "a grace period was awaited inside a read section"
         );
-        let period = self.begin();
-        while !self.has_ended(period, cpus.slots()) {
+        let (grace, asked) = (cpus.grace(), self.env().clock());
+        let period = grace.begin();
+        let number = period.epoch;
+        self.tell_checker(move |order| Observation::GraceBegun { order, number });
+        while !grace.has_ended(period, cpus.slots()) {
             cpus.relax();
         }
-        cpus.slot().counters.count(Counter::GracePeriods);
+        self.tell_checker(move |order| Observation::GraceEnded { order, number });
+        self.count(Counter::GracePeriods);
+        self.tell(Topic::Frees, move || Observation::GraceAwaited {
+            ticks: self.env().clock().wrapping_sub(asked),
+        });
     }
 }
 

@@ -4,7 +4,7 @@
 //! decided by a flag that is in a register, and costs those who are not watched next to nothing.
 
 use crate::addr::{Ipa, Level, Pa};
-use crate::env::Environment;
+use crate::env::{Cpus, Environment};
 use crate::meta::TableMeta;
 use crate::observe::{Observation, Topic};
 use crate::stage2::Stage2;
@@ -57,12 +57,7 @@ impl<'r, E: Environment> Held<'r, E> {
         level: Level,
     ) -> Option<Self> {
         let guard = meta.try_lock()?;
-        stage2.tell_checker(|order| Observation::TableLocked {
-            order,
-            table,
-            level,
-            tried: true,
-        });
+        tell_of_locking(stage2, meta, table, level, true);
         Some(Self {
             stage2,
             table,
@@ -93,6 +88,24 @@ impl<E: Environment> Drop for Held<'_, E> {
     }
 }
 
+#[inline(always)]
+fn tell_of_locking<E: Environment>(
+    stage2: &Stage2<E>,
+    meta: &TableMeta,
+    table: Pa,
+    level: Level,
+    tried: bool,
+) {
+    stage2.tell_checker(move |order| Observation::TableLocked {
+        order,
+        table,
+        level,
+        tried,
+        claimed: meta.is_claimed(),
+        section: stage2.env().cpus().slot().section(),
+    });
+}
+
 #[cold]
 #[inline(never)]
 fn tell_of_unlocking<E: Environment>(stage2: &Stage2<E>, table: Pa) {
@@ -117,12 +130,7 @@ fn watched_lock<'r, E: Environment>(
         stage2.tell(Topic::Races, awaited);
         guard
     });
-    stage2.tell_checker(|order| Observation::TableLocked {
-        order,
-        table,
-        level,
-        tried: false,
-    });
+    tell_of_locking(stage2, meta, table, level, false);
     guard
 }
 

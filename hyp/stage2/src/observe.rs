@@ -169,6 +169,10 @@ pub enum Observation {
         level: Level,
         /// Whether it would not have been waited for.
         tried: bool,
+        /// Whether somebody has claimed the table, and so keeps it.
+        claimed: bool,
+        /// The number of the youngest grace period when the CPU's read section began, 0 outside of any.
+        section: u64,
     },
     /// A table's lock is about to be let go.
     TableUnlocked {
@@ -187,6 +191,20 @@ pub enum Observation {
         level: Level,
         /// The first address that it translates, if it is one of the root's.
         root: Option<Ipa>,
+    },
+    /// A grace period began.
+    GraceBegun {
+        /// Its number, from before the first look at a CPU.
+        order: u64,
+        /// Which.
+        number: u64,
+    },
+    /// A grace period ended.
+    GraceEnded {
+        /// Its number, from after the last look at a CPU.
+        order: u64,
+        /// Which.
+        number: u64,
     },
     /// A frame that nobody can find any more is no table now.
     TableEnded {

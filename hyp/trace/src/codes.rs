@@ -173,6 +173,8 @@ codes! {
         Ipas2le1 = 7 => "tlbi ipas2le1",
         /// Stage 1, and what was made of both stages, of a VMID, this CPU.
         Vmalle1 = 8 => "tlbi vmalle1",
+        /// Both stages of a VMID, this CPU.
+        Vmalls12e1 = 9 => "tlbi vmalls12e1",
     }
 }
 

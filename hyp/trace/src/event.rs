@@ -306,11 +306,16 @@ events! {
         /// How.
         taking: Taking,
         /// The level of the table's entries.
-        level: u8, ;
+        level: u8,
+        /// 1 if the table is claimed: nobody but the claim's owner takes it out, or ends it while it is claimed.
+        claimed: u8, ;
         /// Its place in the order.
         order,
         /// The table's PA.
         table,
+        /// The number of the youngest grace period when the CPU's read section began (1 before the first
+        /// one), 0 outside of sections: the section holds up those with a higher number.
+        section,
     }
     /// A table's lock is about to be given back.
     Unlocked = 26 in Replay { ;
@@ -349,7 +354,28 @@ events! {
     /// What the CPUs allow: the first event of the order.
     Allowed = 30 in Replay {
         /// The level of FEAT_BBM, if a TLB conflict abort is answered by an invalidation; else 0.
-        bbm: u8, ;
+        bbm: u8,
+        /// CTR_EL0.DIC: 1 if instruction caches follow data caches by themselves.
+        dic: u8, ;
+        /// Its place in the order.
+        order,
+    }
+    /// A grace period began: whoever waits for it looks at the CPUs' read sections from here on.
+    GraceBegun = 31 in Replay { ;
+        /// Its place in the order.
+        order,
+        /// Its number: one more than that of the one before, on whatever CPU; the first has 2.
+        number,
+    }
+    /// A grace period ended: every CPU was seen outside of read sections, or in one that is younger.
+    GraceEnded = 32 in Replay { ;
+        /// Its place in the order.
+        order,
+        /// Its number.
+        number,
+    }
+    /// The instruction caches of all CPUs were emptied (`ic ialluis`).
+    FetchesForgotten = 33 in Replay { ;
         /// Its place in the order.
         order,
     }

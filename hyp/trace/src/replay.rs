@@ -19,7 +19,9 @@
 //! - **a register** gets its number before it is written;
 //! - **a frame** that becomes a table gets its number before anybody can find it, and before its
 //!   entries are written; one that ceases to be a table gets it when nobody can find it any more,
-//!   before it is given away.
+//!   before it is given away;
+//! - **a grace period** that begins gets its number before the first look at a CPU's read section, one
+//!   that ends after the last; an **emptying of instruction caches** gets it before it is executed.
 //!
 //! So what happened before, in the sense of the memory model, has the lower number, and the order of all
 //! writes to one table is the order in which they were done. What the numbers do not tell: in which
@@ -31,21 +33,29 @@
 //! # What is told
 //!
 //! [`Allowed`](crate::Event::Allowed), once, before all others: with FEAT_BBM level 2 a block and a
-//! table of the same addresses and attributes may replace each other without a break.
+//! table of the same addresses and attributes may replace each other without a break; where CTR_EL0.DIC is 0,
+//! what was fetched through a translation has to be forgotten as well as the translation.
 //!
 //! [`Written`](crate::Event::Written): the PA of an entry, its old and new value, and whether the
 //! store had release semantics. The hardware, too, changes entries, where VTCR_EL2.HA and HD allow it: the access
 //! flag (bit 10), and in an entry with DBM (bit 51) the right to store (bit 7). So an old value may
 //! differ from the one last written in these.
 //!
-//! [`Barrier`](crate::Event::Barrier), [`TlbiDone`](crate::Event::TlbiDone): those that the table
-//! manager's calls lead to, with the operand as in the register, and VTTBR_EL2, which names the VMID.
+//! [`Barrier`](crate::Event::Barrier), [`TlbiDone`](crate::Event::TlbiDone),
+//! [`FetchesForgotten`](crate::Event::FetchesForgotten): all TLBIs, with the operand as in the register, and
+//! VTTBR_EL2, which names the VMID; the instruction caches' like; and the barriers round them and behind entries.
+//! Those behind the cleaning of a page's data are not told.
 //!
 //! [`RegisterSet`](crate::Event::RegisterSet): VTTBR_EL2 and VTCR_EL2. A root that was never told is
-//! that of tables which translate nothing.
+//! that of tables which translate nothing. The stamp has the vCPU that is about to run, if one is.
 //!
 //! [`Locked`](crate::Event::Locked), [`Unlocked`](crate::Event::Unlocked): a table's lock, by its PA,
-//! also where the table is found detached and let go at once.
+//! also where the table is found detached and let go at once. A table is found in a read section, which
+//! lasts longer than the lock, and the event says which grace periods that section is too young to hold up. Outside of
+//! sections a table is locked by who has claimed it.
+//!
+//! [`GraceBegun`](crate::Event::GraceBegun), [`GraceEnded`](crate::Event::GraceEnded): a grace period,
+//! by its number. It may end on another CPU than it began on, and several may be under way.
 //!
 //! [`RootMade`](crate::Event::RootMade), [`TableMade`](crate::Event::TableMade),
 //! [`TableEnded`](crate::Event::TableEnded): the life of a table, of the VM in the stamp. A root of

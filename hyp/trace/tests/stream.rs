@@ -51,8 +51,10 @@ fn replayed(seed: u8, [order, b, c, d]: [u64; 4]) -> Vec<Event> {
         Event::Locked {
             taking: pick(Taking::ALL, seed),
             level,
+            claimed: seed & 1,
             order,
             table: b,
+            section: c,
         },
         Event::Unlocked { order, table: b },
         Event::TableMade {
@@ -67,7 +69,14 @@ fn replayed(seed: u8, [order, b, c, d]: [u64; 4]) -> Vec<Event> {
             ipa: c,
         },
         Event::TableEnded { order, table: b },
-        Event::Allowed { bbm: level, order },
+        Event::Allowed {
+            bbm: level,
+            dic: seed & 1,
+            order,
+        },
+        Event::GraceBegun { order, number: b },
+        Event::GraceEnded { order, number: b },
+        Event::FetchesForgotten { order },
     ]
 }
 

@@ -141,14 +141,21 @@ fn for_checker(event: &Event) -> String {
             taking,
             level,
             table,
+            claimed,
+            section,
             ..
-        } => format!("table {table:#x} of level {level}, {}", taking.text()),
+        } => {
+            let claimed = if claimed == 0 { "" } else { ", claimed" };
+            let how = taking.text();
+            format!("table {table:#x} of level {level}, {how} in section {section}{claimed}")
+        }
+        Event::GraceBegun { number, .. } | Event::GraceEnded { number, .. } => number.to_string(),
         Event::TableMade { level, table, .. } => format!("{table:#x}, level {level}"),
         Event::RootMade {
             level, table, ipa, ..
         } => format!("{table:#x}, level {level}, for {ipa:#x}"),
         Event::Unlocked { table, .. } | Event::TableEnded { table, .. } => format!("{table:#x}"),
-        Event::Allowed { bbm, .. } => format!("FEAT_BBM level {bbm}"),
+        Event::Allowed { bbm, dic, .. } => format!("FEAT_BBM level {bbm}, CTR_EL0.DIC {dic}"),
         _ => String::new(),
     };
     match event.order() {

@@ -85,8 +85,13 @@ pub(crate) fn start(wanted: Categories, console: ConsoleMode) {
             let exits = if exits { EXITS } else { 0 };
             WANTED.store(wanted.bits() | exits, Ordering::Relaxed);
             if replays() {
-                let (bbm, order) = (crate::boot::features().bbm_level, El2::next_order());
-                write(NOBODY, Event::Allowed { bbm, order });
+                let features = crate::boot::features();
+                let event = Event::Allowed {
+                    bbm: features.bbm_level,
+                    dic: features.instructions_follow_data.into(),
+                    order: El2::next_order(),
+                };
+                write(NOBODY, event);
             }
         }
         Err(reason) => warn!("no trace: {reason}"),
@@ -104,6 +109,13 @@ pub(crate) fn replays() -> bool {
 pub(super) fn barrier(barrier: Barrier) {
     let order = El2::next_order();
     write(NOBODY, Event::Barrier { barrier, order });
+}
+
+/// Tells a checker that the instruction caches of all CPUs are about to be emptied.
+#[cold]
+pub(super) fn fetches_forgotten() {
+    let order = El2::next_order();
+    write(NOBODY, Event::FetchesForgotten { order });
 }
 
 /// Tells a checker of a TLBI that is about to be executed with this operand and VTTBR_EL2.

@@ -218,8 +218,7 @@ fn race_10_no_error_leaves_its_section_open() {
             assert_eq!(no_frame, Err(MapError::OutOfFrames));
             assert!(world.vm.split_block(page(0), Level::L2).is_err());
             assert!(world.vm.collapse_in_place(page(0), Level::L2).is_err());
-            let cpus = world.machine.cpus();
-            cpus.grace().synchronize(cpus);
+            world.vm.synchronize();
         };
         world.race(fail_and_wait, |world| {
             let beyond = Ipa::new(1 << 40);

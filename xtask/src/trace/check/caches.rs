@@ -4,6 +4,9 @@
 //! on one CPU (Arm ARM D8.13, D8.14): the CPU that wrote the entry has executed a DSB; a TLBI reached
 //! the addresses (one without leaf hint, if the entry named a table); `dsb ish`; `tlbi vmalle1is` for
 //! what was made of both stages; `dsb ish`. TLBIs by VMID or of everything do for both stages.
+//!
+//! Where instruction caches do not follow data caches, they may hold what was fetched through the translation
+//! until then, and go on doing so until `ic ialluis; dsb ish`.
 
 use trace::event::{Barrier, Tlbi};
 
@@ -35,6 +38,10 @@ pub(super) struct Stale {
     by: u8,
     synced: bool,
     progress: Vec<Progress>,
+    /// No TLB holds it any more; instruction caches may.
+    flushed: bool,
+    /// CPUs that have begun to empty the instruction caches since.
+    forgetting: Vec<u8>,
 }
 
 /// How far a CPU has come with invalidating it.
@@ -69,6 +76,8 @@ impl Stale {
             by,
             synced: false,
             progress: Vec::new(),
+            flushed: false,
+            forgetting: Vec::new(),
         }
     }
 
@@ -112,6 +121,8 @@ impl Stale {
 #[derive(Debug, Default)]
 pub(super) struct Caches {
     pub(super) stale: Vec<Stale>,
+    /// Instruction caches do not follow data caches.
+    pub(super) fetches: bool,
 }
 
 impl Caches {
@@ -143,7 +154,7 @@ impl Caches {
                     progress.stage = Stage::Both;
                 }
                 // Of this CPU alone.
-                Tlbi::Ipas2le1 | Tlbi::Vmalle1 => {}
+                Tlbi::Ipas2le1 | Tlbi::Vmalle1 | Tlbi::Vmalls12e1 => {}
             }
         }
     }
@@ -159,39 +170,84 @@ impl Caches {
         if barrier != Barrier::DsbIsh {
             return;
         }
+        let fetches = self.fetches;
         self.stale.retain_mut(|stale| {
+            if stale.flushed {
+                return !stale.forgetting.contains(&cpu);
+            }
             let Some(progress) = stale.progress.iter_mut().find(|p| p.cpu == cpu) else {
                 return true;
             };
             match progress.stage {
-                Stage::Both => return false,
+                Stage::Both => stale.flushed = true,
                 Stage::Ipas if progress.left.is_empty() => progress.stage = Stage::Between,
                 Stage::Ipas | Stage::Between => {}
             }
-            true
+            !stale.flushed || fetches && !stale.leaves.is_empty()
         });
+    }
+
+    /// CPU `cpu` is about to empty the instruction caches.
+    pub(super) fn forget_fetches(&mut self, cpu: u8) {
+        for stale in self.stale.iter_mut().filter(|stale| stale.flushed) {
+            stale.forgetting.push(cpu);
+        }
+    }
+
+    /// What TLBs and walk caches may hold.
+    fn in_tlbs(&self) -> impl Iterator<Item = &Stale> {
+        self.stale.iter().filter(|stale| !stale.flushed)
     }
 
     /// What may be cached of translations by this entry.
     pub(super) fn of_entry(&self, entry: u64) -> Option<&Stale> {
-        self.stale.iter().find(|stale| stale.entry == entry)
+        self.in_tlbs().find(|stale| stale.entry == entry)
+    }
+
+    /// What may be cached, and should have been flushed, of entries of the table at `pa`; `ready` says of an entry
+    /// whether it is to be flushed by now.
+    pub(super) fn of_entries(&self, pa: u64, ready: impl Fn(u64) -> bool) -> Option<u64> {
+        let entries = self.in_tlbs().map(|stale| stale.entry);
+        entries
+            .filter(|entry| entry & !(PAGE - 1) == pa)
+            .find(|&entry| ready(entry))
+    }
+
+    /// What walk caches may hold of this table.
+    pub(super) fn of_table(&self, pa: u64) -> Option<&Stale> {
+        self.in_tlbs().find(|stale| stale.table == Some(pa))
     }
 
     /// What stands in the way of a new leaf: a cached one that translates an address of it otherwise, or
     /// leads to a frame of it from elsewhere.
     pub(super) fn against(&self, vm: u8, leaf: &Leaf) -> Option<(&Stale, &Leaf)> {
-        let all = self.stale.iter();
-        all.flat_map(|stale| stale.leaves.iter().map(move |old| (stale, old)))
-            .find(|(stale, old)| {
-                let same = stale.vm == vm && leaf.is_like(old);
-                let collides = stale.vm == vm && leaf.overlaps(old) || leaf.shares_frames(old);
-                collides && !same
-            })
+        Self::leaves(self.in_tlbs()).find(|(stale, old)| {
+            let same = stale.vm == vm && leaf.is_like(old);
+            let collides = stale.vm == vm && leaf.overlaps(old) || leaf.shares_frames(old);
+            collides && !same
+        })
     }
 
-    /// What may still be cached as leading to this frame.
+    /// A frame of the new leaf of which instruction caches may hold what somebody else fetched.
+    pub(super) fn fetched(&self, vm: u8, leaf: &Leaf) -> Option<&Stale> {
+        let flushed = self.stale.iter().filter(|stale| stale.flushed);
+        Self::leaves(flushed)
+            .find(|(stale, old)| {
+                let same = stale.vm == vm && leaf.agrees(old);
+                leaf.shares_frames(old) && !same
+            })
+            .map(|(stale, _)| stale)
+    }
+
+    fn leaves<'a>(
+        all: impl Iterator<Item = &'a Stale>,
+    ) -> impl Iterator<Item = (&'a Stale, &'a Leaf)> {
+        all.flat_map(|stale| stale.leaves.iter().map(move |old| (stale, old)))
+    }
+
+    /// What TLBs may still hold as leading to this frame.
     pub(super) fn of_frame(&self, pa: u64) -> Option<&Stale> {
-        self.stale.iter().find(|stale| {
+        self.in_tlbs().find(|stale| {
             stale.table == Some(pa) || stale.leaves.iter().any(|leaf| leaf.has_frame(pa))
         })
     }

@@ -11,13 +11,20 @@
 //! | complete when published | a table is named by an entry that was not stored with release, twice, or by the wrong VM or level; an entry is made and no DSB follows |
 //! | detached stays as it is | a table that was taken out is written, or one is taken out without its lock |
 //! | freed after the flush | a table ends while it can be found, or walk caches may hold it (TLBI without leaf hint, DSB) |
-//! | reused after the flush | a frame serves anew while a translation to it may be cached, or as a table and guest memory at once |
-//! | right VMID | a VM runs under VMID 0 or another's; a TLBI follows VTTBR_EL2 without an ISB |
+//! | freed after a grace period | a table ends, and none that began after it was taken out has ended; one ends while a CPU has a lock in an older section |
+//! | found in a read section | a table that is not claimed is locked by a CPU outside of read sections |
+//! | reused after the flush | a frame serves anew while a translation to it may be cached, or instruction caches may hold of it what somebody else fetched; it is a table and guest memory at once |
+//! | right VMID | a VM runs under VMID 0, another's or two; a TLBI follows VTTBR_EL2 without an ISB |
+//! | stage 1 after stage 2 | stage 1 is invalidated with no DSB behind the TLBI by IPA before it |
+//! | each vCPU its stage 1 | a vCPU runs where another of its VM did, and the CPU has not forgotten stage 1 between |
 //! | lock order | a lock is waited for under that of a table below or beside it, or is had twice |
 //! | flushed in time | an entry is left empty, or with fewer rights, when its lock is let go and the old one may be cached |
 //! | true to the record | an old value is not what was written last, but for what the hardware sets |
 
 mod caches;
+mod changes;
+mod cpus;
+mod grace;
 mod model;
 mod tables;
 mod vms;
@@ -29,6 +36,7 @@ use anyhow::{Context, Result, bail};
 use trace::{Record, Stream};
 
 use super::{Recording, show};
+pub use changes::Counts;
 use model::Model;
 
 /// How many violations are shown.
@@ -54,6 +62,8 @@ pub struct Checked {
     pub violations: Vec<Violation>,
     /// How many events were checked, by name.
     pub counts: BTreeMap<&'static str, u64>,
+    /// How often entries were changed in which way: what was not done was not checked.
+    pub changes: Counts,
     /// How many came behind the first that is missing, and so were not.
     pub unchecked: usize,
     /// The first that is missing.
@@ -81,6 +91,7 @@ pub fn check(recording: &Recording) -> Checked {
                 order: *order,
             }));
     }
+    checked.changes = model.changes();
     checked
 }
 
@@ -124,7 +135,13 @@ fn show(
     }
     writeln!(out, "{total} events checked")?;
     for (name, count) in &checked.counts {
-        writeln!(out, "  {:<12} {count}", name.to_lowercase())?;
+        writeln!(out, "  {:<22} {count}", name.to_lowercase())?;
+    }
+    if !checked.changes.is_empty() {
+        writeln!(out, "what became of entries of tables in use")?;
+    }
+    for (name, count) in &checked.changes {
+        writeln!(out, "  {name:<22} {count}")?;
     }
     if let Some(missing) = checked.missing {
         writeln!(

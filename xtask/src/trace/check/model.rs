@@ -1,13 +1,17 @@
 //! What the events say the machine has done, and the rules that they keep.
 
+mod entries;
+
 use trace::event::{Barrier, Register, Store, Taking, Tlbi};
 use trace::{Event, Record};
 
-use super::caches::{Caches, Stale};
-use super::tables::{
-    self, Kind, Leaf, PAGE, State, Table, Tables, kind, leaf, marked_by_hardware, restricts,
-};
+use super::caches::Caches;
+use super::changes::{Changes, Counts};
+use super::cpus::{Cpu, Lock};
+use super::grace::Graces;
+use super::tables::{PAGE, State, Table, Tables, marked_by_hardware};
 use super::vms::Vms;
+use entries::Write;
 
 /// A rule that was broken, and how.
 pub(super) type Broken = (&'static str, String);
@@ -17,8 +21,12 @@ pub(super) const LOCK: &str = "write under the lock";
 pub(super) const PUBLISH: &str = "complete when published";
 pub(super) const DETACHED: &str = "detached stays as it is";
 pub(super) const FREE: &str = "freed after the flush";
+pub(super) const GRACE: &str = "freed after a grace period";
+pub(super) const SECTION: &str = "found in a read section";
 pub(super) const REUSE: &str = "reused after the flush";
 pub(super) const VMID: &str = "right VMID";
+pub(super) const STAGES: &str = "stage 1 after stage 2";
+pub(super) const VCPU: &str = "each vCPU its stage 1";
 pub(super) const ORDER: &str = "lock order";
 pub(super) const TIME: &str = "flushed in time";
 pub(super) const TRUE: &str = "true to the record";
@@ -31,21 +39,11 @@ pub(super) struct Model {
     tables: Tables,
     caches: Caches,
     vms: Vms,
+    graces: Graces,
+    changes: Changes,
     /// FEAT_BBM level 2: a block and its parts may replace each other directly.
     direct: bool,
     broken: Vec<Broken>,
-}
-
-/// A write of an entry, and where it is.
-struct Write {
-    cpu: u8,
-    vm: u8,
-    level: u8,
-    ipa: u64,
-    entry: u64,
-    old: u64,
-    new: u64,
-    release: bool,
 }
 
 impl Model {
@@ -53,7 +51,10 @@ impl Model {
     pub(super) fn apply(&mut self, record: &Record) -> Vec<Broken> {
         let (cpu, vm) = (record.stamp.cpu, record.stamp.vm);
         match record.event {
-            Event::Allowed { bbm, .. } => self.direct = bbm >= 2,
+            Event::Allowed { bbm, dic, .. } => {
+                self.direct = bbm >= 2;
+                (self.caches.fetches, self.vms.fetches) = (dic == 0, dic == 0);
+            }
             Event::RootMade {
                 level, table, ipa, ..
             } => self.made(table, Table::new(vm, level, ipa, State::Attached(None))),
@@ -65,16 +66,32 @@ impl Model {
                 taking,
                 table,
                 level,
+                claimed,
+                section,
                 ..
-            } => self.locked(cpu, table, level, taking),
+            } => {
+                let lock = Lock {
+                    table,
+                    level,
+                    section,
+                };
+                self.locked(cpu, lock, taking);
+                if section == 0 && claimed == 0 {
+                    let what = format!("{table:#x} is locked outside of read sections");
+                    self.breaks(SECTION, what);
+                }
+            }
             Event::Unlocked { table, .. } => self.unlocked(cpu, table),
             Event::Written {
                 store,
+                order,
                 entry,
                 old,
                 new,
-                ..
-            } => self.written(cpu, entry, [old, new], store == Store::Release),
+            } => {
+                let release = store == Store::Release;
+                self.written(cpu, entry, [old, new], release, order);
+            }
             Event::Barrier { barrier, .. } => self.barrier(cpu, barrier),
             Event::TlbiDone {
                 tlbi,
@@ -86,10 +103,25 @@ impl Model {
                 register: Register::Vttbr,
                 order,
                 value,
-            } => self.loaded(cpu, value, order),
+            } => self.loaded(cpu, value, record.stamp.vcpu, order),
+            Event::GraceBegun { order, number } => self.grace_begun(number, order),
+            Event::GraceEnded { number, .. } => self.grace_ended(number),
+            Event::FetchesForgotten { .. } => {
+                self.caches.forget_fetches(cpu);
+                self.vms.forget_fetches(cpu);
+            }
             _ => {}
         }
         std::mem::take(&mut self.broken)
+    }
+
+    /// How often entries were changed in which way.
+    pub(super) fn changes(self) -> Counts {
+        self.changes.counts
+    }
+
+    fn cpu(&mut self, cpu: u8) -> &mut Cpu {
+        self.vms.cpus.get(cpu)
     }
 
     fn breaks(&mut self, rule: &'static str, what: String) {
@@ -130,16 +162,47 @@ impl Model {
                 self.caches.stale.retain(|stale| stale.vm != table.vm);
                 self.vms.forget(table.vm);
             }
-        } else if let Some(stale) = self.caches.stale.iter().find(|s| s.table == Some(pa)) {
+        } else if let Some(stale) = self.caches.of_table(pa) {
             let what = format!("{pa:#x} ends, and vm{}'s walk caches may hold it", stale.vm);
             self.breaks(FREE, what);
+        }
+        let detached = matches!(table.state, State::Detached(_));
+        if detached && !self.graces.passed_since(table.taken_out) {
+            let what = format!(
+                "{pa:#x} ends, and no grace period has passed since event {}, which took it out",
+                table.taken_out
+            );
+            self.breaks(GRACE, what);
         }
         if let Some(cpu) = table.holder {
             self.breaks(FREE, format!("{pa:#x} ends while cpu{cpu} has its lock"));
         }
     }
 
-    fn locked(&mut self, cpu: u8, pa: u64, level: u8, taking: Taking) {
+    fn grace_begun(&mut self, number: u64, order: u64) {
+        if !self.graces.begin(number, order) {
+            self.breaks(TRUE, format!("grace period {number} begins twice"));
+        }
+    }
+
+    fn grace_ended(&mut self, number: u64) {
+        if !self.graces.end(number) {
+            self.breaks(
+                TRUE,
+                format!("grace period {number} ends and did not begin"),
+            );
+        }
+        if let Some((cpu, lock)) = self.vms.cpus.holding_up(number) {
+            let what = format!(
+                "grace period {number} ends while cpu{cpu} has the lock of {:#x}, in a section that is older",
+                lock.table
+            );
+            self.breaks(GRACE, what);
+        }
+    }
+
+    fn locked(&mut self, cpu: u8, lock: Lock, taking: Taking) {
+        let (pa, level) = (lock.table, lock.level);
         let Some(table) = self.tables.0.get_mut(&pa) else {
             return self.breaks(TRUE, format!("the lock of {pa:#x}, which is no table"));
         };
@@ -147,9 +210,14 @@ impl Model {
         if let Some(other) = before {
             self.breaks(ORDER, format!("cpu{other} has the lock of {pa:#x} already"));
         }
-        let held = self.vms.cpu(cpu).held.clone();
-        self.vms.cpu(cpu).held.push((pa, level));
-        for (other, above) in held {
+        let held = self.cpu(cpu).held.clone();
+        self.cpu(cpu).held.push(lock);
+        for Lock {
+            table: other,
+            level: above,
+            ..
+        } in held
+        {
             let same = self
                 .tables
                 .0
@@ -165,8 +233,8 @@ impl Model {
     }
 
     fn unlocked(&mut self, cpu: u8, pa: u64) {
-        let state = self.vms.cpu(cpu);
-        let Some(at) = state.held.iter().position(|(table, _)| *table == pa) else {
+        let state = self.cpu(cpu);
+        let Some(at) = state.held.iter().position(|lock| lock.table == pa) else {
             return self.breaks(
                 ORDER,
                 format!("cpu{cpu} lets go {pa:#x}, which it has not locked"),
@@ -177,7 +245,7 @@ impl Model {
         if let Some(entry) = unpublished.copied() {
             let what = format!("the entry {entry:#x} was made, and no DSB followed under the lock");
             self.breaks(PUBLISH, what);
-            self.vms.cpu(cpu).unpublished.clear();
+            self.cpu(cpu).unpublished.clear();
         }
         if let Some(table) = self.tables.0.get_mut(&pa) {
             table.holder = None;
@@ -187,14 +255,12 @@ impl Model {
 
     /// Under the lock of the table at `pa`, which is let go, all that had to be flushed was.
     fn flushed_in_time(&mut self, pa: u64) {
-        let late = self.caches.stale.iter().find(|stale| {
-            let mine = stale.entry & !(PAGE - 1) == pa;
-            // A marker keeps its place until its owner has flushed.
-            mine && self
-                .bits(stale.entry)
+        // A marker keeps its place until its owner has flushed.
+        let late = self.caches.of_entries(pa, |entry| {
+            self.bits(entry)
                 .is_some_and(|bits| bits == 0 || bits & 1 != 0)
         });
-        if let Some(entry) = late.map(|stale| stale.entry) {
+        if let Some(entry) = late {
             let what =
                 format!("what the entry {entry:#x} was may be cached when its lock is let go");
             self.breaks(TIME, what);
@@ -208,7 +274,7 @@ impl Model {
         Some(table.entries[(entry % PAGE / 8) as usize])
     }
 
-    fn written(&mut self, cpu: u8, entry: u64, [old, new]: [u64; 2], release: bool) {
+    fn written(&mut self, cpu: u8, entry: u64, [old, new]: [u64; 2], release: bool, order: u64) {
         let Some((table, index)) = self.tables.at(entry) else {
             return self.breaks(LOCK, format!("{entry:#x} is written and is in no table"));
         };
@@ -241,9 +307,11 @@ impl Model {
                 format!("{entry:#x} was {before:#x} and is said to have been {old:#x}"),
             );
         }
+        self.changes.add(entry, level, old, new);
         self.changed(Write {
             cpu,
             vm,
+            order,
             level,
             ipa,
             entry,
@@ -253,234 +321,32 @@ impl Model {
         });
     }
 
-    /// An entry of the tree has changed.
-    fn changed(&mut self, write: Write) {
-        let (was, is) = (kind(write.old, write.level), kind(write.new, write.level));
-        match (was, is) {
-            (Kind::Leaf, Kind::Leaf) => return self.live_leaf(&write),
-            (Kind::Invalid, _) | (_, Kind::Invalid) => {}
-            _ if write.old == write.new => return,
-            _ => self.live_change(&write, was, is),
-        }
-        match was {
-            Kind::Leaf => {
-                let old = leaf(write.old, write.level, write.ipa);
-                self.vms.unmap(write.vm, &old);
-                self.becomes_stale(&write, None, vec![old]);
-            }
-            Kind::Table(child) => self.detach(&write, child),
-            Kind::Invalid => {}
-        }
-        if is == Kind::Invalid {
-            return;
-        }
-        self.vms.cpu(write.cpu).unpublished.push(write.entry);
-        if was == Kind::Invalid
-            && self
-                .caches
-                .of_entry(write.entry)
-                .is_some_and(|s| self.differs(s, &write))
-        {
-            let what = format!("{:#x} is made while what it was may be cached", write.entry);
-            self.breaks(BREAK, what);
-        }
-        match is {
-            Kind::Table(child) => self.attach(&write, child),
-            _ => self.leaf_made(write.vm, leaf(write.new, write.level, write.ipa)),
-        }
-    }
-
-    /// Whether what is made is not what may be cached.
-    fn differs(&self, stale: &Stale, write: &Write) -> bool {
-        match kind(write.new, write.level) {
-            Kind::Table(child) => stale.table != Some(child),
-            _ => {
-                let new = leaf(write.new, write.level, write.ipa);
-                stale.table.is_some() || !stale.leaves.iter().all(|old| old.is_like(&new))
-            }
-        }
-    }
-
-    /// A valid leaf has become another, with no break between.
-    fn live_leaf(&mut self, write: &Write) {
-        let [old, new] = [write.old, write.new].map(|bits| leaf(bits, write.level, write.ipa));
-        if !old.is_like(&new) {
-            let what = format!(
-                "{:#x} changes from {:#x} to {:#x} while it is valid",
-                write.entry, write.old, write.new
-            );
-            self.breaks(BREAK, what);
-            self.vms.unmap(write.vm, &old);
-            self.vms.map(write.vm, &new);
-        }
-        if restricts(write.old, write.new) {
-            self.becomes_stale(write, None, vec![old]);
-        }
-    }
-
-    /// A valid entry has become one of another kind, with no break between.
-    fn live_change(&mut self, write: &Write, was: Kind, is: Kind) {
-        let same = match (was, is) {
-            (Kind::Leaf, Kind::Table(child)) => {
-                let block = leaf(write.old, write.level, write.ipa);
-                self.tables.is_split(child, &block)
-            }
-            (Kind::Table(child), Kind::Leaf) => {
-                let block = leaf(write.new, write.level, write.ipa);
-                self.tables.is_split(child, &block)
-            }
-            _ => false,
-        };
-        if !(self.direct && same) {
-            let allowed = if same {
-                "which these CPUs don't allow"
-            } else {
-                "to something else"
-            };
-            let what = format!("{:#x} changes while it is valid, {allowed}", write.entry);
-            self.breaks(BREAK, what);
-        }
-    }
-
-    fn becomes_stale(&mut self, write: &Write, table: Option<u64>, leaves: Vec<Leaf>) {
-        // Of a VM that no CPU has had, nothing is cached.
-        let Some(vmid) = self.vms.vms.get(&write.vm).and_then(|vm| vm.vmid) else {
-            return;
-        };
-        let range = (write.ipa, write.ipa + tables::size(write.level));
-        let mut stale = Stale::new(write.vm, vmid, range, write.level, write.entry, write.cpu);
-        (stale.table, stale.leaves) = (table, leaves);
-        self.caches.stale.push(stale);
-    }
-
-    fn detach(&mut self, write: &Write, child: u64) {
-        let leaves = self.tables.leaves(child, write.ipa);
-        for leaf in &leaves {
-            self.vms.unmap(write.vm, leaf);
-        }
-        if let Some(table) = self.tables.0.get_mut(&child) {
-            table.state = State::Detached(write.entry);
-            if table.holder != Some(write.cpu) {
-                let what = format!("{child:#x} is taken out of the tree without its lock");
-                self.breaks(DETACHED, what);
-            }
-        }
-        self.becomes_stale(write, Some(child), leaves);
-    }
-
-    fn attach(&mut self, write: &Write, child: u64) {
-        if !write.release {
-            let what = format!("{:#x} names a table and was stored plainly", write.entry);
-            self.breaks(PUBLISH, what);
-        }
-        let Some(table) = self.tables.0.get_mut(&child) else {
-            let what = format!("{:#x} names {child:#x}, which is no table", write.entry);
-            return self.breaks(PUBLISH, what);
-        };
-        let (vm, level, state) = (table.vm, table.level, table.state);
-        table.state = State::Attached(Some(write.entry));
-        table.ipa = write.ipa;
-        let free = match state {
-            State::Fresh(by) => by == write.cpu,
-            State::Detached(from) => from == write.entry,
-            State::Attached(_) => false,
-        };
-        if !free || vm != write.vm || level != write.level + 1 {
-            let what = format!(
-                "{:#x} of vm{}, level {}, names {child:#x}: a table of vm{vm}, level {level}, {state:?}",
-                write.entry, write.vm, write.level
-            );
-            self.breaks(PUBLISH, what);
-            return;
-        }
-        for leaf in self.tables.leaves(child, write.ipa) {
-            self.leaf_of_table_made(write.vm, child, leaf);
-        }
-    }
-
-    /// A leaf of the table `child` translates from now on. What is cached through that table, or of the
-    /// block that it was part of, does not differ.
-    fn leaf_of_table_made(&mut self, vm: u8, child: u64, leaf: Leaf) {
-        let old = self.caches.against(vm, &leaf);
-        let same = old.is_none_or(|(stale, old)| {
-            stale.table == Some(child) || stale.vm == vm && self.direct && leaf.agrees(old)
-        });
-        if same {
-            self.vms.map(vm, &leaf);
-        } else {
-            self.leaf_made(vm, leaf);
-        }
-    }
-
-    fn leaf_made(&mut self, vm: u8, leaf: Leaf) {
-        if let Some((stale, old)) = self.caches.against(vm, &leaf) {
-            let (rule, why) = if stale.vm == vm && leaf.overlaps(old) {
-                (BREAK, "the IPA")
-            } else {
-                (REUSE, "the frame")
-            };
-            // A block that its parts have replaced directly, or the other way round, is no other translation.
-            if !(rule == BREAK && self.direct && leaf.agrees(old)) {
-                let what = format!(
-                    "vm{vm} gets {:#x} mapped to {:#x}, {} KiB, while another translation of {why} may be cached (vm{}, {:#x} to {:#x})",
-                    leaf.ipa,
-                    leaf.pa,
-                    leaf.size / 1024,
-                    stale.vm,
-                    old.ipa,
-                    old.pa
-                );
-                self.breaks(rule, what);
-            }
-        }
-        let taken = leaf
-            .frames()
-            .find(|frame| self.tables.0.contains_key(frame));
-        if let Some(frame) = taken {
-            self.breaks(
-                REUSE,
-                format!("vm{vm} gets {frame:#x} mapped, which is a table"),
-            );
-        }
-        let other = leaf
-            .frames()
-            .find_map(|frame| self.vms.maps(frame).filter(|&o| o != vm));
-        if let Some(other) = other {
-            let what = format!("vm{vm} gets {:#x} mapped, which vm{other} has", leaf.pa);
-            self.breaks(REUSE, what);
-        }
-        self.vms.map(vm, &leaf);
-    }
-
     fn barrier(&mut self, cpu: u8, barrier: Barrier) {
         self.caches.barrier(cpu, barrier);
-        match barrier {
-            Barrier::DsbIshst | Barrier::DsbIsh => {
-                self.vms.cpu(cpu).unpublished.clear();
-                for table in self.tables.0.values_mut() {
-                    table.synced = true;
-                }
-                if barrier == Barrier::DsbIsh {
-                    self.vms.complete(cpu);
-                }
+        self.cpu(cpu).barrier(barrier);
+        if matches!(barrier, Barrier::DsbIshst | Barrier::DsbIsh) {
+            self.cpu(cpu).unpublished.clear();
+            for table in self.tables.0.values_mut() {
+                table.synced = true;
             }
-            Barrier::Isb => self.vms.cpu(cpu).unsettled = false,
-            Barrier::DsbNshst | Barrier::DsbNsh => {}
+        }
+        if barrier == Barrier::DsbIsh {
+            self.vms.complete(cpu);
         }
     }
 
     fn tlbi(&mut self, cpu: u8, tlbi: Tlbi, operand: u64, vttbr: u64, order: u64) {
-        let state = self.vms.cpu(cpu);
-        let (loaded, unsettled) = (state.vttbr, state.unsettled);
+        let state = self.cpu(cpu);
+        let (loaded, wrong) = (state.vttbr, state.tlbi(tlbi));
         if loaded != vttbr {
             let what = format!("VTTBR_EL2 is {vttbr:#x} and was last set to {loaded:#x}");
             self.breaks(TRUE, what);
         }
-        if unsettled && tlbi != Tlbi::Alle1is {
-            let what = "a TLBI follows a write of VTTBR_EL2 with no ISB between".to_owned();
-            self.breaks(VMID, what);
+        if let Some((rule, what)) = wrong {
+            self.breaks(rule, what.to_owned());
         }
         let vmid = (vttbr >> 48) as u16;
+        self.vms.cpus.forget(cpu, tlbi, vmid);
         match tlbi {
             Tlbi::Vmalls12e1is => self.vms.empty(cpu, Some(vmid), order),
             Tlbi::Alle1is => self.vms.empty(cpu, None, order),
@@ -489,7 +355,7 @@ impl Model {
         self.caches.tlbi(cpu, tlbi, operand, vmid);
     }
 
-    fn loaded(&mut self, cpu: u8, vttbr: u64, order: u64) {
+    fn loaded(&mut self, cpu: u8, vttbr: u64, vcpu: u8, order: u64) {
         let root = vttbr & ROOT & !(PAGE - 1);
         let mut vm = None;
         if let Some(table) = self.tables.0.get(&root) {
@@ -503,8 +369,11 @@ impl Model {
                 self.breaks(PUBLISH, what);
             }
         }
-        if let Err(what) = self.vms.load(cpu, vttbr, vm, order) {
+        if let Err(what) = self.vms.load(cpu, (vttbr >> 48) as u16, vm, order) {
             self.breaks(VMID, what);
+        }
+        if let Some(what) = self.cpu(cpu).load(vttbr, vm, vcpu) {
+            self.breaks(VCPU, what);
         }
     }
 }

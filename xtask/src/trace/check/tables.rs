@@ -136,6 +136,8 @@ pub(super) struct Table {
     pub(super) holder: Option<u8>,
     /// For a root: a DSB came after it was made.
     pub(super) synced: bool,
+    /// The place in the order at which it was last taken out.
+    pub(super) taken_out: u64,
 }
 
 impl Table {
@@ -148,6 +150,7 @@ impl Table {
             entries: Box::new([0; ENTRIES]),
             holder: None,
             synced: false,
+            taken_out: 0,
         }
     }
 

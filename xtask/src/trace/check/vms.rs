@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::cpus::{Cpu, Cpus};
 use super::tables::Leaf;
 
 /// One VM.
@@ -15,70 +16,70 @@ pub(super) struct Vm {
     emptied: u64,
 }
 
-/// What a CPU has in its registers, and has done.
-#[derive(Debug, Default)]
-pub(super) struct Cpu {
-    pub(super) vttbr: u64,
-    /// No ISB has followed the last write of VTTBR_EL2.
-    pub(super) unsettled: bool,
-    /// The VM whose root is in VTTBR_EL2.
-    vm: Option<u8>,
-    /// Tables whose locks it has, with their levels.
-    pub(super) held: Vec<(u64, u8)>,
-    /// Entries that it has made and no DSB has followed.
-    pub(super) unpublished: Vec<u64>,
-    /// Invalidations of a VMID, or of all, that no DSB has followed.
-    emptying: Vec<(Option<u16>, u64)>,
+/// An invalidation of a VMID, or of all, that is not complete.
+#[derive(Clone, Copy, Debug)]
+struct Emptying {
+    cpu: u8,
+    vmid: Option<u16>,
+    /// When it began, in the order.
+    order: u64,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// No DSB has followed the TLBI.
+    Tlbs,
+    /// The instruction caches have to be emptied.
+    Between,
+    /// No DSB has followed that.
+    Fetches,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Vms {
     pub(super) vms: BTreeMap<u8, Vm>,
-    pub(super) cpus: BTreeMap<u8, Cpu>,
+    pub(super) cpus: Cpus,
+    /// What was fetched by instruction caches has to be forgotten as well.
+    pub(super) fetches: bool,
+    emptying: Vec<Emptying>,
     owners: HashMap<u16, u8>,
     /// The VM that maps each frame, and how often.
     live: HashMap<u64, (u8, u32)>,
 }
 
 impl Vms {
-    pub(super) fn cpu(&mut self, cpu: u8) -> &mut Cpu {
-        self.cpus.entry(cpu).or_default()
-    }
-
-    fn runs(&self, vm: u8) -> bool {
-        self.cpus.values().any(|cpu| cpu.vm == Some(vm))
-    }
-
     /// Whether no TLB can hold a translation of the VM, nor a CPU make one.
     pub(super) fn is_out(&self, vm: u8) -> bool {
         let known = self.vms.get(&vm);
-        !self.runs(vm) && known.is_none_or(|vm| vm.vmid.is_none() || vm.emptied > vm.last_used)
+        self.cpus.running(vm, |_| true).is_none()
+            && known.is_none_or(|vm| vm.vmid.is_none() || vm.emptied > vm.last_used)
     }
 
-    /// A CPU takes this value for its VTTBR_EL2; `vm` is the one whose root that is.
+    /// A CPU takes a value for its VTTBR_EL2, with this VMID; `vm` is the one whose root that is.
     pub(super) fn load(
         &mut self,
         cpu: u8,
-        vttbr: u64,
+        vmid: u16,
         vm: Option<u8>,
         order: u64,
     ) -> Result<(), String> {
-        let before = self.cpu(cpu).vm;
-        if let Some(before) = before {
-            self.vms.entry(before).or_default().last_used = order;
+        for used in [self.cpus.get(cpu).vm, vm].into_iter().flatten() {
+            self.vms.entry(used).or_default().last_used = order;
         }
-        let loaded = vm.map_or(Ok(()), |vm| self.take_vmid(vm, (vttbr >> 48) as u16));
-        let state = self.cpu(cpu);
-        (state.vttbr, state.vm, state.unsettled) = (vttbr, vm, true);
-        if let Some(vm) = vm {
-            self.vms.entry(vm).or_default().last_used = order;
-        }
-        loaded
+        vm.map_or(Ok(()), |vm| self.take_vmid(cpu, vm, vmid))
     }
 
-    fn take_vmid(&mut self, vm: u8, vmid: u16) -> Result<(), String> {
+    fn take_vmid(&mut self, cpu: u8, vm: u8, vmid: u16) -> Result<(), String> {
         if vmid == 0 {
             return Err(format!("vm{vm} is loaded with VMID 0"));
+        }
+        // What is invalidated for one of two would not be for the other.
+        let apart = |other: &Cpu| other.vmid() != vmid;
+        if let Some(other) = self.cpus.running(vm, apart).filter(|&other| other != cpu) {
+            return Err(format!(
+                "vm{vm} is loaded with VMID {vmid}, and cpu{other} has it with another"
+            ));
         }
         let owner = self.owners.insert(vmid, vm);
         if let Some(other) = owner.filter(|&other| other != vm && !self.is_out(other)) {
@@ -92,18 +93,42 @@ impl Vms {
 
     /// A CPU begins to empty the TLBs of a VMID, or of all.
     pub(super) fn empty(&mut self, cpu: u8, vmid: Option<u16>, order: u64) {
-        self.cpu(cpu).emptying.push((vmid, order));
+        let stage = Stage::Tlbs;
+        self.emptying.push(Emptying {
+            cpu,
+            vmid,
+            order,
+            stage,
+        });
+    }
+
+    /// A CPU begins to empty the instruction caches.
+    pub(super) fn forget_fetches(&mut self, cpu: u8) {
+        for emptying in &mut self.emptying {
+            if emptying.cpu == cpu && emptying.stage == Stage::Between {
+                emptying.stage = Stage::Fetches;
+            }
+        }
     }
 
     /// A CPU has executed `dsb ish`.
     pub(super) fn complete(&mut self, cpu: u8) {
-        let done = std::mem::take(&mut self.cpu(cpu).emptying);
-        for vm in self.vms.values_mut() {
-            let mine = |vmid: Option<u16>| vmid.is_none() || vmid == vm.vmid;
-            if let Some((_, order)) = done.iter().rev().find(|(vmid, _)| mine(*vmid)) {
-                vm.emptied = vm.emptied.max(*order);
+        let (fetches, vms) = (self.fetches, &mut self.vms);
+        self.emptying.retain_mut(|emptying| {
+            match emptying.stage {
+                _ if emptying.cpu != cpu => return true,
+                Stage::Tlbs if fetches => emptying.stage = Stage::Between,
+                Stage::Between => {}
+                Stage::Tlbs | Stage::Fetches => {
+                    let mine = |vm: &Vm| emptying.vmid.is_none() || emptying.vmid == vm.vmid;
+                    for vm in vms.values_mut().filter(|vm| mine(vm)) {
+                        vm.emptied = vm.emptied.max(emptying.order);
+                    }
+                    return false;
+                }
             }
-        }
+            true
+        });
     }
 
     /// The VM is gone; its number may be another's from now on.

@@ -1,10 +1,13 @@
 //! Made-up streams for the checker: an event at a time, or what a VM does.
 
+mod cpus;
 mod rules;
+mod sections;
 
 use trace::event::{Barrier, NOBODY, Register, Store, Taking, Tlbi};
 use trace::{Event, Record, Stamp};
 
+use super::changes::Counts;
 use super::model::*;
 use super::{Recording, check, run};
 
@@ -30,12 +33,16 @@ const fn page(n: u64) -> u64 {
 /// A stream in the making.
 #[derive(Clone, Default)]
 struct Story {
-    events: Vec<(u8, u8, Event)>,
+    events: Vec<(u8, u8, Event, u8)>,
+    /// In which sections locks are taken.
+    section: u64,
+    /// The vCPU that runs.
+    vcpu: u8,
 }
 
 impl Story {
     fn tell(&mut self, cpu: u8, vm: u8, event: Event) -> &mut Self {
-        self.events.push((cpu, vm, event));
+        self.events.push((cpu, vm, event, self.vcpu));
         self
     }
 
@@ -44,8 +51,10 @@ impl Story {
         let event = Event::Locked {
             taking,
             level,
+            claimed: 0,
             order: 0,
             table,
+            section: self.section,
         };
         self.tell(cpu, 0, event)
     }
@@ -98,7 +107,7 @@ impl Story {
         };
         let mine = self.events.iter().rev().filter(|(by, ..)| *by == cpu);
         mine.into_iter()
-            .find_map(|(.., event)| set(event))
+            .find_map(|(_, _, event, _)| set(event))
             .unwrap_or(0)
     }
 
@@ -162,9 +171,17 @@ impl Story {
 
     /// A VM with tables, running on CPU 0, that has a page mapped at 0x3000.
     fn running() -> Self {
-        let mut story = Self::default();
+        let mut story = Self {
+            section: 1,
+            ..Self::default()
+        };
+        let allowed = Event::Allowed {
+            bbm: 0,
+            dic: 1,
+            order: 0,
+        };
         story
-            .tell(0, NOBODY, Event::Allowed { bbm: 0, order: 0 })
+            .tell(0, NOBODY, allowed)
             .load(0, NOTHING, 0)
             .root(0, ROOT)
             .table(0, 0, 2, L2)
@@ -194,6 +211,16 @@ impl Story {
             .unlock(0, L3)
     }
 
+    /// The level-3 table, emptied, makes way for a marker, by this TLBI and with its parent's lock held.
+    fn take_out(&mut self, tlbi: Tlbi, operand: u64) -> &mut Self {
+        self.unmap()
+            .lock(0, L2, 2)
+            .lock(0, L3, 3)
+            .write(0, L2, L3 | 3, MARKER)
+            .unlock(0, L3)
+            .flush(0, tlbi, operand, 1)
+    }
+
     /// The level-3 table becomes a block, by a marker.
     fn collapse(&mut self) -> &mut Self {
         self.lock(0, L2, 2)
@@ -206,14 +233,28 @@ impl Story {
             .write(0, L2, MARKER, BLOCK | NORMAL | 1)
             .publish(0)
             .unlock(0, L2)
+            .grace(2)
             .ended(L3)
+    }
+
+    /// A grace period passes.
+    fn grace(&mut self, number: u64) -> &mut Self {
+        self.grace_begins(number).grace_ends(number)
+    }
+
+    fn grace_begins(&mut self, number: u64) -> &mut Self {
+        self.tell(0, NOBODY, Event::GraceBegun { order: 0, number })
+    }
+
+    fn grace_ends(&mut self, number: u64) -> &mut Self {
+        self.tell(0, NOBODY, Event::GraceEnded { order: 0, number })
     }
 
     fn without(mut self, leaves_out: impl Fn(&Event) -> bool) -> Self {
         let at = self
             .events
             .iter()
-            .rposition(|(.., event)| leaves_out(event));
+            .rposition(|(_, _, event, _)| leaves_out(event));
         self.events.remove(at.expect("something to leave out"));
         self
     }
@@ -223,14 +264,14 @@ impl Story {
             .events
             .iter()
             .enumerate()
-            .map(|(index, (cpu, vm, event))| {
+            .map(|(index, (cpu, vm, event, vcpu))| {
                 let mut event = *event;
                 number(&mut event, index as u64 + 1);
                 let stamp = Stamp {
                     time: index as u64,
                     cpu: *cpu,
                     vm: *vm,
-                    vcpu: 0,
+                    vcpu: *vcpu,
                 };
                 Record { stamp, event }
             });
@@ -238,6 +279,10 @@ impl Story {
             records: records.collect(),
             ..Recording::default()
         }
+    }
+
+    fn changes(&self) -> Counts {
+        check(&self.recording()).changes
     }
 
     /// The rules that are broken.
@@ -260,6 +305,9 @@ fn number(event: &mut Event, number: u64) {
         | Event::TableMade { order, .. }
         | Event::RootMade { order, .. }
         | Event::TableEnded { order, .. }
+        | Event::GraceBegun { order, .. }
+        | Event::GraceEnded { order, .. }
+        | Event::FetchesForgotten { order }
         | Event::Allowed { order, .. } => *order = number,
         _ => {}
     }

@@ -220,12 +220,9 @@ fn a_table_ends_after_a_flush_without_leaf_hint() {
     let end = |tlbi| {
         let mut story = Story::running();
         story
-            .unmap()
-            .lock(0, L2, 2)
-            .lock(0, L3, 3)
-            .write(0, L2, L3 | 3, MARKER)
-            .unlock(0, L3)
-            .flush(0, tlbi, 31 << 39 | 1 << 44 | 0b01 << 46, 1)
+            .take_out(tlbi, 31 << 39 | 1 << 44 | 0b01 << 46)
+            .unlock(0, L2)
+            .grace(2)
             .ended(L3);
         story
     };
@@ -308,8 +305,10 @@ fn locks_are_taken_from_the_root_down() {
         Event::Locked {
             taking,
             level,
+            claimed: 0,
             order: 0,
             table,
+            section: 1,
         },
     );
     assert_eq!(tried.broken(), [""; 0]);
@@ -322,7 +321,11 @@ fn locks_are_taken_from_the_root_down() {
 fn a_block_is_split_directly_only_where_that_is_allowed() {
     let split = |bbm, moved: u64| {
         let mut story = Story::running();
-        story.events[0].2 = Event::Allowed { bbm, order: 0 };
+        story.events[0].2 = Event::Allowed {
+            bbm,
+            dic: 1,
+            order: 0,
+        };
         story
             .make(0, L2, 2, 1, BLOCK | NORMAL | 1)
             .table(0, 0, 3, OTHER_L3);
@@ -360,6 +363,7 @@ fn a_block_is_split_directly_only_where_that_is_allowed() {
         .flush(0, Tlbi::Vmalls12e1is, 0, 1)
         .unlock(0, OTHER_L3)
         .unlock(0, L2)
+        .grace(2)
         .ended(OTHER_L3);
     assert_eq!(back.broken(), [""; 0]);
 }
