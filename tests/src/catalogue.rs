@@ -14,7 +14,7 @@ pub fn catalogue() -> Vec<Scenario> {
     tests.extend(policies());
     tests.extend(logging());
     tests.extend(interrupts());
-    tests.push(traced());
+    tests.extend([traced(), traced_races()]);
     tests.extend(replayed());
     tests.extend(power());
     tests.extend(machines());
@@ -193,28 +193,48 @@ fn traced() -> Scenario {
         .within(180)
 }
 
+/// What happens only where two meet, with nothing beside it that would overwrite it.
+fn traced_races() -> Scenario {
+    Scenario::new("trace-races", "stress")
+        .on(2, "neoverse-n1")
+        .args(
+            "trace=race,map compaction=stress compaction-period=2 guest-args=\"seconds=4 seed=9\"",
+        )
+        .traces(&["Marker", "LockWait", "Refused"])
+        .within(180)
+}
+
 /// All that is done to tables and TLBs is told to the checker of the protocol, which finds no rule broken:
 /// with and without direct changes of size, and with several machines.
 fn replayed() -> Vec<Scenario> {
     let replay = |name, guest, cpu| {
         Scenario::new(name, guest)
             .on(2, cpu)
-            .args("trace=replay compaction=stress")
+            .args("trace=replay compaction=stress compaction-period=2")
             .keeps_the_rules()
+            .changes(&[
+                "block split",
+                "table collapsed",
+                "leaf moved",
+                "leaf taken away",
+            ])
             .within(240)
     };
+    // Much memory, so that regions stay untouched for long: in those stress empties tables.
     vec![
         replay(
             "trace-replay",
-            "guest=stress,append=seconds=3 seed=12",
+            "guest=stress,memory=256M,append=seconds=3 seed=12",
             "cortex-a57",
         )
+        .changes(&["table taken away"])
         .quick(),
         replay(
             "trace-replay-direct",
-            "guest=stress,append=seconds=3 seed=13",
+            "guest=stress,memory=256M,append=seconds=3 seed=13",
             "max",
-        ),
+        )
+        .changes(&["table taken away"]),
         replay(
             "trace-replay-machines",
             "guest=stress,vcpus=2,memory=64M,append=seconds=3 seed=14",

@@ -92,13 +92,13 @@ pub fn judge_trace(scenario: &Scenario, recording: &Recording) -> Vec<String> {
         }
     }
     if scenario.replayed {
-        wrong.extend(judge_replay(recording));
+        wrong.extend(judge_replay(scenario, recording));
     }
     wrong
 }
 
 /// What is wrong with the events that were traced for the checker of the protocol.
-fn judge_replay(recording: &Recording) -> Vec<String> {
+fn judge_replay(scenario: &Scenario, recording: &Recording) -> Vec<String> {
     let checked = check(recording);
     let total: u64 = checked.counts.values().sum();
     let mut wrong: Vec<String> = checked
@@ -118,6 +118,12 @@ fn judge_replay(recording: &Recording) -> Vec<String> {
             "events are missing: {total} were checked, {} not",
             checked.unchecked
         ));
+    }
+    // A rule is kept for nothing where its occasion never comes.
+    for name in &scenario.changes {
+        if !checked.changes.contains_key(name) {
+            wrong.push(format!("no change of an entry was a `{name}`"));
+        }
     }
     if total < 1000 {
         wrong.push(format!("only {total} events were there to check"));
@@ -181,5 +187,61 @@ mod tests {
         assert_eq!(wrong(&test, &PASSED, &complaint).len(), 1);
         assert!(wrong(&test, &PASSED, &["vm0| [   1.2] cpu0 WARN  x"]).is_empty());
         assert!(wrong(&test.may_complain(), &PASSED, &complaint).is_empty());
+    }
+
+    /// A recording of so many barriers in order.
+    fn barriers(count: u64) -> Recording {
+        let record = |order| trace::Record {
+            stamp: trace::Stamp {
+                time: order,
+                cpu: 0,
+                vm: trace::event::NOBODY,
+                vcpu: trace::event::NOBODY,
+            },
+            event: trace::Event::Barrier {
+                barrier: trace::event::Barrier::Isb,
+                order,
+            },
+        };
+        Recording {
+            records: (1..=count).map(record).collect(),
+            ..Recording::default()
+        }
+    }
+
+    #[test]
+    fn what_was_to_be_traced_must_have_come() {
+        let scenario = Scenario::new("test", "hello").traces(&["Barrier", "Marker"]);
+        let mut recording = barriers(1);
+        assert_eq!(
+            judge_trace(&scenario, &recording),
+            ["no event `Marker` was traced"]
+        );
+        recording.broken = 2;
+        assert_eq!(
+            judge_trace(&scenario, &recording)[0],
+            "2 frames of events are broken"
+        );
+    }
+
+    #[test]
+    fn what_is_checked_must_have_happened_and_come_whole() {
+        let kept = Scenario::new("test", "hello").keeps_the_rules();
+        assert_eq!(judge_trace(&kept, &barriers(1000)), [""; 0]);
+        assert_eq!(
+            judge_trace(&kept, &barriers(999)),
+            ["only 999 events were there to check"]
+        );
+        let mut hole = barriers(1100);
+        hole.records.remove(1000);
+        assert_eq!(
+            judge_trace(&kept, &hole),
+            ["events are missing: 1000 were checked, 99 not"]
+        );
+        let changes = kept.changes(&["table taken away"]);
+        assert_eq!(
+            judge_trace(&changes, &barriers(1000)),
+            ["no change of an entry was a `table taken away`"]
+        );
     }
 }

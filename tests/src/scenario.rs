@@ -48,6 +48,8 @@ pub struct Scenario {
     pub counted: bool,
     /// Whether what was traced is replayed by the checker of the protocol.
     pub replayed: bool,
+    /// What entries of tables must become while it watches.
+    pub changes: Vec<&'static str>,
     /// How long the run may take.
     pub timeout: Duration,
     /// Whether the test belongs to the quick ones.
@@ -72,6 +74,7 @@ impl Scenario {
             traced: Vec::new(),
             counted: false,
             replayed: false,
+            changes: Vec::new(),
             timeout: Duration::from_secs(60),
             quick: false,
         }
@@ -148,6 +151,12 @@ impl Scenario {
     /// What was traced for a checker must come whole and keep the rules.
     pub fn keeps_the_rules(mut self) -> Self {
         self.replayed = true;
+        self
+    }
+
+    /// Entries of tables must be changed in these ways, as the checker calls them.
+    pub fn changes(mut self, names: &[&'static str]) -> Self {
+        self.changes.extend(names);
         self
     }
 
