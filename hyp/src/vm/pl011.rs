@@ -322,12 +322,38 @@ mod tests {
     }
 
     #[test]
+    fn registers_of_the_line_keep_the_bits_that_they_have() {
+        let mut uart = Pl011::new();
+        for (register, reset, bits) in [
+            (ILPR, 0, 0xff),
+            (IBRD, 0, 0xffff),
+            (FBRD, 0, 0x3f),
+            (LCR_H, 0, 0xff),
+            (CR, 0x300, 0xff87),
+            (IFLS, 0x12, 0x3f),
+            (IMSC, 0, 0x7ff),
+            (DMACR, 0, 0x7),
+        ] {
+            assert_eq!(uart.read(register), reset, "{register:#x}");
+            uart.write(register, !0);
+            assert_eq!(uart.read(register), bits, "{register:#x}");
+            uart.write(register, 0);
+            assert_eq!(uart.read(register), 0, "{register:#x}");
+        }
+    }
+
+    #[test]
     fn sending_raises_the_transmit_interrupt_until_it_is_cleared() {
         let mut uart = Pl011::new();
         uart.write(IMSC, TRANSMIT);
         assert!(!uart.interrupt());
         uart.write(DR, 0);
         assert_eq!((uart.read(RIS), uart.interrupt()), (TRANSMIT, true));
+        uart.write(ICR, RECEIVE | TIMEOUT);
+        assert!(uart.interrupt());
+        uart.write(IMSC, RECEIVE);
+        assert!(!uart.interrupt());
+        uart.write(IMSC, TRANSMIT);
         uart.write(ICR, TRANSMIT);
         assert!(!uart.interrupt());
     }
@@ -350,16 +376,32 @@ mod tests {
 
     #[test]
     fn the_receive_interrupt_comes_at_its_level() {
-        let mut uart = Pl011::new();
-        uart.write(LCR_H, FIFO_ENABLE);
-        for _ in 1..16 {
+        for (select, level) in [(0, 4), (1, 8), (2, 16), (3, 24), (4, 28)] {
+            let mut uart = Pl011::new();
+            uart.write(LCR_H, FIFO_ENABLE);
+            uart.write(IFLS, select << 3);
+            for _ in 1..level {
+                uart.receive(0);
+            }
+            assert_eq!(uart.read(RIS), TIMEOUT, "before {level}");
             uart.receive(0);
+            assert_eq!(uart.read(RIS), TIMEOUT | RECEIVE, "at {level}");
+            uart.read(DR);
+            assert_eq!(uart.read(RIS), TIMEOUT, "below {level}");
         }
-        assert_eq!(uart.read(RIS), TIMEOUT);
-        uart.receive(0);
-        assert_eq!(uart.read(RIS), TIMEOUT | RECEIVE);
-        uart.read(DR);
-        assert_eq!(uart.read(RIS), TIMEOUT);
+    }
+
+    #[test]
+    fn the_receive_fifo_is_full_at_its_depth() {
+        for (control, depth) in [(0, 1), (FIFO_ENABLE, 32)] {
+            let mut uart = Pl011::new();
+            uart.write(LCR_H, control);
+            let is_full = |uart: &mut Pl011| uart.read(FR) & FLAG_RECEIVE_FULL != 0;
+            (1..depth).for_each(|_| uart.receive(0));
+            assert!(!is_full(&mut uart));
+            uart.receive(0);
+            assert!(is_full(&mut uart));
+        }
     }
 
     #[test]

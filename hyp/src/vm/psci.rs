@@ -308,6 +308,18 @@ mod tests {
     }
 
     #[test]
+    fn affinity_info_is_of_the_level_that_was_asked_for() {
+        let power = guest(2);
+        let info = |target, level| returned([0xc400_0004, target, level, 0], &power);
+        assert_eq!([info(0, 0), info(1, 0)], [0, 1]);
+        for level in 1..=3 {
+            assert_eq!(info(1, level), 0, "one of them is on");
+        }
+        assert_eq!(info(0x100, 1), -2);
+        assert_eq!(info(0x100, 2), 0);
+    }
+
+    #[test]
     fn a_call_of_32_bits_has_arguments_of_32_bits() {
         const HIGH: u64 = 0xdead_beef_0000_0000;
         let power = guest(2);
