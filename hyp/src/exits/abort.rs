@@ -94,7 +94,7 @@ fn resolve(frame: &mut Frame, esr: u64, fetch: bool, kind: FaultKind) {
     let vcpu = frame.vcpu;
     let outcome = vcpu.vm().memory().fault(fault);
     if tracing::wants(Category::Fault) {
-        tracing::faulted(fault, outcome);
+        tracing::faulted(fault.ipa, access, kind, outcome);
     }
     match outcome {
         Outcome::Resume => vcpu.counters.count(Exit::Fault),
@@ -144,12 +144,8 @@ fn registers(frame: &mut Frame, esr: u64) {
     let far = FAR_EL2.get();
     let ipa = hpfar_page() | far & OFFSET;
     if tracing::wants(Category::Fault) {
-        let fault = Fault {
-            ipa: Ipa::new(ipa),
-            access: abort.access(false),
-            kind: FaultKind::Translation(abort.level()),
-        };
-        tracing::faulted(fault, Outcome::Outside);
+        let kind = FaultKind::Translation(abort.level());
+        tracing::faulted(Ipa::new(ipa), abort.access(false), kind, Outcome::Outside);
     }
     device(frame, esr, far, ipa);
 }

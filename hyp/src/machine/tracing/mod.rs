@@ -11,9 +11,10 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use hyp::bootargs::ConsoleMode;
 use hyp::memory::observe::{self, Tracer};
-use hyp::memory::{Fault, Outcome};
+use hyp::memory::{Fault, FaultKind, Outcome};
 use log::warn;
 use platform::timer;
+use stage2::{Access, Ipa};
 use trace::event::{Barrier, Exit, NOBODY, Register, Tlbi};
 use trace::{Categories, Category, Event};
 
@@ -176,8 +177,10 @@ pub(crate) fn entering() {
 }
 
 /// A fault was dealt with, on the CPU to which the guest has left.
+// Its parts singly: the caller has them in registers, and so they need not be in memory as well.
 #[cold]
-pub(crate) fn faulted(fault: Fault, outcome: Outcome) {
+pub(crate) fn faulted(ipa: Ipa, access: Access, kind: FaultKind, outcome: Outcome) {
+    let fault = Fault { ipa, access, kind };
     write_here(observe::fault(fault, outcome, rings::since_exit()));
 }
 
