@@ -176,7 +176,7 @@ pub(crate) fn entering() {
     }
 }
 
-/// A fault was dealt with, on the CPU to which the guest has left.
+/// A fault of the vCPU that is on this CPU was dealt with.
 // Its parts singly: the caller has them in registers, and so they need not be in memory as well.
 #[cold]
 pub(crate) fn faulted(ipa: Ipa, access: Access, kind: FaultKind, outcome: Outcome) {

@@ -10,6 +10,7 @@ use core::slice;
 use core::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 
 use hyp::frames::{Contents, LinearMap, Order, Use};
+use hyp::vm::power::MAX_VCPUS;
 use platform::board::MAX_CPUS;
 use platform::timer;
 use spin::Once;
@@ -20,6 +21,7 @@ use trace::{Categories, Category, Event, Stamp, Stream};
 use super::sender;
 use crate::machine::machine;
 use crate::percpu;
+use crate::vm::MAX_VMS;
 
 /// The size of a ring of what happens often: 1 MiB, 32768 records.
 const BUSY_ORDER: u8 = 8;
@@ -39,9 +41,16 @@ pub(super) struct Rings {
     pub(super) replay: Place<REPLAY_WORDS>,
     /// VM and vCPU whose thread is on the CPU, VM in the upper byte.
     who: AtomicU16,
-    /// When a guest left to the CPU last, in ticks, if somebody wants to know of exits.
-    left: AtomicU64,
 }
+
+/// When a vCPU last left its guest, in ticks, if somebody wants to know of exits. The vCPU's, and not its
+/// CPU's: one that waits in a fault lets others have the CPU, and may go on on another.
+#[repr(align(64))]
+struct Left(AtomicU64);
+
+/// Each vCPU's.
+static LEFT: [[Left; MAX_VCPUS]; MAX_VMS] =
+    [const { [const { Left(AtomicU64::new(0)) }; MAX_VCPUS] }; MAX_VMS];
 
 /// Each CPU's.
 pub(super) static RINGS: [Rings; MAX_CPUS] = [const {
@@ -50,7 +59,6 @@ pub(super) static RINGS: [Rings; MAX_CPUS] = [const {
         rare: Once::new(),
         replay: Once::new(),
         who: AtomicU16::new(u16::MAX),
-        left: AtomicU64::new(0),
     }
 }; MAX_CPUS];
 
@@ -168,15 +176,23 @@ pub(super) fn set_who(vcpu: Option<(u8, u8)>) {
     here().1.who.store(who, Ordering::Relaxed);
 }
 
-/// Notes that a guest has left to this CPU.
+/// Notes that the vCPU whose thread is on this CPU has left its guest.
 #[inline(always)]
 pub(super) fn note_exit() {
-    here().1.left.store(timer::now(), Ordering::Relaxed);
+    if let Some(Left(left)) = left_here() {
+        left.store(timer::now(), Ordering::Relaxed);
+    }
 }
 
-/// How long ago a guest left to this CPU last, in ticks.
+/// How long ago the vCPU whose thread is on this CPU left its guest, in ticks.
 #[inline(always)]
 pub(super) fn since_exit() -> u64 {
-    let left = here().1.left.load(Ordering::Relaxed);
-    timer::now().saturating_sub(left)
+    let left = left_here().map(|Left(left)| left.load(Ordering::Relaxed));
+    left.map_or(0, |left| timer::now().saturating_sub(left))
+}
+
+#[inline(always)]
+fn left_here() -> Option<&'static Left> {
+    let [vm, vcpu] = here().1.who.load(Ordering::Relaxed).to_be_bytes();
+    LEFT.get(usize::from(vm))?.get(usize::from(vcpu))
 }

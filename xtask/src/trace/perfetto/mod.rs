@@ -6,7 +6,10 @@
 //! of what blocks and pages map. An arrow leads from a collapse to each fault that met its marker.
 //!
 //! Invariants, which the tests check: events are sorted by time; slices of one track nest; an arrow begins
-//! and ends in a slice; every track has a name.
+//! and ends in a slice; every track has a name. And what Perfetto's importer of JSON needs beside the format:
+//! no two tracks have the same number (`tid`), whatever their groups, since it names them by that alone, and none
+//! is 0, which it takes for the group's own; a slice that sticks out of another by a nanosecond is dropped;
+//! and nothing is said of `displayTimeUnit`, by which older ones multiply times.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
@@ -25,8 +28,31 @@ const VCPUS: u32 = 2;
 const CHANGES: u32 = 3;
 const THREADS: u32 = 4;
 
+/// Numbers of tracks from one group to the next.
+const APART: u32 = 1000;
+
 /// The vCPUs that a VM can have.
 const MAX_VCPUS: u32 = 8;
+
+/// A track: the number of its group, and its own.
+type Track = (u32, u32);
+
+/// The n-th track of a group.
+fn track(group: u32, n: u32) -> Track {
+    (group, (group * APART).saturating_add(n))
+}
+
+fn cpu_track(cpu: u8) -> Track {
+    track(CPUS, cpu.into())
+}
+
+fn vcpu_track(vm: u8, vcpu: u8) -> Track {
+    track(VCPUS, u32::from(vm) * MAX_VCPUS + u32::from(vcpu))
+}
+
+fn tables_track(vm: u8) -> Track {
+    track(CHANGES, vm.into())
+}
 
 struct Writer<'r> {
     recording: &'r Recording,
@@ -36,12 +62,14 @@ struct Writer<'r> {
     running: BTreeMap<u8, (u64, u64)>,
     /// Since when each vCPU has been in the guest.
     inside: BTreeMap<(u8, u8), u64>,
+    /// When each vCPU last left it, by its track.
+    left: BTreeMap<Track, u64>,
     /// Collapses that go on: when they began, by VM and address.
     open: BTreeMap<(u8, u64), u64>,
     /// Collapses that have a slice: VM, and when they began.
     collapses: BTreeSet<(u8, u64)>,
     /// Faults that have a slice: from when until when, by track. Those of one track come in order.
-    faults: BTreeMap<(u32, u32), Vec<(u64, u64)>>,
+    faults: BTreeMap<Track, Vec<(u64, u64)>>,
     arrows: Vec<Arrow>,
     threads: &'r Threads,
     spaces: BTreeMap<u8, Space>,
@@ -56,7 +84,7 @@ struct Arrow {
     /// When the collapse began, in ticks.
     since: u64,
     /// The track of the vCPU, and when it met the marker, in ticks.
-    vcpu: (u32, u32),
+    vcpu: Track,
     met: u64,
 }
 
@@ -74,6 +102,7 @@ pub fn json(recording: &Recording) -> Value {
         events: Vec::new(),
         running: BTreeMap::new(),
         inside: BTreeMap::new(),
+        left: BTreeMap::new(),
         open: BTreeMap::new(),
         collapses: BTreeSet::new(),
         faults: BTreeMap::new(),
@@ -95,11 +124,11 @@ pub fn json(recording: &Recording) -> Value {
         let time = number(a, "ts").total_cmp(&number(b, "ts"));
         time.then(number(b, "dur").total_cmp(&number(a, "dur")))
     });
-    json!({ "traceEvents": events, "displayTimeUnit": "ns" })
+    json!({ "traceEvents": events })
 }
 
-fn vcpu_track(vm: u8, vcpu: u8) -> u32 {
-    u32::from(vm) * MAX_VCPUS + u32::from(vcpu)
+fn microseconds(nanoseconds: u64) -> f64 {
+    nanoseconds as f64 / 1e3
 }
 
 impl Writer<'_> {
@@ -116,25 +145,24 @@ impl Writer<'_> {
             );
         }
         for Record { stamp, .. } in &self.recording.records {
-            names.insert((CPUS, u32::from(stamp.cpu), format!("cpu{}", stamp.cpu)));
+            names.insert((cpu_track(stamp.cpu), format!("cpu{}", stamp.cpu)));
             if stamp.vm != NOBODY {
-                names.insert((CHANGES, u32::from(stamp.vm), format!("vm{}", stamp.vm)));
+                names.insert((tables_track(stamp.vm), format!("vm{}", stamp.vm)));
                 if stamp.vcpu != NOBODY {
                     let name = format!("vm{} vcpu{}", stamp.vm, stamp.vcpu);
-                    names.insert((VCPUS, vcpu_track(stamp.vm, stamp.vcpu), name));
+                    names.insert((vcpu_track(stamp.vm, stamp.vcpu), name));
                 }
             }
         }
         for record in &self.recording.records {
             if let Event::Switch { from, to } = record.event {
                 for number in [from, to] {
-                    names.extend(self.own_track(number).map(|(group, track)| {
-                        (group, track, self.threads.name(number).to_string())
-                    }));
+                    let name = || self.threads.name(number).to_string();
+                    names.extend(self.own_track(number).map(|track| (track, name())));
                 }
             }
         }
-        for (group, track, name) in names {
+        for ((group, track), name) in names {
             self.events
                 .push(json!({"ph": "M", "pid": group, "tid": track,
                 "name": "thread_name", "args": {"name": name}}));
@@ -142,26 +170,33 @@ impl Writer<'_> {
     }
 
     /// The track of a thread that is neither idle nor a vCPU's: those have others.
-    fn own_track(&self, number: u64) -> Option<(u32, u32)> {
+    fn own_track(&self, number: u64) -> Option<Track> {
         match self.threads.name(number) {
             Thread::Idle | Thread::Vcpu(..) => None,
-            _ => Some((THREADS, u32::try_from(number).ok()?)),
+            _ => Some(track(THREADS, u32::try_from(number).ok()?)),
         }
     }
 
     /// Microseconds since the first event, as the format wants them.
     fn at(&self, time: u64) -> f64 {
-        self.recording.nanoseconds(time.saturating_sub(self.start)) as f64 / 1e3
+        microseconds(self.nanoseconds(time))
     }
 
-    fn slice(&mut self, (group, track): (u32, u32), name: &str, from: u64, to: u64, args: Value) {
-        let (ts, end) = (self.at(from), self.at(to));
+    /// Nanoseconds since the first event.
+    fn nanoseconds(&self, time: u64) -> u64 {
+        self.recording.nanoseconds(time.saturating_sub(self.start))
+    }
+
+    fn slice(&mut self, (group, track): Track, name: &str, from: u64, to: u64, args: Value) {
+        let (begin, end) = (self.nanoseconds(from), self.nanoseconds(to));
+        // Subtracted before they have a fraction, so that it ends at that very nanosecond.
+        let (ts, dur) = (microseconds(begin), microseconds(end.saturating_sub(begin)));
         self.events
             .push(json!({"ph": "X", "pid": group, "tid": track, "name": name,
-            "ts": ts, "dur": end - ts, "args": args}));
+            "ts": ts, "dur": dur, "args": args}));
     }
 
-    fn instant(&mut self, (group, track): (u32, u32), name: &str, time: u64, args: Value) {
+    fn instant(&mut self, (group, track): Track, name: &str, time: u64, args: Value) {
         let ts = self.at(time);
         self.events.push(
             json!({"ph": "i", "s": "t", "pid": group, "tid": track, "name": name,
@@ -178,11 +213,10 @@ impl Writer<'_> {
     fn add(&mut self, record: &Record) {
         let (stamp, event) = (record.stamp, &record.event);
         let now = stamp.time;
-        let cpu = (CPUS, u32::from(stamp.cpu));
-        let tables = (CHANGES, u32::from(stamp.vm));
+        let tables = tables_track(stamp.vm);
         let vcpu = match stamp.vcpu {
-            NOBODY => cpu,
-            vcpu => (VCPUS, vcpu_track(stamp.vm, vcpu)),
+            NOBODY => cpu_track(stamp.cpu),
+            vcpu => vcpu_track(stamp.vm, vcpu),
         };
         let place = |ipa: u64| json!({"ipa": format!("{ipa:#x}")});
         match *event {
@@ -195,7 +229,11 @@ impl Writer<'_> {
             } => {
                 let name = format!("{} fault: {}", access.text(), outcome.text());
                 let args = json!({"ipa": format!("{ipa:#x}"), "cause": cause.text()});
-                let begin = now.saturating_sub(ticks);
+                // Of an exit that was lost nobody knows when it was.
+                self.inside.remove(&(stamp.vm, stamp.vcpu));
+                // It counts from a moment before its exit was stamped.
+                let left = self.left.get(&vcpu).copied().unwrap_or(0);
+                let begin = now.saturating_sub(ticks).max(left);
                 self.faults.entry(vcpu).or_default().push((begin, now));
                 self.slice(vcpu, &name, begin, now, args);
             }
@@ -207,6 +245,7 @@ impl Writer<'_> {
                 if let Some(since) = self.inside.remove(&(stamp.vm, stamp.vcpu)) {
                     let args = json!({"exit": exit.text(), "pc": format!("{pc:#x}")});
                     self.slice(vcpu, "guest", since, now, args);
+                    self.left.insert(vcpu, now);
                 }
             }
             Event::Collapse {
@@ -239,7 +278,7 @@ impl Writer<'_> {
             return;
         }
         let name = self.threads.name(from).to_string();
-        self.slice((CPUS, u32::from(cpu)), &name, since, now, json!({}));
+        self.slice(cpu_track(cpu), &name, since, now, json!({}));
         if let Some(track) = self.own_track(from) {
             self.slice(track, &format!("on cpu{cpu}"), since, now, json!({}));
         }
@@ -265,7 +304,7 @@ impl Writer<'_> {
     }
 
     fn collapse(&mut self, vm: u8, step: Step, reason: &str, ipa: u64, now: u64) {
-        let track = (CHANGES, u32::from(vm));
+        let track = tables_track(vm);
         let ends = match step {
             Step::Begin => {
                 self.open.insert((vm, ipa), now);
@@ -286,7 +325,7 @@ impl Writer<'_> {
     }
 
     /// An arrow from the collapse that goes on to whoever met its marker.
-    fn marker(&mut self, record: &Record, work: Work, ipa: u64, met: (u32, u32)) {
+    fn marker(&mut self, record: &Record, work: Work, ipa: u64, met: Track) {
         let (vm, now) = (record.stamp.vm, record.stamp.time);
         let args = json!({"ipa": format!("{ipa:#x}"), "work": work.text()});
         self.instant(met, "marker met", now, args);
@@ -319,9 +358,10 @@ impl Writer<'_> {
             }
             self.pairs += 1;
             let (from, to, id) = (self.at(since), self.at(met), self.pairs);
+            let tables = tables_track(vm);
             self.events.extend([
                 json!({"ph": "s", "id": id, "cat": "marker", "name": "marker",
-                "pid": CHANGES, "tid": vm, "ts": from}),
+                "pid": tables.0, "tid": tables.1, "ts": from}),
                 json!({"ph": "f", "bp": "e", "id": id, "cat": "marker", "name": "marker",
                 "pid": vcpu.0, "tid": vcpu.1, "ts": to}),
             ]);

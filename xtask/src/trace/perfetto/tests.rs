@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use trace::Stamp;
-use trace::event::{Access, Cause, NOBODY, Outcome, Step};
+use trace::event::{Access, Cause, Exit, NOBODY, Outcome, Step};
 
 use super::*;
 use crate::trace::tests::{collapse, recording};
@@ -21,8 +21,11 @@ fn with(events: &[Value], key: &str, value: &str) -> usize {
 }
 
 /// What an event's track is.
-fn track(event: &Value) -> (u64, u64) {
-    let number = |key: &str| event[key].as_u64().expect("a track");
+fn track_of(event: &Value) -> Track {
+    let number = |key: &str| {
+        let number = event[key].as_u64().expect("a track");
+        u32::try_from(number).expect("a small one")
+    };
     (number("pid"), number("tid"))
 }
 
@@ -32,13 +35,13 @@ fn time(event: &Value) -> f64 {
 
 /// Checks all rules.
 fn assert_valid(events: &[Value]) {
-    let named: BTreeSet<_> = events
-        .iter()
-        .filter(|event| event["name"] == "thread_name")
-        .map(track)
-        .collect();
+    let names = events.iter().filter(|event| event["name"] == "thread_name");
+    let named: BTreeSet<_> = names.map(track_of).collect();
+    let numbers: BTreeSet<_> = named.iter().map(|(_, number)| number).collect();
+    assert_eq!(numbers.len(), named.len(), "{named:?}");
+    assert!(!numbers.contains(&0), "{named:?}");
     let mut last = 0.0;
-    let mut slices: BTreeMap<_, Vec<(f64, f64)>> = BTreeMap::new();
+    let mut slices: BTreeMap<_, Vec<(u64, u64)>> = BTreeMap::new();
     let mut pairs: BTreeMap<_, Vec<&Value>> = BTreeMap::new();
     for event in events {
         let phase = event["ph"].as_str().expect("a phase");
@@ -63,10 +66,11 @@ fn assert_valid(events: &[Value]) {
             }
             "X" => {
                 let end = time(event) + event["dur"].as_f64().expect("a duration");
+                let nanoseconds = [time(event), end].map(|time| (time * 1e3).round() as u64);
                 slices
-                    .entry(track(event))
+                    .entry(track_of(event))
                     .or_default()
-                    .push((time(event), end));
+                    .push(nanoseconds.into());
             }
             "i" => assert_eq!(event["s"], "t"),
             "s" | "f" | "b" | "e" => {
@@ -79,7 +83,7 @@ fn assert_valid(events: &[Value]) {
             other => panic!("{other} is not made"),
         }
         assert!(
-            named.contains(&track(event)),
+            named.contains(&track_of(event)),
             "a track without a name: {event}"
         );
     }
@@ -92,10 +96,11 @@ fn assert_valid(events: &[Value]) {
         };
         assert_eq!(begin["name"], end["name"]);
         match (begin["ph"].as_str(), end["ph"].as_str()) {
-            (Some("b"), Some("e")) => assert_eq!(track(begin), track(end)),
+            (Some("b"), Some("e")) => assert_eq!(track_of(begin), track_of(end)),
             (Some("s"), Some("f")) => [begin, end].iter().for_each(|event| {
-                let around = |&&(from, to): &&(f64, f64)| from <= time(event) && time(event) <= to;
-                let slices = slices.get(&track(event)).into_iter().flatten();
+                let at = (time(event) * 1e3).round() as u64;
+                let around = |&&(from, to): &&(u64, u64)| from <= at && at <= to;
+                let slices = slices.get(&track_of(event)).into_iter().flatten();
                 assert!(
                     slices.filter(|s| around(s)).count() > 0,
                     "an arrow from nowhere: {event}"
@@ -107,19 +112,14 @@ fn assert_valid(events: &[Value]) {
 }
 
 /// Checks that of two slices of a track one is in the other, or behind it. They come by their beginning.
-fn assert_nested(slices: &[(f64, f64)]) {
-    // Times are microseconds with a fraction: what is less than half a nanosecond is rounding.
-    const ROUNDING: f64 = 0.0005;
-    let mut open: Vec<f64> = Vec::new();
+fn assert_nested(slices: &[(u64, u64)]) {
+    let mut open: Vec<u64> = Vec::new();
     for &(from, to) in slices {
-        while open.last().is_some_and(|end| *end <= from + ROUNDING) {
+        while open.last().is_some_and(|end| *end <= from) {
             open.pop();
         }
-        let outer = open.last().copied().unwrap_or(f64::MAX);
-        assert!(
-            to <= outer + ROUNDING,
-            "{from} to {to} sticks out of {outer}"
-        );
+        let outer = open.last().copied().unwrap_or(u64::MAX);
+        assert!(to <= outer, "{from} to {to} sticks out of {outer}");
         open.push(to);
     }
 }
@@ -195,10 +195,48 @@ fn arrows_lead_from_a_collapse_to_the_fault_that_met_it() {
         let mut found = events.iter().filter(|event| event["ph"] == phase);
         let event = found.next().expect("one");
         assert_eq!(found.count(), 0);
-        (track(event), time(event))
+        (track_of(event), time(event))
     };
-    assert_eq!(one("s"), ((CHANGES.into(), 0), 0.1));
-    assert_eq!(one("f"), ((VCPUS.into(), 1), 0.5));
+    assert_eq!(one("s"), (tables_track(0), 0.1));
+    assert_eq!(one("f"), (vcpu_track(0, 1), 0.5));
+}
+
+/// Its time counts from before the exit is stamped.
+#[test]
+fn a_fault_begins_when_the_guest_has_left() {
+    let vcpu = (0, 1);
+    let exit = Event::Exit {
+        exit: Exit::Abort,
+        esr: 0,
+        pc: 0,
+    };
+    let fault = Event::Fault {
+        access: Access::Read,
+        cause: Cause::Translation,
+        outcome: Outcome::Resume,
+        ipa: RAM,
+        ticks: 303,
+    };
+    let recording = Recording {
+        records: vec![
+            at(1000, vcpu, 0, Event::Enter {}),
+            at(2007, vcpu, 0, exit),
+            at(2309, vcpu, 0, fault),
+        ],
+        frequency: 1_000_000_000,
+        ..Recording::default()
+    };
+    let whole = events(&recording);
+    assert_valid(&whole);
+    assert_eq!(with(&whole, "name", "guest"), 1);
+    // Without that exit, the next one does not end what began before the fault.
+    let mut lossy = recording;
+    lossy.records[1] = at(2500, vcpu, 0, exit);
+    lossy.records.sort_by_key(|record| record.stamp.time);
+    let lossy = events(&lossy);
+    assert_valid(&lossy);
+    assert_eq!(with(&lossy, "name", "guest"), 0);
+    assert_eq!(with(&lossy, "name", "read fault: resolved"), 1);
 }
 
 #[test]
@@ -208,23 +246,23 @@ fn compaction_has_a_track_of_its_own() {
     let of_compaction = names
         .clone()
         .find(|event| event["args"]["name"] == "compaction");
-    let own = track(of_compaction.expect("a track"));
-    assert_eq!(own, (THREADS.into(), 9));
+    let own = track_of(of_compaction.expect("a track"));
+    assert_eq!(own, track(THREADS, 9));
     let on = |name: &str| {
         let slices = events.iter().filter(|event| event["ph"] == "X");
         slices
             .filter(|event| event["name"] == name)
-            .map(track)
+            .map(track_of)
             .collect::<Vec<_>>()
     };
-    assert_eq!(on("compaction"), [(CPUS.into(), 0); 2]);
+    assert_eq!(on("compaction"), [cpu_track(0); 2]);
     assert_eq!(on("on cpu0"), [own; 2]);
-    assert_eq!(on("vm0 vcpu1"), [(CPUS.into(), 1)]);
+    assert_eq!(on("vm0 vcpu1"), [cpu_track(1)]);
     assert_eq!((with(&events, "ph", "b"), with(&events, "ph", "e")), (1, 1));
 }
 
 #[test]
 #[should_panic(expected = "sticks out")]
 fn slices_that_cross_are_noticed() {
-    assert_nested(&[(0.0, 2.0), (1.0, 3.0)]);
+    assert_nested(&[(0, 20), (19, 21)]);
 }
