@@ -234,7 +234,7 @@ pub struct TraceOptions {
     /// Check what was recorded with `trace=replay` against the rules of break-before-make
     ///
     /// The exit status is 1 if a rule was broken, or events are missing.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["events", "category", "event", "cpu", "vm", "perfetto"])]
     pub check: bool,
 
     /// Only these categories: fault,map,change,race,free,tlb,vcpu,sched,log,replay

@@ -87,7 +87,7 @@ impl State {
 
     /// Takes in that a frame of so many records came.
     pub(super) fn arrived(&mut self, header: &Header, records: u64) {
-        self.lost.add(header, records);
+        self.lost.add(header, records, 0);
     }
 
     /// Takes the next event. Those of one CPU come in their order.

@@ -12,6 +12,10 @@ struct Count {
     next: u64,
     came: u64,
     lost: u64,
+    /// How many of those were in frames that broke.
+    torn: u64,
+    /// How many frames of whomever had come broken before its last one.
+    broken: usize,
 }
 
 /// How many events came and how many did not, told by their numbers.
@@ -19,11 +23,17 @@ struct Count {
 pub struct Losses(BTreeMap<(u8, Stream), Count>);
 
 impl Losses {
-    /// Takes in a frame of so many records.
-    pub fn add(&mut self, header: &Header, records: u64) {
+    /// Takes in a frame of so many records, before which so many frames came broken. Whose those were is not
+    /// known: what is missing between two frames with a broken one between them is taken to have been in that.
+    pub fn add(&mut self, header: &Header, records: u64, broken: usize) {
         let count = self.0.entry((header.cpu, header.stream)).or_default();
         // A lower number than the next is that of a machine that was started anew.
-        count.lost += header.first.saturating_sub(count.next);
+        let gap = header.first.saturating_sub(count.next);
+        count.lost += gap;
+        if broken > count.broken {
+            count.torn += gap;
+        }
+        count.broken = broken;
         count.came += records;
         count.next = header.first + records;
     }
@@ -31,6 +41,11 @@ impl Losses {
     /// All that did not come.
     pub fn total(&self) -> u64 {
         self.0.values().map(|count| count.lost).sum()
+    }
+
+    /// What did not come because frames broke; the rest was overwritten before it could be sent.
+    pub fn torn(&self) -> u64 {
+        self.0.values().map(|count| count.torn).sum()
     }
 
     /// What did not come of this stream.

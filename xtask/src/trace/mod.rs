@@ -4,6 +4,7 @@
 //! other way does as well.
 
 pub mod check;
+mod filter;
 pub(crate) mod kind;
 mod losses;
 pub mod perfetto;
@@ -18,9 +19,9 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use trace::Record;
 use trace::frame::{Frame, Unreadable, VERSION};
 use trace::stream::{Piece, Splitter};
-use trace::{Categories, Record};
 
 use crate::cli::TraceOptions;
 pub use losses::Losses;
@@ -94,7 +95,8 @@ impl Recording {
         self.bytes += frame.size_on_console();
         let before = self.records.len();
         self.records.extend(frame);
-        self.lost.add(&header, (self.records.len() - before) as u64);
+        let came = (self.records.len() - before) as u64;
+        self.lost.add(&header, came, self.broken);
     }
 
     /// Ticks of the counter in nanoseconds.
@@ -108,34 +110,19 @@ impl Recording {
         let time = |record: Option<&Record>| record.map_or(0, |record| record.stamp.time);
         (time(self.records.first()), time(self.records.last()))
     }
-
-    /// Keeps only what the options ask for.
-    fn keep(&mut self, options: &TraceOptions) {
-        let named = |record: &Record| {
-            let name = record.event.name();
-            options.event.is_empty() || options.event.iter().any(|e| e.eq_ignore_ascii_case(name))
-        };
-        let categories = options.category.unwrap_or(Categories::EVERY);
-        self.records.retain(|record| {
-            named(record)
-                && categories.has(record.event.category())
-                && options.cpu.is_none_or(|cpu| cpu == record.stamp.cpu)
-                && options.vm.is_none_or(|vm| vm == record.stamp.vm)
-        });
-    }
 }
 
 /// `cargo xtask trace`: shows a recording as the options ask. Returns the exit status.
 ///
 /// # Errors
 ///
-/// When the recording cannot be read or a file not be written.
+/// When the recording cannot be read, has nothing of what is asked for, or a file cannot be written.
 pub fn trace(options: &TraceOptions) -> Result<u8> {
     let mut recording = Recording::open(&options.file)?;
     if options.check {
         return check::run(&recording, &mut io::stdout().lock());
     }
-    recording.keep(options);
+    filter::keep(&mut recording, options)?;
     if let Some(path) = &options.perfetto {
         write(path, &perfetto::json(&recording).to_string())?;
         println!("{}: open it at https://ui.perfetto.dev", path.display());

@@ -162,7 +162,7 @@ impl Summary {
             ("length", length),
             ("events", recording.records.len().to_string()),
             ("events lost", lost(recording)),
-            ("broken frames", recording.broken.to_string()),
+            ("broken frames", broken(recording)),
             ("bytes on the console", recording.bytes.to_string()),
         ] {
             self.add("Recording", name.to_owned(), value);
@@ -219,14 +219,24 @@ impl Summary {
 
 /// How much of a recording is missing, in words.
 fn lost(recording: &Recording) -> String {
-    let lost = recording.lost.total();
+    let (lost, torn) = (recording.lost.total(), recording.lost.torn());
     let came: u64 = recording.lost.by_cpu().values().map(|(came, _)| came).sum();
-    match lost {
-        0 => "none".to_owned(),
-        _ => format!(
-            "{lost}, {} %: they came faster than the console takes them; trace fewer categories",
-            percent(lost, came + lost)
+    let why = match (lost - torn, torn) {
+        (0, 0) => return "none".to_owned(),
+        (_, 0) => "they came faster than the console takes them; trace fewer categories".to_owned(),
+        (0, _) => "they were in the frames that broke".to_owned(),
+        (fast, _) => format!(
+            "{fast} came faster than the console takes them; trace fewer categories; {torn} were in the frames that broke"
         ),
+    };
+    format!("{lost}, {} %: {why}", percent(lost, came + lost))
+}
+
+/// How many frames could not be read, in words.
+fn broken(recording: &Recording) -> String {
+    match recording.broken {
+        0 => "none".to_owned(),
+        broken => format!("{broken}: something else wrote to the console, or it was cut"),
     }
 }
 

@@ -220,7 +220,7 @@ function head() {
   $("lead").textContent = `${D.file}: ${number(D.events)} events in ${time(D.nanoseconds)}.`;
   const gaps = [];
   if (D.lost) gaps.push(`${number(D.lost)} more came faster than the console took them, and are lost`);
-  if (D.broken) gaps.push(`${number(D.broken)} frames were broken`);
+  if (D.broken) gaps.push(`${number(D.broken)} frames came broken, and ${number(D.torn)} events with them`);
   $("warning").hidden = !gaps.length;
   $("warning").textContent = `Pictures and counts have gaps: ${gaps.join("; ")}.`;
   const [median, , slow] = D.latency.percentiles.map(([, ns]) => ns);

@@ -415,7 +415,7 @@ fn a_missing_event_ends_the_check() {
         frequency: 1,
         first: 1,
     };
-    recording.lost.add(&header, 1);
+    recording.lost.add(&header, 1, 0);
     assert!(!checked.is_complete(&recording));
     let mut out = Vec::new();
     assert_eq!(run(&recording, &mut out).expect("memory"), 1);
