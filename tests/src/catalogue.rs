@@ -177,6 +177,7 @@ fn interrupts() -> Vec<Scenario> {
     vec![
         interrupts("interrupts-2-cpus", 2, "cortex-a57").quick(),
         interrupts("interrupts-1-cpu-2-vcpus", 1, "neoverse-n1").args("vcpus=2"),
+        interrupts("interrupts-without-tdir", 1, "cortex-a57").args("gic-tdir=off"),
         interrupts("interrupts-moving", 2, "max").args("vcpus=4 compaction=stress"),
     ]
 }

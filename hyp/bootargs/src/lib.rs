@@ -91,6 +91,8 @@ pub struct BootArgs<'a> {
     pub trace: Categories,
     /// `table-calls`: guests may have their own tables worked on, for measurements and tests.
     pub table_calls: bool,
+    /// `gic-tdir`: `ICH_HCR_EL2.TDIR` is used where there is one; off for tests of what CPUs without it need.
+    pub gic_tdir: bool,
     /// `panic`: the hypervisor fails on purpose once it is up.
     pub panic: Option<Sabotage>,
 }
@@ -111,6 +113,7 @@ impl Default for BootArgs<'_> {
             frames: None,
             trace: Categories::NONE,
             table_calls: false,
+            gic_tdir: true,
             panic: None,
         }
     }
@@ -131,6 +134,7 @@ pub const KNOWN: &[&str] = &[
     "frames=SIZE",
     "trace=all|off|LIST of fault,map,change,race,free,tlb,vcpu,sched,log,replay",
     "table-calls=on|off",
+    "gic-tdir=on|off",
     "panic=now|overflow|write-code|run-data",
 ];
 
@@ -263,6 +267,9 @@ fn set<'a>(args: &mut BootArgs<'a>, argument: &'a str) -> Result<(), Reason> {
         "table-calls" => {
             args.table_calls = choice(value, "on or off", &[("on", true), ("off", false)])?;
         }
+        "gic-tdir" => {
+            args.gic_tdir = choice(value, "on or off", &[("on", true), ("off", false)])?;
+        }
         "panic" => {
             let sabotage = choice(
                 value,
@@ -376,7 +383,7 @@ mod tests {
         let (args, complaints) = parse_all(
             "log=trace vcpus=3 guest-memory=64M guest-args=\"seconds=5 seed=7\" console=raw compaction=stress \
              compaction-period=2 compaction-step=512 collapse-fill=17 huge=never frames=1G trace=map,tlb \
-             table-calls=on panic=now",
+             table-calls=on gic-tdir=off panic=now",
         );
         assert!(complaints.is_empty(), "{complaints:?}");
         assert_eq!(
@@ -395,6 +402,7 @@ mod tests {
                 frames: Some(1 << 30),
                 trace: Categories::NONE.with(Category::Map).with(Category::Tlb),
                 table_calls: true,
+                gic_tdir: false,
                 panic: Some(Sabotage::Panic),
             }
         );

@@ -16,7 +16,7 @@ use super::{features, sabotage, secondary, work};
 use crate::el2::{mmu, tables};
 use crate::machine::{clock, tracing};
 use crate::percpu::PER_CPU;
-use crate::{console, logging, machine, percpu};
+use crate::{console, logging, machine, percpu, vcpu};
 
 /// The board, from the moment the first CPU's MMU is on.
 static BOARD: Once<Board<'static>> = Once::new();
@@ -112,6 +112,9 @@ pub(super) extern "C" fn with_mmu() -> ! {
         panic!("{error}");
     }
     tracing::start(arguments.trace, arguments.console);
+    if !arguments.gic_tdir {
+        vcpu::interface::forgo_tdir();
+    }
     secondary::release();
     work::start_guests(board, &arguments);
     work::join()

@@ -4,7 +4,7 @@ use hyp::exits::syndrome::{SystemAccess, encoding};
 use hyp::vgic::SgiRegister;
 
 use super::{Frame, inject, skip_instruction};
-use crate::vcpu::{self, Exit, Vcpu};
+use crate::vcpu::{self, Exit, Vcpu, interface};
 
 /// `ACTLR_EL1`, which a guest may write without effect.
 const ACTLR_EL1: u32 = encoding(3, 0, 1, 0, 1);
@@ -22,6 +22,10 @@ const ICC_DIR_EL1: u32 = encoding(3, 0, 12, 11, 1);
 const ICC_SGI1R_EL1: u32 = encoding(3, 0, 12, 11, 5);
 const ICC_ASGI1R_EL1: u32 = encoding(3, 0, 12, 11, 6);
 const ICC_SGI0R_EL1: u32 = encoding(3, 0, 12, 11, 7);
+/// `ICC_CTLR_EL1`, `ICC_PMR_EL1` and `ICC_RPR_EL1`, which are trapped on CPUs that cannot trap `ICC_DIR_EL1` alone.
+const ICC_CTLR_EL1: u32 = encoding(3, 0, 12, 12, 4);
+const ICC_PMR_EL1: u32 = encoding(3, 0, 4, 6, 0);
+const ICC_RPR_EL1: u32 = encoding(3, 0, 12, 11, 3);
 /// The INTID in `ICC_DIR_EL1`.
 const INTID: u64 = 0xff_ffff;
 /// Op0 and Op1 of an encoding.
@@ -45,6 +49,7 @@ pub(super) fn access(frame: &mut Frame, esr: u64) {
         // Breakpoints and watchpoints that never hit, an OS lock without effect.
         debug if matches!(debug & OP0_OP1, DEBUG | DEBUG_EL0) => 0,
         ICC_SRE_EL1 => SYSTEM_REGISTERS_ONLY,
+        common @ (ICC_CTLR_EL1 | ICC_PMR_EL1 | ICC_RPR_EL1) if access.read => read_common(common),
         command
             if !access.read && write_command(vcpu, command, frame.register(access.register)) =>
         {
@@ -62,12 +67,28 @@ pub(super) fn access(frame: &mut Frame, esr: u64) {
     skip_instruction(esr);
 }
 
+/// What a register of the CPU interface says that is common to both groups.
+// Not inline: others would save registers for it.
+#[inline(never)]
+fn read_common(register: u32) -> u64 {
+    let interface = interface::common();
+    match register {
+        ICC_CTLR_EL1 => interface.control(),
+        ICC_PMR_EL1 => interface.priority_mask(),
+        _ => interface.running_priority(interface::active_priorities()),
+    }
+}
+
 /// Does what a write to a register of the interrupt controller asks for; false if it is none.
+// As above.
+#[inline(never)]
 fn write_command(vcpu: &Vcpu, register: u32, value: u64) -> bool {
     match register {
         ICC_SGI1R_EL1 => vcpu.send_sgi(SgiRegister::Group1, value),
         ICC_ASGI1R_EL1 | ICC_SGI0R_EL1 => vcpu.send_sgi(SgiRegister::Group0, value),
         ICC_DIR_EL1 => vcpu.deactivate((value & INTID) as u32),
+        ICC_CTLR_EL1 => interface::set_common(interface::common().with_control(value)),
+        ICC_PMR_EL1 => interface::set_common(interface::common().with_priority_mask(value)),
         _ => return false,
     }
     true

@@ -4,12 +4,14 @@
 //! with its other registers; the list registers hold something only while their vCPU is on the CPU.
 
 use core::arch::asm;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use aarch64_cpu::registers::{
     ICH_HCR_EL2, ICH_LR0_EL2, ICH_LR1_EL2, ICH_LR2_EL2, ICH_LR3_EL2, ICH_LR4_EL2, ICH_LR5_EL2,
     ICH_LR6_EL2, ICH_LR7_EL2, ICH_LR8_EL2, ICH_LR9_EL2, ICH_LR10_EL2, ICH_LR11_EL2, ICH_LR12_EL2,
     ICH_LR13_EL2, ICH_LR14_EL2, ICH_LR15_EL2, ICH_VMCR_EL2, ICH_VTR_EL2, Readable, Writeable,
 };
+use hyp::vgic::common::Interface;
 use hyp::vgic::{Listing, MAX_LIST_REGISTERS};
 
 use super::registers::system_registers;
@@ -18,10 +20,20 @@ use super::registers::system_registers;
 const EOI_MODE: u64 = 1 << 9;
 /// `ICH_VTR_EL2.TDS`: `ICH_HCR_EL2.TDIR` traps.
 const TRAPS_DIR: u64 = 1 << 19;
+/// `ICH_HCR_EL2.TC`: accesses to registers that are common to both groups are trapped, `ICC_DIR_EL1` among them.
+const TRAP_COMMON: u64 = 1 << 10;
+
+/// Guests' writes to `ICC_DIR_EL1` are trapped as on CPUs without `ICH_HCR_EL2.TDIR`.
+static WITHOUT_TDIR: AtomicBool = AtomicBool::new(false);
+
+/// Traps guests' writes to `ICC_DIR_EL1` as on CPUs without `ICH_HCR_EL2.TDIR` from now on.
+pub(crate) fn forgo_tdir() {
+    WITHOUT_TDIR.store(true, Ordering::Relaxed);
+}
 
 system_registers! {
     /// What every virtual CPU interface has.
-    Interface {
+    Basic {
         vmcr: "s3_4_c12_c11_7",
         active0_0: "s3_4_c12_c8_0",
         active1_0: "s3_4_c12_c9_0",
@@ -49,7 +61,7 @@ system_registers! {
 /// All that a guest owns of the interface.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct InterfaceState {
-    basic: Interface,
+    basic: Basic,
     six: Interface6,
     seven: Interface7,
 }
@@ -57,7 +69,7 @@ pub(super) struct InterfaceState {
 impl InterfaceState {
     /// After reset: no group enabled, every priority masked.
     pub(super) const RESET: Self = Self {
-        basic: Interface::ZERO,
+        basic: Basic::ZERO,
         six: Interface6::ZERO,
         seven: Interface7::ZERO,
     };
@@ -112,13 +124,16 @@ pub(super) fn enable(listing: &Listing) {
     if listing.more_pending {
         value += ICH_HCR_EL2::NPIE::SET;
     }
+    let mut traps = 0;
     if listing.more_active {
         value += ICH_HCR_EL2::LRENPIE::SET;
-        if traps_deactivation() {
+        if has_tdir() {
             value += ICH_HCR_EL2::TDIR::SET;
+        } else {
+            traps = TRAP_COMMON;
         }
     }
-    ICH_HCR_EL2.write(value);
+    ICH_HCR_EL2.set(value.value | traps);
 }
 
 /// Silences the maintenance interrupt, and the guest's, until [`enable`] is called.
@@ -134,12 +149,12 @@ pub(super) fn init_cpu() {
     enable(&Listing::EMPTY);
 }
 
-/// How often the guest has ended an interrupt that is not listed, modulo 32, if it is not trapped when it
-/// does. Only while its registers are loaded.
+/// How often the guest has ended an interrupt that is not listed, modulo 32, if it did not so by its number,
+/// which is trapped. Only while its registers are loaded.
 pub(super) fn ended_unlisted() -> u32 {
     // In EOImode 1 only `ICC_DIR_EL1` ends interrupts; but there are CPUs (QEMU's) that count writes to
     // `ICC_EOIR1_EL1` all the same.
-    if ends_by_number() && traps_deactivation() {
+    if ends_by_number() {
         return 0;
     }
     ICH_HCR_EL2.read(ICH_HCR_EL2::EOIcount) as u32
@@ -150,9 +165,37 @@ pub(super) fn ends_by_number() -> bool {
     ICH_VMCR_EL2.get() & EOI_MODE != 0
 }
 
-/// Whether writes to `ICC_DIR_EL1` can be trapped.
-fn traps_deactivation() -> bool {
-    ICH_VTR_EL2.get() & TRAPS_DIR != 0
+/// Whether writes to `ICC_DIR_EL1` can be trapped without others.
+fn has_tdir() -> bool {
+    ICH_VTR_EL2.get() & TRAPS_DIR != 0 && !WITHOUT_TDIR.load(Ordering::Relaxed)
+}
+
+/// What the guest has set of its interface. Only while its registers are loaded.
+pub(crate) fn common() -> Interface {
+    Interface {
+        vmcr: ICH_VMCR_EL2.get(),
+        vtr: ICH_VTR_EL2.get(),
+    }
+}
+
+/// Has the guest have set this, as [`Interface`] says. Only while its registers are loaded.
+pub(crate) fn set_common(vmcr: u64) {
+    ICH_VMCR_EL2.set(vmcr);
+}
+
+/// The priorities at which an interrupt of the guest is active, a bit for each. Only while its registers are
+/// loaded.
+pub(crate) fn active_priorities() -> [u32; 4] {
+    let mut state = InterfaceState::RESET;
+    state.save();
+    let (basic, six, seven) = (&state.basic, &state.six, &state.seven);
+    [
+        basic.active0_0 | basic.active1_0,
+        six.active0_1 | six.active1_1,
+        seven.active0_2 | seven.active1_2,
+        seven.active0_3 | seven.active1_3,
+    ]
+    .map(|bits| bits as u32)
 }
 
 /// Which list registers hold no interrupt any more, a bit for each: `ICH_ELRSR_EL2`.

@@ -14,7 +14,7 @@ mod control;
 mod counters;
 mod fp;
 mod id;
-mod interface;
+pub(crate) mod interface;
 mod interrupts;
 mod registers;
 

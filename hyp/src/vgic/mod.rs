@@ -7,6 +7,7 @@
 //! which the hardware lets the guest acknowledge and end interrupts without an exit.
 //!
 //! - `block`: the state of 32 interrupts, and the registers that have bits for them;
+//! - [`common`]: registers of the CPU interface, for when they are trapped;
 //! - `registers`: the frames of distributor and redistributors;
 //! - `list`: which interrupts are put into list registers, and how they come back from there;
 //! - `list_register`: the format of a list register;
@@ -21,6 +22,7 @@
 //!   They must call `unlist` and [`Vgic::list`] before they run the guest again.
 
 mod block;
+pub mod common;
 mod list;
 mod list_register;
 mod registers;

@@ -220,6 +220,12 @@ pub(crate) mod interface {
         /// Sends an SGI of Group 1.
         send writes "icc_sgi1r_el1");
     register!(
+        /// What [`set_mask`] has set.
+        mask reads "icc_pmr_el1");
+    register!(
+        /// How the interface works.
+        control reads "icc_ctlr_el1");
+    register!(
         /// Lets interrupts through that are more urgent.
         set_mask writes "icc_pmr_el1");
     register!(set_control writes "icc_ctlr_el1");

@@ -81,11 +81,19 @@ fn nested(gic: Gic) {
 /// With split ends, all are active at once though none is being handled, and each ends by its number.
 fn ended_by_number(gic: Gic) {
     interface::split_ends(true);
+    let before = interface_registers();
     gic.write_private(Bits::SetPending, ALL);
     for number in (0..16_u32).rev() {
         expect("taken with split ends", interface::acknowledge(), number);
         interface::end(number.into());
     }
+    expect("EOImode", before[0] ^ before[1], 1 << 1);
+    expect("idle priority", before[2], 0xff);
+    let same = interface_registers() == before;
+    assert!(
+        same,
+        "the interface's registers have changed while all are active"
+    );
     let mut active = ALL;
     for step in 0..16_u32 {
         expect("still active", gic.private(Bits::SetActive) & ALL, active);
@@ -101,6 +109,28 @@ fn ended_by_number(gic: Gic) {
     }
     expect("all deactivated", gic.private(Bits::SetActive), 0);
     interface::split_ends(false);
+}
+
+/// What the interface's registers say: the control register with and without split ends, which it has at the end, the
+/// running priority, and how the priority mask keeps some values, of which it has the last one at the end.
+fn interface_registers() -> [u32; 7] {
+    let control = |split| {
+        interface::split_ends(split);
+        interface::control()
+    };
+    let mask = |value| {
+        interface::set_mask(value);
+        interface::mask()
+    };
+    [
+        control(false),
+        control(true),
+        interface::running_priority(),
+        mask(0),
+        mask(0x5a),
+        mask(0xa5),
+        mask(0xff),
+    ]
 }
 
 /// The priority mask holds back what is not urgent enough.
