@@ -213,7 +213,7 @@ fn replayed() -> Vec<Scenario> {
             .on(2, cpu)
             .args("trace=replay compaction=stress compaction-period=2")
             .keeps_the_rules()
-            .changes(&[
+            .sees(&[
                 "block split",
                 "table collapsed",
                 "leaf moved",
@@ -228,14 +228,14 @@ fn replayed() -> Vec<Scenario> {
             "guest=stress,memory=256M,append=seconds=3 seed=12",
             "cortex-a57",
         )
-        .changes(&["table taken away"])
+        .sees(&["table taken away"])
         .quick(),
         replay(
             "trace-replay-direct",
             "guest=stress,memory=256M,append=seconds=3 seed=13",
             "max",
         )
-        .changes(&["table taken away"]),
+        .sees(&["table taken away"]),
         replay(
             "trace-replay-machines",
             "guest=stress,vcpus=2,memory=64M,append=seconds=3 seed=14",

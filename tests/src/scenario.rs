@@ -48,8 +48,8 @@ pub struct Scenario {
     pub counted: bool,
     /// Whether what was traced is replayed by the checker of the protocol.
     pub replayed: bool,
-    /// What entries of tables must become while it watches.
-    pub changes: Vec<&'static str>,
+    /// What it must have seen, as it calls it.
+    pub seen: Vec<&'static str>,
     /// How long the run may take.
     pub timeout: Duration,
     /// Whether the test belongs to the quick ones.
@@ -74,7 +74,7 @@ impl Scenario {
             traced: Vec::new(),
             counted: false,
             replayed: false,
-            changes: Vec::new(),
+            seen: Vec::new(),
             timeout: Duration::from_secs(60),
             quick: false,
         }
@@ -154,9 +154,9 @@ impl Scenario {
         self
     }
 
-    /// Entries of tables must be changed in these ways, as the checker calls them.
-    pub fn changes(mut self, names: &[&'static str]) -> Self {
-        self.changes.extend(names);
+    /// The checker must have seen these instructions and changes of entries, as it calls them.
+    pub fn sees(mut self, names: &[&'static str]) -> Self {
+        self.seen.extend(names);
         self
     }
 

@@ -33,7 +33,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use anyhow::{Context, Result, bail};
-use trace::{Record, Stream};
+use trace::{Event, Record, Stream};
 
 use super::{Recording, show};
 pub use changes::Counts;
@@ -60,7 +60,7 @@ pub struct Violation {
 pub struct Checked {
     /// The rules that were broken.
     pub violations: Vec<Violation>,
-    /// How many events were checked, by name.
+    /// How many events were checked, by name, or by that of the instruction.
     pub counts: BTreeMap<&'static str, u64>,
     /// How often entries were changed in which way: what was not done was not checked.
     pub changes: Counts,
@@ -81,7 +81,7 @@ pub fn check(recording: &Recording) -> Checked {
             checked.unchecked = events.len() - index;
             break;
         }
-        *checked.counts.entry(record.event.name()).or_default() += 1;
+        *checked.counts.entry(name(&record.event)).or_default() += 1;
         let broken = model.apply(record);
         checked
             .violations
@@ -93,6 +93,14 @@ pub fn check(recording: &Recording) -> Checked {
     }
     checked.changes = model.changes();
     checked
+}
+
+fn name(event: &Event) -> &'static str {
+    match event {
+        Event::Barrier { barrier, .. } => barrier.text(),
+        Event::TlbiDone { tlbi, .. } => tlbi.text(),
+        other => other.name(),
+    }
 }
 
 fn in_order(recording: &Recording) -> Vec<(u64, &Record)> {
@@ -172,6 +180,12 @@ fn show(
 }
 
 impl Checked {
+    /// How often there was an event, an instruction, or a change of an entry of this name.
+    pub fn seen(&self, name: &str) -> u64 {
+        let found = self.counts.get(name).or_else(|| self.changes.get(name));
+        found.copied().unwrap_or(0)
+    }
+
     /// Whether all was checked but the last events, which had not been sent when the machine went off.
     pub fn is_complete(&self, recording: &Recording) -> bool {
         self.missing.is_none() || recording.lost.of(Stream::Replay) == 0 && recording.broken == 0
