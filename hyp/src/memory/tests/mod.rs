@@ -6,6 +6,7 @@ mod bank;
 mod filling;
 mod logging;
 mod peeking;
+mod told;
 
 use super::{Fault, FaultKind, GuestMemory, Hardware, Machine, Outcome, Parts, guest::Settings};
 use crate::bootargs::HugePolicy;
@@ -92,11 +93,11 @@ pub(crate) fn guest(machine: &Machine<Host>, huge: HugePolicy) -> GuestMemory<'_
 }
 
 /// The same for a guest whose RAM begins at `start`.
-pub(crate) fn guest_at(
-    machine: &Machine<Host>,
+pub(crate) fn guest_at<P: Parts>(
+    machine: &Machine<P>,
     huge: HugePolicy,
     start: u64,
-) -> GuestMemory<'_, Host> {
+) -> GuestMemory<'_, P> {
     let ram = IpaRange::new(Ipa::new(start), Ipa::new(start + GUEST)).expect("whole pages");
     let settings = Settings {
         vm: VmId(0),

@@ -1,0 +1,151 @@
+//! What a checker of the protocol is told, as far as the table manager tells it.
+
+use super::{NoTlb, OneCpu, RAM, frames, guest_at, page};
+use crate::bootargs::HugePolicy;
+use crate::compaction::Stress;
+use crate::frames::tests::arena::Arena;
+use crate::memory::observe::Tracer;
+use crate::memory::{Fault, FaultKind, GuestMemory, Machine, Parts};
+use stage2::grace::{CpuSlot, Grace};
+use stage2::{Access, IpaRange, Level};
+use std::cell::{Cell, RefCell};
+use trace::{Categories, Category, Event};
+
+thread_local! {
+    static TOLD: RefCell<Vec<Event>> = const { RefCell::new(Vec::new()) };
+    static ORDER: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Keeps what it is told on this thread.
+struct Ears;
+
+impl Tracer for Ears {
+    fn wanted() -> Categories {
+        Categories::NONE.with(Category::Replay)
+    }
+
+    fn emit(vm: u8, event: Event) {
+        assert_eq!(vm, 0);
+        TOLD.with_borrow_mut(|told| told.push(event));
+    }
+
+    fn next_order() -> u64 {
+        ORDER.set(ORDER.get() + 1);
+        ORDER.get()
+    }
+}
+
+struct Watched;
+
+impl Parts for Watched {
+    type Map = Arena;
+    type Hardware = NoTlb;
+    type Cpus = OneCpu;
+    type Tracer = Ears;
+}
+
+fn machine() -> Machine<Watched> {
+    let cpus = OneCpu([CpuSlot::new()], Grace::new());
+    Machine::new(frames(1), NoTlb, cpus)
+}
+
+fn touch(memory: &GuestMemory<'_, Watched>, number: u64) {
+    let (ipa, access) = (page(number), Access::Write);
+    let kind = FaultKind::Translation(Level::L3);
+    memory.fault(Fault { ipa, access, kind });
+}
+
+/// What was told since the last call.
+fn told() -> Vec<Event> {
+    TOLD.take()
+}
+
+#[test]
+fn the_end_of_a_table_is_told_step_by_step() {
+    let machine = machine();
+    let memory = guest_at(&machine, HugePolicy::Never, RAM);
+    touch(&memory, 0);
+    let stage2 = memory.stage2();
+    let range = IpaRange::entry(page(0), Level::L3);
+    stage2.unmap(range, |_| {}).expect("nothing to split");
+    let before = told();
+    let made = |level| {
+        let mut tables = before.iter().filter_map(move |event| match *event {
+            Event::TableMade {
+                level: of, table, ..
+            } if of == level => Some(table),
+            _ => None,
+        });
+        tables.next_back().expect("a table")
+    };
+    let (parent, child) = (made(2), made(3));
+    let region = IpaRange::entry(page(0), Level::L2);
+    assert_eq!(stage2.free_empty_tables(region), 1);
+
+    let mut steps = told();
+    // What follows is a look at the table above, of which the region is a part.
+    steps.truncate(9);
+    let names: Vec<_> = steps.iter().map(Event::name).collect();
+    let expected = [
+        "Locked",
+        "Locked",
+        "Written",
+        "Unlocked",
+        "Written",
+        "Unlocked",
+        "GraceBegun",
+        "GraceEnded",
+        "TableEnded",
+    ];
+    assert_eq!(names, expected);
+    let tables: Vec<_> = steps
+        .iter()
+        .filter_map(|event| match *event {
+            Event::Locked { table, .. }
+            | Event::Unlocked { table, .. }
+            | Event::TableEnded { table, .. } => Some(table),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(tables, [parent, child, child, parent, child]);
+    assert!(matches!(
+        steps[2],
+        Event::Written { old, new, .. } if old & !0xfff == child && new & 1 == 0 && new != 0
+    ));
+    assert!(matches!(steps[4], Event::Written { new: 0, .. }));
+    assert!(matches!(
+        steps[6..8],
+        [
+            Event::GraceBegun { number: 2, .. },
+            Event::GraceEnded { number: 2, .. }
+        ]
+    ));
+    memory.destroy();
+}
+
+/// A lock is taken in a read section, or by who has claimed the table; and no number is left out.
+#[test]
+#[cfg_attr(miri, ignore = "thousands of pages are copied")]
+fn locks_say_what_keeps_the_table() {
+    let machine = machine();
+    let memory = guest_at(&machine, HugePolicy::Reserve, RAM);
+    (0..512).for_each(|number| touch(&memory, number));
+    let mut stress = Stress::new(0x9e37_79b9);
+    (0..400).for_each(|_| stress.step(&memory));
+    memory.destroy();
+    let told = told();
+    let mut claims = 0;
+    for event in &told {
+        if let Event::Locked {
+            section, claimed, ..
+        } = *event
+        {
+            assert!(section > 0 || claimed == 1, "{event:?}");
+            claims += u64::from(section == 0);
+        }
+    }
+    assert!(claims > 0, "nothing was collapsed by copying");
+    let mut orders: Vec<_> = told.iter().filter_map(Event::order).collect();
+    orders.sort_unstable();
+    assert_eq!(orders, (1..=told.len() as u64).collect::<Vec<_>>());
+}
