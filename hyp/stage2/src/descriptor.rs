@@ -7,6 +7,10 @@
 //! Entries are single 64-bit words, read and written by one single-copy-atomic access, so a torn
 //! value cannot be seen. (128-bit descriptors, FEAT_D128, are not used.)
 
+mod difference;
+
+pub(crate) use difference::Difference;
+
 use crate::addr::{Level, Pa};
 
 const VALID: u64 = 1 << 0;
@@ -466,13 +470,6 @@ impl Descriptor {
         Self(self.0 & !(TABLE_OR_PAGE | COPIED | DEPOSIT))
             .with_output(pa)
             .with_rights(format, level, self.rights())
-    }
-
-    /// Whether two leaves differ at most in address and in the marks that use leaves behind.
-    #[inline]
-    pub(crate) const fn is_like(self, other: Self) -> bool {
-        const COMPARED: u64 = !(ADDRESS | USE_BITS);
-        self.0 & COMPARED == other.0 & COMPARED
     }
 
     /// The marks of use (access flag, written) of both.

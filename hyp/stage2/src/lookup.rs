@@ -23,7 +23,7 @@ mod entries;
 
 use crate::addr::{ENTRIES, Ipa, Level, Pa};
 use crate::descriptor::{Descriptor, Kind, Marker};
-use crate::env::{Environment, Frames, Tlb, Window};
+use crate::env::{Environment, Frames, Table, Tlb, Window};
 use crate::grace::Section;
 use crate::held::Held;
 use crate::meta::TableMeta;
@@ -204,6 +204,12 @@ impl<'r, E: Environment> View<'r, E> {
     #[inline]
     pub fn pa(&self) -> Pa {
         self.pa
+    }
+
+    /// All entries, for those who look at many.
+    #[inline(always)]
+    pub(crate) fn table(&self) -> &Table {
+        &self.table
     }
 
     /// The first guest address that the entry of this index covers.

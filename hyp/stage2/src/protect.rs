@@ -81,7 +81,8 @@ impl<E: Environment> Edit<E> for Close {
     const SPLITS_BLOCKS: bool = false;
 
     fn leaves(&mut self, table: &mut Locked<'_, E>, index: usize, seen: Descriptor) -> Edited {
-        if !seen.lets_stores_through() {
+        // A collapse that copies may not have flushed yet what it has closed.
+        if !seen.lets_stores_through() && !seen.is_copied() {
             return Edited::one(None);
         }
         let (_, stale) = table.update(index, Descriptor::closed);
@@ -136,7 +137,8 @@ impl<E: Environment> Stage2<E> {
     }
 
     /// Makes the next store to each page of `range` fault. What was written is still collected later. A
-    /// block is one leaf, also if the range covers it in part.
+    /// block is one leaf, also if the range covers it in part. Pages that were written and are collapsed let
+    /// stores through again, as a block that was written.
     pub fn trap_stores(&self, range: IpaRange) {
         self.edit_whole(range, &mut Close);
     }

@@ -7,8 +7,8 @@ use core::ops::Range;
 
 use super::Locked;
 use crate::addr::{ENTRIES, IpaRange};
-use crate::descriptor::{Descriptor, Marker};
-use crate::env::Environment;
+use crate::descriptor::{Descriptor, Kind, Marker};
+use crate::env::{Environment, Scope};
 use crate::flush::Stale;
 use crate::held::entry_address;
 use crate::meta::TableMeta;
@@ -116,8 +116,40 @@ impl<E: Environment> Locked<'_, E> {
     pub(crate) fn update(
         &mut self,
         index: usize,
-        mut change: impl FnMut(Descriptor) -> Descriptor,
+        change: impl FnMut(Descriptor) -> Descriptor,
     ) -> (Descriptor, Stale) {
+        let old = self.revise(index, change);
+        (old, self.stale(index, old))
+    }
+
+    /// Changes the leaves of these indices, each as by [`update`](Self::update); returns what must be flushed.
+    #[inline]
+    pub(crate) fn update_leaves(
+        &mut self,
+        indices: Range<usize>,
+        change: impl Fn(Descriptor) -> Descriptor,
+    ) -> Option<Stale> {
+        let (level, mut any) = (self.level(), false);
+        for index in indices.clone() {
+            if let Kind::Leaf(_) = self.kind(index) {
+                self.revise(index, &change);
+                any = true;
+            }
+        }
+        let range = IpaRange::new(self.ipa(indices.start), self.ipa(indices.end))?;
+        any.then_some(Stale {
+            range,
+            scope: Scope::Leaf(level),
+        })
+    }
+
+    /// Changes an entry until nobody has changed it in between; returns what it was.
+    #[inline]
+    fn revise(
+        &mut self,
+        index: usize,
+        mut change: impl FnMut(Descriptor) -> Descriptor,
+    ) -> Descriptor {
         let entry = &self.view.table.entries[index];
         let mut old = entry.load(Ordering::Relaxed);
         loop {
@@ -134,8 +166,7 @@ impl<E: Environment> Locked<'_, E> {
                 Err(seen) => old = seen,
             }
         }
-        let old = Descriptor::from_bits(old);
-        (old, self.stale(index, old))
+        Descriptor::from_bits(old)
     }
 
     /// Puts `new` in the place of what was valid, and returns that.

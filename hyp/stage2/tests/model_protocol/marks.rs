@@ -1,8 +1,8 @@
 //! Access flag, dirty state and stale permissions: races 46, 48 and 49.
 
-use crate::support::{World, explore, only, page, small};
-use stage2::Access;
+use crate::support::{ANYTHING, World, collapse_in_place, explore, only, page, small};
 use stage2::fake::Setup;
+use stage2::{Access, Level};
 
 /// Two vCPUs fault on one page that is clean; the one that comes second has the old entry in its TLB.
 ///
@@ -70,6 +70,65 @@ fn race_49_the_hardware_marks_an_entry_that_is_being_aged() {
             }
         });
         assert!(world.entry(0).descriptor.is_written(), "dirt is lost");
+        world.end();
+    });
+}
+
+/// The hardware marks a page as written while it becomes part of a block where it is.
+fn store_against_collapse_in_place(direct_size_change: bool) {
+    let world = World::new(Setup {
+        hardware_dirty: true,
+        direct_size_change,
+        ..small()
+    });
+    world.map_contiguous();
+    world.vm.write_protect(only(0));
+    world.vm.write_protect(only(1));
+    world.machine.enter_on(1, &world.vm).prefetch(page(0));
+    let (collapsed, ()) = world.race(collapse_in_place, |world| {
+        let guest = world.machine.enter(&world.vm);
+        world.store(&guest, 0, 5);
+    });
+    assert!(collapsed, "marks of use are no reason against a block");
+    assert!(world.entry(0).descriptor.is_written(), "dirt is lost");
+    world.end();
+}
+
+/// A vCPU's TLB holds a page of a table that has been taken out of the tree.
+///
+/// Rule: what the hardware has marked is read after the flush. Taken out by `49-marks-read-before-the-flush.patch`.
+#[test]
+fn race_49_the_hardware_marks_a_page_that_becomes_part_of_a_block() {
+    explore(|| store_against_collapse_in_place(false));
+}
+
+/// As before, where a block takes the place of the table at once.
+///
+/// Rule: as before. Taken out by `49-marks-read-before-the-direct-flush.patch`.
+#[test]
+fn race_49_the_hardware_marks_a_page_that_becomes_part_of_a_block_at_once() {
+    explore(|| store_against_collapse_in_place(true));
+}
+
+/// A collapse has made the stores to a page trap, but a TLB does not know that yet, when somebody else
+/// wants them to trap.
+///
+/// Rule: what a collapse has closed counts as not flushed. Taken out by `48-closed-taken-for-flushed.patch`.
+#[test]
+fn race_48_two_make_the_stores_to_a_page_trap() {
+    explore(|| {
+        let world = World::new(small());
+        world.map(0, 10);
+        world.map(1, 11);
+        world.machine.enter_on(1, &world.vm).prefetch(page(0));
+        let collapse = |world: &World| world.collapse(ANYTHING).is_ok();
+        world.race(collapse, |world| {
+            world.vm.trap_stores(only(0));
+            let stored = world.machine.enter(&world.vm).write(page(0), 5);
+            // To a block that was written stores go through.
+            let is_page = world.entry(0).level == Level::L3;
+            assert!(!is_page || stored.is_err(), "a store did not trap");
+        });
         world.end();
     });
 }

@@ -1,0 +1,283 @@
+//! Collapsing by copying to a new block, while the guest runs.
+//!
+//! In this order:
+//! 1. The table is *claimed*: from here on it stays in its place, and nobody else collapses it.
+//! 2. All stores to the region are made to trap, a few entries under each hold of the lock, and what TLBs
+//!    hold is flushed. A page that is stored to from now on shows it in its entry.
+//! 3. The pages are copied, with no lock held.
+//! 4. The table is taken away, leaving a marker, and flushed: nothing can change it or the pages any more.
+//! 5. What was written or mapped since 2 is copied again. If that is too much, or the entries are no
+//!    parts of one block any more, the table is put back, and nothing has happened.
+//! 6. The block takes the marker's place.
+//!
+//! Guests are held up by 2, if they fault, for as long as the lock is held at a time, and by 4 to 6: for the
+//! flush, a few instructions an entry, and the copies of at most [`CopyPlan::max_hot`] pages.
+//!
+//! What step 2 has not flushed yet looks as if stores trapped already. Whoever relies on that looks at the
+//! mark that a collapse leaves beside it, too ([`Descriptor::is_copied`]).
+
+use super::pages::PageSet;
+use super::survey::{Copies, Rest, Survey, survey};
+use super::{CollapseError, CopyPlan, lock_holder, table_of};
+use crate::addr::{ENTRIES, Ipa, Level, Pa};
+use crate::copy::Contents;
+use crate::descriptor::{Descriptor, Kind, Marker, Work};
+use crate::detached::{Retired, memory};
+use crate::env::{Cpus, Environment, Frames};
+use crate::flush::{Flushed, Stale};
+use crate::held::Held;
+use crate::lookup::Absent;
+use crate::observe::CollapseStep;
+use crate::stage2::{Stage2, next_entry};
+use crate::stats::Counter;
+use crate::sync::Ordering;
+
+/// Pages copied in one step, after which other threads of the CPU get their turn.
+const STEP: usize = 16;
+
+/// Entries whose stores are made to trap under one hold of the lock, at most.
+const TRAPPED_AT_ONCE: usize = 32;
+
+/// A table that stays in its place, and is nobody else's to collapse, until this is dropped.
+struct Claim<'s, E: Environment> {
+    stage2: &'s Stage2<E>,
+    table: Pa,
+    /// The first guest address of the block that its pages become.
+    ipa: Ipa,
+}
+
+impl<E: Environment> Stage2<E> {
+    pub(super) fn copy_and_exchange(
+        &self,
+        ipa: Ipa,
+        to: Pa,
+        plan: CopyPlan,
+        contents: &mut impl Contents,
+    ) -> Result<Retired, CollapseError> {
+        let claim = self.claim_for_copy(ipa, plan)?;
+        self.trap_stores_to(&claim, contents)?;
+        let zeroed = self.copy_pages(&claim, to, contents);
+        self.tell_of_collapse(ipa, Level::L2, CollapseStep::Copied);
+        let like = self.survey_again(&claim, plan)?;
+        let copies = Copies::new(like, &zeroed);
+        let begin = self.env().clock();
+        let (marker, flushed) = self.break_claimed(&claim, plan)?;
+        // From here on the region is ours alone: the guest faults on the marker, everybody else
+        // waits for it, and no translation is left through which a store could come.
+        let rest = copies.rest(&memory(self, claim.table), plan.max_hot);
+        let block = rest.map(|rest| {
+            self.copy_rest(&claim, &rest, to, contents);
+            self.deposit.promise();
+            self.block_of_copies(like, rest.marks, to)
+        });
+        let new = block.unwrap_or(Descriptor::table(claim.table));
+        self.make_claimed(&claim, marker, new, &flushed);
+        contents.held_up(self.env().clock().wrapping_sub(begin));
+        block?;
+        self.release_old(&claim, contents);
+        Ok(self.retire(claim.table, ipa, Level::L2, &flushed))
+    }
+
+    /// Claims the table of `ipa`, if it looks as if it could be collapsed.
+    fn claim_for_copy(&self, ipa: Ipa, plan: CopyPlan) -> Result<Claim<'_, E>, CollapseError> {
+        let reader = self.read();
+        let table = table_of(&reader, ipa, Level::L2)?;
+        survey(&table, plan.max_empty)?;
+        let table = table
+            .lock()
+            .map_err(|_| CollapseError::NoTable(Absent::Contended))?;
+        if !table.meta().claim() {
+            return Err(CollapseError::Claimed);
+        }
+        Ok(Claim {
+            stage2: self,
+            table: table.pa(),
+            ipa,
+        })
+    }
+
+    /// Makes all stores to the pages of the table trap, from when this returns.
+    fn trap_stores_to(
+        &self,
+        claim: &Claim<'_, E>,
+        contents: &mut impl Contents,
+    ) -> Result<(), CollapseError> {
+        let mut stale = None;
+        let mut result = Ok(());
+        for first in (0..ENTRIES).step_by(TRAPPED_AT_ONCE) {
+            let begin = self.env().clock();
+            result = self.trap_some_stores(claim, first, &mut stale);
+            contents.held_up(self.env().clock().wrapping_sub(begin));
+            if result.is_err() {
+                break;
+            }
+        }
+        // Also on error: entries say already that stores trap.
+        if let Some(stale) = stale {
+            let _ = self.flush(stale);
+        }
+        result
+    }
+
+    fn trap_some_stores(
+        &self,
+        claim: &Claim<'_, E>,
+        first: usize,
+        stale: &mut Option<Stale>,
+    ) -> Result<(), CollapseError> {
+        let reader = self.read();
+        let mut table = table_of(&reader, claim.ipa, Level::L2)?
+            .lock()
+            .map_err(|_| CollapseError::NoTable(Absent::Contended))?;
+        let indices = first..ENTRIES.min(first + TRAPPED_AT_ONCE);
+        if let Some(new) = table.update_leaves(indices, Descriptor::as_copied) {
+            *stale = Some(new.after(*stale));
+        }
+        Ok(())
+    }
+
+    /// Copies all pages, with no lock held; says which were empty and have been zeroed. A page that is
+    /// unmapped or written meanwhile will be found not to be as it was.
+    fn copy_pages(&self, claim: &Claim<'_, E>, to: Pa, contents: &mut impl Contents) -> PageSet {
+        let mut zeroed = PageSet::default();
+        for index in 0..ENTRIES {
+            if index > 0 && index.is_multiple_of(STEP) {
+                self.env().cpus().give_way();
+            }
+            if self.copy_page(claim, index, to, contents).is_none() {
+                zeroed.insert(index);
+            }
+        }
+        self.env().cpus().give_way();
+        zeroed
+    }
+
+    /// Copies a page to its place in the block at `to`, from where it is mapped. What is not mapped is
+    /// zeroed.
+    fn copy_page(
+        &self,
+        claim: &Claim<'_, E>,
+        index: usize,
+        to: Pa,
+        contents: &mut impl Contents,
+    ) -> Option<Pa> {
+        let entry = memory(self, claim.table).entries[index].load(Ordering::Acquire);
+        let page = to.offset(index as u64 * Level::L3.size());
+        match Descriptor::from_bits(entry).kind(Level::L3) {
+            Kind::Leaf(from) => {
+                contents.copy(from, page);
+                Some(from)
+            }
+            _ => {
+                contents.zero(page);
+                None
+            }
+        }
+    }
+
+    /// Looks once more, before a guest is held up, whether the table could be collapsed. Returns a leaf
+    /// that stands for all.
+    fn survey_again(
+        &self,
+        claim: &Claim<'_, E>,
+        plan: CopyPlan,
+    ) -> Result<Descriptor, CollapseError> {
+        let reader = self.read();
+        let table = table_of(&reader, claim.ipa, Level::L2)?;
+        let Survey { like, hot } = survey(&table, plan.max_empty)?;
+        if hot <= plan.max_hot {
+            Ok(like)
+        } else {
+            Err(CollapseError::Hot)
+        }
+    }
+
+    /// Takes the claimed table out of the tree, leaving a marker, if it is full enough.
+    fn break_claimed(
+        &self,
+        claim: &Claim<'_, E>,
+        plan: CopyPlan,
+    ) -> Result<(Marker, Flushed), CollapseError> {
+        let reader = self.read();
+        let mut parent = lock_holder(&reader, claim.ipa, Level::L2)?;
+        let child = parent
+            .slot(claim.ipa)
+            .lock()
+            .map_err(CollapseError::NoTable)?;
+        if child.is_empty() || ENTRIES - child.live() > plan.max_empty {
+            return Err(CollapseError::TooEmpty);
+        }
+        let marker = self.marker(Work::Collapse);
+        let (_, stale) = parent.break_entry(claim.ipa.index(Level::L2), marker);
+        drop(child);
+        drop(parent);
+        Ok((marker, self.flush(stale)))
+    }
+
+    /// Copies what the first copy has not got, and makes all of the block visible.
+    fn copy_rest(&self, claim: &Claim<'_, E>, rest: &Rest, to: Pa, contents: &mut impl Contents) {
+        for index in rest.pages.iter() {
+            if self.copy_page(claim, index, to, contents).is_some() {
+                self.count(Counter::PagesRecopied);
+            }
+        }
+        contents.complete();
+    }
+
+    /// The block at `to` for pages like `like`, which together had these marks of use.
+    fn block_of_copies(&self, like: Descriptor, marks: Descriptor, to: Pa) -> Descriptor {
+        let block = like
+            .unused_at(to)
+            .merged(self.format(), Level::L2, to)
+            .with_use_of(marks)
+            .with_deposit(true);
+        if block.is_written() {
+            block.open()
+        } else {
+            block
+        }
+    }
+
+    /// Ends the marker of a claimed region.
+    fn make_claimed(
+        &self,
+        claim: &Claim<'_, E>,
+        marker: Marker,
+        new: Descriptor,
+        flushed: &Flushed,
+    ) {
+        // The marker keeps the holder in its place, so it is found at once, or, when other changes
+        // crowd the way, after a while.
+        loop {
+            let reader = self.read();
+            if let Ok(mut parent) = lock_holder(&reader, claim.ipa, Level::L2) {
+                parent.make_entry(claim.ipa.index(Level::L2), marker, new, flushed);
+                self.publish();
+                return;
+            }
+            drop(reader);
+            self.env().cpus().relax();
+        }
+    }
+
+    fn release_old(&self, claim: &Claim<'_, E>, contents: &mut impl Contents) {
+        let mut ipa = claim.ipa;
+        for entry in &memory(self, claim.table).entries {
+            let old = Descriptor::from_bits(entry.load(Ordering::Relaxed));
+            if let Kind::Leaf(_) = old.kind(Level::L3) {
+                contents.release(ipa, old);
+            }
+            ipa = next_entry(ipa, Level::L3);
+        }
+    }
+}
+
+impl<E: Environment> Drop for Claim<'_, E> {
+    fn drop(&mut self) {
+        // The claim keeps the table where it is or, once detached, from being freed before this.
+        if let Some(meta) = self.stage2.env().frames().table_meta(self.table) {
+            let _held = Held::lock(self.stage2, meta, self.table, self.ipa, Level::L3);
+            meta.release_claim();
+        }
+    }
+}

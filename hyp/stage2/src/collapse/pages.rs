@@ -1,0 +1,36 @@
+//! A set of a table's entries.
+
+use crate::addr::ENTRIES;
+
+const WORDS: usize = ENTRIES.div_ceil(u64::BITS as usize);
+
+/// Pages of a region, by the index of their entry.
+#[derive(Clone, Default)]
+pub(super) struct PageSet([u64; WORDS]);
+
+impl PageSet {
+    /// Adds the page of this index.
+    #[inline]
+    pub(super) fn insert(&mut self, index: usize) {
+        if let Some(word) = self.0.get_mut(index / 64) {
+            *word |= 1 << (index % 64);
+        }
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.0.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
+    /// Their indices, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = usize> + '_ {
+        self.0.iter().enumerate().flat_map(|(number, &word)| {
+            let mut rest = word;
+            core::iter::from_fn(move || {
+                let bit = (rest != 0).then(|| rest.trailing_zeros() as usize)?;
+                rest &= rest - 1;
+                Some(number * 64 + bit)
+            })
+        })
+    }
+}

@@ -1,0 +1,191 @@
+//! Looking at a table's entries: whether they could be, or have become, the parts of one block.
+//!
+//! Entry by entry with no lock held, where an error has to be told: what is found there is a hint. At the
+//! moment that counts, while the guest is held up, all entries are compared at once with what was found.
+
+use core::ops::BitOr;
+
+use super::CollapseError;
+use super::pages::PageSet;
+use crate::addr::{ENTRIES, Level};
+use crate::descriptor::{Descriptor, Difference, Format, Kind, Memory};
+use crate::env::{Environment, Table};
+use crate::lookup::View;
+use crate::sync::{AtomicU64, Ordering};
+
+/// Entries compared in one go. Small enough to be unrolled, and to be looked at one by one if one of them
+/// is not as expected.
+const CHUNK: usize = if ENTRIES < 16 { ENTRIES } else { 16 };
+
+/// What a table's entries have in common, seen with no lock: a hint.
+pub(super) struct Survey {
+    /// A leaf that stands for all.
+    pub(super) like: Descriptor,
+    /// Leaves that must be copied (again).
+    pub(super) hot: usize,
+}
+
+/// Looks whether all entries of a table could be parts of one block.
+pub(super) fn survey<E: Environment>(
+    table: &View<'_, E>,
+    max_empty: usize,
+) -> Result<Survey, CollapseError> {
+    let mut like: Option<Descriptor> = None;
+    let (mut hot, mut empty) = (0, 0);
+    for index in 0..ENTRIES {
+        let entry = table.get(index);
+        match entry.kind(table.level()) {
+            Kind::Empty => {
+                empty += 1;
+                continue;
+            }
+            Kind::Leaf(_) => {}
+            Kind::Busy(_) | Kind::Table(_) | Kind::Bad => return Err(CollapseError::Busy),
+        }
+        if entry.is_pinned() || entry.memory() == Memory::Device {
+            return Err(CollapseError::Pinned);
+        }
+        if !entry
+            .difference(like.unwrap_or(entry))
+            .is_of_use_and_address()
+        {
+            return Err(CollapseError::Mixed);
+        }
+        hot += usize::from(is_hot(entry));
+        like = like.or(Some(entry));
+    }
+    like.filter(|_| empty <= max_empty)
+        .map(|like| Survey { like, hot })
+        .ok_or(CollapseError::TooEmpty)
+}
+
+/// Whether a page must be copied (again): it was written, or mapped, since the last copy.
+fn is_hot(leaf: Descriptor) -> bool {
+    leaf.lets_stores_through() || !leaf.is_copied()
+}
+
+/// What the leaves of a table would be if they were the parts of a block where they are.
+pub(super) struct Run {
+    first: Descriptor,
+    step: u64,
+}
+
+/// Looks whether the leaves of a table are the parts of a block of `level` where they are.
+pub(super) fn run<E: Environment>(table: &View<'_, E>, level: Level) -> Result<Run, CollapseError> {
+    let Survey { like, .. } = survey(table, 0)?;
+    let first = table.get(0).output();
+    let run = Run {
+        first: like.unused_at(first),
+        step: table.level().size(),
+    };
+    if first.is_aligned(level) && run.difference(table).is_of_use() {
+        Ok(run)
+    } else {
+        Err(CollapseError::Scattered)
+    }
+}
+
+impl Run {
+    /// What the entries of the table differ in from what they would be in a block that nobody has used yet.
+    pub(super) fn difference<E: Environment>(&self, table: &View<'_, E>) -> Difference {
+        let mut expected = self.first.bits();
+        let mut difference = Difference::default();
+        for chunk in chunks(&table.table().entries) {
+            for entry in chunk {
+                difference = difference | load(entry).difference(Descriptor::from_bits(expected));
+                expected += self.step;
+            }
+        }
+        difference
+    }
+
+    /// The block of `level` that nobody has used yet.
+    pub(super) fn block(&self, format: Format, level: Level) -> Descriptor {
+        self.first.merged(format, level, self.first.output())
+    }
+}
+
+/// What the entries of a table are as long as nothing is left to do of a copy that was made while the guest
+/// ran.
+pub(super) struct Copies {
+    like: Descriptor,
+    expected: [Descriptor; ENTRIES],
+}
+
+/// What is left to do.
+pub(super) struct Rest {
+    /// Pages to be copied again, or zeroed.
+    pub(super) pages: PageSet,
+    /// The marks of use of all entries.
+    pub(super) marks: Descriptor,
+}
+
+impl Copies {
+    /// Pages like `like` were copied, but for those that were empty and have been zeroed.
+    pub(super) fn new(like: Descriptor, zeroed: &PageSet) -> Self {
+        let mut expected = [like.copy(); ENTRIES];
+        for index in zeroed.iter() {
+            expected[index] = Descriptor::EMPTY;
+        }
+        Self { like, expected }
+    }
+
+    /// Compares the entries of the table, which nobody can change any more, with what they would be. More
+    /// than `most` pages must not be left to do.
+    ///
+    /// A guest is held up meanwhile: this is a few instructions an entry, as long as there is nothing to do.
+    pub(super) fn rest(&self, table: &Table, most: usize) -> Result<Rest, CollapseError> {
+        let mut marks = Descriptor::EMPTY;
+        let mut pages = PageSet::default();
+        let chunks = chunks(&table.entries)
+            .iter()
+            .zip(self.expected.as_chunks().0);
+        for (number, (entries, expected)) in chunks.enumerate() {
+            let difference = difference(entries, expected);
+            if difference.is_of_copy() {
+                marks = marks.with_use_of(difference.marks_of_use());
+                continue;
+            }
+            for (index, (entry, &expected)) in (number * CHUNK..).zip(entries.iter().zip(expected))
+            {
+                let entry = load(entry);
+                if self.must_be_done(entry, expected)? {
+                    pages.insert(index);
+                }
+                marks = marks.with_use_of(entry);
+            }
+            if pages.len() > most {
+                return Err(CollapseError::Hot);
+            }
+        }
+        Ok(Rest { pages, marks })
+    }
+
+    fn must_be_done(&self, entry: Descriptor, expected: Descriptor) -> Result<bool, CollapseError> {
+        match entry.kind(Level::L3) {
+            Kind::Empty => Ok(expected != entry),
+            Kind::Leaf(_) if entry.difference(self.like).is_of_use_and_address() => {
+                Ok(is_hot(entry))
+            }
+            Kind::Leaf(_) => Err(CollapseError::Mixed),
+            Kind::Busy(_) | Kind::Table(_) | Kind::Bad => Err(CollapseError::Busy),
+        }
+    }
+}
+
+#[inline(always)]
+fn difference(entries: &[AtomicU64; CHUNK], expected: &[Descriptor; CHUNK]) -> Difference {
+    let each = |(entry, &expected)| load(entry).difference(expected);
+    let all = entries.iter().zip(expected).map(each);
+    all.fold(Difference::default(), Difference::bitor)
+}
+
+fn chunks(entries: &[AtomicU64; ENTRIES]) -> &[[AtomicU64; CHUNK]] {
+    entries.as_chunks().0
+}
+
+/// Relaxed: what counts is looked at under the table's lock, or when nobody can reach the table any more.
+#[inline(always)]
+fn load(entry: &AtomicU64) -> Descriptor {
+    Descriptor::from_bits(entry.load(Ordering::Relaxed))
+}
