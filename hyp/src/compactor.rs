@@ -63,6 +63,7 @@ pub(crate) fn start(arguments: &BootArgs<'_>) -> Result<(), SpawnError> {
             fill: arguments.collapse_fill as usize,
             step: arguments.compaction_step as usize,
             max_hot: Policy::MAX_HOT,
+            rounds: Policy::ROUNDS,
         },
         stress: arguments.compaction == Compaction::Stress,
         period: u64::from(arguments.compaction_period) * timer::frequency() / 1000,

@@ -9,7 +9,7 @@ use super::defragment::Defragmenter;
 use crate::frames::{Contents, LinearMap, Order, Use};
 use crate::memory::contents::PageCopier;
 use crate::memory::{GuestMemory, Parts};
-use stage2::{CopyPlan, ENTRIES, Ipa, IpaRange, Kind, Level, Pa};
+use stage2::{CollapseError, CopyPlan, ENTRIES, Ipa, IpaRange, Kind, Level, Pa};
 
 /// How much compaction does, and when it pays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,11 +21,16 @@ pub struct Policy {
     pub step: usize,
     /// Pages that may be copied while the guest is held up at the end of a collapse by copying.
     pub max_hot: usize,
+    /// How often pages that the guest wrote meanwhile are copied again before that.
+    pub rounds: usize,
 }
 
 impl Policy {
-    /// Hold-ups stay below the time it takes to copy so many pages.
-    pub const MAX_HOT: usize = 4;
+    /// With so few, guests are held up for less than it takes to copy 8 pages: what comes to these is a
+    /// flush, and looking at 512 entries.
+    pub const MAX_HOT: usize = 2;
+    /// Pages that are written again in each of so many rounds will be in one more.
+    pub const ROUNDS: usize = 3;
 }
 
 /// Goes round one VM's memory, a step at a time.
@@ -130,8 +135,11 @@ impl<'m, M: LinearMap> Compactor<'m, M> {
         let plan = CopyPlan {
             max_empty: ENTRIES.saturating_sub(self.policy.fill),
             max_hot: self.policy.max_hot,
+            rounds: self.policy.rounds,
         };
-        collapse_into(memory, region, block, plan);
+        let mut copier = PageCopier::new(memory.machine());
+        // An error says that the region has changed, or changes all the time: it will be seen again.
+        let _ = collapse_into(memory, region, block, plan, &mut copier);
     }
 }
 
@@ -155,24 +163,21 @@ pub(super) fn new_block<P: Parts>(memory: &GuestMemory<'_, P>, used: Use) -> Opt
         .ok()
 }
 
-/// Copies a region into `block`; says for how many ticks the guest was held up at most. If it could not
-/// be done, the block is freed.
+/// Copies a region into `block`. If it could not be done, the block is freed.
 pub(super) fn collapse_into<P: Parts>(
     memory: &GuestMemory<'_, P>,
     region: IpaRange,
     block: Pa,
     plan: CopyPlan,
-) -> Option<u64> {
-    let mut copier = PageCopier::new(memory.machine());
+    contents: &mut impl stage2::Contents,
+) -> Result<(), CollapseError> {
     let stage2 = memory.stage2();
-    let done = stage2.collapse_by_copying(region.start(), Level::L2, block, plan, &mut copier);
-    if done.is_err() {
-        memory.free_block(block);
-        return None;
-    }
+    stage2
+        .collapse_by_copying(region.start(), Level::L2, block, plan, contents)
+        .inspect_err(|_| memory.free_block(block))?;
     // The frames that the region's reservation has left will not be asked for any more.
     memory.give_up_reservation(region.start());
-    Some(copier.longest_hold_up())
+    Ok(())
 }
 
 /// Looks at a region, without locks: a hint.

@@ -10,8 +10,10 @@ use crate::memory::contents::PageCopier;
 use crate::memory::{GuestMemory, Parts};
 use crate::vm::psci::{DENIED, INVALID_PARAMETERS, NOT_SUPPORTED};
 use crate::vm::table_calls::{MOST_FRAMES, Step, TableCall};
+use core::ops::Range;
 use stage2::{
-    Contents as _, CopyPlan, Descriptor, Environment, Ipa, IpaRange, Kind, Level, PAGE_SIZE, Pa,
+    Access, Contents as _, CopyPlan, Descriptor, Environment, Ipa, IpaRange, Kind, Level,
+    PAGE_SIZE, Pa,
 };
 
 /// Words of an answer behind its status: a bit for each page of 2 MiB.
@@ -73,7 +75,9 @@ fn perform<P: Parts>(memory: &GuestMemory<'_, P>, call: TableCall) -> Option<Ans
             let region = region(ipa)?;
             Answer::done(stage2.collapse_in_place(region.start(), Level::L2).is_ok())
         }
-        TableCall::CollapseByCopying(ipa) => collapse_by_copying(memory, region(ipa)?),
+        TableCall::CollapseByCopying(ipa, stores) => {
+            collapse_by_copying(memory, region(ipa)?, stores)
+        }
         TableCall::Move(ipa, turns) => {
             move_page(memory, ram(entry(memory, ipa, Level::L3)?)?.start(), turns)
         }
@@ -112,7 +116,11 @@ fn collect<P: Parts>(memory: &GuestMemory<'_, P>, range: IpaRange) -> Answer {
     Answer::Values(count.into(), pages)
 }
 
-fn collapse_by_copying<P: Parts>(memory: &GuestMemory<'_, P>, region: IpaRange) -> Answer {
+fn collapse_by_copying<P: Parts>(
+    memory: &GuestMemory<'_, P>,
+    region: IpaRange,
+    stores: u64,
+) -> Answer {
     let used = Use::Data {
         vm: memory.vm(),
         ipa: region.start(),
@@ -120,10 +128,64 @@ fn collapse_by_copying<P: Parts>(memory: &GuestMemory<'_, P>, region: IpaRange) 
     let plan = CopyPlan {
         max_empty: stage2::ENTRIES - 1,
         max_hot: super::Policy::MAX_HOT,
+        rounds: super::Policy::ROUNDS,
     };
-    new_block(memory, used)
-        .and_then(|block| collapse_into(memory, region, block, plan))
-        .map_or(Answer::DENIED, Answer::ticks)
+    let Some(block) = new_block(memory, used) else {
+        return Answer::DENIED;
+    };
+    let mut contents = StoredTo {
+        copier: PageCopier::new(memory.machine()),
+        memory,
+        pages: region.start()..region.start().offset(stores * PAGE_SIZE),
+        copies: 0,
+    };
+    match collapse_into(memory, region, block, plan, &mut contents) {
+        Ok(()) => Answer::ticks(contents.copier.longest_hold_up()),
+        Err(_) => Answer::DENIED,
+    }
+}
+
+/// Copies, and answers write faults of these pages after all were copied once.
+struct StoredTo<'a, 'm, P: Parts> {
+    copier: PageCopier<'m, P>,
+    memory: &'a GuestMemory<'m, P>,
+    pages: Range<Ipa>,
+    copies: usize,
+}
+
+impl<P: Parts> StoredTo<'_, '_, P> {
+    fn copied(&mut self) {
+        self.copies += 1;
+        if self.copies == stage2::ENTRIES {
+            let stage2 = self.memory.stage2();
+            let mut page = self.pages.start;
+            while page < self.pages.end {
+                // Whatever it says, nobody waits for the page.
+                let _ = stage2.resolve_fault(page, Access::Write, false);
+                page = page.offset(PAGE_SIZE);
+            }
+        }
+    }
+}
+
+impl<P: Parts> stage2::Contents for StoredTo<'_, '_, P> {
+    fn copy(&mut self, from: Pa, to: Pa) {
+        self.copier.copy(from, to);
+        self.copied();
+    }
+
+    fn zero(&mut self, to: Pa) {
+        self.copier.zero(to);
+        self.copied();
+    }
+
+    fn held_up(&mut self, ticks: u64) {
+        self.copier.held_up(ticks);
+    }
+
+    fn release(&mut self, ipa: Ipa, old: Descriptor) {
+        self.copier.release(ipa, old);
+    }
 }
 
 /// The frame of the page at `ipa`, if it is mapped as a page.
@@ -249,6 +311,24 @@ mod tests {
         assert_eq!(call(calls::MOVE, 0), DENIED);
         assert_eq!(call(calls::COLLAPSE_IN_PLACE, 0), DENIED);
         memory.destroy();
+    }
+
+    /// Copied again while the guest runs, or while it is held up: what is there stays.
+    #[test]
+    fn pages_that_are_stored_to_meanwhile_are_copied_again() {
+        for stores in [1, 2, 3, 100, 512] {
+            let machine = machine();
+            let memory = guest(&machine, HugePolicy::Never);
+            (0..512).for_each(|page| store(&memory, page, page + 1));
+            let region = page(0).get();
+            assert_eq!(
+                status(&memory, calls::COLLAPSE_BY_COPYING, region, stores),
+                0
+            );
+            assert_eq!(level_at(&memory, 5), Level::L2);
+            (0..512).for_each(|number| assert_eq!(load(&memory, number), number + 1));
+            memory.destroy();
+        }
     }
 
     fn load(memory: &GuestMemory<'_, Host>, number: u64) -> u64 {

@@ -37,8 +37,9 @@ impl Stress {
         let stage2 = memory.stage2();
         // Each call may find that there is nothing to do it to; that is an answer as well.
         match self.below(16) {
-            0 => self.collapse(memory, region, ENTRIES),
-            1 => self.collapse(memory, region, 8),
+            // Once with all that is written meanwhile left to the end, once with little of it.
+            0 => self.collapse(memory, region, ENTRIES, 0),
+            1 => self.collapse(memory, region, 2, 2),
             2..=5 => drop(stage2.collapse_in_place(region.start(), Level::L2)),
             6..=8 => drop(stage2.split_block(region.start(), Level::L2)),
             9..=11 => self.each_page(memory, at, |ipa, pa| {
@@ -65,6 +66,7 @@ impl Stress {
         memory: &GuestMemory<'_, P>,
         region: IpaRange,
         max_hot: usize,
+        rounds: usize,
     ) {
         let used = Use::Data {
             vm: memory.vm(),
@@ -74,8 +76,10 @@ impl Stress {
             let plan = CopyPlan {
                 max_empty: ENTRIES - 1,
                 max_hot,
+                rounds,
             };
-            collapse_into(memory, region, block, plan);
+            let mut copier = PageCopier::new(memory.machine());
+            let _ = collapse_into(memory, region, block, plan, &mut copier);
         }
     }
 

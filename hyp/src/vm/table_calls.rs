@@ -23,8 +23,8 @@ pub const COLLECT: u32 = FIRST + 2;
 pub const SPLIT: u32 = FIRST + 3;
 /// Collapses the pages of the 2 MiB region round x1, which lie in order in one block, where they are.
 pub const COLLAPSE_IN_PLACE: u32 = FIRST + 4;
-/// Copies the pages of the 2 MiB region round x1 to a new block. x1: for how long at most a store to
-/// the region would have been held up, in ticks.
+/// Copies the pages of the 2 MiB region round x1 to a new block, as if its first x2 pages were stored to
+/// after they were copied. x1: for how long at most a store to the region would have been held up, in ticks.
 pub const COLLAPSE_BY_COPYING: u32 = FIRST + 5;
 /// Moves the page at x1 to another frame. Halfway, the other threads get the CPU x2 times.
 pub const MOVE: u32 = FIRST + 6;
@@ -40,6 +40,8 @@ pub const FIRST: u32 = 0xc600_0010;
 /// The last of these calls.
 pub const LAST: u32 = COST;
 
+/// Pages of a region of 2 MiB.
+const PAGES: u64 = stage2::ENTRIES as u64;
 /// The most turns that others get during a [`MOVE`].
 pub const MOST_TURNS: u64 = 4096;
 /// The most frames of one [`COST`].
@@ -69,8 +71,8 @@ pub enum TableCall {
     Split(Ipa),
     /// [`COLLAPSE_IN_PLACE`].
     CollapseInPlace(Ipa),
-    /// [`COLLAPSE_BY_COPYING`].
-    CollapseByCopying(Ipa),
+    /// [`COLLAPSE_BY_COPYING`], with the number of pages stored to.
+    CollapseByCopying(Ipa, u64),
     /// [`MOVE`], with the others' turns.
     Move(Ipa, u64),
     /// [`GRACE`].
@@ -96,7 +98,7 @@ impl TableCall {
             COLLECT => Self::Collect(range()?),
             SPLIT => Self::Split(ipa),
             COLLAPSE_IN_PLACE => Self::CollapseInPlace(ipa),
-            COLLAPSE_BY_COPYING => Self::CollapseByCopying(ipa),
+            COLLAPSE_BY_COPYING if second <= PAGES => Self::CollapseByCopying(ipa, second),
             MOVE if second <= MOST_TURNS => Self::Move(ipa, second),
             GRACE => Self::Grace,
             GIVE_WAY => Self::GiveWay,
@@ -149,6 +151,11 @@ mod tests {
             Some(TableCall::Move(Ipa::new(0x4000_0000), MOST_TURNS))
         );
         assert_eq!(call(MOVE, 0x4000_0000, MOST_TURNS + 1), None);
+        assert_eq!(
+            call(COLLAPSE_BY_COPYING, 0x4000_0000, 512),
+            Some(TableCall::CollapseByCopying(Ipa::new(0x4000_0000), 512))
+        );
+        assert_eq!(call(COLLAPSE_BY_COPYING, 0x4000_0000, 513), None);
         assert_eq!(call(COST, 2, 64), Some(TableCall::Cost(Step::Copy, 64)));
         assert_eq!(call(COST, 2, 65), None);
         assert_eq!(call(COST, 2, u64::MAX), None);

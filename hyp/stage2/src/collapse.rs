@@ -60,6 +60,9 @@ pub struct CopyPlan {
     pub max_empty: usize,
     /// Pages that may be copied while the guest is held up.
     pub max_hot: usize,
+    /// How often the pages that were written meanwhile are copied again while the guest runs, as long as they
+    /// are more than that.
+    pub rounds: usize,
 }
 
 impl<E: Environment> Stage2<E> {
@@ -175,14 +178,14 @@ impl<E: Environment> Stage2<E> {
             let (_, stale) = parent.replace(index, block);
             let flushed = self.flush(stale);
             // What was marked in the old entries up to the flush holds for the block as well.
-            let marks = run.difference(&child).marks_of_use();
+            let marks = survey::marks(&child);
             let _ = parent.update(index, |block| block.with_use_of(marks));
             flushed
         } else {
             let marker = self.marker(Work::Collapse);
             let (_, stale) = parent.break_entry(index, marker);
             let flushed = self.flush(stale);
-            let block = block.with_use_of(run.difference(&child).marks_of_use());
+            let block = block.with_use_of(survey::marks(&child));
             parent.make_entry(index, marker, block, &flushed);
             flushed
         };

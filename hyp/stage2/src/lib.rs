@@ -78,7 +78,7 @@
 //!     guest.write(ipa, index).unwrap();
 //! }
 //! let block = machine.data().allocate(Level::L2).unwrap();
-//! let plan = CopyPlan { max_empty: 0, max_hot: 16 };
+//! let plan = CopyPlan { max_empty: 0, max_hot: 16, rounds: 1 };
 //! let mut contents = machine.data().copier();
 //! vm.collapse_by_copying(Ipa::new(0), Level::L2, block, plan, &mut contents).unwrap();
 //! assert_eq!(vm.query(Ipa::new(0)).unwrap().level, Level::L2);

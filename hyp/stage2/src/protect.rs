@@ -81,8 +81,7 @@ impl<E: Environment> Edit<E> for Close {
     const SPLITS_BLOCKS: bool = false;
 
     fn leaves(&mut self, table: &mut Locked<'_, E>, index: usize, seen: Descriptor) -> Edited {
-        // A collapse that copies may not have flushed yet what it has closed.
-        if !seen.lets_stores_through() && !seen.is_copied() {
+        if !seen.lets_stores_through() {
             return Edited::one(None);
         }
         let (_, stale) = table.update(index, Descriptor::closed);

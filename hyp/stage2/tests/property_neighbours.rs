@@ -253,6 +253,7 @@ fn race_39_a_table_is_invalidated_without_a_leaf_hint() {
     let plan = CopyPlan {
         max_empty: 1,
         max_hot: 0,
+        rounds: 0,
     };
     vm.collapse_by_copying(
         BLOCK,

@@ -91,6 +91,7 @@ fn race_13_a_page_is_away_while_the_others_are_copied() {
         let plan = CopyPlan {
             max_empty: 0,
             max_hot: ENTRIES,
+            rounds: 0,
         };
         let mut contents = InStep {
             copier: data.copier(),

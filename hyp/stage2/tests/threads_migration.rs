@@ -324,6 +324,7 @@ impl World<'_> {
         let plan = CopyPlan {
             max_empty: 0,
             max_hot,
+            rounds: 1,
         };
         let result =
             self.vm

@@ -21,6 +21,8 @@ const PAGES: u64 = BLOCK_SIZE / PAGE_SIZE;
 const BLOCKS: u64 = 8;
 /// Collapses, and splits.
 const REGIONS: u64 = 4;
+/// Pages stored to while a region is copied: as many as may be left for when stores are held up.
+const STORES: u64 = 2;
 /// Pages that are moved.
 const MOVES: u64 = 64;
 /// Grace periods.
@@ -106,7 +108,7 @@ fn regions(memory: Span) {
     };
     let mut longest = 0;
     let copied = each(&mut |region| {
-        let held_up = tables::collapse_by_copying(region);
+        let held_up = tables::collapse_by_copying(region, STORES);
         longest = longest.max(held_up.expect("a region that can be copied"));
     });
     row::print_whole("collapse_copy", REGIONS, copied);

@@ -10,6 +10,7 @@ const POLICY: Policy = Policy {
     fill: 400,
     step: 4096,
     max_hot: Policy::MAX_HOT,
+    rounds: Policy::ROUNDS,
 };
 
 /// Where page 0 of the guest is.

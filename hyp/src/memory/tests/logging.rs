@@ -109,6 +109,7 @@ fn compaction_leaves_logged_memory_alone() {
         fill: 1,
         step: 4096,
         max_hot: Policy::MAX_HOT,
+        rounds: Policy::ROUNDS,
     };
     let mut compactor = Compactor::new(policy);
     memory.set_logging(true);

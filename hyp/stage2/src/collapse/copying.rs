@@ -2,9 +2,10 @@
 //!
 //! In this order:
 //! 1. The table is *claimed*: from here on it stays in its place, and nobody else collapses it.
-//! 2. All stores to the region are made to trap, a few entries under each hold of the lock, and what TLBs
-//!    hold is flushed. A page that is stored to from now on shows it in its entry.
-//! 3. The pages are copied, with no lock held.
+//! 2. All stores to the region are made to trap, and what TLBs hold is flushed, a part of the entries under
+//!    each hold of the lock. A page that is stored to from now on shows it in its entry.
+//! 3. The pages are copied, with no lock held. Those that were written meanwhile are made to trap and
+//!    copied again, [`CopyPlan::rounds`] times at most, until they are few.
 //! 4. The table is taken away, leaving a marker, and flushed: nothing can change it or the pages any more.
 //! 5. What was written or mapped since 2 is copied again. If that is too much, or the entries are no
 //!    parts of one block any more, the table is put back, and nothing has happened.
@@ -12,19 +13,16 @@
 //!
 //! Guests are held up by 2, if they fault, for as long as the lock is held at a time, and by 4 to 6: for the
 //! flush, a few instructions an entry, and the copies of at most [`CopyPlan::max_hot`] pages.
-//!
-//! What step 2 has not flushed yet looks as if stores trapped already. Whoever relies on that looks at the
-//! mark that a collapse leaves beside it, too ([`Descriptor::is_copied`]).
 
 use super::pages::PageSet;
-use super::survey::{Copies, Rest, Survey, survey};
-use super::{CollapseError, CopyPlan, lock_holder, table_of};
+use super::survey::{Copies, Rest, Survey, is_hot, survey};
+use super::{CollapseError, CopyPlan, table_of};
 use crate::addr::{ENTRIES, Ipa, Level, Pa};
 use crate::copy::Contents;
 use crate::descriptor::{Descriptor, Kind, Marker, Work};
 use crate::detached::{Retired, memory};
 use crate::env::{Cpus, Environment, Frames};
-use crate::flush::{Flushed, Stale};
+use crate::flush::Flushed;
 use crate::held::Held;
 use crate::lookup::Absent;
 use crate::observe::CollapseStep;
@@ -35,8 +33,9 @@ use crate::sync::Ordering;
 /// Pages copied in one step, after which other threads of the CPU get their turn.
 const STEP: usize = 16;
 
-/// Entries whose stores are made to trap under one hold of the lock, at most.
-const TRAPPED_AT_ONCE: usize = 32;
+/// Entries whose stores are made to trap under one hold of the lock, at most: few enough that this takes no
+/// longer than what is done to all of them at the end, and no fewer, since each time TLBs are flushed.
+const TRAPPED_AT_ONCE: usize = 64;
 
 /// A table that stays in its place, and is nobody else's to collapse, until this is dropped.
 struct Claim<'s, E: Environment> {
@@ -55,11 +54,9 @@ impl<E: Environment> Stage2<E> {
         contents: &mut impl Contents,
     ) -> Result<Retired, CollapseError> {
         let claim = self.claim_for_copy(ipa, plan)?;
-        self.trap_stores_to(&claim, contents)?;
-        let zeroed = self.copy_pages(&claim, to, contents);
-        self.tell_of_collapse(ipa, Level::L2, CollapseStep::Copied);
-        let like = self.survey_again(&claim, plan)?;
+        let (like, zeroed) = self.copy_ahead(&claim, to, plan, contents)?;
         let copies = Copies::new(like, &zeroed);
+        self.tell_of_collapse(ipa, Level::L2, CollapseStep::Copied);
         let begin = self.env().clock();
         let (marker, flushed) = self.break_claimed(&claim, plan)?;
         // From here on the region is ours alone: the guest faults on the marker, everybody else
@@ -68,7 +65,7 @@ impl<E: Environment> Stage2<E> {
         let block = rest.map(|rest| {
             self.copy_rest(&claim, &rest, to, contents);
             self.deposit.promise();
-            self.block_of_copies(like, rest.marks, to)
+            copies.block(self.format(), rest.marks, to)
         });
         let new = block.unwrap_or(Descriptor::table(claim.table));
         self.make_claimed(&claim, marker, new, &flushed);
@@ -96,60 +93,96 @@ impl<E: Environment> Stage2<E> {
         })
     }
 
-    /// Makes all stores to the pages of the table trap, from when this returns.
+    /// Copies all pages while the guest runs, and then those that it wrote meanwhile, until they are few.
+    /// Returns a page that stands for all, and which were empty and have been zeroed.
+    fn copy_ahead(
+        &self,
+        claim: &Claim<'_, E>,
+        to: Pa,
+        plan: CopyPlan,
+        contents: &mut impl Contents,
+    ) -> Result<(Descriptor, PageSet), CollapseError> {
+        let mut zeroed = PageSet::default();
+        // Whatever looks as if it had been copied was copied by a collapse that failed.
+        self.trap_stores_to(claim, contents)?;
+        self.copy_pages(claim, 0..ENTRIES, to, &mut zeroed, contents);
+        let mut survey = self.survey_claimed(claim, plan)?;
+        for _ in 0..plan.rounds {
+            if survey.hot <= plan.max_hot {
+                break;
+            }
+            let written = self.trap_stores_to(claim, contents)?;
+            self.copy_pages(claim, written.iter(), to, &mut zeroed, contents);
+            survey = self.survey_claimed(claim, plan)?;
+        }
+        if survey.hot <= plan.max_hot {
+            Ok((survey.like, zeroed))
+        } else {
+            Err(CollapseError::Hot)
+        }
+    }
+
+    /// Makes all stores to the pages of the table trap, from when this returns. Returns the pages that must be
+    /// copied: those that were written, or mapped, since they were last made to trap.
     fn trap_stores_to(
         &self,
         claim: &Claim<'_, E>,
         contents: &mut impl Contents,
-    ) -> Result<(), CollapseError> {
-        let mut stale = None;
-        let mut result = Ok(());
+    ) -> Result<PageSet, CollapseError> {
+        let mut hot = PageSet::default();
         for first in (0..ENTRIES).step_by(TRAPPED_AT_ONCE) {
             let begin = self.env().clock();
-            result = self.trap_some_stores(claim, first, &mut stale);
+            self.trap_some_stores(claim, first, &mut hot)?;
             contents.held_up(self.env().clock().wrapping_sub(begin));
-            if result.is_err() {
-                break;
-            }
         }
-        // Also on error: entries say already that stores trap.
-        if let Some(stale) = stale {
-            let _ = self.flush(stale);
-        }
-        result
+        Ok(hot)
     }
 
     fn trap_some_stores(
         &self,
         claim: &Claim<'_, E>,
         first: usize,
-        stale: &mut Option<Stale>,
+        hot: &mut PageSet,
     ) -> Result<(), CollapseError> {
         let reader = self.read();
         let mut table = table_of(&reader, claim.ipa, Level::L2)?
             .lock()
             .map_err(|_| CollapseError::NoTable(Absent::Contended))?;
         let indices = first..ENTRIES.min(first + TRAPPED_AT_ONCE);
-        if let Some(new) = table.update_leaves(indices, Descriptor::as_copied) {
-            *stale = Some(new.after(*stale));
+        let trap = |index, entry| {
+            if is_hot(entry) {
+                hot.insert(index);
+            }
+            entry.as_copied()
+        };
+        if let Some(stale) = table.update_leaves(indices, trap) {
+            // Under the lock: others rely on what they find closed.
+            let _ = self.flush(stale);
         }
         Ok(())
     }
 
-    /// Copies all pages, with no lock held; says which were empty and have been zeroed. A page that is
+    /// Copies pages, with no lock held. Those that were empty are zeroed, which is noted; a page that is
     /// unmapped or written meanwhile will be found not to be as it was.
-    fn copy_pages(&self, claim: &Claim<'_, E>, to: Pa, contents: &mut impl Contents) -> PageSet {
-        let mut zeroed = PageSet::default();
-        for index in 0..ENTRIES {
-            if index > 0 && index.is_multiple_of(STEP) {
+    fn copy_pages(
+        &self,
+        claim: &Claim<'_, E>,
+        pages: impl Iterator<Item = usize>,
+        to: Pa,
+        zeroed: &mut PageSet,
+        contents: &mut impl Contents,
+    ) {
+        for (number, index) in pages.enumerate() {
+            if number > 0 && number.is_multiple_of(STEP) {
                 self.env().cpus().give_way();
             }
-            if self.copy_page(claim, index, to, contents).is_none() {
+            if self.copy_page(claim, index, to, contents).is_some() {
+                zeroed.remove(index);
+            } else {
                 zeroed.insert(index);
             }
         }
         self.env().cpus().give_way();
-        zeroed
     }
 
     /// Copies a page to its place in the block at `to`, from where it is mapped. What is not mapped is
@@ -175,21 +208,15 @@ impl<E: Environment> Stage2<E> {
         }
     }
 
-    /// Looks once more, before a guest is held up, whether the table could be collapsed. Returns a leaf
-    /// that stands for all.
-    fn survey_again(
+    /// Looks whether the claimed table could still be collapsed, and how much would have to be copied then.
+    fn survey_claimed(
         &self,
         claim: &Claim<'_, E>,
         plan: CopyPlan,
-    ) -> Result<Descriptor, CollapseError> {
+    ) -> Result<Survey, CollapseError> {
         let reader = self.read();
         let table = table_of(&reader, claim.ipa, Level::L2)?;
-        let Survey { like, hot } = survey(&table, plan.max_empty)?;
-        if hot <= plan.max_hot {
-            Ok(like)
-        } else {
-            Err(CollapseError::Hot)
-        }
+        survey(&table, plan.max_empty)
     }
 
     /// Takes the claimed table out of the tree, leaving a marker, if it is full enough.
@@ -199,7 +226,9 @@ impl<E: Environment> Stage2<E> {
         plan: CopyPlan,
     ) -> Result<(Marker, Flushed), CollapseError> {
         let reader = self.read();
-        let mut parent = lock_holder(&reader, claim.ipa, Level::L2)?;
+        let mut parent = reader
+            .lock_at_once(claim.ipa, Level::L2)
+            .ok_or(CollapseError::NoTable(Absent::Contended))?;
         let child = parent
             .slot(claim.ipa)
             .lock()
@@ -224,20 +253,6 @@ impl<E: Environment> Stage2<E> {
         contents.complete();
     }
 
-    /// The block at `to` for pages like `like`, which together had these marks of use.
-    fn block_of_copies(&self, like: Descriptor, marks: Descriptor, to: Pa) -> Descriptor {
-        let block = like
-            .unused_at(to)
-            .merged(self.format(), Level::L2, to)
-            .with_use_of(marks)
-            .with_deposit(true);
-        if block.is_written() {
-            block.open()
-        } else {
-            block
-        }
-    }
-
     /// Ends the marker of a claimed region.
     fn make_claimed(
         &self,
@@ -250,7 +265,7 @@ impl<E: Environment> Stage2<E> {
         // crowd the way, after a while.
         loop {
             let reader = self.read();
-            if let Ok(mut parent) = lock_holder(&reader, claim.ipa, Level::L2) {
+            if let Some(mut parent) = reader.lock_at_once(claim.ipa, Level::L2) {
                 parent.make_entry(claim.ipa.index(Level::L2), marker, new, flushed);
                 self.publish();
                 return;

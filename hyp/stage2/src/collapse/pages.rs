@@ -17,9 +17,11 @@ impl PageSet {
         }
     }
 
-    /// How many there are.
-    pub(super) fn len(&self) -> usize {
-        self.0.iter().map(|word| word.count_ones() as usize).sum()
+    /// Takes the page of this index out.
+    pub(super) fn remove(&mut self, index: usize) {
+        if let Some(word) = self.0.get_mut(index / 64) {
+            *word &= !(1 << (index % 64));
+        }
     }
 
     /// Their indices, in order.

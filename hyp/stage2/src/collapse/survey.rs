@@ -7,7 +7,7 @@ use core::ops::BitOr;
 
 use super::CollapseError;
 use super::pages::PageSet;
-use crate::addr::{ENTRIES, Level};
+use crate::addr::{ENTRIES, Level, Pa};
 use crate::descriptor::{Descriptor, Difference, Format, Kind, Memory};
 use crate::env::{Environment, Table};
 use crate::lookup::View;
@@ -60,7 +60,7 @@ pub(super) fn survey<E: Environment>(
 }
 
 /// Whether a page must be copied (again): it was written, or mapped, since the last copy.
-fn is_hot(leaf: Descriptor) -> bool {
+pub(super) fn is_hot(leaf: Descriptor) -> bool {
     leaf.lets_stores_through() || !leaf.is_copied()
 }
 
@@ -105,6 +105,13 @@ impl Run {
     }
 }
 
+/// The marks of use of all entries together.
+pub(super) fn marks<E: Environment>(table: &View<'_, E>) -> Descriptor {
+    let all = chunks(&table.table().entries).iter().flatten();
+    let bits = all.fold(0, |bits, entry| bits | load(entry).bits());
+    Descriptor::EMPTY.with_use_of(Descriptor::from_bits(bits))
+}
+
 /// What the entries of a table are as long as nothing is left to do of a copy that was made while the guest
 /// ran.
 pub(super) struct Copies {
@@ -123,11 +130,30 @@ pub(super) struct Rest {
 impl Copies {
     /// Pages like `like` were copied, but for those that were empty and have been zeroed.
     pub(super) fn new(like: Descriptor, zeroed: &PageSet) -> Self {
-        let mut expected = [like.copy(); ENTRIES];
+        // Changed where it is: moving it costs as much as copying a page.
+        let mut copies = Self {
+            like,
+            expected: [like.copy(); ENTRIES],
+        };
         for index in zeroed.iter() {
-            expected[index] = Descriptor::EMPTY;
+            copies.expected[index] = Descriptor::EMPTY;
         }
-        Self { like, expected }
+        copies
+    }
+
+    /// The block at `to`, for pages that had these marks of use together.
+    pub(super) fn block(&self, format: Format, marks: Descriptor, to: Pa) -> Descriptor {
+        let block = self
+            .like
+            .unused_at(to)
+            .merged(format, Level::L2, to)
+            .with_use_of(marks)
+            .with_deposit(true);
+        if block.is_written() {
+            block.open()
+        } else {
+            block
+        }
     }
 
     /// Compares the entries of the table, which nobody can change any more, with what they would be. More
@@ -136,7 +162,7 @@ impl Copies {
     /// A guest is held up meanwhile: this is a few instructions an entry, as long as there is nothing to do.
     pub(super) fn rest(&self, table: &Table, most: usize) -> Result<Rest, CollapseError> {
         let mut marks = Descriptor::EMPTY;
-        let mut pages = PageSet::default();
+        let (mut pages, mut left) = (PageSet::default(), most);
         let chunks = chunks(&table.entries)
             .iter()
             .zip(self.expected.as_chunks().0);
@@ -149,13 +175,11 @@ impl Copies {
             for (index, (entry, &expected)) in (number * CHUNK..).zip(entries.iter().zip(expected))
             {
                 let entry = load(entry);
-                if self.must_be_done(entry, expected)? {
-                    pages.insert(index);
-                }
                 marks = marks.with_use_of(entry);
-            }
-            if pages.len() > most {
-                return Err(CollapseError::Hot);
+                if !entry.difference(expected).is_of_copy() && self.must_be_done(entry, expected)? {
+                    pages.insert(index);
+                    left = left.checked_sub(1).ok_or(CollapseError::Hot)?;
+                }
             }
         }
         Ok(Rest { pages, marks })

@@ -118,22 +118,23 @@ impl<E: Environment> Locked<'_, E> {
         index: usize,
         change: impl FnMut(Descriptor) -> Descriptor,
     ) -> (Descriptor, Stale) {
-        let old = self.revise(index, change);
+        let (old, _) = self.revise(index, change);
         (old, self.stale(index, old))
     }
 
-    /// Changes the leaves of these indices, each as by [`update`](Self::update); returns what must be flushed.
+    /// Changes the leaves of these indices, each as by [`update`](Self::update); returns what must be flushed,
+    /// if any was changed.
     #[inline]
     pub(crate) fn update_leaves(
         &mut self,
         indices: Range<usize>,
-        change: impl Fn(Descriptor) -> Descriptor,
+        mut change: impl FnMut(usize, Descriptor) -> Descriptor,
     ) -> Option<Stale> {
         let (level, mut any) = (self.level(), false);
         for index in indices.clone() {
             if let Kind::Leaf(_) = self.kind(index) {
-                self.revise(index, &change);
-                any = true;
+                let (old, new) = self.revise(index, |entry| change(index, entry));
+                any |= old != new;
             }
         }
         let range = IpaRange::new(self.ipa(indices.start), self.ipa(indices.end))?;
@@ -143,30 +144,31 @@ impl<E: Environment> Locked<'_, E> {
         })
     }
 
-    /// Changes an entry until nobody has changed it in between; returns what it was.
+    /// Changes an entry, losing nothing that is added meanwhile; returns what it was and what it is now.
     #[inline]
     fn revise(
         &mut self,
         index: usize,
         mut change: impl FnMut(Descriptor) -> Descriptor,
-    ) -> Descriptor {
+    ) -> (Descriptor, Descriptor) {
         let entry = &self.view.table.entries[index];
-        let mut old = entry.load(Ordering::Relaxed);
+        let mut bits = entry.load(Ordering::Relaxed);
         loop {
-            let new = change(Descriptor::from_bits(old)).bits();
+            let old = Descriptor::from_bits(bits);
+            let new = change(old);
             if new == old {
-                break;
+                return (old, new);
             }
-            match entry.compare_exchange_weak(old, new, Ordering::AcqRel, Ordering::Relaxed) {
+            let exchange =
+                entry.compare_exchange_weak(bits, new.bits(), Ordering::AcqRel, Ordering::Relaxed);
+            match exchange {
                 Ok(_) => {
-                    let [old, new] = [old, new].map(Descriptor::from_bits);
                     self.tell_now(index, old, new);
-                    break;
+                    return (old, new);
                 }
-                Err(seen) => old = seen,
+                Err(seen) => bits = seen,
             }
         }
-        Descriptor::from_bits(old)
     }
 
     /// Puts `new` in the place of what was valid, and returns that.

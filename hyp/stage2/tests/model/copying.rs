@@ -76,7 +76,12 @@ impl Vm {
         let Ok(to) = self.machine.data().allocate(Level::L2) else {
             return Ok(());
         };
-        let plan = CopyPlan { max_empty, max_hot };
+        let plan = CopyPlan {
+            max_empty,
+            max_hot,
+            // What is copied beyond that is then copied while the guest is held up.
+            rounds: 0,
+        };
         let mut copying = Copying {
             vm: self,
             region,

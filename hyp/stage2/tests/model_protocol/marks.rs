@@ -111,9 +111,10 @@ fn race_49_the_hardware_marks_a_page_that_becomes_part_of_a_block_at_once() {
 }
 
 /// A collapse has made the stores to a page trap, but a TLB does not know that yet, when somebody else
-/// wants them to trap.
+/// wants them to trap and finds nothing to do.
 ///
-/// Rule: what a collapse has closed counts as not flushed. Taken out by `48-closed-taken-for-flushed.patch`.
+/// Rule: what was changed is flushed before the lock is let go. Taken out by
+/// `48-flushed-without-the-lock.patch`.
 #[test]
 fn race_48_two_make_the_stores_to_a_page_trap() {
     explore(|| {

@@ -63,6 +63,7 @@ pub(crate) fn small() -> Setup {
 pub(crate) const ANYTHING: CopyPlan = CopyPlan {
     max_empty: 1,
     max_hot: 2,
+    rounds: 0,
 };
 
 /// Collapses pages 0 and 1 where they are; says whether that was possible.

@@ -52,6 +52,7 @@ fn race_33_an_unmap_meets_a_collapse() {
         let full = CopyPlan {
             max_empty: 0,
             max_hot: 2,
+            rounds: 0,
         };
         let unmap = |world: &World| world.unmap(only(1));
         world.race(unmap, move |world| world.collapse(full));
