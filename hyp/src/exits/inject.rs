@@ -7,7 +7,7 @@ use aarch64_cpu::registers::{
     ELR_EL1, ELR_EL2, ESR_EL1, FAR_EL1, Readable, SCTLR_EL1, SPSR_EL1, SPSR_EL2, VBAR_EL1,
     Writeable,
 };
-use hyp::exits::pstate::{at_vector, is_el0, vector_offset};
+use hyp::exits::pstate::{at_vector, is_el0, vector};
 use hyp::exits::syndrome::{Abort, IL, class_of};
 
 use crate::vcpu::pstate_features;
@@ -38,6 +38,6 @@ fn take(esr: u64) {
     ESR_EL1.set(esr);
     ELR_EL1.set(ELR_EL2.get());
     SPSR_EL1.set(spsr);
-    ELR_EL2.set(VBAR_EL1.get() + vector_offset(spsr));
+    ELR_EL2.set(vector(VBAR_EL1.get(), spsr));
     SPSR_EL2.set(at_vector(spsr, SCTLR_EL1.get(), pstate_features()));
 }

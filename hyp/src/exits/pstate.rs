@@ -13,6 +13,9 @@ const EL1H: u64 = 0x5;
 /// EL1 with SP_EL0.
 const EL1T: u64 = 0x4;
 
+/// `VBAR_EL1`: what of it counts, whatever the guest has written to the rest.
+const VBAR_BASE: u64 = !0x7ff;
+
 /// D, A, I and F: everything masked.
 const DAIF: u64 = 0xf << 6;
 const SSBS: u64 = 1 << 12;
@@ -70,17 +73,15 @@ pub const fn is_big_endian(spsr: u64, sctlr: u64) -> bool {
     register & bit != 0
 }
 
-/// The offset from `VBAR_EL1` of the vector for a synchronous exception out of `spsr`.
-pub const fn vector_offset(spsr: u64) -> u64 {
-    if spsr & AARCH32 != 0 {
-        0x600
-    } else {
-        match spsr & MODE {
-            EL1H => 0x200,
-            EL1T => 0,
-            _ => 0x400,
-        }
-    }
+/// The address of the vector for a synchronous exception out of `spsr`, given the guest's `VBAR_EL1`.
+pub const fn vector(vbar: u64, spsr: u64) -> u64 {
+    let offset = match spsr & MODE {
+        _ if spsr & AARCH32 != 0 => 0x600,
+        EL1H => 0x200,
+        EL1T => 0,
+        _ => 0x400,
+    };
+    vbar & VBAR_BASE | offset
 }
 
 /// PSTATE at the vector, given PSTATE at the exception and the guest's `SCTLR_EL1`.
@@ -130,10 +131,19 @@ mod tests {
 
     #[test]
     fn each_mode_has_its_vector() {
-        assert_eq!(vector_offset(0x3c5), 0x200);
-        assert_eq!(vector_offset(0x3c4), 0x000);
-        assert_eq!(vector_offset(0x000), 0x400);
-        assert_eq!(vector_offset(AARCH32_USER), 0x600);
+        let base = 0xffff_8000_0001_0800;
+        assert_eq!(vector(base, 0x3c5), base + 0x200);
+        assert_eq!(vector(base, 0x3c4), base);
+        assert_eq!(vector(base, 0x000), base + 0x400);
+        assert_eq!(vector(base, AARCH32_USER), base + 0x600);
+    }
+
+    #[test]
+    fn no_vector_is_outside_of_its_table() {
+        for (spsr, offset) in [(0x3c5, 0x200), (0x000, 0x400), (AARCH32_USER, 0x600)] {
+            assert_eq!(vector(u64::MAX, spsr), !0x7ff | offset);
+            assert_eq!(vector(0x7ff, spsr), offset);
+        }
         assert!(is_el0(0) && is_el0(AARCH32_USER) && !is_el0(EL1H) && !is_el0(EL1T));
     }
 

@@ -217,7 +217,7 @@ impl Vm {
         // SAFETY: No vCPU is on: the last one, alone, has called this.
         unsafe { self.take_memory_away() };
         self.reset_devices();
-        let resets = self.resets.fetch_add(1, Ordering::Relaxed) + 1;
+        let resets = self.resets.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         if let Some(leave) = self.may_log() {
             info!("vm{}: reset {resets}{leave}", self.index);
         }
