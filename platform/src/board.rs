@@ -13,6 +13,15 @@ pub const MAX_RESERVED_REGIONS: usize = 16;
 /// How many ranges of GIC redistributors this build has room for.
 pub const MAX_REDISTRIBUTOR_REGIONS: usize = 4;
 
+/// INTID of the first private peripheral interrupt (GICv3 specification, "INTIDs").
+pub const FIRST_PPI: u32 = 16;
+/// How many private peripheral interrupts there are.
+pub const PPIS: u32 = 16;
+/// INTID of the first shared peripheral interrupt.
+pub const FIRST_SPI: u32 = 32;
+/// How many shared peripheral interrupts there can be: INTIDs from 1020 on mean something else.
+pub const SPIS: u32 = 988;
+
 /// A range of physical addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Region {
@@ -59,7 +68,7 @@ impl Mpidr {
 pub struct Uart {
     /// Its registers.
     pub registers: Region,
-    /// Its interrupt's INTID.
+    /// Its interrupt's INTID, an SPI's.
     pub interrupt: u32,
 }
 
@@ -70,7 +79,7 @@ pub struct Gic {
     pub distributor: Region,
     /// The ranges that hold the CPUs' redistributors.
     pub redistributors: ArrayVec<Region, MAX_REDISTRIBUTOR_REGIONS>,
-    /// The maintenance interrupt's INTID (of the virtual CPU interface).
+    /// The maintenance interrupt's INTID (of the virtual CPU interface), a PPI's.
     pub maintenance_interrupt: u32,
 }
 

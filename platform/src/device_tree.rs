@@ -9,13 +9,10 @@ use dtoolkit::fdt::{Fdt, FdtNode};
 use dtoolkit::standard::{NodeStandard, Reg, Status};
 use dtoolkit::{Node, Property, ToCellInt};
 
-use crate::board::{Board, Conduit, Gic, Mpidr, Region, TimerInterrupts, Uart};
-use crate::error::BoardError;
-
-/// First INTID of the private peripheral interrupts (GICv3 specification, INTIDs).
-const PPI_BASE: u32 = 16;
-/// First INTID of the shared peripheral interrupts.
-const SPI_BASE: u32 = 32;
+use crate::board::{
+    Board, Conduit, FIRST_PPI, FIRST_SPI, Gic, Mpidr, PPIS, Region, SPIS, TimerInterrupts, Uart,
+};
+use crate::error::{BoardError, InterruptKind};
 
 /// The largest device tree that is accepted, in bytes: the boot protocol's own limit.
 const MAX_SIZE: usize = 2 << 20;
@@ -212,7 +209,7 @@ fn uart(tree: Fdt<'_>) -> Result<Uart, BoardError> {
         .ok_or(BoardError::NoNode(NODE))?;
     Ok(Uart {
         registers: first_register(node, NODE)?,
-        interrupt: interrupt(node, NODE, 0)?,
+        interrupt: interrupt(node, NODE, 0, InterruptKind::Shared)?,
     })
 }
 
@@ -254,7 +251,7 @@ fn gic(node: Option<FdtNode<'_>>) -> Result<Gic, BoardError> {
     Ok(Gic {
         distributor,
         redistributors,
-        maintenance_interrupt: interrupt(node, NODE, 0)?,
+        maintenance_interrupt: interrupt(node, NODE, 0, InterruptKind::Private)?,
     })
 }
 
@@ -262,10 +259,11 @@ fn gic(node: Option<FdtNode<'_>>) -> Result<Gic, BoardError> {
 fn timer(node: Option<FdtNode<'_>>) -> Result<TimerInterrupts, BoardError> {
     const NODE: &str = "generic timer (`arm,armv8-timer`)";
     let node = node.ok_or(BoardError::NoNode(NODE))?;
+    let private = |index| interrupt(node, NODE, index, InterruptKind::Private);
     Ok(TimerInterrupts {
-        el1_physical: interrupt(node, NODE, 1)?,
-        el1_virtual: interrupt(node, NODE, 2)?,
-        el2_physical: interrupt(node, NODE, 3)?,
+        el1_physical: private(1)?,
+        el1_virtual: private(2)?,
+        el2_physical: private(3)?,
     })
 }
 
@@ -365,8 +363,14 @@ fn address_property(
         .map_err(|reason| BoardError::Malformed { node: name, reason })
 }
 
-/// The INTID of entry `index` of the node's `interrupts`: type, number and flags for a GICv3.
-fn interrupt(node: FdtNode<'_>, name: &'static str, index: usize) -> Result<u32, BoardError> {
+/// The INTID of entry `index` of the node's `interrupts`: type, number and flags for a GICv3. It must be of
+/// this kind.
+fn interrupt(
+    node: FdtNode<'_>,
+    name: &'static str,
+    index: usize,
+    wanted: InterruptKind,
+) -> Result<u32, BoardError> {
     const PROPERTY: &str = "interrupts";
     let missing = BoardError::NoProperty {
         node: name,
@@ -380,13 +384,15 @@ fn interrupt(node: FdtNode<'_>, name: &'static str, index: usize) -> Result<u32,
         .ok_or(missing)?;
     let malformed = |reason| BoardError::Malformed { node: name, reason };
     let number = number.to_int::<u32>().map_err(malformed)?;
-    match kind.to_int::<u32>().map_err(malformed)? {
-        0 if number < 988 => Ok(SPI_BASE + number),
-        1 if number < 16 => Ok(PPI_BASE + number),
-        kind => Err(BoardError::Unsupported {
+    let kind = kind.to_int::<u32>().map_err(malformed)?;
+    match (kind, wanted) {
+        (0, InterruptKind::Shared) if number < SPIS => Ok(FIRST_SPI + number),
+        (1, InterruptKind::Private) if number < PPIS => Ok(FIRST_PPI + number),
+        _ => Err(BoardError::Interrupt {
             node: name,
-            property: PROPERTY,
-            value: u64::from(kind) << 32 | u64::from(number),
+            kind,
+            number,
+            wanted,
         }),
     }
 }

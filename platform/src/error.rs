@@ -1,7 +1,11 @@
 //! Why a device tree does not describe a board that this hypervisor can run on.
 
+use core::fmt;
+
 use dtoolkit::error::{FdtParseError, PropertyError, StandardError};
 use thiserror::Error;
+
+use crate::board::{PPIS, SPIS};
 
 /// Why a device tree cannot be used: what is missing or wrong in it, and where.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -42,16 +46,38 @@ pub enum BoardError {
         /// How many fit.
         limit: usize,
     },
-    /// A node says something that the hypervisor does not support.
-    #[error("the device tree's {node} has `{property}` = {value:#x}, which is not supported")]
-    Unsupported {
+    /// A device interrupts in a way that it cannot.
+    #[error(
+        "the device tree's {node} has an interrupt of type {kind} and number {number}, but needs {wanted}"
+    )]
+    Interrupt {
         /// The node's name or kind.
         node: &'static str,
-        /// The property's name.
-        property: &'static str,
-        /// The value found.
-        value: u64,
+        /// The type that the device tree gives.
+        kind: u32,
+        /// The number that it gives.
+        number: u32,
+        /// What would do.
+        wanted: InterruptKind,
     },
+}
+
+/// Who is interrupted by a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InterruptKind {
+    /// Any CPU: an SPI.
+    Shared,
+    /// The CPU that the device belongs to: a PPI.
+    Private,
+}
+
+impl fmt::Display for InterruptKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Shared => write!(f, "an SPI (type 0, number below {SPIS})"),
+            Self::Private => write!(f, "a PPI (type 1, number below {PPIS})"),
+        }
+    }
 }
 
 impl BoardError {

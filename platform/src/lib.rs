@@ -24,4 +24,4 @@ pub mod uart;
 
 pub use board::{Board, Region};
 pub use device_tree::device_tree_at;
-pub use error::BoardError;
+pub use error::{BoardError, InterruptKind};

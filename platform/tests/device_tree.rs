@@ -205,6 +205,50 @@ fn a_timer_without_the_hypervisors_interrupt_is_refused() {
 }
 
 #[test]
+fn interrupts_of_another_kind_than_the_devices_can_have_are_refused() {
+    const SHARED: [u32; 3] = [0, 11, 4];
+    const PRIVATE: [u32; 3] = [1, 11, 4];
+    let timer = |last: [u32; 3]| [[1, 13, 4], [1, 14, 4], [1, 11, 4], last].concat();
+    for (node, interrupts, expected) in [
+        ("/timer", timer(SHARED), "(type 1, number below 16)"),
+        ("/timer", timer([1, 16, 4]), "(type 1, number below 16)"),
+        (
+            "/intc@8000000",
+            SHARED.to_vec(),
+            "(type 1, number below 16)",
+        ),
+        (
+            "/pl011@9000000",
+            PRIVATE.to_vec(),
+            "(type 0, number below 988)",
+        ),
+        (
+            "/pl011@9000000",
+            vec![0, 988, 4],
+            "(type 0, number below 988)",
+        ),
+        (
+            "/pl011@9000000",
+            vec![2, 1, 4],
+            "(type 0, number below 988)",
+        ),
+    ] {
+        let cells: Vec<u8> = interrupts
+            .iter()
+            .flat_map(|cell| cell.to_be_bytes())
+            .collect();
+        let text = complaint(|tree| {
+            set(
+                tree,
+                node,
+                DeviceTreeProperty::new("interrupts", cells).unwrap(),
+            );
+        });
+        assert!(text.ends_with(expected), "{node}, {interrupts:?}: {text}");
+    }
+}
+
+#[test]
 fn too_many_cpus_are_an_error_with_the_limit() {
     let text = complaint(|tree| {
         let cpus = tree.find_node_mut("/cpus").unwrap();

@@ -5,6 +5,7 @@
 
 use hyp::vgic::Wiring;
 use log::warn;
+use platform::board::{FIRST_PPI, FIRST_SPI};
 use platform::gic::{self, IntId};
 use platform::timer;
 
@@ -14,11 +15,6 @@ use crate::{boot, operator};
 
 /// The SGI by which CPUs tell each other to look at their queues.
 const KICK: u32 = 0;
-
-/// The INTID of PPI 0.
-const FIRST_PPI: u32 = 16;
-/// The INTID of SPI 0.
-const FIRST_SPI: u32 = 32;
 
 /// Makes this CPU take the interrupts that EL2 uses.
 ///

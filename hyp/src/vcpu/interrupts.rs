@@ -25,6 +25,7 @@ use hyp::vgic::{
     Listing, MAX_LIST_REGISTERS, PHYSICAL_TIMER, SgiRegister, VIRTUAL_TIMER, VcpuSet, Vgic,
     pending_hardware,
 };
+use platform::board::FIRST_PPI;
 use platform::gic::{self, IntId};
 
 use super::{NOWHERE, Vcpu, interface};
@@ -39,8 +40,6 @@ const TIMER_FIELDS: u64 = 0b111;
 const TIMER_RUNS: u64 = 0b001;
 /// `CNTx_CTL_EL0`: enabled, not masked, the time reached: the line is high.
 const TIMER_FIRES: u64 = 0b101;
-/// The INTID of PPI 0.
-const FIRST_PPI: u32 = 16;
 
 /// What is known of a vCPU's interrupts without the controller's lock.
 #[derive(Debug)]
