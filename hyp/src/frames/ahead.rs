@@ -12,7 +12,7 @@ use super::buddy::Buddy;
 use super::frame::Index;
 use super::inventory::Inventory;
 use super::linear::LinearMap;
-use super::state::{Order, Packed, State};
+use super::state::{Mobility, Order, Packed, State};
 use core::sync::atomic::Ordering;
 use stage2::{PAGE_SHIFT, PAGE_SIZE, Pa};
 
@@ -55,7 +55,7 @@ impl Ahead {
     /// Sees to it that there is a block, unless none is wanted or memory is not plentiful.
     fn fill(&mut self, buddy: &mut Buddy, inventory: &Inventory, plenty: usize) -> Option<Index> {
         if self.block.is_none() && buddy.free() >= plenty {
-            self.block = buddy.take(inventory, ORDER, HELD);
+            self.block = buddy.take(inventory, ORDER, Mobility::Movable, HELD);
             self.zeroed = 0;
         }
         self.block

@@ -5,7 +5,7 @@
 use super::cache::CpuCache;
 use super::frame::{Frame, Index};
 use super::linear::LinearMap;
-use super::state::{Order, Packed, State, Use, UseIndex};
+use super::state::{Mobility, Order, Packed, State, Use, UseIndex};
 use super::{Contents, FrameAllocator};
 use core::fmt;
 use core::sync::atomic::Ordering;
@@ -127,7 +127,9 @@ impl<M: LinearMap> FrameAllocator<M> {
         };
         // Allocated meanwhile, so that nobody else can take it and no lock is held.
         let becomes = Packed::allocated(Use::Hypervisor, Order::PAGE);
-        let Some(index) = self.take_to_zero(cache, becomes) else {
+        let used = becomes.use_index();
+        let take = |mobility| Some((self.take_to_zero(cache, mobility, used)?, mobility));
+        let Some((index, mobility)) = Mobility::ALL.into_iter().find_map(take) else {
             return false;
         };
         let (frame, pa) = self.inventory.resolve(index);
@@ -135,19 +137,25 @@ impl<M: LinearMap> FrameAllocator<M> {
         // SAFETY: the frame was just taken out of the cache, so it is RAM of a range that the
         // allocator was made with, and nobody else uses it.
         unsafe { self.map.zero(pa, PAGE_SIZE) };
-        self.free_zeroed(cpu, pa).is_ok()
+        // Back to where it came from, also if that is not its block's kind: else the place that it leaves
+        // would be filled again and again.
+        let ended = frame.end_use(Order::PAGE, Packed::TAIL);
+        ended.is_ok_and(|used| {
+            self.put_page_for(cpu, index, Contents::Zeroed, used, mobility);
+            true
+        })
     }
 
     /// Takes a frame out of a cache that is to be zeroed, unless enough are.
-    fn take_to_zero(&self, cache: &CpuCache, becomes: Packed) -> Option<Index> {
+    fn take_to_zero(&self, cache: &CpuCache, mobility: Mobility, used: UseIndex) -> Option<Index> {
         let mut stock = cache.lock();
-        if stock.has_zeroed_batch() {
+        if stock.has_zeroed_batch(mobility) {
             return None;
         }
-        if !stock.has(Contents::Dirty) {
-            stock.refill(&mut self.buddy.lock(), &self.inventory);
+        if !stock.has(mobility, Contents::Dirty) {
+            stock.refill(mobility, &mut self.buddy.lock(), &self.inventory);
         }
-        stock.pop(Contents::Dirty, becomes.use_index())
+        stock.pop_from(mobility, Contents::Dirty, used)
     }
 
     /// Gives the frames in all CPUs' caches back, so that they can be joined to larger blocks and
@@ -213,16 +221,18 @@ impl<M: LinearMap> FrameAllocator<M> {
             return None;
         }
         let (index, contents) = {
+            let used = becomes.use_index();
+            let mobility = used.mobility();
             let mut stock = self.caches.get(cpu)?.lock();
-            if !stock.has(Contents::Dirty) {
-                stock.refill(&mut self.buddy.lock(), &self.inventory);
+            if !stock.has(mobility, Contents::Dirty) {
+                stock.refill(mobility, &mut self.buddy.lock(), &self.inventory);
             }
-            let contents = if stock.has(Contents::Dirty) {
+            let contents = if stock.has(mobility, Contents::Dirty) {
                 Contents::Dirty
             } else {
                 Contents::Zeroed
             };
-            (stock.pop(contents, becomes.use_index())?, contents)
+            (stock.pop(contents, used)?, contents)
         };
         self.inventory.frame(index).set_packed(becomes);
         Some((index, contents))
@@ -231,8 +241,9 @@ impl<M: LinearMap> FrameAllocator<M> {
     /// Takes a block from the buddy.
     fn take_block(&self, order: Order, becomes: Packed) -> Option<(Index, Contents)> {
         let mut buddy = self.buddy.lock();
-        let index = buddy.take(&self.inventory, order, becomes)?;
-        buddy.tally.add(becomes.use_index(), order.frames());
+        let used = becomes.use_index();
+        let index = buddy.take(&self.inventory, order, used.mobility(), becomes)?;
+        buddy.tally.add(used, order.frames());
         Some((index, Contents::Dirty))
     }
 
@@ -252,6 +263,21 @@ impl<M: LinearMap> FrameAllocator<M> {
     /// CPU's cache.
     #[inline]
     pub(super) fn put_page(&self, cpu: usize, index: Index, contents: Contents, used: UseIndex) {
+        let mobility = self.inventory.block(index).mobility();
+        self.put_page_for(cpu, index, contents, used, mobility);
+    }
+
+    /// As [`FrameAllocator::put_page`], to be used next for what is of this mobility.
+    // Always inline: the contents are mostly constant.
+    #[inline(always)]
+    fn put_page_for(
+        &self,
+        cpu: usize,
+        index: Index,
+        contents: Contents,
+        used: UseIndex,
+        mobility: Mobility,
+    ) {
         let Some(cache) = self.caches.get(cpu) else {
             let mut buddy = self.buddy.lock();
             buddy.tally.subtract(used, 1);
@@ -264,11 +290,12 @@ impl<M: LinearMap> FrameAllocator<M> {
                 .lock()
                 .give_back(&self.inventory, index, Order::PAGE);
         } else {
-            if stock.is_full(contents) {
-                stock.make_room(contents, &mut self.buddy.lock(), &self.inventory);
+            let stack = stock.stack(mobility, contents);
+            if stack.is_full() {
+                stack.make_room(&mut self.buddy.lock(), &self.inventory);
             }
             self.inventory.frame(index).set_packed(Packed::CACHED);
-            stock.push(index, contents);
+            stack.push(index);
         }
     }
 

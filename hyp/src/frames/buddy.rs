@@ -7,21 +7,38 @@
 //! Invariants:
 //! - A block is in list *n* if and only if its first frame is `Free` of order *n*; its other frames
 //!   are `Tail`.
+//! - A block below 2 MiB is in a list of the [`Mobility`] of the 2 MiB block that it is part of, which changes
+//!   only while none of its parts is in a list. Larger ones are in those for what can be moved.
 //! - No two buddies of one order are both free: they are joined at once.
 //! - What is given back inside an isolated 2 MiB block goes to the isolation, not to a list.
+//!
+//! A single frame that stays where it is keeps a 2 MiB block from ever being made free by moving. So those are
+//! kept together: 2 MiB blocks are broken up for what is movable or for what is fixed, and small blocks are taken
+//! from those of their kind. Where there are none, nor a whole one, what is fixed takes another one over
+//! with all that is free in it, so that the next finds its place there; what is movable takes single blocks
+//! of the other kind, for it can leave again.
 
 use super::account::Tally;
 use super::frame::Index;
 use super::inventory::Inventory;
-use super::state::{Order, Packed, State};
+use super::state::{Mobility, Order, Packed, State};
+
+/// Room for the lists of both mobilities: a power of two, so that a place need not be checked.
+const PLACES: usize = 64;
+
+/// Where the list of blocks of this order and mobility is.
+const fn place(mobility: Mobility, order: Order) -> usize {
+    const { assert!(Order::COUNT <= PLACES / Mobility::COUNT) };
+    (mobility as usize * (PLACES / Mobility::COUNT) + order.get() as usize) % PLACES
+}
 
 pub(super) struct Buddy {
-    /// First block of each list.
-    lists: [Option<Index>; Order::COUNT],
-    /// Blocks in each list.
+    /// First block of each list, at its [`place`].
+    lists: [Option<Index>; PLACES],
+    /// Blocks of each order.
     blocks: [usize; Order::COUNT],
-    /// Bit *n*: list *n* has a block.
-    occupied: u32,
+    /// Bit *n*: the list at place *n* has a block.
+    occupied: u64,
     /// Frames in all lists.
     free: usize,
     /// The fewest frames that the lists ever held.
@@ -35,7 +52,7 @@ pub(super) struct Buddy {
 impl Buddy {
     pub(super) const fn new() -> Self {
         Self {
-            lists: [None; Order::COUNT],
+            lists: [None; PLACES],
             blocks: [0; Order::COUNT],
             occupied: 0,
             free: 0,
@@ -45,17 +62,21 @@ impl Buddy {
         }
     }
 
-    /// Takes a block of `order` out of the lists and gives it the state `becomes`. The smallest
-    /// block that will do is used, and what is too much of it goes back into the lists.
+    /// Takes a block of `order` out of the lists, for what can be moved or not, and gives it the state `becomes`.
+    /// The smallest block that will do is used, and what is too much of it goes back into the lists.
     pub(super) fn take(
         &mut self,
         inventory: &Inventory,
         order: Order,
+        mobility: Mobility,
         becomes: Packed,
     ) -> Option<Index> {
-        let found = self.smallest_from(order)?;
-        let index = self.lists[usize::from(found.get())]?;
+        let (of, found) = self.find(inventory, order, mobility)?;
+        let index = self.first(of, found)?;
         self.unlink(inventory, index, found);
+        if found >= Order::BLOCK_2M {
+            inventory.block(index).set_mobility(mobility);
+        }
         for lower in Order::range(order, found).rev() {
             self.push(inventory, index.plus(lower.frames()), lower);
         }
@@ -64,20 +85,21 @@ impl Buddy {
         Some(index)
     }
 
-    /// Takes single frames for a CPU's cache, and hands each to `to` as `Cached`: those of one block of
-    /// `batch`, or, while there are smaller ones, about half as many, so that small blocks are used up
-    /// and a larger one is taken whole. Never more than one and a half of `batch`.
+    /// Takes single frames for a CPU's cache, for what can be moved or not, and hands each to `to` as `Cached`:
+    /// those of one block of `batch`, or, while there are smaller ones, about half as many, so that small blocks
+    /// are used up and a larger one is taken whole. Never more than one and a half of `batch`.
     pub(super) fn take_for_cache(
         &mut self,
         inventory: &Inventory,
         batch: Order,
+        mobility: Mobility,
         mut to: impl FnMut(Index),
     ) {
         let mut taken = 0;
         while taken < batch.frames() / 2
-            && let Some(smallest) = self.smallest_from(Order::PAGE)
+            && let Some((_, smallest)) = self.find(inventory, Order::PAGE, mobility)
             && let order = smallest.min(batch)
-            && let Some(first) = self.take(inventory, order, Packed::CACHED)
+            && let Some(first) = self.take(inventory, order, mobility, Packed::CACHED)
         {
             // Highest first: caches hand out what was put in last, so guests get rising addresses.
             for (offset, frame) in (0..order.frames())
@@ -176,53 +198,110 @@ impl Buddy {
         self.blocks
     }
 
-    /// The smallest order, from `order` on, of which there is a free block.
-    fn smallest_from(&self, order: Order) -> Option<Order> {
-        let occupied = self.occupied >> order.get();
+    /// The list from which a block of `order` is best taken: of which mobility, and of which order.
+    fn find(
+        &mut self,
+        inventory: &Inventory,
+        order: Order,
+        mobility: Mobility,
+    ) -> Option<(Mobility, Order)> {
+        let whole = order.max(Order::BLOCK_2M);
+        let own = (self.smallest_from(order, mobility))
+            .or_else(|| self.smallest_from(whole, Mobility::Movable));
+        own.or_else(|| match mobility {
+            Mobility::Movable => self.smallest_from(order, Mobility::Fixed),
+            Mobility::Fixed => {
+                self.take_over(inventory, order)?;
+                self.smallest_from(order, Mobility::Fixed)
+            }
+        })
+    }
+
+    /// The list of the smallest order, from `order` on, of this mobility that has a block.
+    fn smallest_from(&self, order: Order, mobility: Mobility) -> Option<(Mobility, Order)> {
+        let occupied = self.occupied_of(mobility) >> order.get();
         if occupied == 0 {
             return None;
         }
-        Order::new(order.get() + occupied.trailing_zeros() as u8)
+        let found = Order::new(order.get() + occupied.trailing_zeros() as u8)?;
+        Some((mobility, found))
+    }
+
+    fn first(&self, mobility: Mobility, order: Order) -> Option<Index> {
+        self.lists[place(mobility, order)]
+    }
+
+    /// Bit *n*: there is a block of order *n* for this mobility.
+    fn occupied_of(&self, mobility: Mobility) -> u32 {
+        (self.occupied >> place(mobility, Order::PAGE)) as u32
+    }
+
+    /// Makes the 2 MiB block that has the largest free part of those for what is movable one for what is fixed;
+    /// none if that part is smaller than `order`. There is no whole 2 MiB block.
+    #[cold]
+    fn take_over(&mut self, inventory: &Inventory, order: Order) -> Option<()> {
+        let largest = self.occupied_of(Mobility::Movable).checked_ilog2()?;
+        let largest = Order::new(largest as u8).filter(|&largest| largest >= order)?;
+        let block = self.first(Mobility::Movable, largest)?.block();
+        let parts = || {
+            inventory
+                .heads(block)
+                .filter_map(|(index, state)| match state {
+                    State::Free { order } => Some((index, order)),
+                    _ => None,
+                })
+        };
+        parts().for_each(|(index, order)| self.unlink(inventory, index, order));
+        inventory.frame(block).set_mobility(Mobility::Fixed);
+        parts().for_each(|(index, order)| self.push(inventory, index, order));
+        Some(())
+    }
+
+    /// Notes in the 2 MiB block that free blocks of it have so many frames more, or fewer, and says where the list
+    /// is that a block of `order` belongs in.
+    #[inline]
+    fn place_of(inventory: &Inventory, index: Index, order: Order, change: i32) -> usize {
+        if order >= Order::BLOCK_2M {
+            return place(Mobility::Movable, order);
+        }
+        let block = inventory.block(index);
+        block.set_small_free((i32::from(block.small_free()) + change) as u16);
+        place(block.mobility(), order)
     }
 
     fn push(&mut self, inventory: &Inventory, index: Index, order: Order) {
-        let list = usize::from(order.get());
+        let place = Self::place_of(inventory, index, order, order.frames() as i32);
         let frame = inventory.frame(index);
-        let first = self.lists[list].replace(index);
+        let first = self.lists[place].replace(index);
         frame.set_state(State::Free { order });
         frame.set_prev(None);
         frame.set_next(first);
         if let Some(first) = first {
             inventory.frame(first).set_prev(Some(index));
         }
-        self.blocks[list] += 1;
-        self.occupied |= 1 << list;
+        self.blocks[usize::from(order.get())] += 1;
+        self.occupied |= 1 << place;
         self.free += order.frames() as usize;
-        if order < Order::BLOCK_2M {
-            let block = inventory.block(index);
-            block.set_small_free(block.small_free() + order.frames() as u16);
-        }
     }
 
     fn unlink(&mut self, inventory: &Inventory, index: Index, order: Order) {
-        let list = usize::from(order.get());
+        let place = Self::place_of(inventory, index, order, -(order.frames() as i32));
         let frame = inventory.frame(index);
         let (prev, next) = (frame.prev(), frame.next());
         match prev {
             Some(prev) => inventory.frame(prev).set_next(next),
-            None => self.lists[list] = next,
+            None => {
+                debug_assert_eq!(self.lists[place], Some(index), "another list's block");
+                self.lists[place] = next;
+            }
         }
         if let Some(next) = next {
             inventory.frame(next).set_prev(prev);
         }
-        self.blocks[list] -= 1;
-        if self.lists[list].is_none() {
-            self.occupied &= !(1 << list);
+        self.blocks[usize::from(order.get())] -= 1;
+        if self.lists[place].is_none() {
+            self.occupied &= !(1 << place);
         }
         self.free -= order.frames() as usize;
-        if order < Order::BLOCK_2M {
-            let block = inventory.block(index);
-            block.set_small_free(block.small_free() - order.frames() as u16);
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! Each CPU's own stock of single frames.
 //!
-//! Owns [`CpuCache`]: two stacks of free 4 KiB frames, those known to be zeroed and the others, and
-//! the CPU's tally. In the common case a CPU takes its own cache's lock only, and all that is on
+//! Owns [`CpuCache`]: two stacks of free 4 KiB frames, those known to be zeroed and the others, once for
+//! what can be moved and once for what is fixed, and the CPU's tally. In the common case a CPU takes its own cache's lock only, and all that is on
 //! cache lines which nobody else writes. Others take it to drain the cache, for an isolation, and
 //! for the figures. Lock order: a cache, then the buddy; never two caches.
 //!
@@ -13,7 +13,7 @@ use super::ahead::Ahead;
 use super::buddy::Buddy;
 use super::frame::Index;
 use super::inventory::Inventory;
-use super::state::{Order, UseIndex};
+use super::state::{Mobility, Order, UseIndex};
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 
 /// Frames that a stack has room for; a power of two.
@@ -26,7 +26,7 @@ const BATCH: usize = BATCH_ORDER.frames() as usize;
 const _: () = assert!(BATCH + BATCH / 2 <= CAPACITY);
 
 /// A stack of free frames.
-struct Stack {
+pub(super) struct Stack {
     len: usize,
     frames: [Index; CAPACITY],
 }
@@ -45,9 +45,21 @@ impl Stack {
         Some(self.frames[self.len % CAPACITY])
     }
 
-    /// Puts a frame on top of a stack that has room for it.
+    /// Whether there is no room for another frame.
     #[inline]
-    fn push(&mut self, index: Index) {
+    pub(super) fn is_full(&self) -> bool {
+        self.len == CAPACITY
+    }
+
+    /// Gives a batch of frames, those that lay there longest, to the buddy.
+    #[inline(never)]
+    pub(super) fn make_room(&mut self, buddy: &mut Buddy, inventory: &Inventory) {
+        self.give_back(BATCH, buddy, inventory);
+    }
+
+    /// Puts a frame, which is `Cached`, on top of a stack that has room for it.
+    #[inline]
+    pub(super) fn push(&mut self, index: Index) {
         debug_assert!(self.len < CAPACITY);
         self.frames[self.len % CAPACITY] = index;
         self.len += 1;
@@ -91,8 +103,7 @@ impl CpuCache {
         Self {
             stock: SpinMutex::new(Stock {
                 tally: Tally::new(),
-                dirty: Stack::new(),
-                zeroed: Stack::new(),
+                stacks: [Stacks::new(), Stacks::new()],
             }),
             ahead: SpinMutex::new(Ahead::new()),
         }
@@ -124,80 +135,96 @@ impl CpuCache {
 pub(super) struct Stock {
     /// What this CPU allocated and freed.
     pub(super) tally: Tally,
+    /// By mobility.
+    stacks: [Stacks; Mobility::COUNT],
+}
+
+/// Frames of 2 MiB blocks of one mobility, or of the other where there were no more of those.
+struct Stacks {
     dirty: Stack,
     zeroed: Stack,
+}
+
+impl Stacks {
+    const fn new() -> Self {
+        Self {
+            dirty: Stack::new(),
+            zeroed: Stack::new(),
+        }
+    }
+
+    #[inline]
+    fn of(&mut self, contents: Contents) -> &mut Stack {
+        match contents {
+            Contents::Dirty => &mut self.dirty,
+            Contents::Zeroed => &mut self.zeroed,
+        }
+    }
 }
 
 impl Stock {
     /// Takes a frame with just these contents for this use, if there is one.
     #[inline]
     pub(super) fn pop(&mut self, contents: Contents, used: UseIndex) -> Option<Index> {
-        let index = self.stack(contents).pop()?;
+        self.pop_from(used.mobility(), contents, used)
+    }
+
+    /// As [`Stock::pop`], from the stacks for this mobility.
+    #[inline]
+    pub(super) fn pop_from(
+        &mut self,
+        mobility: Mobility,
+        contents: Contents,
+        used: UseIndex,
+    ) -> Option<Index> {
+        let index = self.stack(mobility, contents).pop()?;
         self.tally.add(used, 1);
         Some(index)
     }
 
-    /// Puts a `Cached` frame in, for which there is room.
-    #[inline]
-    pub(super) fn push(&mut self, index: Index, contents: Contents) {
-        self.stack(contents).push(index);
-    }
-
-    /// Whether there is no room for another frame with these contents.
-    #[inline]
-    pub(super) fn is_full(&mut self, contents: Contents) -> bool {
-        self.stack(contents).len == CAPACITY
-    }
-
     /// Whether there is a frame with these contents.
-    pub(super) fn has(&mut self, contents: Contents) -> bool {
-        self.stack(contents).len != 0
-    }
-
-    /// Gives a batch of frames with these contents, those that lay there longest, to the buddy.
-    #[inline(never)]
-    pub(super) fn make_room(
-        &mut self,
-        contents: Contents,
-        buddy: &mut Buddy,
-        inventory: &Inventory,
-    ) {
-        self.stack(contents).give_back(BATCH, buddy, inventory);
+    pub(super) fn has(&mut self, mobility: Mobility, contents: Contents) -> bool {
+        self.stack(mobility, contents).len != 0
     }
 
     /// Fetches frames from the buddy, about a batch if there are so many. There is no dirty one left.
-    pub(super) fn refill(&mut self, buddy: &mut Buddy, inventory: &Inventory) {
-        debug_assert_eq!(self.dirty.len, 0);
-        buddy.take_for_cache(inventory, BATCH_ORDER, |index| self.dirty.push(index));
+    pub(super) fn refill(&mut self, mobility: Mobility, buddy: &mut Buddy, inventory: &Inventory) {
+        let stack = self.stack(mobility, Contents::Dirty);
+        debug_assert_eq!(stack.len, 0);
+        let to = |index| stack.push(index);
+        buddy.take_for_cache(inventory, BATCH_ORDER, mobility, to);
     }
 
     /// Whether there is a batch of zeroed frames.
-    pub(super) fn has_zeroed_batch(&self) -> bool {
-        self.zeroed.len >= BATCH
+    pub(super) fn has_zeroed_batch(&self, mobility: Mobility) -> bool {
+        self.stacks[mobility as usize].zeroed.len >= BATCH
     }
 
     /// Number of frames.
     pub(super) fn len(&self) -> usize {
-        self.dirty.len + self.zeroed.len
+        let frames = |stacks: &Stacks| stacks.dirty.len + stacks.zeroed.len;
+        self.stacks.iter().map(frames).sum()
     }
 
     /// Gives all frames back to the buddy.
     pub(super) fn drain(&mut self, buddy: &mut Buddy, inventory: &Inventory) {
-        self.dirty.give_back(CAPACITY, buddy, inventory);
-        self.zeroed.give_back(CAPACITY, buddy, inventory);
+        for Stacks { dirty, zeroed } in &mut self.stacks {
+            dirty.give_back(CAPACITY, buddy, inventory);
+            zeroed.give_back(CAPACITY, buddy, inventory);
+        }
     }
 
     /// Gives the frames of the 2 MiB block that starts at `block` back to the buddy.
     pub(super) fn drain_block(&mut self, block: Index, buddy: &mut Buddy, inventory: &Inventory) {
-        self.dirty.give_back_block(block, buddy, inventory);
-        self.zeroed.give_back_block(block, buddy, inventory);
+        for Stacks { dirty, zeroed } in &mut self.stacks {
+            dirty.give_back_block(block, buddy, inventory);
+            zeroed.give_back_block(block, buddy, inventory);
+        }
     }
 
+    /// The stack of frames for this mobility that have these contents.
     #[inline]
-    fn stack(&mut self, contents: Contents) -> &mut Stack {
-        match contents {
-            Contents::Dirty => &mut self.dirty,
-            Contents::Zeroed => &mut self.zeroed,
-        }
+    pub(super) fn stack(&mut self, mobility: Mobility, contents: Contents) -> &mut Stack {
+        self.stacks[mobility as usize].of(contents)
     }
 }

@@ -6,12 +6,12 @@
 //! - `state` of an allocated block is its owner's: only who allocated it changes it, and every
 //!   change starts from the state that is expected, so that a second free is seen and refused. By such a
 //!   change alone a frame can come from one owner to the next, with what was stored there.
-//! - `state` of free frames, the links, `small_free` and `held` change only under the buddy's lock
+//! - `state` of free frames, the links, `small_free`, `fixed` and `held` change only under the buddy's lock
 //!   (a cached frame's state: under the lock of the cache that holds it). They are atomics because
 //!   others may look at them without a lock; the locks order them, so `Relaxed` is enough.
 
-use super::state::{Order, Packed, State, UseIndex};
-use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
+use super::state::{Mobility, Order, Packed, State, UseIndex};
+use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use stage2::TableMeta;
 
 /// Names a frame by its place in the array of metadata.
@@ -54,6 +54,8 @@ pub struct Frame {
     small_free: AtomicU16,
     /// In the first frame of a 2 MiB block: its frames that an isolation holds, or `NOT_ISOLATED`.
     held: AtomicU16,
+    /// In the first frame of a 2 MiB block: its [`Mobility`].
+    fixed: AtomicBool,
 }
 
 const _: () = assert!(size_of::<Frame>() == 64);
@@ -67,6 +69,7 @@ impl Frame {
             prev: AtomicU32::new(NIL),
             small_free: AtomicU16::new(0),
             held: AtomicU16::new(NOT_ISOLATED),
+            fixed: AtomicBool::new(false),
         }
     }
 
@@ -144,6 +147,21 @@ impl Frame {
 
     pub(super) fn set_small_free(&self, frames: u16) {
         self.small_free.store(frames, Ordering::Relaxed);
+    }
+
+    /// What this 2 MiB block is broken up for. Without the buddy's lock a hint.
+    #[inline]
+    pub(super) fn mobility(&self) -> Mobility {
+        if self.fixed.load(Ordering::Relaxed) {
+            Mobility::Fixed
+        } else {
+            Mobility::Movable
+        }
+    }
+
+    pub(super) fn set_mobility(&self, mobility: Mobility) {
+        self.fixed
+            .store(mobility == Mobility::Fixed, Ordering::Relaxed);
     }
 
     /// How many frames of this 2 MiB block an isolation holds; none if nobody isolates it.

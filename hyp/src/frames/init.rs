@@ -7,10 +7,10 @@ use super::Apart;
 use super::FrameAllocator;
 use super::buddy::Buddy;
 use super::cache::CpuCache;
-use super::frame::{Frame, Index};
+use super::frame::{BLOCK_FRAMES, Frame, Index};
 use super::inventory::{Inventory, MAX_FRAMES, MAX_REGIONS, Region};
 use super::linear::{Carved, LinearMap};
-use super::state::{Order, State};
+use super::state::{Mobility, Order, State};
 use arrayvec::ArrayVec;
 use core::fmt;
 use core::ops::Range;
@@ -236,6 +236,13 @@ fn release(
                 (left.min(end - page), State::Permanent)
             };
             let index = |page: u64| region.first.plus((page - region.first_page) as u32);
+            // What is left of a 2 MiB block never becomes a whole one.
+            for edge in [page, page + free] {
+                if !edge.is_multiple_of(BLOCK_FRAMES.into()) && edge < region_end {
+                    let block = inventory.block(index(edge));
+                    block.set_mobility(Mobility::Fixed);
+                }
+            }
             give(inventory, buddy, index(page), page..page + free);
             for other in page + free..end {
                 inventory.frame(index(other)).set_state(state);

@@ -129,8 +129,10 @@ impl<'a, M: LinearMap> Isolation<'a, M> {
                 .set_state(State::Tail);
         }
         let becomes = Packed::allocated(used, Order::BLOCK_2M);
-        inventory.frame(self.block).set_packed(becomes);
+        let first = inventory.frame(self.block);
+        first.set_packed(becomes);
         let mut buddy = self.allocator.buddy.lock();
+        first.set_mobility(becomes.use_index().mobility());
         buddy.forget_isolation(inventory, self.block);
         buddy.tally.add(becomes.use_index(), BLOCK_FRAMES);
         drop(buddy);

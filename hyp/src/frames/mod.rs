@@ -8,9 +8,10 @@
 //! - `frame` the metadata of a frame, 64 bytes, which also has stage 2's lock of a table;
 //! - `linear` how memory is reached, and all that is `unsafe` about it;
 //! - `inventory` which RAM there is, `init` how it is taken over at boot;
-//! - `buddy` the free blocks, `cache` the single frames that each CPU has at hand, `ahead` the block
-//!   that it has zeroed;
-//! - `alloc` the calls that allocate and free, `run` the one that frees many, `shape` those that split and join allocated blocks;
+//! - `buddy` the free blocks, those for what can be moved apart from the others; `cache` the single frames that
+//!   each CPU has at hand, `ahead` the block that it has zeroed;
+//! - `alloc` the calls that allocate and free, `run` the one that frees many, `shape` those that split and join
+//!   allocated blocks;
 //! - `isolate` how a 2 MiB block is made free, `survey` which one is worth it;
 //! - `account` the figures.
 //!

@@ -284,6 +284,20 @@ const fn pack_place(vm: VmId, ipa: Ipa) -> u64 {
     (vm.0 as u64) << VM_SHIFT | page_number << PAGE_NUMBER_SHIFT
 }
 
+/// Whether memory can be moved away, or given up, to make a 2 MiB block free. (Linux: migrate types.)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mobility {
+    /// It can: guests' memory.
+    Movable,
+    /// It stays where it is: tables, and what is the hypervisor's own.
+    Fixed,
+}
+
+impl Mobility {
+    pub(super) const COUNT: usize = 2;
+    pub(super) const ALL: [Self; Self::COUNT] = [Self::Movable, Self::Fixed];
+}
+
 /// Names a kind of [`Use`] without its VM and address: below [`UseIndex::COUNT`].
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct UseIndex(u8);
@@ -298,6 +312,15 @@ impl UseIndex {
     #[inline]
     pub(super) const fn get(self) -> usize {
         self.0 as usize & (Self::COUNT - 1)
+    }
+
+    /// Whether memory that is used so can be moved.
+    #[inline]
+    pub(super) const fn mobility(self) -> Mobility {
+        match self {
+            Self::HYPERVISOR | Self::TABLE => Mobility::Fixed,
+            _ => Mobility::Movable,
+        }
     }
 }
 

@@ -7,9 +7,10 @@ use stage2::Pa;
 
 const CPU: usize = 0;
 
-/// Memory all allocated as single frames of a guest's data, at page numbers that equal the frames'.
-fn full(cpus: usize) -> (super::FrameAllocator<super::Arena>, Vec<Pa>) {
-    let frames = allocator(&[range(16, 6)], cpus);
+/// So many 2 MiB blocks and their metadata, all allocated as single frames of a guest's data, at page numbers
+/// that equal the frames'.
+fn full(blocks: u64, cpus: usize) -> (super::FrameAllocator<super::Arena>, Vec<Pa>) {
+    let frames = allocator(&[range(16, 2 + 2 * blocks)], cpus);
     let mut all = Vec::new();
     while let Ok(pa) = frames.alloc(CPU, Order::PAGE, Contents::Dirty, data(1, 0)) {
         frames
@@ -26,19 +27,19 @@ fn in_block(pa: Pa, block: u64) -> bool {
 
 #[test]
 fn frames_freed_during_an_isolation_stay_and_become_the_block() {
-    let (frames, all) = full(2);
-    let (inside, outside): (Vec<Pa>, Vec<Pa>) = all.iter().partition(|pa| in_block(**pa, 20));
+    let (frames, all) = full(1, 2);
+    let (inside, outside): (Vec<Pa>, Vec<Pa>) = all.iter().partition(|pa| in_block(**pa, 18));
     assert_eq!(inside.len(), 512);
     // Some are free before: in the buddy, and in the caches of two CPUs.
     for (i, &pa) in inside.iter().take(200).enumerate() {
         frames.free(i % 2, pa, Order::PAGE).unwrap();
     }
     frames.free(CPU, outside[0], Order::PAGE).unwrap();
-    let isolation = frames.isolate(Pa::new(20 * MIB)).unwrap();
+    let isolation = frames.isolate(Pa::new(18 * MIB)).unwrap();
     assert_eq!(isolation.held(), 200);
     assert_eq!(isolation.in_use().count(), 312);
     assert_eq!(
-        frames.isolate(Pa::new(20 * MIB)).unwrap_err(),
+        frames.isolate(Pa::new(18 * MIB)).unwrap_err(),
         NotIsolated::Busy
     );
     audit(&frames);
@@ -60,7 +61,7 @@ fn frames_freed_during_an_isolation_stay_and_become_the_block() {
     }
     audit(&frames);
     let block = isolation.finish(data(3, 512)).unwrap();
-    assert_eq!(block, Pa::new(20 * MIB));
+    assert_eq!(block, Pa::new(18 * MIB));
     assert_eq!(
         frames.frame(block).unwrap().state(),
         State::Allocated {
@@ -75,7 +76,7 @@ fn frames_freed_during_an_isolation_stay_and_become_the_block() {
 
 #[test]
 fn an_isolation_that_is_dropped_changes_nothing() {
-    let (frames, all) = full(1);
+    let (frames, all) = full(1, 1);
     for &pa in all.iter().filter(|pa| in_block(**pa, 18)).step_by(3) {
         frames.free(CPU, pa, Order::PAGE).unwrap();
     }
@@ -115,7 +116,7 @@ fn whole_blocks_and_other_addresses_are_not_isolated() {
 
 #[test]
 fn the_block_with_the_fewest_frames_to_move_is_found() {
-    let (frames, all) = full(1);
+    let (frames, all) = full(2, 1);
     let mut cursor = Cursor::default();
     assert_eq!(
         frames.find_candidate(&mut cursor, 10, 512),
@@ -140,11 +141,9 @@ fn the_block_with_the_fewest_frames_to_move_is_found() {
         "more than may be moved"
     );
     // A table in it cannot be moved.
-    frames.free(CPU, Pa::new(20 * MIB), Order::PAGE).unwrap();
-    frames
-        .alloc(CPU, Order::PAGE, Contents::Dirty, Use::Table)
-        .unwrap();
-    frames.drain_caches();
+    let pa = Pa::new(20 * MIB);
+    let used = data(1, pa.get() >> 12);
+    frames.change_use(CPU, pa, used, Use::Table).unwrap();
     let best = frames.find_candidate(&mut cursor, 10, 512).unwrap();
     assert_eq!(
         (best.pa, best.movable, best.free),

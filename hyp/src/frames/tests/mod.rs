@@ -5,6 +5,7 @@ pub(crate) mod arena;
 mod audit;
 mod calls;
 mod isolation;
+mod mobility;
 mod model;
 mod run;
 mod setup;
