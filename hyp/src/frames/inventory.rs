@@ -99,8 +99,8 @@ impl Inventory {
         let holds = |region: &&Region| region.page_of(index).is_some();
         let region = self.regions.iter().find(holds)?;
         let end = region.first.plus(region.frames);
-        let frames = self.frames.as_slice();
-        Some((index, &frames[index.0 as usize..end.0 as usize]))
+        let frames = self.frames.part(index.0 as usize..end.0 as usize);
+        Some((index, frames))
     }
 
     /// The place of the frame that contains `pa`, if that lies in a region.
@@ -142,7 +142,7 @@ impl Inventory {
     #[inline]
     pub(super) fn frames_of(&self, first: Index, order: Order) -> &[Frame] {
         let end = first.plus(order.frames());
-        &self.frames.as_slice()[first.0 as usize..end.0 as usize]
+        self.frames.part(first.0 as usize..end.0 as usize)
     }
 
     /// The metadata of the first frame of the 2 MiB block that `index` is in.

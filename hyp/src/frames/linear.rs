@@ -4,7 +4,7 @@
 //! pointer, which each environment supplies, and `Carved`, an array in memory that was taken from
 //! the machine's RAM before there was an allocator.
 
-use core::ops::Index;
+use core::ops::{Index, Range};
 use core::ptr::NonNull;
 use stage2::Pa;
 
@@ -85,10 +85,13 @@ impl<T: Sync> Carved<T> {
         self.len
     }
 
-    /// All elements.
-    pub(super) fn as_slice(&self) -> &[T] {
+    /// The elements with these indices.
+    #[inline]
+    pub(super) fn part(&self, indices: Range<usize>) -> &[T] {
+        let Range { start, end } = indices;
+        assert!(start <= end && end <= self.len, "indices below the length");
         // SAFETY: as for `get`; all of them lie in one range of RAM, which the pointer may reach.
-        unsafe { core::slice::from_raw_parts(self.first.as_ptr(), self.len) }
+        unsafe { core::slice::from_raw_parts(self.first.as_ptr().add(start), end - start) }
     }
 
     /// The element with this index, if there is one.
@@ -101,7 +104,7 @@ impl<T: Sync> Carved<T> {
 
     /// An iterator over all elements.
     pub(super) fn iter(&self) -> core::slice::Iter<'_, T> {
-        self.as_slice().iter()
+        self.part(0..self.len).iter()
     }
 }
 

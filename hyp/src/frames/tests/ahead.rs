@@ -9,6 +9,8 @@ use std::sync::Barrier;
 use std::thread;
 
 const CPU: usize = 0;
+/// MiB of memory.
+const RAM: u64 = if cfg!(miri) { 6 } else { 12 };
 
 fn block(frames: &FrameAllocator<Arena>, contents: Contents) -> Option<Pa> {
     frames
@@ -18,7 +20,7 @@ fn block(frames: &FrameAllocator<Arena>, contents: Contents) -> Option<Pa> {
 
 /// Lets a CPU that was asked for a zeroed block be idle, until it has nothing more to do.
 fn with_block_ahead() -> FrameAllocator<Arena> {
-    let frames = allocator(&[range(16, 12)], 2);
+    let frames = allocator(&[range(16, RAM)], 2);
     let first = block(&frames, Contents::Zeroed).unwrap();
     frames.map().scribble(first, 512);
     frames.free(CPU, first, Order::BLOCK_2M).unwrap();
@@ -29,7 +31,7 @@ fn with_block_ahead() -> FrameAllocator<Arena> {
 
 #[test]
 fn nothing_is_zeroed_ahead_for_a_cpu_that_asked_for_no_block() {
-    let frames = allocator(&[range(16, 12)], 2);
+    let frames = allocator(&[range(16, RAM)], 2);
     block(&frames, Contents::Dirty).unwrap();
     while frames.zero_ahead(CPU) {}
     assert!(audit(&frames).cached < 512);
@@ -72,7 +74,7 @@ fn a_block_ahead_is_memory_for_everybody() {
 #[test]
 fn a_block_ahead_is_not_isolated_and_not_kept_where_memory_is_short() {
     let frames = with_block_ahead();
-    let ahead = (16..28).step_by(2).map(|mib| Pa::new(mib << 20));
+    let ahead = (16..16 + RAM).step_by(2).map(|mib| Pa::new(mib << 20));
     let whole = ahead.filter(|pa| frames.isolate(*pa).err() == Some(NotIsolated::Whole));
     assert!(whole.count() >= 1);
     while block(&frames, Contents::Dirty).is_some() {}

@@ -198,7 +198,7 @@ fn running_out_is_an_error_and_ends_when_something_is_freed() {
 
 #[test]
 fn freeing_everything_restores_the_blocks() {
-    let frames = allocator(&[range(16, 5), range(23, 3)], 3);
+    let frames = allocator(&[range(16, 3), range(21, 3)], 3);
     let before = audit(&frames);
     let count = if cfg!(miri) { 100 } else { 600 };
     let all: Vec<Pa> = (0..count)

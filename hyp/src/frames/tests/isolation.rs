@@ -1,8 +1,8 @@
 //! Making a 2 MiB block free.
 
-use super::super::{Contents, Cursor, NotIsolated, Order, State, Use};
+use super::super::{Contents, Cursor, NotIsolated, Order, Setup, State, Use};
 use super::audit::audit;
-use super::{MIB, allocator, data, range};
+use super::{MIB, allocator, data, range, with};
 use stage2::Pa;
 
 const CPU: usize = 0;
@@ -10,7 +10,13 @@ const CPU: usize = 0;
 /// So many 2 MiB blocks and their metadata, all allocated as single frames of a guest's data, at page numbers
 /// that equal the frames'.
 fn full(blocks: u64, cpus: usize) -> (super::FrameAllocator<super::Arena>, Vec<Pa>) {
-    let frames = allocator(&[range(16, 2 + 2 * blocks)], cpus);
+    let setup = Setup {
+        ram: &[range(16, 2 + 2 * blocks)],
+        reserved: &[range(17, 1)],
+        cpus,
+        limit: None,
+    };
+    let frames = with(&setup).expect("room for the metadata");
     let mut all = Vec::new();
     while let Ok(pa) = frames.alloc(CPU, Order::PAGE, Contents::Dirty, data(1, 0)) {
         frames

@@ -1,10 +1,10 @@
 //! What cannot be moved stays together.
 
-use super::super::{Contents, FrameAllocator, Order, State, Use};
+use super::super::{Contents, FrameAllocator, Order, Setup, State, Use};
 use super::arena::Arena;
 use super::audit::audit;
 use super::threads::Numbers;
-use super::{allocator, data, range};
+use super::{MIB, allocator, data, range, with};
 use stage2::Pa;
 use std::collections::BTreeSet;
 
@@ -14,8 +14,16 @@ const BLOCK: usize = 512;
 /// The most tables there are.
 const TABLES: usize = 600;
 
-/// MiB of a small memory.
-const SMALL: u64 = if cfg!(miri) { 2 } else { 4 };
+/// Memory of which all is soon in use: less of it may be where that takes long.
+fn small(cpus: usize) -> FrameAllocator<Arena> {
+    let setup = Setup {
+        ram: &[range(16, 4)],
+        reserved: &[],
+        cpus,
+        limit: cfg!(miri).then_some(MIB / 2),
+    };
+    with(&setup).expect("room for the metadata")
+}
 
 /// How many 2 MiB blocks these pin that nothing pinned from the start.
 fn pinned(frames: &FrameAllocator<Arena>, fixed: &[Pa]) -> usize {
@@ -30,7 +38,9 @@ fn pinned(frames: &FrameAllocator<Arena>, fixed: &[Pa]) -> usize {
 }
 
 fn page(frames: &FrameAllocator<Arena>, cpu: usize, used: Use) -> Option<Pa> {
-    frames.alloc(cpu, Order::PAGE, Contents::Zeroed, used).ok()
+    // Clearing memory is slow where it is interpreted, and nobody looks at it here.
+    let contents = [Contents::Zeroed, Contents::Dirty][usize::from(cfg!(miri))];
+    frames.alloc(cpu, Order::PAGE, contents, used).ok()
 }
 
 /// Data and tables come and go on two CPUs, in any order, while up to `most` frames are in use. Returns both, and
@@ -98,7 +108,7 @@ fn tables_take_few_blocks_also_where_data_is_everywhere() {
 #[test]
 fn either_takes_what_is_the_others_before_there_is_none() {
     for (first, second) in [(data(1, 0), Use::Table), (Use::Table, data(1, 0))] {
-        let frames = &allocator(&[range(16, SMALL)], CPUS);
+        let frames = &small(CPUS);
         let total = frames.usage().total;
         let kept = page(frames, 0, first).unwrap();
         let mut all: Vec<Pa> = core::iter::from_fn(|| page(frames, 1, second)).collect();
@@ -115,7 +125,7 @@ fn either_takes_what_is_the_others_before_there_is_none() {
 #[test]
 fn zeroing_ahead_ends_where_only_blocks_of_the_other_kind_are_left() {
     for used in [Use::Table, data(1, 0)] {
-        let frames = &allocator(&[range(16, SMALL)], 1);
+        let frames = &small(1);
         let all: Vec<Pa> = core::iter::from_fn(|| page(frames, 0, used)).collect();
         for pa in all.iter().skip(all.len() / 2) {
             frames.free(0, *pa, Order::PAGE).unwrap();

@@ -11,7 +11,7 @@ mod run;
 mod setup;
 mod threads;
 
-use super::{FrameAllocator, Setup, Use, VmId};
+use super::{FrameAllocator, InitError, Setup, Use, VmId};
 use arena::Arena;
 use core::ops::Range;
 use stage2::{Ipa, Pa};
@@ -31,8 +31,12 @@ fn allocator(ram: &[Range<Pa>], cpus: usize) -> FrameAllocator<Arena> {
         cpus,
         limit: None,
     };
+    with(&setup).expect("the ranges are long enough")
+}
+
+fn with(setup: &Setup<'_>) -> Result<FrameAllocator<Arena>, InitError> {
     // SAFETY: the arena was made of these very ranges, and nothing else knows of it.
-    unsafe { FrameAllocator::new(Arena::new(ram), &setup) }.expect("the ranges are long enough")
+    unsafe { FrameAllocator::new(Arena::new(setup.ram), setup) }
 }
 
 /// A guest's data at this page number.

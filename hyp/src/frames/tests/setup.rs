@@ -3,14 +3,9 @@
 use super::super::{FrameAllocator, InitError, Order, Setup, State};
 use super::arena::Arena;
 use super::audit::audit;
-use super::{MIB, allocator, range};
+use super::{MIB, allocator, range, with};
 use core::ops::Range;
 use stage2::Pa;
-
-fn with(setup: &Setup<'_>) -> Result<FrameAllocator<Arena>, InitError> {
-    // SAFETY: the arena was made of these very ranges, and nothing else knows of it.
-    unsafe { FrameAllocator::new(Arena::new(setup.ram), setup) }
-}
 
 #[test]
 fn ranges_need_no_order_and_may_have_holes() {

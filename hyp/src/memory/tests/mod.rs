@@ -21,7 +21,7 @@ use stage2::{
 /// Where RAM begins, the machine's and the guest's alike.
 pub(crate) const RAM: u64 = 64 << 20;
 /// How much of it the machine has.
-const FRAMES: u64 = 16 << 20;
+const FRAMES: u64 = if cfg!(miri) { 2 << 20 } else { 16 << 20 };
 /// How much of it the guest has.
 pub(crate) const GUEST: u64 = 8 << 20;
 
