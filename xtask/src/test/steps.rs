@@ -19,7 +19,7 @@ const MIRI_LIMIT: Duration = Duration::from_secs(35 * 60);
 
 /// The modules of the hypervisor that Miri looks at: those with unsafe code or lock-free algorithms.
 /// In the others it would find nothing and take long.
-const HYP_FOR_MIRI: [&str; 3] = ["frames::", "sched::", "vm::gate::"];
+const HYP_FOR_MIRI: [&str; 4] = ["frames::", "sched::", "vm::gate::", "memory::tests::bank"];
 
 /// What a file with tests for the model checker is called.
 const MODEL_PREFIX: &str = "model_";
