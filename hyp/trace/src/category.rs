@@ -1,8 +1,8 @@
 //! Which events are wanted: the value of the boot argument `trace`.
 
-use crate::code::codes;
+use crate::byte_enum::byte_enum;
 
-codes! {
+byte_enum! {
     /// A kind of events that is switched on and off as one.
     Category {
         /// Stage-2 faults with their outcome.
@@ -28,7 +28,7 @@ codes! {
     }
 }
 
-codes! {
+byte_enum! {
     /// Events that share a ring, and so are overwritten by each other only.
     Stream {
         /// What happens many thousand times a second.

@@ -6,7 +6,7 @@
 //! translation tables (0 to 3). Codes and levels are below 16.
 
 use crate::category::{Category, Stream};
-pub use crate::codes::{
+pub use crate::fields::{
     Access, Barrier, Cause, Exit, Outcome, Reach, Reason, Register, Step, Store, Taking, Tlbi, Work,
 };
 use crate::record::{Code, Packed, Shape};
@@ -88,6 +88,9 @@ macro_rules! events {
             }
         }
 
+        /// The highest number of a kind.
+        pub(crate) const HIGHEST_KIND: u8 = highest(&[$($kind),*]);
+
         /// How many codes and words an event of this kind has; `None` if there is no such kind.
         pub(crate) const fn shape(kind: u8) -> Option<Shape> {
             match kind {
@@ -99,6 +102,17 @@ macro_rules! events {
             }
         }
     };
+}
+
+const fn highest(kinds: &[u8]) -> u8 {
+    let (mut highest, mut index) = (0, 0);
+    while index < kinds.len() {
+        if kinds[index] > highest {
+            highest = kinds[index];
+        }
+        index += 1;
+    }
+    highest
 }
 
 events! {

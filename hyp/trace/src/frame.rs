@@ -15,12 +15,12 @@
 //! - CRC-32 (ISO-HDLC) of all that, lowest byte first.
 //!
 //! A record is
-//! - a byte: the event's kind, and bit 7 if VM and vCPU are not those of the record before;
+//! - a byte: the event's kind, which is from 1 to 63, and bit 7 if VM and vCPU are not those of the record before;
 //! - if so, a byte for each; [`NOBODY`](crate::event::NOBODY) is none, as before the first record;
 //! - the event's codes, two a byte, the first in the lower half;
 //! - the time since the record before;
 //! - in the stream *replay*: the place in the order less that of the record before (0 before the first);
-//! - the other words, each as [`coding`](mod@crate::coding) says.
+//! - the other words, each as [`compression`](crate::compression) says.
 //!
 //! Numbers that are no bytes are LEB128.
 
@@ -29,7 +29,7 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use crc::{CRC_32_ISO_HDLC, Crc, Table};
 
 use crate::category::Stream;
-use crate::coding::Memory;
+use crate::compression::Memory;
 use crate::event::{Record, Stamp, shape};
 use crate::record::{CODES, EVENT_WORDS, Packed, Shape, parts};
 use crate::varint;

@@ -2,22 +2,26 @@
 //!
 //! Both ends share this crate: the hypervisor, which writes, and `cargo xtask trace`, which reads.
 //!
-//! - [`event`]: the events, their stamps and categories;
-//! - [`ring`]: one CPU's events until somebody fetches them, the oldest overwritten, or none;
-//! - [`frame`]: many events as one frame that passes over a console;
-//! - [`stream`]: frames and text told apart again, whatever was broken or cut;
-//! - [`replay`]: what the events for a checker of the protocol say, and what their order means.
+//! - [`event`]: the events and their stamps;
+//! - `fields`: what the small fields of events can say, enumerations made by `byte_enum`;
+//! - [`category`]: by what events are switched on, and which travel together;
+//! - [`replay`]: what the events for a checker of the protocol say, and what their order means;
+//! - `record`: an event with its stamp as a few words;
+//! - [`ring`]: one CPU's records until somebody fetches them, the oldest overwritten, or none;
+//! - [`frame`]: many records as one frame that passes over a console;
+//! - [`compression`], `varint`: how the numbers in a frame are made small;
+//! - [`stream`]: frames and text told apart again, whatever was broken or cut.
 //!
 //! Nothing here allocates, and nothing is global.
 
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
+mod byte_enum;
 pub mod category;
-mod code;
-mod codes;
-pub mod coding;
+pub mod compression;
 pub mod event;
+mod fields;
 pub mod frame;
 mod record;
 pub mod replay;

@@ -1,9 +1,9 @@
 //! Records as words: the form in which a ring holds them.
 
-use crate::codes::{
+use crate::event::{Event, Record, Stamp};
+use crate::fields::{
     Access, Barrier, Cause, Exit, Outcome, Reach, Reason, Register, Step, Store, Taking, Tlbi, Work,
 };
-use crate::event::{Event, Record, Stamp};
 
 /// The words of a record in a ring.
 pub const WORDS: usize = 4;
@@ -36,14 +36,14 @@ impl Code for u8 {
     }
 }
 
-macro_rules! codes {
+macro_rules! read_from_code {
     ($($type:ty),*) => { $(impl Code for $type {
         fn read(code: u8) -> Option<Self> {
             Self::from_code(code)
         }
     })* };
 }
-codes!(
+read_from_code!(
     Access, Barrier, Cause, Exit, Outcome, Reach, Reason, Register, Step, Store, Taking, Tlbi, Work
 );
 

@@ -1,7 +1,7 @@
 //! Enumerations that travel as one byte.
 
 /// Declares an enumeration with a byte and a few words for each variant.
-macro_rules! codes {
+macro_rules! byte_enum {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $code:literal => $text:literal,)* }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,4 +25,4 @@ macro_rules! codes {
     };
 }
 
-pub(crate) use codes;
+pub(crate) use byte_enum;

@@ -14,12 +14,13 @@
 //! 32 words that came as 00 or as a difference, those below 32 and differences of 0 left out.
 //! Folded means 0, -1, 1, -2 as 0, 1, 2, 3.
 
-use crate::event::NOBODY;
+use crate::event::{HIGHEST_KIND, NOBODY};
 use crate::record::EVENT_WORDS;
 use crate::varint::{self, fold, unfold};
 
-/// More kinds than there are.
-const KINDS: usize = 32;
+/// Kinds of events are numbered below this, which is a power of two so that a remainder is cheap.
+const KINDS: usize = 64;
+const _: () = assert!((HIGHEST_KIND as usize) < KINDS);
 
 /// How many words are remembered.
 const REMEMBERED: usize = 32;
@@ -109,7 +110,7 @@ impl Memory {
     }
 
     fn guess(&mut self, kind: u8, index: usize) -> &mut u64 {
-        // Kinds are fewer, and events have no more words.
+        // Kinds are below that, and events have no more words.
         &mut self.last[usize::from(kind) % KINDS][index % EVENT_WORDS]
     }
 

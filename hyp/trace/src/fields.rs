@@ -1,8 +1,8 @@
 //! What the small fields of events mean.
 
-use crate::code::codes;
+use crate::byte_enum::byte_enum;
 
-codes! {
+byte_enum! {
     /// What the guest was doing when it faulted.
     Access {
         /// A load, or a walk of the guest's own tables.
@@ -14,7 +14,7 @@ codes! {
     }
 }
 
-codes! {
+byte_enum! {
     /// Why a stage-2 fault was taken.
     Cause {
         /// Nothing is mapped.
@@ -24,7 +24,7 @@ codes! {
     }
 }
 
-codes! {
+byte_enum! {
     /// What became of a fault.
     Outcome {
         /// The guest tries again.
@@ -38,7 +38,7 @@ codes! {
     }
 }
 
-codes! {
+byte_enum! {
     /// Why nothing was mapped, or a collapse was given up.
     Reason {
         /// Something is mapped there already.
@@ -66,7 +66,7 @@ codes! {
     }
 }
 
-codes! {
+byte_enum! {
     /// How far a collapse has come.
     Step {
         /// It was begun.
@@ -80,7 +80,7 @@ codes! {
     }
 }
 
-codes! {
+byte_enum! {
     /// What a marker stands for.
     Work {
         /// A collapse.
@@ -96,7 +96,7 @@ codes! {
     }
 }
 
-codes! {
+byte_enum! {
     /// What an invalidation had to reach.
     Reach {
         /// Leaves of the level.
@@ -108,7 +108,7 @@ codes! {
     }
 }
 
-codes! {
+byte_enum! {
     /// Why a vCPU left the guest.
     Exit {
         /// A hypercall or firmware call.
@@ -126,7 +126,7 @@ codes! {
     }
 }
 
-codes! {
+byte_enum! {
     /// How an entry was stored.
     Store {
         /// Plainly: nothing before it need be seen by who sees it.
@@ -136,7 +136,7 @@ codes! {
     }
 }
 
-codes! {
+byte_enum! {
     /// A barrier (Arm ARM B2.3, C6.2).
     Barrier {
         /// `dsb ishst`.
@@ -152,7 +152,7 @@ codes! {
     }
 }
 
-codes! {
+byte_enum! {
     /// A TLBI instruction (Arm ARM C5.5).
     Tlbi {
         /// Stage 2 by IPA, leaves and tables, all CPUs.
@@ -178,7 +178,7 @@ codes! {
     }
 }
 
-codes! {
+byte_enum! {
     /// A register that decides over stage 2.
     Register {
         /// VTTBR_EL2: the root and the VMID.
@@ -188,7 +188,7 @@ codes! {
     }
 }
 
-codes! {
+byte_enum! {
     /// How a lock was had.
     Taking {
         /// By waiting for it.
