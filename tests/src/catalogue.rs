@@ -200,6 +200,7 @@ fn traced_races() -> Scenario {
     Scenario::new("trace-races", "touch")
         .on(1, "neoverse-n1")
         .args("trace=race,map table-calls=on vcpus=2 huge=never compaction=off")
+        .counts_instructions()
         .traces(&["Marker", "Refused"])
         .within(180)
 }
