@@ -5,6 +5,8 @@
 //! under the target directory; the tree itself is never touched.
 
 mod patch;
+#[cfg(test)]
+mod races;
 mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};

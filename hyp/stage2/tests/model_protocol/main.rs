@@ -1,4 +1,4 @@
-//! The protocol under the model checker: each race by its number.
+//! The protocol under the model checker: each race by its number, which `tests/RACES.md` explains.
 //!
 //! Every test explores the interleavings of two threads that run the production source on a
 //! fake machine, with up to three preemptions, and checks what must hold after each. `tests/rules` has

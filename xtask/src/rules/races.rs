@@ -1,0 +1,143 @@
+//! Checks that `hyp/stage2/tests/RACES.md` lists the races that tests and patches are for, and no others.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use super::patch;
+use crate::workspace;
+
+/// The folder of the list, in the workspace.
+const FOLDER: &str = "hyp/stage2/tests";
+
+/// What the name of a test for a race begins with, before the number.
+const PREFIX: &str = "race_";
+
+/// A row of the list.
+struct Race {
+    number: usize,
+    /// The files with tests for it.
+    tests: BTreeSet<String>,
+    /// The patches with which they fail.
+    patches: BTreeSet<String>,
+}
+
+/// What stands between backticks.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+/// The rows of the list, which must be in order and complete.
+fn list() -> Vec<Race> {
+    let path = workspace::root().join(FOLDER).join("RACES.md");
+    let text = fs::read_to_string(path).expect("the list of races");
+    let rows = text.lines().filter_map(|line| {
+        let mut cells = line.split('|').skip(1).map(str::trim);
+        let number = cells.next()?.parse().ok()?;
+        let [what, tests, patches] = [(); 3].map(|()| cells.next().expect("four cells a row"));
+        assert!(!what.is_empty() && !tests.is_empty(), "race {number}");
+        let files = quoted(tests).filter(|name| name.ends_with(".rs"));
+        Some(Race {
+            number,
+            tests: files.map(str::to_owned).collect(),
+            patches: quoted(patches).map(str::to_owned).collect(),
+        })
+    });
+    let rows: Vec<_> = rows.collect();
+    for (index, race) in rows.iter().enumerate() {
+        assert_eq!(race.number, index + 1, "the numbers have no gap");
+    }
+    rows
+}
+
+/// The race that a test of this name is for.
+fn race_of(test: &str) -> Option<usize> {
+    let name = test.rsplit("::").next()?.strip_prefix(PREFIX)?;
+    name.split('_').next()?.parse().ok()
+}
+
+/// The races that have a test in this file.
+fn races_in(text: &str) -> impl Iterator<Item = usize> {
+    text.lines().filter_map(|line| {
+        let function = line.trim_start().strip_prefix("fn ")?;
+        race_of(function.split('(').next()?)
+    })
+}
+
+/// The races that have tests below `folder`, each with the file, as the list names it.
+fn tests_below(folder: &Path, found: &mut BTreeSet<(usize, String)>) {
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            tests_below(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(&path).expect("a source file");
+            let name = path.strip_prefix(workspace::root()).expect("in it");
+            let name = name.strip_prefix(FOLDER).unwrap_or(name);
+            let name = name.to_str().expect("UTF-8");
+            found.extend(races_in(&text).map(|race| (race, name.to_owned())));
+        }
+    }
+}
+
+/// All pairs of a race and what `names` gives for it.
+fn pairs(races: &[Race], names: impl Fn(&Race) -> &BTreeSet<String>) -> BTreeSet<(usize, String)> {
+    let pairs = |race| {
+        names(race)
+            .iter()
+            .map(move |name| (race.number, name.clone()))
+    };
+    races.iter().flat_map(pairs).collect()
+}
+
+#[track_caller]
+fn same(listed: &BTreeSet<(usize, String)>, there: &BTreeSet<(usize, String)>) {
+    let missing: Vec<_> = there.difference(listed).collect();
+    let surplus: Vec<_> = listed.difference(there).collect();
+    assert!(
+        missing.is_empty() && surplus.is_empty(),
+        "RACES.md lacks {missing:?} and has {surplus:?}, which are not there"
+    );
+}
+
+#[test]
+fn every_test_of_a_race_is_listed_with_its_file() {
+    let mut there = BTreeSet::new();
+    for folder in ["hyp", "guest", "platform", "tests", "xtask"] {
+        tests_below(&workspace::root().join(folder), &mut there);
+    }
+    assert!(there.len() > 50, "{there:?}");
+    same(&pairs(&list(), |race| &race.tests), &there);
+}
+
+#[test]
+fn every_patch_is_listed_with_the_races_that_it_lets_happen() {
+    let folder = workspace::root().join(FOLDER).join("rules");
+    let patches = patch::read_all(&folder).expect("rules");
+    let mut there = BTreeSet::new();
+    for patch in &patches {
+        let races = patch.fails.iter().map(|test| {
+            let race = race_of(&test.name);
+            race.unwrap_or_else(|| panic!("{}: {} names no race", patch.name, test.name))
+        });
+        let pairs = races.map(|race| (race, patch.name.clone()));
+        there.extend(pairs);
+        let number: usize = patch.name.split('-').next().unwrap().parse().unwrap();
+        assert!(
+            there.contains(&(number, patch.name.clone())),
+            "{}",
+            patch.name
+        );
+    }
+    same(&pairs(&list(), |race| &race.patches), &there);
+}
+
+#[test]
+fn the_race_of_a_test_is_read_from_its_name() {
+    assert_eq!(race_of("lookup::race_07_a_table"), Some(7));
+    assert_eq!(race_of("lookup::races_7"), None);
+    assert_eq!(
+        races_in("fn race_13_a() {}\n    fn race_x() {}\nfn b() {}").collect::<Vec<_>>(),
+        [13]
+    );
+}
