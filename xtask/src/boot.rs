@@ -365,5 +365,7 @@ mod tests {
             "compaction=off guest-args=seconds=3 vcpus=2"
         );
         assert!(args(&["--hyp-args", "vcpus=1", "--vcpus", "2"]).is_err());
+        let slip = args(&["--hyp-args", "compation=off"]).expect_err("a slip");
+        assert!(slip.to_string().contains("compaction=on|off|stress"));
     }
 }

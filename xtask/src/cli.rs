@@ -375,6 +375,7 @@ mod tests {
             ["--guest-memory", "0M"],
             ["--timeout", "0"],
             ["--cpu", "a b"],
+            ["--cpu", "cortex-a15"],
             ["--vm", "guest=linux,vcpus=9"],
         ] {
             let error = qemu(&wrong).expect_err(wrong[0]);
