@@ -350,6 +350,12 @@ fn trouble() -> Vec<Scenario> {
             .wants("^tessera: off$")
             .may_complain()
             .within(120),
+        Scenario::new("memory-too-wide", "hello")
+            .args("guest-memory=2000G")
+            .ends(Ending::Stopped)
+            .wants("addresses for 1047552 MiB of RAM; lower guest-memory")
+            .may_complain()
+            .quick(),
         Scenario::new("unknown-arguments", "hello")
             .args("frobnicate=1 huge=enormous")
             .wants("frobnicate")

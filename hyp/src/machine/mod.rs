@@ -56,6 +56,18 @@ struct Host {
     table_calls: bool,
 }
 
+/// Why there is no memory for a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MemoryError {
+    /// No frames for its tables are left.
+    OutOfFrames,
+    /// The RAM does not fit guests' addresses.
+    TooWide {
+        /// How many bytes do.
+        most: u64,
+    },
+}
+
 static HOST: Once<Host> = Once::new();
 
 /// Widest guest address: 40 bits take two root tables at level 1 and no level 0.
@@ -163,21 +175,20 @@ fn geometry() -> Geometry {
 ///
 /// # Errors
 ///
-/// No frames for its tables are left, or the RAM would be wider than guests' addresses.
-pub(crate) fn new_memory(vm: usize, size: u64) -> Result<Memory, OutOfFrames> {
-    let none = OutOfFrames {
-        order: hyp::frames::Order::PAGE,
-    };
+/// A [`MemoryError`]; nothing of it is left.
+pub(crate) fn new_memory(vm: usize, size: u64) -> Result<Memory, MemoryError> {
     let features = features();
-    let start = Ipa::new(RAM_BASE);
-    let ram = IpaRange::new(start, start.offset(size)).ok_or(none)?;
     let geometry = geometry();
-    if !geometry.range().covers(&ram) {
-        return Err(none);
-    }
+    let (start, addresses) = (Ipa::new(RAM_BASE), geometry.range());
+    let ram = IpaRange::new(start, start.offset(size))
+        .filter(|ram| addresses.covers(ram))
+        .ok_or(MemoryError::TooWide {
+            most: addresses.end().get() - RAM_BASE,
+        })?;
     tracing::ram(vm as u8, ram.start().get(), ram.end().get());
     let settings = Settings {
-        vm: VmId(u16::try_from(vm).map_err(|_| none)?),
+        // Machines are few.
+        vm: VmId(vm as u16),
         ram,
         huge: host().huge,
         geometry,
@@ -189,7 +200,7 @@ pub(crate) fn new_memory(vm: usize, size: u64) -> Result<Memory, OutOfFrames> {
         direct_size_change: features.bbm_level >= 2,
         table_calls: host().table_calls,
     };
-    GuestMemory::new(machine(), settings)
+    GuestMemory::new(machine(), settings).map_err(|OutOfFrames { .. }| MemoryError::OutOfFrames)
 }
 
 /// The value of VTTBR_EL2 for running a guest with this memory on this CPU from now on.

@@ -96,13 +96,11 @@ pub struct GuestMemory<'m, P: Parts> {
 impl<'m, P: Parts> GuestMemory<'m, P> {
     /// Memory of which nothing is mapped yet.
     pub fn new(machine: &'m Machine<P>, settings: Settings) -> Result<Self, OutOfFrames> {
-        let none = OutOfFrames { order: Order::PAGE };
-        let owner = Owner::new(u32::from(settings.vm.0) + 1).ok_or(none)?;
         let reservations = Reservations::new(machine, settings.vm, settings.ram)?;
         let config = Config {
             geometry: settings.geometry,
             format: settings.format,
-            owner,
+            owner: owner(settings.vm),
             direct_size_change: settings.direct_size_change,
         };
         match Stage2::new(machine, config) {
@@ -115,7 +113,7 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
             }),
             Err(stage2::OutOfFrames) => {
                 reservations.free(machine);
-                Err(none)
+                Err(OutOfFrames { order: Order::PAGE })
             }
         }
     }
@@ -430,6 +428,11 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
         });
         reservations.free(machine);
     }
+}
+
+/// Who owns the tables of a VM.
+fn owner(vm: VmId) -> Owner {
+    Owner::new(u32::from(vm.0) + 1).expect("a number of 16 bits and one more is one of 28 bits")
 }
 
 pub(super) fn outcome_of(mapped: Result<(), MapError>) -> Outcome {

@@ -2,7 +2,6 @@
 
 use core::fmt;
 
-use hyp::frames::OutOfFrames;
 use hyp::vm::device_tree::{self, Description, TreeError};
 use hyp::vm::image::{self, ImageError, Placement};
 use hyp::vm::machine::{DEVICE_TREE, DEVICE_TREE_ROOM};
@@ -12,7 +11,7 @@ use spin::Mutex;
 use stage2::Ipa;
 
 use super::MAX_VMS;
-use crate::machine::{self, Memory};
+use crate::machine::{self, Memory, MemoryError};
 
 /// Bytes of the buffer in which device trees are made: more than eight vCPUs and two thousand
 /// characters of boot arguments need.
@@ -34,11 +33,16 @@ pub(crate) enum LoadError {
     Tree(TreeError),
     /// There is not enough memory for what has to be there at the start.
     OutOfMemory,
+    /// Guests' addresses have room for this many bytes of RAM, and no more.
+    TooWide(u64),
 }
 
-impl From<OutOfFrames> for LoadError {
-    fn from(_: OutOfFrames) -> Self {
-        Self::OutOfMemory
+impl From<MemoryError> for LoadError {
+    fn from(error: MemoryError) -> Self {
+        match error {
+            MemoryError::OutOfFrames => Self::OutOfMemory,
+            MemoryError::TooWide { most } => Self::TooWide(most),
+        }
     }
 }
 
@@ -51,6 +55,12 @@ impl fmt::Display for LoadError {
                 f,
                 "there is no physical memory for its tables, image and device tree; give QEMU more \
                  with -m, or raise the boot argument frames"
+            ),
+            Self::TooWide(most) => write!(
+                f,
+                "guests on this CPU have addresses for {} MiB of RAM; lower guest-memory, or `memory` in \
+                 its manifest",
+                most >> 20
             ),
         }
     }
