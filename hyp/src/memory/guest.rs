@@ -241,6 +241,7 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
         let whole = || self.ram().covers(&region);
         // A new page counts as written, so under logging it is a single one.
         let block = || level != Level::L3 && whole() && !self.is_logging();
+        // An error is whatever leads to a page instead; with an `Option` each page's fault takes an instruction more.
         match self.settings.huge {
             HugePolicy::Always if block() => self.populate_block(region),
             HugePolicy::Reserve if whole() => self.populate_reserved(ipa),
