@@ -213,6 +213,14 @@ impl Caches {
             .find(|&entry| ready(entry))
     }
 
+    /// The entry of a leaf that may be cached, of those for which this holds; it gets the entry's level, too.
+    pub(super) fn of_leaf(&self, holds: impl Fn(u64, u8) -> bool) -> Option<u64> {
+        let leaves = self.in_tlbs().filter(|stale| stale.table.is_none());
+        leaves
+            .map(|stale| (stale.entry, stale.level))
+            .find_map(|(entry, level)| holds(entry, level).then_some(entry))
+    }
+
     /// What walk caches may hold of this table.
     pub(super) fn of_table(&self, pa: u64) -> Option<&Stale> {
         self.in_tlbs().find(|stale| stale.table == Some(pa))

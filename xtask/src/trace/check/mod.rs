@@ -18,7 +18,7 @@
 //! | stage 1 after stage 2 | stage 1 is invalidated with no DSB behind the TLBI by IPA before it |
 //! | each vCPU its stage 1 | a vCPU runs where another of its VM did, and the CPU has not forgotten stage 1 between |
 //! | lock order | a lock is waited for under that of a table below or beside it, or is had twice |
-//! | flushed in time | an entry is left empty, or with fewer rights, when its lock is let go and the old one may be cached |
+//! | flushed in time | an entry is left empty, or with fewer rights, when its lock is let go and the old one may be cached; a block's parts are not locked while the block may be |
 //! | true to the record | an old value is not what was written last, but for what the hardware sets |
 
 mod caches;

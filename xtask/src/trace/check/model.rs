@@ -9,7 +9,7 @@ use super::caches::Caches;
 use super::changes::{Changes, Counts};
 use super::cpus::{Cpu, Lock};
 use super::grace::Graces;
-use super::tables::{PAGE, State, Table, Tables, marked_by_hardware};
+use super::tables::{Kind, PAGE, State, Table, Tables, kind, marked_by_hardware};
 use super::vms::Vms;
 use entries::Write;
 
@@ -266,6 +266,17 @@ impl Model {
             self.breaks(TIME, what);
             // Once is enough.
             self.caches.stale.retain(|stale| stale.entry != entry);
+        }
+        // Its parts may be taken away, and their frames given on, as soon as their lock is free.
+        let block = self.caches.of_leaf(|entry, level| {
+            self.bits(entry)
+                .is_some_and(|bits| kind(bits, level) == Kind::Table(pa))
+        });
+        if let Some(entry) = block {
+            let what = format!(
+                "the block that {entry:#x} was may be cached when the lock of its parts at {pa:#x} is let go"
+            );
+            self.breaks(TIME, what);
         }
     }
 

@@ -3,7 +3,7 @@
 
 use super::super::caches::Stale;
 use super::super::tables::{self, Kind, Leaf, State, kind, leaf, restricts};
-use super::{BREAK, DETACHED, Model, PUBLISH, REUSE};
+use super::{BREAK, DETACHED, Model, PUBLISH, REUSE, TIME};
 
 /// A write of an entry, and where it is.
 pub(super) struct Write {
@@ -144,6 +144,7 @@ impl Model {
             return self.breaks(PUBLISH, what);
         };
         let (vm, level, state) = (table.vm, table.level, table.state);
+        let locked = table.holder == Some(write.cpu);
         table.state = State::Attached(Some(write.entry));
         table.ipa = write.ipa;
         let free = match state {
@@ -158,6 +159,14 @@ impl Model {
             );
             self.breaks(PUBLISH, what);
             return;
+        }
+        let block = |stale: &Stale| stale.table.is_none();
+        if !locked && self.caches.of_entry(write.entry).is_some_and(block) {
+            let what = format!(
+                "the parts at {child:#x} of the block that {:#x} was are not locked, and it may be cached",
+                write.entry
+            );
+            self.breaks(TIME, what);
         }
         for leaf in self.tables.leaves(child, write.ipa) {
             self.leaf_of_table_made(write.vm, child, leaf);

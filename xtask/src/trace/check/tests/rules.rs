@@ -354,6 +354,24 @@ fn a_block_is_split_directly_only_where_that_is_allowed() {
         story
     };
     assert_eq!(split(2, 0).broken(), [""; 0]);
+    // Its parts are locked until the block is gone from the TLBs.
+    let mut early = split(2, 0);
+    let position = |story: &Story, wanted: fn(&Event) -> bool| {
+        let found = story
+            .events
+            .iter()
+            .rposition(|(_, _, event, _)| wanted(event));
+        found.expect("such an event")
+    };
+    let unlocking = |e: &Event| matches!(e, Event::Unlocked { table, .. } if *table == OTHER_L3);
+    let unlocked = early.events.remove(position(&early, unlocking));
+    let replaced = position(&early, |e| matches!(e, Event::Written { .. }));
+    early.events.insert(replaced + 1, unlocked);
+    assert_eq!(early.broken(), [TIME]);
+    let locking = |e: &Event| matches!(e, Event::Locked { table, .. } if *table == OTHER_L3);
+    early.events.remove(position(&early, locking));
+    early.events.remove(position(&early, unlocking));
+    assert_eq!(early.broken(), [TIME]);
     assert_eq!(split(1, 0).broken().first(), Some(&BREAK));
     assert_eq!(split(2, 0x20_0000).broken().first(), Some(&BREAK));
     let mut back = split(2, 0);
