@@ -1,6 +1,7 @@
 //! The parts of the hypervisor that do not need EL2: they are built and tested on any machine.
 //!
-//! The image (`main.rs`) puts them together with what does.
+//! The image (`main.rs`) puts them together with what does. The folders `exits`, `sched`, `vcpu` and `vm` hold files of
+//! both: `mod.rs` and what it declares are the image's, what is declared here is the library's.
 
 #![cfg_attr(not(test), no_std)]
 

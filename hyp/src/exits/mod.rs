@@ -7,6 +7,9 @@
 //!
 //! Nothing a guest does is an error of the hypervisor: what has no meaning becomes an exception of the
 //! guest's own.
+//!
+//! The files `pstate`, `stage1` and `syndrome` of this folder need no EL2 and belong to the library (`lib.rs`),
+//! where they are tested.
 
 mod abort;
 mod call;

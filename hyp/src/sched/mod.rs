@@ -17,6 +17,9 @@
 //! - [`mod@switch`]: the switch itself.
 //!
 //! Lock order: a CPU's queues, a leaf.
+//!
+//! The files `park`, `queue` and `slice` of this folder need no EL2 and belong to the library (`lib.rs`),
+//! where they are tested.
 
 mod cpu;
 mod switch;

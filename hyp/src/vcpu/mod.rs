@@ -9,6 +9,9 @@
 //! the guest ([`Vcpu::use_tables`]), so that tables can be destroyed once all have left it.
 //!
 //! Invariant: a vCPU's saved registers are touched by its own thread only.
+//!
+//! The files `id_registers` and `wait` of this folder need no EL2 and belong to the library (`lib.rs`),
+//! where they are tested.
 
 mod control;
 mod counters;
@@ -177,7 +180,7 @@ impl Vcpu {
     pub(crate) fn use_tables(&self, vttbr: u64) {
         machine::load_tables(vttbr);
         // Another vCPU ran here, with other stage-1 tables under the same VMID and maybe the same ASIDs.
-        if self.vm().runs_on(percpu::this().index(), self.index) {
+        if self.vm().note_entry(percpu::this().index(), self.index) {
             machine::forget_stage1();
         }
         self.look.store(look::AT_NOTHING, Ordering::Relaxed);

@@ -11,6 +11,9 @@
 //!
 //! Lock order: `power`, `lines`, `terminal` and `setup` are not nested in one another; under the terminal's, those of
 //! the interrupt controller and of the console are taken. None is held across a thread switch.
+//!
+//! Those files of this folder that are not declared below need no EL2 and belong to the library (`lib.rs`), where
+//! they are tested.
 
 mod devices;
 pub(crate) mod keeper;
@@ -202,9 +205,9 @@ impl Vm {
         self.stopping.load(Ordering::SeqCst)
     }
 
-    /// Notes that CPU `cpu` enters vCPU number `vcpu`; says whether it entered another one of this
-    /// machine before.
-    pub(crate) fn runs_on(&self, cpu: usize, vcpu: usize) -> bool {
+    /// Notes that CPU `cpu` enters vCPU number `vcpu`; returns whether the one of this machine that it entered
+    /// last was another.
+    pub(crate) fn note_entry(&self, cpu: usize, vcpu: usize) -> bool {
         let Some(last) = self.last_vcpu.get(cpu) else {
             return true;
         };
