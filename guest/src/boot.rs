@@ -21,7 +21,7 @@ use crate::{
     verdict,
 };
 
-/// VMSAv8-64 block descriptor (Arm ARM D8.3): valid, access flag set.
+/// VMSAv8-64 block descriptor (Arm ARM, "Translation table descriptor formats"): valid, access flag set.
 const BLOCK: usize = 1 << 10 | 1;
 /// Attribute 0 of `aarch64-rt`'s MAIR, device-nGnRE; UXN and PXN.
 const DEVICE: usize = BLOCK | 1 << 54 | 1 << 53;

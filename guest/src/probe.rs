@@ -18,7 +18,7 @@ pub struct Outcome {
     pub far: u64,
 }
 
-/// Exception classes and fault status codes (Arm ARM D17.2.37, ESR_EL1).
+/// Exception classes and fault status codes (Arm ARM, `ESR_EL1`).
 const CLASS_INSTRUCTION_ABORT: u64 = 0x21;
 const CLASS_DATA_ABORT: u64 = 0x25;
 const EXTERNAL_ABORT: u64 = 0x10;

@@ -1,4 +1,4 @@
-//! In which order translations, and what was fetched through them, are invalidated (Arm ARM D8.13).
+//! In which order translations, and what was fetched through them, are invalidated (Arm ARM, "TLB maintenance").
 //!
 //! Which instructions there are is the caller's ([`Instructions`]): so the order can be tested on any machine.
 //!

@@ -1,6 +1,6 @@
 //! Which TLBI instructions invalidate a range of IPAs, and their operands.
 //!
-//! Owns the encoding of the operands (Arm ARM C5.5, `TLBI IPAS2E1IS` and `TLBI RIPAS2E1IS`) and the
+//! Owns the encoding of the operands (Arm ARM, `TLBI IPAS2E1IS` and `TLBI RIPAS2E1IS`) and the
 //! choice between single addresses, ranges (FEAT_TLBIRANGE) and the whole VMID. No instruction is
 //! executed here, so the choice can be tested on any machine.
 

@@ -1,7 +1,7 @@
 //! The generic timer: the counter that gives the time, and EL2's own physical timer.
 //!
-//! Arm ARM, chapter D12. Every CPU has its own CNTHP; the functions act on that of the CPU they are
-//! called on. The counter is the same on all CPUs.
+//! Arm ARM, "The Generic Timer in AArch64 state". Every CPU has its own CNTHP; the functions act on that of the
+//! CPU they are called on. The counter is the same on all CPUs.
 
 use core::arch::asm;
 
@@ -15,7 +15,7 @@ pub fn frequency() -> u64 {
 
 /// The physical counter now, in ticks of [`frequency`].
 ///
-/// The `isb` keeps the read from being done early (Arm ARM D12.1.2).
+/// The `isb` keeps the read from being done early (Arm ARM, `CNTPCT_EL0`).
 pub fn now() -> u64 {
     barrier::isb(barrier::SY);
     CNTPCT_EL0.get()

@@ -8,7 +8,7 @@ WORKS = ("collapse", "split", "move", "free table")
 ENTRIES = 512
 SOFTWARE = ((55, "writable"), (56, "deposit"), (57, "copied"), (58, "pinned"), (59, "dirty"))
 EXECUTE = ("execute", "execute at EL0", "no execute", "execute at EL1")
-# MemAttr[3:0] without FEAT_S2FWB, and MemAttr[2:0] with it (Arm ARM D8.6).
+# MemAttr[3:0] without FEAT_S2FWB, and MemAttr[2:0] with it (Arm ARM, "Stage 2 memory region attributes").
 MEMORY = {0b1111: "normal", 0b0001: "device"}
 MEMORY_FORCED = {0b110: "normal", 0b001: "device"}
 

@@ -217,7 +217,7 @@ fn refuse(frame: &Frame, esr: u64, far: u64) {
 /// The IPA that faulted; `None` if it cannot be told any more.
 ///
 /// `HPFAR_EL2` holds its page, except that some CPUs do not set it for a permission fault of the access
-/// itself (Arm ARM D19.2.59): then the guest's own tables are asked.
+/// itself (Arm ARM, `HPFAR_EL2`): then the guest's own tables are asked.
 fn faulting_ipa(abort: Abort, far: u64) -> Option<u64> {
     if abort.cause() == Cause::Permission && !abort.contains(Abort::STAGE1_WALK) {
         return translate(far);

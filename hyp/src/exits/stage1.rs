@@ -1,9 +1,9 @@
 //! Where a walk of a guest's own tables ends.
 //!
 //! When stage 2 stops the hardware's walk of stage 1, `ESR_EL2` says so, but has the level of stage 2. If the
-//! guest is to be told, the level of its own table is wanted, so the walk is made once more. Arm ARM D8.2:
-//! granules of 4, 16 and 64 KiB, 48 and 52 bits of addresses. No more is looked at than what leads from table to
-//! table, and whatever the registers and tables hold, no more than five descriptors are.
+//! guest is to be told, the level of its own table is wanted, so the walk is made once more (Arm ARM, "Translation
+//! process"), for granules of 4, 16 and 64 KiB, and 48 and 52 bits of addresses. No more is looked at than what leads
+//! from table to table, and whatever the registers and tables hold, no more than five descriptors are.
 
 /// What `TCR_EL1` says of one half of the addresses; the fields of both have the same sizes.
 struct Half {

@@ -1,6 +1,6 @@
 //! What `ESR_EL2` says about an exception from a guest.
 //!
-//! Arm ARM D17.2.37, ESR_EL2. Only taken apart here, not acted upon.
+//! Arm ARM, `ESR_EL2`. Only taken apart here, not acted upon.
 
 use bitflags::bitflags;
 use stage2::{Access, Level};
@@ -146,7 +146,7 @@ impl Abort {
     /// What the guest needs of the memory; `fetch` says that it is an instruction abort.
     ///
     /// A walk reads the guest's tables, and if reading was not the trouble it wants to set a flag in
-    /// them. A cache maintenance instruction is reported as a write (Arm ARM D19.2.37, WnR) but needs
+    /// them. A cache maintenance instruction is reported as a write (Arm ARM, `ESR_EL2`, WnR) but needs
     /// no more than a valid mapping.
     pub fn access(self, fetch: bool) -> Access {
         let write = if self.contains(Self::STAGE1_WALK) {

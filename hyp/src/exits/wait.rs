@@ -8,7 +8,8 @@ use super::{Frame, interrupts, skip_instruction};
 use crate::sched;
 use crate::vcpu::Vcpu;
 
-/// Emulates WFI, WFE, WFIT or WFET. All of them may end for no reason (Arm ARM D1.6).
+/// Emulates WFI, WFE, WFIT or WFET. All of them may end for no reason (Arm ARM, "Mechanisms for entering a
+/// low-power state").
 pub(super) fn instruction(frame: &Frame, esr: u64) {
     let vcpu = frame.vcpu;
     skip_instruction(esr);

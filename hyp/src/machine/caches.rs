@@ -8,14 +8,14 @@
 //!
 //! What they then fetch must have got there: data is cleaned to the point of coherency, behind the point
 //! of unification. FEAT_S2FWB makes that needless, since with it no cache of data is in front of the
-//! point of unification (Arm ARM, CLIDR_EL1.LoUIS).
+//! point of unification (Arm ARM, `CLIDR_EL1.LoUIS`).
 
 use core::arch::asm;
 
 use aarch64_cpu::asm::barrier;
 use stage2::{PAGE_SIZE, Pa};
 
-/// CTR_EL0: how the caches of this CPU are made (Arm ARM D19.2.34).
+/// CTR_EL0: how the caches of this CPU are made (Arm ARM, `CTR_EL0`).
 pub(crate) fn cache_type() -> u64 {
     let value;
     // SAFETY: reading the register has no effect.

@@ -1,4 +1,4 @@
-//! TLB maintenance for stage 2 (Arm ARM D8.13).
+//! TLB maintenance for stage 2 (Arm ARM, "TLB maintenance").
 //!
 //! TLBI by IPA works on the VMID in VTTBR_EL2. For a VM that is not loaded on this CPU the register is
 //! changed for the moment, with the root of tables that map nothing: whatever the CPU may walk

@@ -1,7 +1,7 @@
 //! The registers by which EL2 controls guests: what traps, and what a guest sees without a trap.
 //!
 //! Written once on every CPU, since they are the same for all guests; those that belong to one vCPU
-//! are written when it is loaded (`super::Vcpu`). Fields: Arm ARM D19.2 and D19.4, with E2H clear.
+//! are written when it is loaded (`super::Vcpu`). Fields are those that the Arm ARM gives for E2H clear.
 
 use core::arch::asm;
 

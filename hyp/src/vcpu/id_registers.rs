@@ -3,7 +3,7 @@
 //! Guests read them in the space Op0 3, Op1 0, CRn 0, CRm 1 to 7, where all reads are trapped
 //! (`HCR_EL2.TID3`). A field is passed on if the guest can use the feature as it is, or if the feature
 //! has no state of its own; every field that is not named here reads as zero, those that the
-//! architecture has yet to define among them. Arm ARM D19.2 has the fields.
+//! architecture has yet to define among them. The Arm ARM has the fields with each register.
 
 /// How many registers the space has: CRm 0 to 7 and Op2 0 to 7, CRm 0 unused.
 pub const COUNT: usize = 64;

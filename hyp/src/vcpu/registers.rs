@@ -108,7 +108,7 @@ system_registers! {
 }
 
 impl System {
-    /// EL1 after reset: MMU and caches off, the RES1 bits of `SCTLR_EL1` set (Arm ARM D19.2.131).
+    /// EL1 after reset: MMU and caches off, the RES1 bits of `SCTLR_EL1` set.
     pub(super) const RESET: Self = Self {
         sctlr: 0x30d0_0800,
         ..Self::ZERO

@@ -2,7 +2,7 @@
 //!
 //! Owns the two address spaces as distinct types, so that an intermediate physical address (what
 //! the guest calls physical) can never be used where a physical one is meant, and the arithmetic of
-//! lookup levels for the 4 KiB granule (Arm ARM D8.2, "Translation process").
+//! lookup levels for the 4 KiB granule (Arm ARM, "Translation process").
 
 use core::fmt;
 
@@ -21,7 +21,7 @@ pub const INDEX_BITS: u32 = if cfg!(loom) { 1 } else { 9 };
 /// Entries of one table.
 pub const ENTRIES: usize = 1 << INDEX_BITS;
 
-/// A lookup level (Arm ARM D8.2): the level of a table is the level of the entries it holds.
+/// A lookup level: the level of a table is the level of the entries it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Level {

@@ -1,4 +1,4 @@
-//! Descriptors: the 64-bit values of table entries (Arm ARM D8.3, "VMSAv8-64 descriptor formats").
+//! Descriptors: the 64-bit values of table entries (Arm ARM, "Translation table descriptor formats").
 //!
 //! Owns the encoding: what is valid, what a marker is, which bits the hardware writes by itself and
 //! which are software's. A descriptor is a plain value; where it is stored and who may change it is
@@ -17,7 +17,7 @@ const VALID: u64 = 1 << 0;
 /// At levels 0 to 2: names a table. At level 3 it must be set in a valid entry.
 const TABLE_OR_PAGE: u64 = 1 << 1;
 const ADDRESS: u64 = 0x0000_ffff_ffff_f000;
-/// MemAttr[3:0] for Normal memory, write-back (Arm ARM D8.6, stage 2, FEAT_S2FWB not in use).
+/// MemAttr[3:0] for Normal memory, write-back (Arm ARM, "Stage 2 memory region attributes", FEAT_S2FWB not in use).
 const NORMAL: u64 = 0b1111 << 2;
 /// MemAttr[3:0] for Device-nGnRE, FEAT_S2FWB not in use.
 const DEVICE: u64 = 0b0001 << 2;
@@ -51,7 +51,7 @@ const BUSY: u64 = 1 << 2;
 /// Bits that differ between two entries of one mapping by use alone, not by what is allowed.
 const USE_BITS: u64 = ACCESS_FLAG | S2AP_WRITE | COPIED | DIRTY;
 
-/// Who may execute (Arm ARM D8.4, the field XN with FEAT_XNX).
+/// Who may execute (Arm ARM, "Memory access control": the field XN with FEAT_XNX).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Execute {
     /// EL1 and EL0.

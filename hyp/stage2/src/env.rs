@@ -101,7 +101,7 @@ pub enum Scope {
 /// When [`invalidate`](Self::invalidate) returns, no CPU uses a translation of `vmid` in `range` that was made from a
 /// descriptor replaced before the call, stage-1 translations combined with it included, and every
 /// store that was made through such a translation is visible. In Arm's terms: `dsb ishst`, TLBI by
-/// IPA, `dsb ish`, `tlbi vmalle1is`, `dsb ish`, `isb` (Arm ARM D8.13 and D8.14).
+/// IPA, `dsb ish`, `tlbi vmalle1is`, `dsb ish`, `isb` (Arm ARM, "TLB maintenance").
 pub unsafe trait Tlb {
     /// Invalidates `range` of `vmid` on all CPUs and waits until that is done. Not called for a VM that no CPU was
     /// [activated](crate::vmid::VmidAllocator::activate) for yet: it has no VMID.

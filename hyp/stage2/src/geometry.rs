@@ -1,5 +1,5 @@
 //! The shape of a VM's tables: address width, start level, and how many tables stand side by side
-//! at the root (Arm ARM D8.2, "Concatenated translation tables").
+//! at the root (Arm ARM, "Concatenated translation tables").
 
 use crate::addr::{INDEX_BITS, Ipa, IpaRange, Level};
 

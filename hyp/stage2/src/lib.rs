@@ -8,8 +8,11 @@
 //! says [why](lookup::Absent); [locking](lookup::Slot::lock) one checks that it still is part of the tree;
 //! what was seen without a lock stays readable until the [read section](Stage2::read) ends, and cannot be
 //! written through. Translations that may be stale are values that must be flushed, and what they led to
-//! is not handed out before. (Arm ARM, chapter D8; the protocol is that of Linux's `pte_offset_map_lock()`
-//! with RCU added, at every level.)
+//! is not handed out before. (The protocol is that of Linux's `pte_offset_map_lock()` with RCU added, at every
+//! level.)
+//!
+//! The tables are those of Arm's VMSAv8-64. *Arm ARM* is the Arm Architecture Reference Manual for A-profile, DDI
+//! 0487: it is cited by register and by title of section, since the numbers differ from issue to issue.
 //!
 //! The crate knows no board and no vCPU, has no globals and allocates nothing behind its caller's back.
 //! How to use it in a hypervisor is told in [`embedding`]. The examples below run on a machine made

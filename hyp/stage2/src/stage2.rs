@@ -28,7 +28,7 @@ pub struct Config {
     pub owner: Owner,
     /// FEAT_BBM level 2 is present, and a TLB conflict abort is answered by an invalidation: a
     /// block and a table of the same addresses may replace each other without a break
-    /// (Arm ARM D8.16).
+    /// (Arm ARM, "Support levels for changing table or block size").
     pub direct_size_change: bool,
 }
 

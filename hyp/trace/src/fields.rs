@@ -137,7 +137,7 @@ byte_enum! {
 }
 
 byte_enum! {
-    /// A barrier (Arm ARM B2.3, C6.2).
+    /// A barrier.
     Barrier {
         /// `dsb ishst`.
         DsbIshst = 0 => "dsb ishst",
@@ -153,7 +153,7 @@ byte_enum! {
 }
 
 byte_enum! {
-    /// A TLBI instruction (Arm ARM C5.5).
+    /// A TLBI instruction (Arm ARM, "A64 System instructions for TLB maintenance").
     Tlbi {
         /// Stage 2 by IPA, leaves and tables, all CPUs.
         Ipas2e1is = 0 => "tlbi ipas2e1is",

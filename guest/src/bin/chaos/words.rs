@@ -1,4 +1,4 @@
-//! Words of A64 code (Arm ARM C4), made of random fields.
+//! Words of A64 code (Arm ARM, "A64 Instruction Set Encoding"), made of random fields.
 
 use guest::random::Random;
 

@@ -43,7 +43,7 @@ pub(crate) fn print(machine: &'static Machine<'static>) {
     start_others(machine);
 }
 
-/// PA bits of ID_AA64MMFR0_EL1.PARange (Arm ARM D17.2.64).
+/// PA bits of `ID_AA64MMFR0_EL1.PARange`.
 pub(crate) fn pa_bits() -> u32 {
     match ID_AA64MMFR0_EL1.read(ID_AA64MMFR0_EL1::PARange) {
         0 => 32,

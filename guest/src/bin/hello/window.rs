@@ -41,7 +41,7 @@ impl Granule {
 }
 
 impl Kind {
-    /// VMSAv8-64 level-1 descriptor (Arm ARM D8.3) with this output address; attributes as `boot` uses.
+    /// VMSAv8-64 level-1 descriptor with this output address; attributes as `boot` uses.
     const fn descriptor(self, ipa: u64) -> u64 {
         match self {
             Self::Normal => ipa & !(GIB - 1) | 1 << 10 | 3 << 8 | 1 << 2 | 1,

@@ -107,7 +107,7 @@ impl Code {
     }
 }
 
-/// A64 code of `fn() -> u64` that returns `result` (Arm ARM C6.2: MOVZ, MOVK, RET, NOP).
+/// A64 code of `fn() -> u64` that returns `result` (MOVZ, MOVK, RET, NOP).
 fn returning(result: u64) -> [u64; FUNCTION_WORDS] {
     const MOVZ_X0: u32 = 0xd280_0000;
     const MOVK_X0: u32 = 0xf280_0000;
@@ -122,7 +122,8 @@ fn returning(result: u64) -> [u64; FUNCTION_WORDS] {
     ]
 }
 
-/// Makes the function at `address` visible to instruction fetch on every vCPU (Arm ARM B2.4.4).
+/// Makes the function at `address` visible to instruction fetch on every vCPU (Arm ARM, "Synchronization and
+/// coherency issues between data and instruction accesses").
 fn make_visible(address: u64) {
     let end = address + 8 * FUNCTION_WORDS as u64;
     for line in (address..end).step_by(SHORTEST_LINE as usize) {

@@ -50,7 +50,7 @@ fn compare_and_swap(counter: &AtomicU64, amount: u64) {
     }
 }
 
-/// FEAT_LSE, by ID_AA64ISAR0_EL1.Atomic (Arm ARM D17.2.61).
+/// FEAT_LSE, by `ID_AA64ISAR0_EL1.Atomic`.
 fn has_lse() -> bool {
     const ATOMIC: u64 = 20;
     ID_AA64ISAR0_EL1.get() >> ATOMIC & 0xf >= 2

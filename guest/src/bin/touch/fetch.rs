@@ -14,7 +14,7 @@ use guest::{pool::PAGE_SIZE, span::Span, time};
 
 use crate::row;
 
-// A table of vectors (Arm ARM D1.3.1) of which one is of use: a synchronous exception of this level.
+// A table of vectors (Arm ARM, "Exception vectors") of which one is of use: a synchronous exception of this level.
 global_asm!(
     ".pushsection .text.touch_vectors, \"ax\"",
     ".balign 2048",

@@ -97,7 +97,8 @@ impl CpuTlb {
     }
 }
 
-/// Whether two descriptors of overlapping ranges may be cached at once (Arm ARM D8.16).
+/// Whether two descriptors of overlapping ranges may be cached at once (Arm ARM, "TLB maintenance": break-before-make
+/// and the levels of FEAT_BBM).
 fn agree(a: &Cached, b: &Cached, direct: bool) -> bool {
     match (a.is_leaf(), b.is_leaf()) {
         (true, true) => {

@@ -1,7 +1,7 @@
 //! Which translations the TLBs and walk caches may still hold.
 //!
 //! What an entry translated to before it was changed may be cached until this has happened, all of it
-//! on one CPU (Arm ARM D8.13, D8.14): the CPU that wrote the entry has executed a DSB; a TLBI reached
+//! on one CPU (Arm ARM, "TLB maintenance"): the CPU that wrote the entry has executed a DSB; a TLBI reached
 //! the addresses (one without leaf hint, if the entry named a table); `dsb ish`; `tlbi vmalle1is` for
 //! what was made of both stages; `dsb ish`. TLBIs by VMID or of everything do for both stages.
 //!

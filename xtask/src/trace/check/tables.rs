@@ -1,4 +1,5 @@
-//! Tables as the writes have made them, and what their entries mean (Arm ARM D8.3).
+//! Tables as the writes have made them, and what their entries mean (Arm ARM, "Translation table descriptor
+//! formats").
 
 use std::collections::HashMap;
 
