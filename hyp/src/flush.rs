@@ -1,6 +1,6 @@
 //! In which order translations, and what was fetched through them, are invalidated (Arm ARM, "TLB maintenance").
 //!
-//! Which instructions there are is the caller's ([`Instructions`]): so the order can be tested on any machine.
+//! The instructions themselves are the caller's ([`Instructions`]), so the order can be tested on any machine.
 //!
 //! - Stage 1 comes after a DSB behind stage 2: what is cached of stage 1 may be combined with stage 2, and
 //!   until stage 2 is gone, a walk may combine the two anew.

@@ -1,6 +1,6 @@
 //! The hypervisor's boot arguments: space-separated `key=value`, values quoted where they have
-//! spaces. They are put together here and read by the hypervisor. It goes on with a line on the console where it
-//! does not understand one, which is easily overlooked: so that is found out here, with its own parser.
+//! spaces. They are put together here and read by the hypervisor. Where that does not understand one it says so on
+//! the console and goes on, which is easily overlooked. So its parser is asked here first.
 
 use anyhow::{Result, bail};
 use bootargs::{Complaint, KNOWN};

@@ -39,7 +39,7 @@ extern "C" fn synchronous(frame: &mut Frame) {
         class::HVC => {
             frame.vcpu.counters.count(Exit::Call);
             call::call(frame, esr);
-            // That of a vCPU that is watched never is.
+            // A vCPU that is watched is never settled, so its calls are all traced.
             if frame.vcpu.is_settled() {
                 return;
             }

@@ -14,9 +14,9 @@
 //!
 //! A single frame that stays where it is keeps a 2 MiB block from ever being made free by moving. So those are
 //! kept together: 2 MiB blocks are broken up for what is movable or for what is fixed, and small blocks are taken
-//! from those of their kind. Where there are none, nor a whole one, what is fixed takes another one over
-//! with all that is free in it, so that the next finds its place there; what is movable takes single blocks
-//! of the other kind, for it can leave again.
+//! from those of their kind. Where neither those nor a whole 2 MiB block is left, a fixed frame takes over
+//! a 2 MiB block of the other kind, with all that is free in it, so that the next fixed one finds its place
+//! there; a movable frame takes a single small block, since it can leave again.
 
 use super::account::Tally;
 use super::frame::Index;

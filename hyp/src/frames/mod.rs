@@ -15,9 +15,10 @@
 //! - `isolate` how a 2 MiB block is made free, `survey` which one is worth it;
 //! - `account` the figures.
 //!
-//! Lock order: one CPU's cache or its block ahead, then the buddy. Nothing else is locked inside, nothing
-//! is logged under any, nothing but a page of that block zeroed, and no lock is held on return. All may be taken with any other lock of the
-//! hypervisor held. A frame's owner changes its state without a lock.
+//! Lock order: one CPU's cache or its block ahead, then the buddy. While one of these locks is held no other is
+//! taken, nothing is logged, and no memory is zeroed but a page of the block ahead, under its own lock. No call
+//! returns with one held, and all calls may be made with any other lock of the hypervisor held. A frame's owner
+//! changes its state without a lock.
 //!
 //! Rules:
 //! - What is allocated belongs to the caller until it is freed with the order it has then; guests'

@@ -74,7 +74,7 @@ pub struct Settings {
 pub enum ReleaseError {
     /// No frame was left for splitting a block.
     OutOfFrames,
-    /// It is noted what is written, and what is not there any more could not be noted.
+    /// Writes are logged, and of a page that is taken away nothing would tell that it was written.
     Logged,
 }
 

@@ -1,9 +1,9 @@
 //! Dirty logging: whether it is noted which pages a guest writes to.
 //!
 //! Owns the switch. What is noted stands in the tables themselves (`stage2::Stage2::collect_dirty`): a leaf
-//! whose stores trap is clean. So what the switch changes is how coarse the notes are, since under
-//! logging a store to a block splits it, unless no frame is left for that; and it keeps contents from
-//! being changed where no entry is left to say so, which is when memory is taken back.
+//! whose stores trap is clean. While the switch is on, two things are otherwise. Notes are of single pages: a
+//! store to a block splits it, unless no frame is left for that. And no memory is taken back, since an entry
+//! that is gone cannot say that it was written.
 //!
 //! Invariant: while logging is on nobody is between [`Logging::discard`] and the drop of what it returned.
 

@@ -10,10 +10,10 @@
 //! - [`observe`]: what happens here, as trace events;
 //! - [`reserve`]: 2 MiB frames set aside for a region and filled page by page.
 //!
-//! Guest memory is made of single frames, each with its VM and IPA in its metadata, or of 2 MiB blocks,
-//! of which the first frame has VM and IPA for all, whatever the size of the mapping: a block can be
-//! split, and its pages moved or freed one by one, without a word to the allocator, which makes
-//! single frames of its block when the first one is freed.
+//! Guest memory is made of single frames, each with its VM and IPA in its metadata, and of 2 MiB blocks of
+//! frames, where the first one's metadata has VM and IPA for all. That is so whatever the size of the mapping:
+//! the allocator is not told when a mapping is split and its pages are moved. It makes single frames of its
+//! block by itself, when the first of them is freed.
 //!
 //! Lock order: stage 2's table locks, then the frame allocator's. Nothing here has a lock of its own.
 

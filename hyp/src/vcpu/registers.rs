@@ -1,7 +1,7 @@
 //! The system registers of EL1 and EL0 that a guest owns, and how they are saved and loaded.
 //!
 //! They stay in the CPU while EL2 runs, which does not use them. They are saved when their vCPU's
-//! thread leaves the CPU, and loaded when it is on a CPU where they are no longer the last.
+//! thread leaves the CPU, and loaded when it comes to a CPU that does not hold them (any more).
 
 /// Defines a structure of 64-bit registers with a save and a load function.
 macro_rules! system_registers {

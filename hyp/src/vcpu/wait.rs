@@ -4,9 +4,9 @@
 //! whoever has one says so first and then wakes, and a wake-up that comes before the thread is parked is
 //! kept for it (`sched::park`). The time that the guest named is looked at again and again. The timers of
 //! the vCPU itself wake nobody once the thread has left the CPU, since their lines leave with its
-//! registers: so they have to be found fired, or found running and be slept for. That is why they are read
-//! *before* it is asked for interrupts: one that fires in between is an interrupt then. The other way round it
-//! would be neither.
+//! registers. So each must be seen before that: either it has fired, which is an interrupt, or it runs, and the
+//! thread sleeps only as long. Timers are read *before* the question whether there is an interrupt, so that one
+//! that fires in between is found by the question. The other way round neither would find it.
 
 /// The vCPU that waits, and its thread.
 pub trait Waiter {

@@ -1,12 +1,12 @@
 //! Putting interrupts into a vCPU's list registers, and taking them back.
 //!
-//! There are fewer list registers than interrupts, so the most urgent go first. With more pending
-//! than fit, the hardware tells when no pending one is left in a register; those that were left out
-//! are less urgent than all that the guest has taken by then. The most urgent pending one always gets a
-//! register, even if more active ones than there are registers would want them all: it may pre-empt
-//! them. An active one that is left out is ended by the guest without a register; the hardware counts
-//! that, and since the guest ends the most urgent first it is known which it was. Where the guest ends
-//! interrupts by number (EOImode 1) that is not so, and the write of the number has to be trapped.
+//! There are fewer list registers than interrupts, so the most urgent go first. If more are
+//! pending than fit, the hardware tells when the registers have no pending one any more; by then the guest
+//! has taken only such as are more urgent than those left out. The most urgent pending one always gets a
+//! register, even if active ones could fill them all, since it may pre-empt these. So an active one can be
+//! left out. When the guest ends it no register has it, and the hardware counts no more than that this
+//! happened; which one it was is known since the guest ends the most urgent first. Where the guest ends
+//! interrupts by number (EOImode 1) it may end any, and the write of the number has to be trapped.
 
 use arrayvec::ArrayVec;
 

@@ -2,9 +2,10 @@
 //!
 //! While the chips show their contents, pages that the guest looks at are mapped read-only, since firmware
 //! reads flash with instructions that cannot be emulated. A command takes the right to read away, so that
-//! loads trap and find the answer. Between the command and that nothing is locked, so a vCPU may read
-//! contents for a moment where an answer was to be expected. Not for longer: whoever gives the right to
-//! read looks at the chips again when it is given, and what was taken away in vain traps and is given anew.
+//! loads trap and find the answer. No lock is held from the command until then, so another vCPU may
+//! for a moment read contents where an answer was due. It cannot stay so: whoever has given the right to read
+//! looks at the chips once more. And where the right was taken away though contents are shown, the next load
+//! traps and gives it back.
 //!
 //! Lock: the chips, a leaf. [`View`] is called without it.
 

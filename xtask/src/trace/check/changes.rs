@@ -1,6 +1,6 @@
 //! What became of entries: each change once, however many markers stood between.
 //!
-//! So a recording says which of the protocol's ways were gone at all: a rule of one that was not is not tried.
+//! They say which parts of the protocol a recording has seen at work: rules of the other parts were not tried.
 
 use std::collections::{BTreeMap, HashMap};
 
