@@ -102,7 +102,7 @@ impl Hardware {
         });
     }
 
-    // On their own, so that who is not watched saves no registers for what these call.
+    // Functions of their own, so that a caller that is not watched saves no registers for what they call.
 
     #[cold]
     #[inline(never)]

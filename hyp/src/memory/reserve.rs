@@ -155,8 +155,8 @@ impl Reservations {
         match word.compare_exchange(0, frame_word(block), Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => Some(block),
             Err(faster) => {
-                // One by one: who saw the region's reservation before it was given up, which may have been
-                // this very frame, can have taken a page of it.
+                // One by one, since pages of the block may be taken already: it may be the one that was
+                // reserved for the region before, and somebody may have found it then and take a page now.
                 self.free_all_untouched(machine, region, block);
                 Some(Pa::new(faster & !RESERVED))
             }

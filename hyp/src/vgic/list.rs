@@ -170,7 +170,7 @@ impl Vgic {
         let chosen = pending[..rest].iter().chain(&active[..actives]);
         let mut used = 0;
         for (register, candidate) in registers.iter_mut().zip(chosen) {
-            // One that is active must not get ahead of those that are left out when it ends.
+            // When an active one ends, its pending half must not get ahead of those that are left out.
             let wait = more_pending && candidate.active && candidate.pending;
             *register = self.put(
                 vcpu,
@@ -332,8 +332,8 @@ impl Vgic {
 fn candidate(block: &Block, bit: usize, intid: u32, physical: Option<u32>) -> Candidate {
     let is = |mask: u32| mask >> bit & 1 == 1;
     let (active, level) = (is(block.active), !is(block.edge));
-    // One that is active gets pending as well only by an edge: levels are looked at again when it ends,
-    // and what ends the hardware's must not be both.
+    // An interrupt that is active is listed as pending as well only if an edge came: a level is looked at again
+    // when it ends, and an entry that ends the hardware's interrupt too must not be in both states.
     let again = is(block.latch) && is(block.enabled) && !level && physical.is_none();
     let pending = !active || again;
     // What is left to be taken when it ends.

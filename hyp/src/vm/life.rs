@@ -273,7 +273,7 @@ impl Vm {
             self.chips.free(machine::machine());
             return self.end_threads();
         }
-        // Whatever it is stopped for it will be again.
+        // Made anew it would be stopped for the same reason again.
         if let Some(setup) = self.setup.lock().as_mut() {
             setup.restarts = 0;
         }

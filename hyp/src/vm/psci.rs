@@ -74,7 +74,7 @@ pub fn call(arguments: [u64; 4], power: &Mutex<Power>, is_memory: impl Fn(u64) -
 
 #[inline(never)]
 fn decode(arguments: [u64; 4], power: &Mutex<Power>, is_memory: impl Fn(u64) -> bool) -> Effect {
-    // Before its arguments are looked at: those of what is not there cannot be wrong.
+    // First of all: of a call that is not there the arguments cannot be wrong.
     if !FunctionId::try_from(arguments[0] as u32).is_ok_and(is_there) {
         return failure(ErrorCode::NotSupported);
     }
