@@ -78,7 +78,8 @@ impl<P: Parts> Machine<P> {
     }
 }
 
-// SAFETY: the allocator hands a block out once until it is freed, and `Frame::table` is a field of
+// SAFETY: the allocator hands a block out once until it is freed, aligned to its size, and zeroed where that
+// is asked for; and `Frame::table` is a field of
 // the frame's metadata, of which each frame has one, at one place, for ever.
 unsafe impl<P: Parts> Frames for Machine<P> {
     #[inline]

@@ -58,12 +58,6 @@ impl Level {
             Level::L3 => None,
         }
     }
-
-    /// Whether an entry of this level may be a leaf: a block at levels 1 and 2, a page at level 3.
-    #[inline]
-    pub const fn has_leaves(self) -> bool {
-        !matches!(self, Level::L0)
-    }
 }
 
 macro_rules! address {

@@ -30,26 +30,35 @@ use crate::stats::Counter;
 use crate::sync::Ordering;
 
 /// Why nothing was collapsed. What the guest sees is unchanged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CollapseError {
     /// The address is beyond the VM's, the level has no blocks, or the new block is not aligned.
+    #[error("the address is beyond the VM's, or the block does not fit the level")]
     OutOfRange,
     /// There is no table below the entry.
+    #[error("there is no table: {0:?}")]
     NoTable(Absent),
     /// Somebody else collapses the region.
+    #[error("somebody else collapses the region")]
     Claimed,
     /// More entries are empty than the plan allows.
+    #[error("too many entries are empty")]
     TooEmpty,
     /// Somebody works on an entry, or a table stands in one.
+    #[error("somebody works on an entry, or a table stands in it")]
     Busy,
     /// The leaves differ in rights or memory type.
+    #[error("the leaves differ in rights or memory type")]
     Mixed,
     /// A leaf must keep its frame.
+    #[error("a leaf must keep its frame")]
     Pinned,
     /// In place: the leaves' frames are not contiguous, or do not begin at a multiple of the block's size.
+    #[error("the frames do not follow each other from an aligned one on")]
     Scattered,
     /// By copying: more pages were written since they were copied than the plan allows to copy
     /// again while the guest is held up.
+    #[error("too many pages were written while they were copied")]
     Hot,
 }
 

@@ -5,7 +5,7 @@
 //! # What to implement
 //!
 //! Four traits, bundled by [`Environment`](crate::Environment). Their documentation says what exactly
-//! each call owes; three of them are `unsafe` to implement, because memory safety of all guests rests on it.
+//! each call owes; all are `unsafe` to implement, because memory safety of all guests rests on it.
 //!
 //! | trait | on hardware | its promise, in short |
 //! |---|---|---|
@@ -21,7 +21,9 @@
 //! # What to promise beyond the traits
 //!
 //! - **Registers.** VTCR_EL2 has the fields of [`Geometry::vtcr`](crate::Geometry::vtcr), inner
-//!   shareable write-back walks, and HWU59 clear. HCR_EL2.FWB and VTCR_EL2.{HA, HD} agree with the
+//!   shareable write-back walks, the 4 KiB granule, PS as wide as the widest address that is mapped, and VS set
+//!   exactly if the [`VmidAllocator`](crate::vmid::VmidAllocator) has 16 bits; bit 31 is set, and all other
+//!   fields, HWU59 among them, are clear. HCR_EL2.FWB and VTCR_EL2.{HA, HD} agree with the
 //!   [`Format`](crate::Format). VTTBR_EL2 has [`Stage2::root`](crate::Stage2::root) and the VMID that
 //!   [`VmidAllocator::activate`](crate::vmid::VmidAllocator::activate) gave for this CPU just before.
 //! - **Activation.** Before a CPU loads a VM's root it calls
@@ -57,9 +59,13 @@
 //! [`map_pages`](crate::Stage2::map_pages), many pages a call.
 //!
 //! Frames come back through [`unmap`](crate::Stage2::unmap), `Contents::release` and `destroy`, when no
-//! translation leads to them any more; scrub them before another guest gets them. Calls that free
-//! tables or collapse wait for a grace period: make them from a thread, not from an exit handler,
-//! with no lock held.
+//! translation leads to them any more; scrub them before another guest gets them.
+//!
+//! All calls are made outside read sections, with no lock held, except those that only look
+//! ([`read`](crate::Stage2::read), [`query`](crate::Stage2::query), [`walk`](crate::Stage2::walk)). Those of
+//! the table above never wait. Those that change a range, move a page, or collapse wait for whoever works there
+//! ([`Cpus::relax`](crate::Cpus::relax)), and those that free tables or collapse wait for a grace period as
+//! well: make them from a thread, where other threads may run meanwhile.
 //!
 //! # A whole environment
 //!

@@ -3,8 +3,9 @@
 //! Owns the traits through which frames, tables' memory, the TLB and the CPUs are reached. There
 //! are no globals: whoever makes a [`Stage2`](crate::Stage2) hands it an [`Environment`].
 //!
-//! None of these calls is made with a table lock held, except [`Window::table`],
-//! [`Frames::table_meta`], [`Tlb`]'s and [`Cpus::current`].
+//! With a table lock held, or inside a read section, any of these calls may be made but those that take or
+//! give frames ([`Frames::allocate_tables`], [`Frames::allocate_filled_table`], [`Frames::free_tables`]) and
+//! those that let others run ([`Cpus::relax`], [`Cpus::give_way`]).
 
 use crate::addr::{ENTRIES, IpaRange, Level, Pa};
 use crate::grace::{CpuSlot, Grace};
@@ -30,14 +31,17 @@ impl Table {
 }
 
 /// No frame is left. What the caller asked for was not done, and nothing else was changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no frame is left")]
 pub struct OutOfFrames;
 
 /// Physical frames for tables, and what is known of them.
 ///
 /// # Safety
 ///
-/// - A frame from [`allocate_tables`](Self::allocate_tables) is the caller's alone until it is given back.
+/// - A frame from [`allocate_tables`](Self::allocate_tables) or
+///   [`allocate_filled_table`](Self::allocate_filled_table) is the caller's alone until it is given back. Those
+///   from the former are zero, adjacent, and aligned to their total size: what else they held would be walked.
 /// - [`table_meta`](Self::table_meta) returns the same metadata for a frame at all times, and different metadata for
 ///   different frames.
 pub unsafe trait Frames {
@@ -50,7 +54,7 @@ pub unsafe trait Frames {
         self.allocate_tables(0)
     }
 
-    /// Takes back frames from [`allocate_tables`](Self::allocate_tables), which nobody can reach any more.
+    /// Takes back frames from either call, which nobody can reach any more.
     fn free_tables(&self, pa: Pa, order: u32);
 
     /// The metadata of the frame at `pa`; none when no frame of ours is there.
@@ -68,7 +72,7 @@ pub unsafe trait Window {
     where
         Self: 'a;
 
-    /// The table at `pa`, which is a frame from [`Frames::allocate_tables`] that was not given back.
+    /// The table at `pa`, which is a frame from [`Frames`] that was not given back.
     fn table(&self, pa: Pa) -> Self::Ref<'_>;
 
     /// Stores `first`, `first + step` and so on to the entries of the table at `pa`, which nobody but the
@@ -143,7 +147,8 @@ pub unsafe trait Cpus {
     fn relax(&self);
 
     /// Lets other threads of this CPU run if they have waited long enough. Called where
-    /// [`relax`](Self::relax) could be, at every step of long work.
+    /// [`relax`](Self::relax) could be, between the steps of copying a region and of freeing all tables. Whoever
+    /// changes long ranges cuts them up.
     fn give_way(&self) {
         self.relax();
     }

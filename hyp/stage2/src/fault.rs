@@ -6,7 +6,7 @@
 use crate::addr::{Ipa, Level};
 use crate::descriptor::{Descriptor, Execute, Kind};
 use crate::env::Environment;
-use crate::lookup::{Absent, Locked};
+use crate::lookup::{Absent, Locked, MAX_RETRIES};
 use crate::stage2::Stage2;
 use crate::stats::Counter;
 
@@ -57,7 +57,7 @@ impl<E: Environment> Stage2<E> {
     /// As [`resolve_fault`](Self::resolve_fault), whatever is there.
     #[inline(never)]
     fn resolve_somehow(&self, ipa: Ipa, access: Access, split_blocks: bool) -> Resolution {
-        loop {
+        for _ in 0..MAX_RETRIES {
             let reader = self.read();
             let table = match reader.descend(ipa, Level::L3) {
                 None => return Resolution::Unmapped,
@@ -87,6 +87,7 @@ impl<E: Environment> Stage2<E> {
                 Kind::Table(_) => continue,
             };
         }
+        Resolution::Busy
     }
 
     /// As [`resolve_fault`](Self::resolve_fault), for the leaf `entry`, in a table of `level` as it is

@@ -21,11 +21,13 @@ pub struct Geometry {
 }
 
 /// Why there are no tables of such a shape.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GeometryError {
     /// The address width is below that of one root table of the start level, or below 25 bits.
+    #[error("the guest addresses are too narrow")]
     TooNarrow,
     /// The address width is above what the CPU or sixteen root tables of the start level allow.
+    #[error("the guest addresses are too wide")]
     TooWide,
 }
 

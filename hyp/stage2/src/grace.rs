@@ -73,7 +73,8 @@ impl CpuSlot {
         self.section.load(Ordering::Relaxed)
     }
 
-    /// A number that no other marker of any CPU has: 12 bits of CPU above 36 bits of count.
+    /// A number that no other marker has: 12 bits of CPU above 36 bits of count. It comes again after 2^36
+    /// markers of one CPU, days of nothing else, when the work of the first has long ended.
     pub(crate) fn next_ticket(&self, cpu: usize) -> u64 {
         let ticket = self.tickets.load(Ordering::Relaxed);
         self.tickets

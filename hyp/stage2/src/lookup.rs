@@ -35,7 +35,7 @@ use core::ops::Deref;
 
 /// How often a lookup begins again before it lets its caller wait instead: each time, somebody
 /// else has changed the entry, so more than a few in a row are a crowd.
-const MAX_RETRIES: u32 = 64;
+pub(crate) const MAX_RETRIES: u32 = 64;
 
 /// Why there is no table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +58,7 @@ pub enum Absent {
 pub struct Changed;
 
 /// A walk that came to an end above the table that was asked for.
-pub struct Stopped<'r, E: Environment> {
+pub(crate) struct Stopped<'r, E: Environment> {
     /// The table whose entry for the address names no table.
     pub holder: Unlocked<'r, E>,
     /// Why it names none.

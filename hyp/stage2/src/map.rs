@@ -9,31 +9,38 @@ use crate::descriptor::{Attributes, Descriptor, Execute, Kind};
 use crate::detached::Spare;
 use crate::env::{Environment, OutOfFrames, Tlb};
 use crate::held::entry_address;
-use crate::lookup::{Absent, Locked, Reader, Unlocked};
+use crate::lookup::{Absent, Locked, MAX_RETRIES, Reader, Unlocked};
 use crate::observe::{Observation, Topic};
 use crate::stage2::Stage2;
 use crate::stats::Counter;
 
 /// Why nothing was mapped. The tables translate as before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MapError {
     /// No frame was left for a table.
+    #[error("no frame is left for a table")]
     OutOfFrames,
     /// The guest address is beyond the width of the VM's addresses.
+    #[error("the guest address is beyond the VM's")]
     OutOfRange,
     /// An address is no multiple of the mapping's size, or not one of the 48 bits that a descriptor
     /// has for it, or the level has no leaves.
+    #[error("an address does not fit the level")]
     Misaligned,
     /// The CPU cannot give these rights (FEAT_XNX).
+    #[error("the CPU cannot give these rights")]
     Unsupported,
     /// Something is there: a leaf that covers the address, or (for a block) a table below it.
+    #[error("something is mapped there: {0:?}")]
     Occupied(Descriptor),
     /// Somebody works on the region: wait, holding nothing, and try again.
+    #[error("somebody works on the region")]
     Busy,
 }
 
 /// Why a run of pages was not mapped to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("mapped up to {end:?}: {error}")]
 pub struct MappedInPart {
     /// The first page that was not mapped; those of the run before it are.
     pub end: Ipa,
@@ -175,7 +182,7 @@ impl<E: Environment> Stage2<E> {
     #[inline(never)]
     fn fill_somehow(&self, ipa: Ipa, level: Level, leaf: Descriptor) -> Result<(), MapError> {
         let mut spare = Spare::none(self);
-        loop {
+        for _ in 0..MAX_RETRIES {
             let reader = self.read();
             // What an entry covers is within the guest's addresses as a whole, or not at all.
             let stopped = match reader.descend(ipa, level).ok_or(MapError::OutOfRange)? {
@@ -199,6 +206,7 @@ impl<E: Environment> Stage2<E> {
                 Absent::Bad(bad) => self.clear_bad(stopped, ipa, bad),
             }
         }
+        Err(MapError::Busy)
     }
 
     fn fill_locked(

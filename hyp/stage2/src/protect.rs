@@ -94,6 +94,8 @@ impl<E: Environment> Stage2<E> {
     ///
     /// Blocks that the range covers in part are split first, and if there is no frame for that,
     /// nothing is changed (but see [`unmap`](Self::unmap) for blocks mapped during the call).
+    ///
+    /// May wait: called outside read sections, with no lock held.
     pub fn protect(&self, range: IpaRange, rights: Rights) -> Result<(), OutOfFrames> {
         let Some(range) = range.intersection(&self.geometry().range()) else {
             return Ok(());
@@ -112,12 +114,16 @@ impl<E: Environment> Stage2<E> {
     /// address and level. A block is one leaf, also if the range covers it in part.
     ///
     /// `accessed` is called with a table lock held: it must be short and must not come back here.
+    ///
+    /// May wait: called outside read sections, with no lock held.
     pub fn age(&self, range: IpaRange, accessed: impl FnMut(Ipa, Level)) {
         self.edit_whole(range, &mut Age(accessed));
     }
 
     /// Makes the next store to each page of `range` fault (or be marked by the hardware): the
     /// beginning of dirty logging.
+    ///
+    /// May wait: called outside read sections, with no lock held.
     pub fn write_protect(&self, range: IpaRange) {
         self.collect_dirty(range, |_| {});
     }
@@ -131,6 +137,8 @@ impl<E: Environment> Stage2<E> {
     /// reported by [`unmap`](Self::unmap) alone.
     ///
     /// `dirty` is called with a table lock held: it must be short and must not come back here.
+    ///
+    /// May wait: called outside read sections, with no lock held.
     pub fn collect_dirty(&self, range: IpaRange, dirty: impl FnMut(IpaRange)) {
         self.edit_whole(range, &mut Clean { range, dirty });
     }
@@ -138,6 +146,8 @@ impl<E: Environment> Stage2<E> {
     /// Makes the next store to each page of `range` fault. What was written is still collected later. A
     /// block is one leaf, also if the range covers it in part. Pages that were written and are collapsed let
     /// stores through again, as a block that was written.
+    ///
+    /// May wait: called outside read sections, with no lock held.
     pub fn trap_stores(&self, range: IpaRange) {
         self.edit_whole(range, &mut Close);
     }

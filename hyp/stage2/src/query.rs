@@ -61,14 +61,16 @@ impl<E: Environment> Stage2<E> {
     /// Shows `visit` every entry of `range` that is not empty, tables before what they hold, each as
     /// it was when it was loaded; what is below a table follows from that one value.
     ///
-    /// `visit` runs inside the read section: it must be short, and must not wait for anything.
+    /// `visit` runs inside the read section: it must be short, and must not wait for anything. Whoever frees
+    /// tables waits for the section, which lasts for all of the range that one root table covers: long ranges
+    /// are cut up.
     pub fn walk(&self, range: IpaRange, mut visit: impl FnMut(Entry)) {
         let Some(range) = range.intersection(&self.geometry().range()) else {
             return;
         };
         let mut cursor = range.start();
         while cursor < range.end() {
-            // A section for each root table, so that grace periods don't wait for long walks.
+            // A section for each root table. Grace periods wait for it: see above.
             let reader = self.read();
             cursor = walk_root(&reader, cursor, range, &mut visit);
         }

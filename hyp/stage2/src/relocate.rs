@@ -11,15 +11,19 @@ use crate::stage2::Stage2;
 use crate::stats::Counter;
 
 /// Why the page was not moved. What the guest sees is unchanged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MoveError {
     /// The address is beyond the VM's, or the new frame is not aligned or not one of 48 bits.
+    #[error("the guest address is beyond the VM's, or the frame is not one")]
     OutOfRange,
     /// The page is not (any more) mapped to the frame it was to be moved from.
+    #[error("the page is not mapped to that frame any more")]
     Changed,
     /// The page must keep its frame.
+    #[error("the page must keep its frame")]
     Pinned,
     /// Somebody works on the page or its region: wait, holding nothing, and try again.
+    #[error("somebody works on the page")]
     Busy,
 }
 
@@ -28,6 +32,8 @@ impl<E: Environment> Stage2<E> {
     ///
     /// On success the old frame has been given to [`Contents::release`]. On error nothing was, and `to` is still the
     /// caller's. The guest is held up, if it touches the page, for one invalidation and one copy.
+    ///
+    /// May wait: called outside read sections, with no lock held.
     pub fn move_page(
         &self,
         ipa: Ipa,
@@ -56,6 +62,8 @@ impl<E: Environment> Stage2<E> {
     ///
     /// If it was, its frame has been given to [`Contents::release`]. This is how pages that the guest
     /// has filled with zeros are had back: touched again, they read as zeros.
+    ///
+    /// May wait: called outside read sections, with no lock held.
     pub fn unmap_page_if(
         &self,
         ipa: Ipa,
@@ -80,6 +88,8 @@ impl<E: Environment> Stage2<E> {
         self.make_page(ipa, marker, new, &flushed);
         if goes {
             self.count(Counter::LeavesUnmapped);
+            let (range, level) = (IpaRange::entry(ipa, Level::L3), Level::L3);
+            self.tell(Topic::Maps, move || Observation::Unmapped { range, level });
             contents.release(ipa, old);
         }
         Ok(goes)

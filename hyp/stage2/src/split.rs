@@ -11,23 +11,27 @@ use crate::descriptor::{Descriptor, Kind, Work};
 use crate::detached::{Spare, memory};
 use crate::env::{Environment, Frames, OutOfFrames, Window};
 use crate::held::{Held, entry_address};
-use crate::lookup::{Absent, Locked};
+use crate::lookup::{Absent, Locked, MAX_RETRIES};
 use crate::observe::{Observation, Topic};
 use crate::stage2::Stage2;
 use crate::stats::Counter;
 use crate::sync::Ordering;
 
 /// Why nothing was split. The tables are as before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SplitError {
     /// No frame was left for the table, and the block has none in the deposit.
+    #[error("no frame is left for the table")]
     OutOfFrames,
     /// There is no block of this level at the address.
+    #[error("no block of this level is there")]
     NoBlock,
     /// The address is beyond the VM's, or the level has no blocks.
+    #[error("the address is beyond the VM's, or the level has no blocks")]
     OutOfRange,
     /// Somebody works on the region, or on the table promised for this block: wait, holding nothing,
     /// and try again.
+    #[error("somebody works on the region")]
     Busy,
 }
 
@@ -85,7 +89,7 @@ impl<E: Environment> Stage2<E> {
             return Err(SplitError::OutOfRange);
         }
         let mut spare = Spare::none(self);
-        loop {
+        for _ in 0..MAX_RETRIES {
             let reader = self.read();
             let table = match reader.descend(ipa, level).ok_or(SplitError::OutOfRange)? {
                 Ok(table) => table,
@@ -130,6 +134,7 @@ impl<E: Environment> Stage2<E> {
             }
             return Ok(());
         }
+        Err(SplitError::Busy)
     }
 
     fn fill_for_split(

@@ -69,7 +69,7 @@ counters! {
     PagesRecopied => "pages copied twice",
     /// Pages moved to another frame.
     Moves => "moves",
-    /// Moves given up because the page had changed.
+    /// Moves, and unmappings of a page for what it holds, that were not begun.
     MovesAborted => "moves aborted",
     /// Tables taken out of the tree.
     TablesDetached => "tables detached",

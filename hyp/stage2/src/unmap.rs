@@ -178,6 +178,8 @@ impl<E: Environment> Stage2<E> {
     /// have to be split as well; if that fails, what lies before it is unmapped and was handed out.)
     ///
     /// Tables that become empty stay: see [`free_empty_tables`](Self::free_empty_tables).
+    ///
+    /// May wait: called outside read sections, with no lock held.
     pub fn unmap(
         &self,
         range: IpaRange,
@@ -188,6 +190,8 @@ impl<E: Environment> Stage2<E> {
 
     /// As [`unmap`](Self::unmap), and hands out together what was unmapped together, so that the
     /// frames can be freed together. The leaves come in the order of their addresses.
+    ///
+    /// May wait: called outside read sections, with no lock held.
     pub fn unmap_runs(
         &self,
         range: IpaRange,

@@ -117,6 +117,11 @@ impl VmidAllocator {
     /// the VM is loaded onto the CPU, whose VTTBR_EL2 then keeps the number until another is loaded.
     ///
     /// `flush_all` empties the TLBs of all CPUs (`dsb ishst; tlbi alle1is; dsb ish; isb`).
+    ///
+    /// # Panics
+    ///
+    /// When there are not two numbers more than slots, the first time that a VM is activated: number 0 is no
+    /// guest's, each CPU may keep one in a change of generation, and one must be left.
     pub fn activate(
         &self,
         slots: &[CpuSlot],
@@ -149,6 +154,12 @@ impl VmidAllocator {
         cell: &VmidCell,
         flush_all: impl FnOnce(),
     ) -> u64 {
+        assert!(
+            self.numbers >= slots.len() + 2,
+            "{} VMIDs are too few for {} CPUs",
+            self.numbers,
+            slots.len()
+        );
         let _guard = self.lock.lock();
         let mut value = cell.0.load(Ordering::Relaxed);
         if generation(value) != self.generation.load(Ordering::Relaxed) {
@@ -172,8 +183,8 @@ impl VmidAllocator {
         }
         let free = self.take_any().unwrap_or_else(|| {
             self.begin_generation(slots, flush_all);
-            // More numbers than CPUs: some number is not reserved.
-            self.take_any().unwrap_or(1)
+            self.take_any()
+                .expect("each CPU has reserved one number at most")
         });
         self.generation.load(Ordering::Relaxed) | free as u64
     }

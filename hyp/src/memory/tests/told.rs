@@ -4,6 +4,7 @@ use super::{NoTlb, OneCpu, RAM, frames, guest_at, page};
 use crate::bootargs::HugePolicy;
 use crate::compaction::Stress;
 use crate::frames::tests::arena::Arena;
+use crate::memory::contents::PageCopier;
 use crate::memory::observe::Tracer;
 use crate::memory::{Fault, FaultKind, GuestMemory, Machine, Parts};
 use stage2::grace::{CpuSlot, Grace};
@@ -14,6 +15,7 @@ use trace::{Categories, Category, Event};
 thread_local! {
     static TOLD: RefCell<Vec<Event>> = const { RefCell::new(Vec::new()) };
     static ORDER: Cell<u64> = const { Cell::new(0) };
+    static WANTED: Cell<Category> = const { Cell::new(Category::Replay) };
 }
 
 /// Keeps what it is told on this thread.
@@ -21,7 +23,7 @@ struct Ears;
 
 impl Tracer for Ears {
     fn wanted() -> Categories {
-        Categories::NONE.with(Category::Replay)
+        Categories::NONE.with(WANTED.get())
     }
 
     fn emit(vm: u8, event: Event) {
@@ -120,6 +122,31 @@ fn the_end_of_a_table_is_told_step_by_step() {
             Event::GraceEnded { number: 2, .. }
         ]
     ));
+    memory.destroy();
+}
+
+/// A page that is unmapped for what it holds is unmapped like any other.
+#[test]
+fn pages_taken_back_are_told() {
+    WANTED.set(Category::Map);
+    let machine = machine();
+    let memory = guest_at(&machine, HugePolicy::Never, RAM);
+    touch(&memory, 3);
+    let entry = memory
+        .stage2()
+        .query(page(3))
+        .expect("an address of the VM");
+    let mut copier = PageCopier::new(&machine);
+    told();
+    let went =
+        memory
+            .stage2()
+            .unmap_page_if(page(3), entry.descriptor.output(), |_| true, &mut copier);
+    assert_eq!(went, Ok(true));
+    let [Event::Unmap { level: 3, ipa, end }] = told()[..] else {
+        panic!("it was not told that the page is gone");
+    };
+    assert_eq!([ipa, end], [3, 4].map(|number| page(number).get()));
     memory.destroy();
 }
 
