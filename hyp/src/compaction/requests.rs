@@ -163,6 +163,7 @@ impl<P: Parts> StoredTo<'_, '_, P> {
                 // Whatever it says, nobody waits for the page.
                 let _ = stage2.resolve_fault(page, Access::Write, false);
                 page = page.offset(PAGE_SIZE);
+                self.memory.machine().give_way();
             }
         }
     }

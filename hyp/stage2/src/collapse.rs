@@ -44,7 +44,8 @@ pub enum CollapseError {
     /// More entries are empty than the plan allows.
     #[error("too many entries are empty")]
     TooEmpty,
-    /// Somebody works on an entry, or a table stands in one.
+    /// Somebody works on an entry, or a table stands in one. In place: or an entry has changed since it was
+    /// looked at.
     #[error("somebody works on an entry, or a table stands in it")]
     Busy,
     /// The leaves differ in rights or memory type.
@@ -56,8 +57,8 @@ pub enum CollapseError {
     /// In place: the leaves' frames are not contiguous, or do not begin at a multiple of the block's size.
     #[error("the frames do not follow each other from an aligned one on")]
     Scattered,
-    /// By copying: more pages were written since they were copied than the plan allows to copy
-    /// again while the guest is held up.
+    /// By copying: more pages were written, mapped or unmapped since they were copied than the plan allows
+    /// to copy again, or to zero, while the guest is held up.
     #[error("too many pages were written while they were copied")]
     Hot,
 }
@@ -67,9 +68,9 @@ pub enum CollapseError {
 pub struct CopyPlan {
     /// Entries that may be empty, and become zeroed memory of the block.
     pub max_empty: usize,
-    /// Pages that may be copied while the guest is held up.
+    /// Pages that may be copied, or zeroed, while the guest is held up.
     pub max_hot: usize,
-    /// How often the pages that were written meanwhile are copied again while the guest runs, as long as they
+    /// How often the pages that changed meanwhile are copied again while the guest runs, as long as they
     /// are more than that.
     pub rounds: usize,
 }
@@ -177,16 +178,19 @@ impl<E: Environment> Stage2<E> {
         if child.meta().is_claimed() {
             return Err(CollapseError::Claimed);
         }
-        if !run.difference(&child).is_of_use() {
+        let difference = run.difference(&child);
+        if !difference.is_of_use() {
             return Err(CollapseError::Busy);
         }
         let block = run.block(self.format(), level).with_deposit(true);
         self.deposit.promise();
         let index = ipa.index(level);
         let flushed = if self.direct_size_change() {
-            let (_, stale) = parent.replace(index, block);
+            // Nobody is to fault on what went through before. What the hardware marks in the old entries up
+            // to the flush holds for the block as well.
+            let used = block.with_use_of(difference.marks_of_use());
+            let (_, stale) = parent.replace(index, used);
             let flushed = self.flush(stale);
-            // What was marked in the old entries up to the flush holds for the block as well.
             let marks = survey::marks(&child);
             let _ = parent.update(index, |block| block.with_use_of(marks));
             flushed

@@ -144,8 +144,8 @@ impl<E: Environment> Stage2<E> {
     }
 
     /// Makes the next store to each page of `range` fault. What was written is still collected later. A
-    /// block is one leaf, also if the range covers it in part. Pages that were written and are collapsed let
-    /// stores through again, as a block that was written.
+    /// block is one leaf, also if the range covers it in part. Pages that were written and are
+    /// collapsed by copying let stores through again, as a block that was written.
     ///
     /// May wait: called outside read sections, with no lock held.
     pub fn trap_stores(&self, range: IpaRange) {

@@ -79,12 +79,7 @@ impl<E: Environment> Stage2<E> {
             .break_page(ipa, from)
             .inspect_err(|_| self.count(Counter::MovesAborted))?;
         let goes = may_go(from);
-        // Put back it is a page anew: a collapse that came by meanwhile has seen a marker, no page.
-        let new = if goes {
-            Descriptor::EMPTY
-        } else {
-            old.moved(from)
-        };
+        let new = if goes { Descriptor::EMPTY } else { old };
         self.make_page(ipa, marker, new, &flushed);
         if goes {
             self.count(Counter::LeavesUnmapped);

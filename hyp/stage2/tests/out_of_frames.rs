@@ -151,6 +151,7 @@ fn collapsing_and_what_undoes_it_need_nothing() {
         region: 0,
         max_empty: 0,
         max_hot: 0,
+        rounds: 0,
         meanwhile: Vec::new(),
     };
     for (before, collapse) in [

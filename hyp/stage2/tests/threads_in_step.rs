@@ -54,7 +54,7 @@ fn page(index: usize) -> Ipa {
 /// A page is taken away to be looked at when a collapse copies its region, and is put back before the
 /// collapse surveys the region again.
 ///
-/// Rule: a page that was away counts as not copied. Taken out by `13-put-back-as-copied.patch`.
+/// Rule: a page that was away counts as not copied. Taken out by `13-zeroed-taken-for-copied.patch`.
 #[test]
 fn race_13_a_page_is_away_while_the_others_are_copied() {
     let machine = FakeMachine::new(Setup::default());

@@ -4,7 +4,7 @@
 //! 1. The table is *claimed*: from here on it stays in its place, and nobody else collapses it.
 //! 2. All stores to the region are made to trap, and what TLBs hold is flushed, a part of the entries under
 //!    each hold of the lock. A page that is stored to from now on shows it in its entry.
-//! 3. The pages are copied, with no lock held. Those that were written meanwhile are made to trap and
+//! 3. The pages are copied, with no lock held. Those that changed meanwhile are made to trap and
 //!    copied again, [`CopyPlan::rounds`] times at most, until they are few.
 //! 4. The table is taken away, leaving a marker, and flushed: nothing can change it or the pages any more.
 //! 5. What was written or mapped since 2 is copied again. If that is too much, or the entries are no
@@ -15,11 +15,11 @@
 //! flush, a few instructions an entry, and the copies of at most [`CopyPlan::max_hot`] pages.
 
 use super::pages::PageSet;
-use super::survey::{Copies, Rest, Survey, is_hot, survey};
+use super::survey::{Copies, Rest, is_hot, survey};
 use super::{CollapseError, CopyPlan, table_of};
 use crate::addr::{ENTRIES, Ipa, Level, Pa};
 use crate::copy::Contents;
-use crate::descriptor::{Descriptor, Kind, Marker, Work};
+use crate::descriptor::{Descriptor, Kind, Marker, Memory, Work};
 use crate::detached::{Retired, memory};
 use crate::env::{Cpus, Environment, Frames};
 use crate::flush::Flushed;
@@ -93,7 +93,7 @@ impl<E: Environment> Stage2<E> {
         })
     }
 
-    /// Copies all pages while the guest runs, and then those that it wrote meanwhile, until they are few.
+    /// Copies all pages while the guest runs, and then those that it changed meanwhile, until they are few.
     /// Returns a page that stands for all, and which were empty and have been zeroed.
     fn copy_ahead(
         &self,
@@ -106,20 +106,20 @@ impl<E: Environment> Stage2<E> {
         // Whatever looks as if it had been copied was copied by a collapse that failed.
         self.trap_stores_to(claim, contents)?;
         self.copy_pages(claim, 0..ENTRIES, to, &mut zeroed, contents);
-        let mut survey = self.survey_claimed(claim, plan)?;
-        for _ in 0..plan.rounds {
-            if survey.hot <= plan.max_hot {
+        for round in 0.. {
+            let (like, changed) = self.survey_copies(claim, plan, &zeroed)?;
+            if changed.len() <= plan.max_hot {
+                return Ok((like, zeroed));
+            }
+            if round == plan.rounds {
                 break;
             }
-            let written = self.trap_stores_to(claim, contents)?;
-            self.copy_pages(claim, written.iter(), to, &mut zeroed, contents);
-            survey = self.survey_claimed(claim, plan)?;
+            // What is made to trap now counts as copied from now on, so all of it is copied.
+            let mut pages = self.trap_stores_to(claim, contents)?;
+            pages.insert_all(&changed);
+            self.copy_pages(claim, pages.iter(), to, &mut zeroed, contents);
         }
-        if survey.hot <= plan.max_hot {
-            Ok((survey.like, zeroed))
-        } else {
-            Err(CollapseError::Hot)
-        }
+        Err(CollapseError::Hot)
     }
 
     /// Makes all stores to the pages of the table trap, from when this returns. Returns the pages that must be
@@ -148,14 +148,14 @@ impl<E: Environment> Stage2<E> {
         let mut table = table_of(&reader, claim.ipa, Level::L2)?
             .lock()
             .map_err(|_| CollapseError::NoTable(Absent::Contended))?;
+        debug_assert_eq!(table.pa(), claim.table, "a claimed table stays");
         let indices = first..ENTRIES.min(first + TRAPPED_AT_ONCE);
-        let trap = |index, entry| {
-            if is_hot(entry) {
+        let note = |index, old| {
+            if is_hot(old) {
                 hot.insert(index);
             }
-            entry.as_copied()
         };
-        if let Some(stale) = table.update_leaves(indices, trap) {
+        if let Some(stale) = table.mark_copied(indices, note) {
             // Under the lock: others rely on what they find closed.
             let _ = self.flush(stale);
         }
@@ -195,9 +195,11 @@ impl<E: Environment> Stage2<E> {
         contents: &mut impl Contents,
     ) -> Option<Pa> {
         let entry = memory(self, claim.table).entries[index].load(Ordering::Acquire);
+        let entry = Descriptor::from_bits(entry);
         let page = to.offset(index as u64 * Level::L3.size());
-        match Descriptor::from_bits(entry).kind(Level::L3) {
-            Kind::Leaf(from) => {
+        match entry.kind(Level::L3) {
+            // A device may have come there since, and would mind. The end of the collapse finds it.
+            Kind::Leaf(from) if entry.memory() == Memory::Normal => {
                 contents.copy(from, page);
                 Some(from)
             }
@@ -208,15 +210,19 @@ impl<E: Environment> Stage2<E> {
         }
     }
 
-    /// Looks whether the claimed table could still be collapsed, and how much would have to be copied then.
-    fn survey_claimed(
+    /// Looks whether the claimed table could still be collapsed, and what would have to be copied then, or
+    /// zeroed. Returns a page that stands for all.
+    fn survey_copies(
         &self,
         claim: &Claim<'_, E>,
         plan: CopyPlan,
-    ) -> Result<Survey, CollapseError> {
+        zeroed: &PageSet,
+    ) -> Result<(Descriptor, PageSet), CollapseError> {
         let reader = self.read();
         let table = table_of(&reader, claim.ipa, Level::L2)?;
-        survey(&table, plan.max_empty)
+        let like = survey(&table, plan.max_empty)?;
+        let rest = Copies::new(like, zeroed).rest(table.table(), ENTRIES)?;
+        Ok((like, rest.pages))
     }
 
     /// Takes the claimed table out of the tree, leaving a marker, if it is full enough.
@@ -233,6 +239,7 @@ impl<E: Environment> Stage2<E> {
             .slot(claim.ipa)
             .lock()
             .map_err(CollapseError::NoTable)?;
+        debug_assert_eq!(child.pa(), claim.table, "a claimed table stays");
         if child.is_empty() || ENTRIES - child.live() > plan.max_empty {
             return Err(CollapseError::TooEmpty);
         }

@@ -5,7 +5,7 @@ use crate::addr::ENTRIES;
 const WORDS: usize = ENTRIES.div_ceil(u64::BITS as usize);
 
 /// Pages of a region, by the index of their entry.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(super) struct PageSet([u64; WORDS]);
 
 impl PageSet {
@@ -22,6 +22,18 @@ impl PageSet {
         if let Some(word) = self.0.get_mut(index / 64) {
             *word &= !(1 << (index % 64));
         }
+    }
+
+    /// Adds the pages of another set.
+    pub(super) fn insert_all(&mut self, others: &Self) {
+        for (word, others) in self.0.iter_mut().zip(others.0) {
+            *word |= others;
+        }
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.0.iter().map(|word| word.count_ones() as usize).sum()
     }
 
     /// Their indices, in order.

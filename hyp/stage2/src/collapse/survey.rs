@@ -17,21 +17,13 @@ use crate::sync::{AtomicU64, Ordering};
 /// is not as expected.
 const CHUNK: usize = if ENTRIES < 16 { ENTRIES } else { 16 };
 
-/// What a table's entries have in common, seen with no lock: a hint.
-pub(super) struct Survey {
-    /// A leaf that stands for all.
-    pub(super) like: Descriptor,
-    /// Leaves that must be copied (again).
-    pub(super) hot: usize,
-}
-
-/// Looks whether all entries of a table could be parts of one block.
+/// Looks whether all entries of a table could be parts of one block; returns a leaf that stands for all.
 pub(super) fn survey<E: Environment>(
     table: &View<'_, E>,
     max_empty: usize,
-) -> Result<Survey, CollapseError> {
+) -> Result<Descriptor, CollapseError> {
     let mut like: Option<Descriptor> = None;
-    let (mut hot, mut empty) = (0, 0);
+    let mut empty = 0;
     for index in 0..ENTRIES {
         let entry = table.get(index);
         match entry.kind(table.level()) {
@@ -51,11 +43,9 @@ pub(super) fn survey<E: Environment>(
         {
             return Err(CollapseError::Mixed);
         }
-        hot += usize::from(is_hot(entry));
         like = like.or(Some(entry));
     }
     like.filter(|_| empty <= max_empty)
-        .map(|like| Survey { like, hot })
         .ok_or(CollapseError::TooEmpty)
 }
 
@@ -72,7 +62,7 @@ pub(super) struct Run {
 
 /// Looks whether the leaves of a table are the parts of a block of `level` where they are.
 pub(super) fn run<E: Environment>(table: &View<'_, E>, level: Level) -> Result<Run, CollapseError> {
-    let Survey { like, .. } = survey(table, 0)?;
+    let like = survey(table, 0)?;
     let first = table.get(0).output();
     let run = Run {
         first: like.unused_at(first),
@@ -156,8 +146,8 @@ impl Copies {
         }
     }
 
-    /// Compares the entries of the table, which nobody can change any more, with what they would be. More
-    /// than `most` pages must not be left to do.
+    /// Compares the entries of the table with what they would be. More than `most` pages must not be left to
+    /// do. A hint, unless nobody can change the table any more.
     ///
     /// A guest is held up meanwhile: this is a few instructions an entry, as long as there is nothing to do.
     pub(super) fn rest(&self, table: &Table, most: usize) -> Result<Rest, CollapseError> {
@@ -189,7 +179,8 @@ impl Copies {
         match entry.kind(Level::L3) {
             Kind::Empty => Ok(expected != entry),
             Kind::Leaf(_) if entry.difference(self.like).is_of_use_and_address() => {
-                Ok(is_hot(entry))
+                // A page that was away when the others were copied has been zeroed.
+                Ok(is_hot(entry) || expected == Descriptor::EMPTY)
             }
             Kind::Leaf(_) => Err(CollapseError::Mixed),
             Kind::Busy(_) | Kind::Table(_) | Kind::Bad => Err(CollapseError::Busy),

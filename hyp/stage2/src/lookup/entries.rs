@@ -122,23 +122,26 @@ impl<E: Environment> Locked<'_, E> {
         (old, self.stale(index, old))
     }
 
-    /// Changes the leaves of these indices, each as by [`update`](Self::update); returns what must be flushed,
-    /// if any was changed.
+    /// Makes the stores to the leaves of these indices trap, and marks them as copied by a collapse; shows each
+    /// to `seen` as it was. Returns what must be flushed, if stores went through to any.
     #[inline]
-    pub(crate) fn update_leaves(
+    pub(crate) fn mark_copied(
         &mut self,
         indices: Range<usize>,
-        mut change: impl FnMut(usize, Descriptor) -> Descriptor,
+        mut seen: impl FnMut(usize, Descriptor),
     ) -> Option<Stale> {
-        let (level, mut any) = (self.level(), false);
-        for index in indices.clone() {
+        let level = self.level();
+        let range = IpaRange::new(self.ipa(indices.start), self.ipa(indices.end))?;
+        let mut open = false;
+        for index in indices {
             if let Kind::Leaf(_) = self.kind(index) {
-                let (old, new) = self.revise(index, |entry| change(index, entry));
-                any |= old != new;
+                let (old, _) = self.revise(index, Descriptor::as_copied);
+                open |= old.lets_stores_through();
+                seen(index, old);
             }
         }
-        let range = IpaRange::new(self.ipa(indices.start), self.ipa(indices.end))?;
-        any.then_some(Stale {
+        // What is closed was flushed when it was closed, under the lock.
+        open.then_some(Stale {
             range,
             scope: Scope::Leaf(level),
         })

@@ -3,7 +3,9 @@
 use super::ops::{Op, Place};
 use super::{Mapped, PAGES, Page, Region, Vm, is_movable};
 use stage2::lookup::Absent;
-use stage2::{Attributes, CollapseError, Level, MapError, MoveError, OutOfFrames, Pa, SplitError};
+use stage2::{
+    Attributes, CollapseError, CopyPlan, Level, MapError, MoveError, OutOfFrames, Pa, SplitError,
+};
 
 impl Vm {
     /// Does an operation and compares its answer with the model's. When it ran out of frames the
@@ -41,8 +43,16 @@ impl Vm {
                 region,
                 max_empty,
                 max_hot,
+                rounds,
                 ref meanwhile,
-            } => self.collapse_by_copying(region, max_empty, max_hot, meanwhile),
+            } => {
+                let plan = CopyPlan {
+                    max_empty,
+                    max_hot,
+                    rounds,
+                };
+                self.collapse_by_copying(region, plan, meanwhile)
+            }
             Op::Move(place) => {
                 self.move_page(place);
                 Ok(())

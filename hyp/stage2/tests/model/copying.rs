@@ -9,8 +9,9 @@ use stage2::{CollapseError, Contents, CopyPlan, Descriptor, Ipa, Level, OutOfFra
 pub(super) struct Copying<'v> {
     vm: &'v Vm,
     region: usize,
-    /// Calls so far: as many as there are pages while the guest runs, the rest while it is held up.
     calls: usize,
+    /// The guest runs for so many calls: one for each page, and nobody knows how many more if there are rounds.
+    held_up_from: usize,
     /// The page that is held up, when it is one alone.
     only: Option<usize>,
     meanwhile: &'v [(usize, Op)],
@@ -19,7 +20,7 @@ pub(super) struct Copying<'v> {
 
 impl Copying<'_> {
     fn call(&mut self) {
-        if self.calls >= PAGES {
+        if self.calls >= self.held_up_from {
             self.vm
                 .check_is_busy((self.region, self.only.unwrap_or(self.calls % PAGES)));
         }
@@ -60,6 +61,7 @@ impl Vm {
             vm: self,
             region,
             calls: PAGES,
+            held_up_from: PAGES,
             only: Some(index),
             meanwhile: &[],
             out_of_frames: false,
@@ -69,28 +71,22 @@ impl Vm {
     pub(super) fn collapse_by_copying(
         &self,
         region: usize,
-        max_empty: usize,
-        max_hot: usize,
+        plan: CopyPlan,
         meanwhile: &[(usize, Op)],
     ) -> Result<(), OutOfFrames> {
         let Ok(to) = self.machine.data().allocate(Level::L2) else {
             return Ok(());
         };
-        let plan = CopyPlan {
-            max_empty,
-            max_hot,
-            // What is copied beyond that is then copied while the guest is held up.
-            rounds: 0,
-        };
         let mut copying = Copying {
             vm: self,
             region,
             calls: 0,
+            held_up_from: if plan.rounds == 0 { PAGES } else { usize::MAX },
             only: None,
             meanwhile,
             out_of_frames: false,
         };
-        let could = self.regions.borrow()[region].can_be_copied(max_empty);
+        let could = self.regions.borrow()[region].can_be_copied(plan.max_empty);
         self.claimed.set(Some(region));
         let ipa = self.ipa(region, 5);
         let result = self
@@ -99,7 +95,7 @@ impl Vm {
         self.claimed.set(None);
         let Copying { out_of_frames, .. } = copying;
         if result.is_ok() {
-            assert!(self.regions.borrow()[region].can_be_copied(max_empty));
+            assert!(self.regions.borrow()[region].can_be_copied(plan.max_empty));
             self.adopt_copy(region, to);
         } else {
             // Whatever else happened, an undisturbed collapse of what can be collapsed succeeds.

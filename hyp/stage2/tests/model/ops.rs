@@ -35,6 +35,7 @@ pub(crate) enum Op {
         region: usize,
         max_empty: usize,
         max_hot: usize,
+        rounds: usize,
         meanwhile: Vec<(usize, Op)>,
     },
     Move(Place),

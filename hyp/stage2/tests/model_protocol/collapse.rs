@@ -173,6 +173,25 @@ fn race_18_a_block_is_made_over_cached_pages() {
     });
 }
 
+/// A block takes the place of pages that were written, with no break.
+///
+/// Rule: what went through before goes through all the time. Taken out by `18-block-made-unused.patch`.
+#[test]
+fn race_18_a_store_while_a_block_takes_the_place_of_its_pages() {
+    explore(|| {
+        let world = World::new(Setup {
+            direct_size_change: true,
+            ..small()
+        });
+        world.map_contiguous();
+        world.race(collapse_in_place, |world| {
+            let guest = world.machine.enter(&world.vm);
+            assert_eq!(guest.write(page(0), 5), Ok(()));
+        });
+        world.end();
+    });
+}
+
 /// Two compactors collapse one region, each to a block of its own; a page is written after the first
 /// has copied it, and then made to look as if it had been copied last by the second.
 ///

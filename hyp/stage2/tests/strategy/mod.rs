@@ -128,14 +128,15 @@ fn toward(region: usize, op: Op) -> Op {
 fn collapse_by_copying() -> BoxedStrategy<Op> {
     let meanwhile = prop::collection::vec((0..PAGES, short_op()), 0..6);
     let limit = prop_oneof![Just(0), Just(1), Just(4), Just(PAGES)];
-    (region(), limit.clone(), limit, meanwhile)
-        .prop_map(|(region, max_empty, max_hot, meanwhile)| {
+    (region(), limit.clone(), limit, 0..3usize, meanwhile)
+        .prop_map(|(region, max_empty, max_hot, rounds, meanwhile)| {
             let toward = |(at, op)| (at, toward(region, op));
             let meanwhile = meanwhile.into_iter().map(toward).collect();
             Op::CollapseByCopying {
                 region,
                 max_empty,
                 max_hot,
+                rounds,
                 meanwhile,
             }
         })
@@ -194,12 +195,14 @@ fn scenario() -> BoxedStrategy<Vec<Op>> {
                 Op::CollapseByCopying {
                     max_empty,
                     max_hot,
+                    rounds,
                     meanwhile,
                     ..
                 } => Op::CollapseByCopying {
                     region,
                     max_empty,
                     max_hot,
+                    rounds,
                     meanwhile: meanwhile
                         .into_iter()
                         .map(|(at, op)| (at, toward(region, op)))
