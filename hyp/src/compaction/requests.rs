@@ -16,80 +16,81 @@ use stage2::{
     PAGE_SIZE, Pa,
 };
 
-/// Words of an answer behind its status: a bit for each page of 2 MiB.
-const WORDS: usize = 8;
+/// What an answer may hold behind its status, for the registers from x1 on: a bit for each page of 2 MiB, or
+/// ticks in the first.
+pub type Values = [u64; 8];
 
-/// The answer to a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// For x0; the other registers stay.
-    Status(u64),
-    /// For x0, and for the registers from x1 on.
-    Values(u64, [u64; WORDS]),
-}
+/// The status of a call that did what it was asked for.
+const DONE: u64 = 0;
 
-impl Answer {
-    const DONE: Self = Self::Status(0);
-    const DENIED: Self = Self::Status(DENIED);
-
-    fn done(done: bool) -> Self {
-        if done { Self::DONE } else { Self::DENIED }
-    }
-
-    fn ticks(ticks: u64) -> Self {
-        let mut values = [0; WORDS];
-        values[0] = ticks;
-        Self::Values(0, values)
-    }
-}
-
-/// Answers the call with the guest's x0 to x3. Called outside read sections, with no lock held.
-pub fn answer<P: Parts>(memory: &GuestMemory<'_, P>, arguments: [u64; 4]) -> Answer {
+/// Answers the call with the guest's x0 to x3: returns its status, for x0, and changes `values` if there is more
+/// to tell. Called outside read sections, with no lock held.
+pub fn answer<P: Parts>(
+    memory: &GuestMemory<'_, P>,
+    arguments: [u64; 4],
+    values: &mut Values,
+) -> u64 {
     if !memory.allows_table_calls() {
-        return Answer::Status(NOT_SUPPORTED);
+        return NOT_SUPPORTED;
     }
     TableCall::new(arguments)
-        .and_then(|call| perform(memory, call))
-        .unwrap_or(Answer::Status(INVALID_PARAMETERS))
+        .and_then(|call| perform(memory, call, values))
+        .unwrap_or(INVALID_PARAMETERS)
+}
+
+fn status(done: bool) -> u64 {
+    if done { DONE } else { DENIED }
+}
+
+/// Puts ticks where they are told, if there are any.
+fn told(ticks: Option<u64>, values: &mut Values) -> u64 {
+    if let Some(ticks) = ticks {
+        *values = [ticks, 0, 0, 0, 0, 0, 0, 0];
+    }
+    status(ticks.is_some())
 }
 
 /// Does it, unless it is about what is not the guest's RAM.
-fn perform<P: Parts>(memory: &GuestMemory<'_, P>, call: TableCall) -> Option<Answer> {
+fn perform<P: Parts>(
+    memory: &GuestMemory<'_, P>,
+    call: TableCall,
+    values: &mut Values,
+) -> Option<u64> {
     let (machine, stage2) = (memory.machine(), memory.stage2());
     let ram = |range: IpaRange| Some(range).filter(|range| memory.ram().covers(range));
     let region = |ipa| ram(entry(memory, ipa, Level::L2)?);
     Some(match call {
         TableCall::Log(on) => {
             memory.set_logging(on);
-            Answer::DONE
+            DONE
         }
         TableCall::Clean(range) => {
             memory.collect_dirty(ram(range)?, |_| {});
-            Answer::DONE
+            DONE
         }
-        TableCall::Collect(range) => collect(memory, ram(range)?),
+        TableCall::Collect(range) => collect(memory, ram(range)?, values),
         TableCall::Split(ipa) => {
-            Answer::done(stage2.split_block(region(ipa)?.start(), Level::L2).is_ok())
+            status(stage2.split_block(region(ipa)?.start(), Level::L2).is_ok())
         }
         TableCall::CollapseInPlace(ipa) => {
             let region = region(ipa)?;
-            Answer::done(stage2.collapse_in_place(region.start(), Level::L2).is_ok())
+            status(stage2.collapse_in_place(region.start(), Level::L2).is_ok())
         }
         TableCall::CollapseByCopying(ipa, stores) => {
-            collapse_by_copying(memory, region(ipa)?, stores)
+            told(collapse_by_copying(memory, region(ipa)?, stores), values)
         }
         TableCall::Move(ipa, turns) => {
             move_page(memory, ram(entry(memory, ipa, Level::L3)?)?.start(), turns)
         }
         TableCall::Grace => {
             stage2.synchronize();
-            Answer::DONE
+            DONE
         }
         TableCall::GiveWay => {
             machine.relax();
-            Answer::DONE
+            DONE
         }
-        TableCall::Cost(step, count) => cost(memory, step, count),
+        TableCall::Cost(step, count) => told(cost(memory, step, count), values),
     })
 }
 
@@ -99,8 +100,8 @@ fn entry<P: Parts>(memory: &GuestMemory<'_, P>, ipa: Ipa, level: Level) -> Optio
     (ram.start() <= ipa && ipa < ram.end()).then(|| IpaRange::entry(ipa, level))
 }
 
-fn collect<P: Parts>(memory: &GuestMemory<'_, P>, range: IpaRange) -> Answer {
-    let mut pages = [0; WORDS];
+fn collect<P: Parts>(memory: &GuestMemory<'_, P>, range: IpaRange, pages: &mut Values) -> u64 {
+    *pages = [0; 8];
     memory.collect_dirty(range, |dirty| {
         let first = (dirty.start().get() - range.start().get()) / PAGE_SIZE;
         for page in first..first + dirty.pages() {
@@ -113,14 +114,17 @@ fn collect<P: Parts>(memory: &GuestMemory<'_, P>, range: IpaRange) -> Answer {
         .iter()
         .map(|word: &u64| word.count_ones())
         .sum::<u32>();
-    Answer::Values(count.into(), pages)
+    count.into()
 }
 
+/// Collapses a region; returns for how many ticks a store would have been held up at most, if it could be done.
+// On its own: what it has on the stack is not for every other call to make room for.
+#[inline(never)]
 fn collapse_by_copying<P: Parts>(
     memory: &GuestMemory<'_, P>,
     region: IpaRange,
     stores: u64,
-) -> Answer {
+) -> Option<u64> {
     let used = Use::Data {
         vm: memory.vm(),
         ipa: region.start(),
@@ -130,19 +134,15 @@ fn collapse_by_copying<P: Parts>(
         max_hot: super::Policy::MAX_HOT,
         rounds: super::Policy::ROUNDS,
     };
-    let Some(block) = new_block(memory, used) else {
-        return Answer::DENIED;
-    };
+    let block = new_block(memory, used)?;
     let mut contents = StoredTo {
         copier: PageCopier::new(memory.machine()),
         memory,
         pages: region.start()..region.start().offset(stores * PAGE_SIZE),
         copies: 0,
     };
-    match collapse_into(memory, region, block, plan, &mut contents) {
-        Ok(()) => Answer::ticks(contents.copier.longest_hold_up()),
-        Err(_) => Answer::DENIED,
-    }
+    collapse_into(memory, region, block, plan, &mut contents).ok()?;
+    Some(contents.copier.longest_hold_up())
 }
 
 /// Copies, and answers write faults of these pages after all were copied once.
@@ -198,9 +198,9 @@ fn page_at<P: Parts>(memory: &GuestMemory<'_, P>, ipa: Ipa) -> Option<Pa> {
     }
 }
 
-fn move_page<P: Parts>(memory: &GuestMemory<'_, P>, ipa: Ipa, turns: u64) -> Answer {
+fn move_page<P: Parts>(memory: &GuestMemory<'_, P>, ipa: Ipa, turns: u64) -> u64 {
     let Some(from) = page_at(memory, ipa) else {
-        return Answer::DENIED;
+        return DENIED;
     };
     let copier = PageCopier::new(memory.machine());
     let moved = replace_frame_by(
@@ -213,7 +213,7 @@ fn move_page<P: Parts>(memory: &GuestMemory<'_, P>, ipa: Ipa, turns: u64) -> Ans
             turns,
         },
     );
-    Answer::done(moved.is_some_and(|moved| moved.is_ok()))
+    status(moved.is_some_and(|moved| moved.is_ok()))
 }
 
 /// Copies, after other threads had their turns.
@@ -238,8 +238,8 @@ impl<P: Parts> stage2::Contents for Interrupted<'_, '_, P> {
     }
 }
 
-/// Times a step. The frames it takes go back.
-fn cost<P: Parts>(memory: &GuestMemory<'_, P>, step: Step, count: usize) -> Answer {
+/// Times a step; none if there are too few frames. Those it takes go back.
+fn cost<P: Parts>(memory: &GuestMemory<'_, P>, step: Step, count: usize) -> Option<u64> {
     let (machine, clock) = (memory.machine(), || memory.stage2().env().clock());
     let contents = match step {
         Step::Allocate | Step::Copy => Contents::Dirty,
@@ -269,11 +269,7 @@ fn cost<P: Parts>(memory: &GuestMemory<'_, P>, step: Step, count: usize) -> Answ
     let complete = frames.iter().all(Option::is_some);
     let taken = frames.iter().flatten();
     taken.for_each(|&frame| memory.free_page(frame));
-    if complete {
-        Answer::ticks(ticks)
-    } else {
-        Answer::DENIED
-    }
+    complete.then_some(ticks)
 }
 
 #[cfg(test)]
@@ -284,9 +280,7 @@ mod tests {
     use crate::vm::table_calls as calls;
 
     fn status(memory: &GuestMemory<'_, Host>, function: u32, first: u64, second: u64) -> u64 {
-        match answer(memory, [function.into(), first, second, 0]) {
-            Answer::Status(status) | Answer::Values(status, _) => status,
-        }
+        answer(memory, [function.into(), first, second, 0], &mut [0; 8])
     }
 
     #[test]

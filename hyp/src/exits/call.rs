@@ -1,6 +1,6 @@
 //! HVC and SMC from a guest.
 
-use hyp::compaction::requests::{self, Answer};
+use hyp::compaction::requests;
 use hyp::exits::syndrome::immediate;
 use hyp::vm::power::StopReason;
 use hyp::vm::psci::{self, Effect};
@@ -45,13 +45,10 @@ pub(super) fn call(frame: &mut Frame, esr: u64) {
 /// Has the machine's tables worked on: returns what goes into x0, and puts the rest where it belongs.
 #[inline(never)]
 fn tables(frame: &mut Frame, arguments: [u64; 4]) -> u64 {
-    match requests::answer(frame.vcpu.vm().memory(), arguments) {
-        Answer::Status(status) => status,
-        Answer::Values(status, values) => {
-            for (register, value) in frame.x[1..].iter_mut().zip(values) {
-                *register = value;
-            }
-            status
-        }
-    }
+    let memory = frame.vcpu.vm().memory();
+    let [_, x1, x2, x3, x4, x5, x6, x7, x8, ..] = &mut frame.x;
+    let mut values = [*x1, *x2, *x3, *x4, *x5, *x6, *x7, *x8];
+    let status = requests::answer(memory, arguments, &mut values);
+    [*x1, *x2, *x3, *x4, *x5, *x6, *x7, *x8] = values;
+    status
 }

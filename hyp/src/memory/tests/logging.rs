@@ -2,7 +2,7 @@
 
 use super::{GUEST, Host, guest, level_at, machine, page, store};
 use crate::bootargs::HugePolicy;
-use crate::compaction::requests::{Answer, answer};
+use crate::compaction::requests::answer;
 use crate::compaction::{Compactor, Policy, Stress};
 use crate::frames::{Contents, Order, Use, VmId};
 use crate::memory::{GuestMemory, ReleaseError};
@@ -150,17 +150,21 @@ fn stress_loses_no_dirt() {
 fn calls_answer_what_was_written() {
     let machine = machine();
     let memory = guest(&machine, HugePolicy::Always);
-    let call = |function: u32, first, second| answer(&memory, [function.into(), first, second, 0]);
+    let call = |function: u32, first, second| {
+        let mut values = [0; 8];
+        let status = answer(&memory, [function.into(), first, second, 0], &mut values);
+        (status, values)
+    };
     let (start, size) = (page(0).get(), 2 << 20);
     store(&memory, 0, 1);
-    assert_eq!(call(calls::LOG, 1, 0), Answer::Status(0));
-    assert_eq!(call(calls::CLEAN, start, size), Answer::Status(0));
+    assert_eq!(call(calls::LOG, 1, 0).0, 0);
+    assert_eq!(call(calls::CLEAN, start, size).0, 0);
     store(&memory, 65, 1);
-    let only = Answer::Values(1, [0, 2, 0, 0, 0, 0, 0, 0]);
+    let only = (1, [0, 2, 0, 0, 0, 0, 0, 0]);
     assert_eq!(call(calls::COLLECT, start, size), only);
     store(&memory, 65, 1);
     // The same page, from another one on.
-    let only = Answer::Values(1, [2, 0, 0, 0, 0, 0, 0, 0]);
+    let only = (1, [2, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(
         call(calls::COLLECT, page(64).get(), size - 64 * PAGE_SIZE),
         only
