@@ -87,11 +87,12 @@ impl<E: Environment> Stage2<E> {
         written: bool,
     ) -> Result<(), MappedInPart> {
         let mut end = range.start();
-        let stopped = |end| move |error| MappedInPart { end, error };
         if !self.contains(range) {
-            return Err(stopped(end)(MapError::OutOfRange));
+            let error = MapError::OutOfRange;
+            return Err(MappedInPart { end, error });
         }
-        self.check_rights(attributes).map_err(stopped(end))?;
+        self.check_rights(attributes)
+            .map_err(|error| MappedInPart { end, error })?;
         let leaf = |pa| Descriptor::leaf(self.format(), Level::L3, pa, attributes, written);
         // Everything of a page's descriptor but its address.
         let rest = leaf(Pa::new(0));
@@ -101,7 +102,7 @@ impl<E: Environment> Stage2<E> {
                 // What stands at the end of the run, if it is not just that of a table.
                 let pa = frame(end);
                 self.map_leaf(end, Level::L3, pa, attributes, written)
-                    .map_err(stopped(end))?;
+                    .map_err(|error| MappedInPart { end, error })?;
                 end = end.offset(PAGE_SIZE);
             }
         }

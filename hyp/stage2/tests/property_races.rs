@@ -3,6 +3,7 @@
 #![cfg(not(loom))]
 
 use stage2::fake::{Copier, FakeMachine, Fault, Setup};
+use stage2::lookup::Changed;
 use stage2::{
     Access, Attributes, CollapseError, Contents, CopyPlan, Descriptor, ENTRIES, Environment,
     Execute, Ipa, IpaRange, Level, Memory, PAGE_SIZE, Pa, Resolution, Rights, SplitError, Stage2,
@@ -447,6 +448,41 @@ fn race_20_a_device_that_comes_meanwhile_is_not_read() {
     });
     assert_eq!(result, Err(CollapseError::Pinned));
     assert!(!from.contains(&device));
+}
+
+/// Who holds a child's lock wants that of its parent, which another may hold who waits for the child's.
+///
+/// Rule: against the order only by trying; and what was locked so is checked as ever. Not for the model checker,
+/// whose own try-lock waits.
+#[test]
+fn race_37_against_the_order_only_by_trying() {
+    let machine = machine();
+    let vm = vm(&machine);
+    fill(&machine, &vm, |index| index, |_| Attributes::RAM);
+    std::thread::scope(|scope| {
+        let reader = vm.read();
+        let root = || reader.root(REGION).unwrap();
+        let parent = || root().slot(REGION).map_nolock().unwrap();
+        let child = || parent().slot(REGION).map_nolock().unwrap();
+        let first = child().lock();
+        assert!(matches!(parent().try_lock(), Some(Ok(_))));
+        let both = parent().lock();
+        assert!(parent().try_lock().is_none(), "somebody holds it");
+        drop((first, both));
+
+        let late = child();
+        let collapse = scope.spawn(|| {
+            let _cpu = machine.on_cpu(1);
+            vm.collapse_in_place(REGION, Level::L2)
+        });
+        while vm.query(REGION).unwrap().level != Level::L2 || parent().try_lock().is_none() {
+            std::thread::yield_now();
+        }
+        assert!(matches!(late.try_lock(), Some(Err(Changed))));
+        // The collapse waits for the end of the section.
+        drop(reader);
+        assert_eq!(collapse.join().unwrap(), Ok(()));
+    });
 }
 
 /// A collapse makes stores trap, and is given up.
