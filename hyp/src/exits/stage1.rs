@@ -132,8 +132,11 @@ impl Stage1 {
     fn root(&self, upper: bool, granule: u32) -> u64 {
         let register = self.tables[usize::from(upper)];
         let base = register & 0xffff_ffff_fffe;
-        let is_long = granule == 16 && self.tcr >> TCR_IPS & 0b111 == IPS_52;
-        if is_long || self.has_long_addresses() {
+        let is_long = match granule {
+            16 => self.tcr >> TCR_IPS & 0b111 == IPS_52,
+            _ => self.has_long_addresses(),
+        };
+        if is_long {
             // Such a table is a multiple of 64 bytes, and bits 5:2 are 51:48 of its address.
             base & !0x3f | (register >> 2 & 0xf) << 48
         } else {

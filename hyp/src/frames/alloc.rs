@@ -215,7 +215,8 @@ impl<M: LinearMap> FrameAllocator<M> {
     }
 
     /// Takes a single frame with any contents from the CPU's cache, after refilling that if need
-    /// be, and says what it contains.
+    /// be, and says what it contains. With none left in the buddy, what the CPU has of the other mobility
+    /// will do, before all caches are emptied for it.
     fn take_page(&self, cpu: usize, order: Order, becomes: Packed) -> Option<(Index, Contents)> {
         if order != Order::PAGE {
             return None;
@@ -227,12 +228,16 @@ impl<M: LinearMap> FrameAllocator<M> {
             if !stock.has(mobility, Contents::Dirty) {
                 stock.refill(mobility, &mut self.buddy.lock(), &self.inventory);
             }
-            let contents = if stock.has(mobility, Contents::Dirty) {
-                Contents::Dirty
-            } else {
-                Contents::Zeroed
+            let stacks = [mobility, mobility.other()]
+                .into_iter()
+                .flat_map(|mobility| {
+                    [Contents::Dirty, Contents::Zeroed].map(|contents| (mobility, contents))
+                });
+            let take = |(mobility, contents)| {
+                let index = stock.pop_from(mobility, contents, used)?;
+                Some((index, contents))
             };
-            (stock.pop(contents, used)?, contents)
+            stacks.into_iter().find_map(take)?
         };
         self.inventory.frame(index).set_packed(becomes);
         Some((index, contents))

@@ -296,6 +296,13 @@ pub(super) enum Mobility {
 impl Mobility {
     pub(super) const COUNT: usize = 2;
     pub(super) const ALL: [Self; Self::COUNT] = [Self::Movable, Self::Fixed];
+
+    pub(super) const fn other(self) -> Self {
+        match self {
+            Self::Movable => Self::Fixed,
+            Self::Fixed => Self::Movable,
+        }
+    }
 }
 
 /// Names a kind of [`Use`] without its VM and address: below [`UseIndex::COUNT`].

@@ -24,6 +24,7 @@ impl<P: Parts> GuestMemory<'_, P> {
     pub fn peek(&self, ipa: Ipa) -> Result<u64, Unreadable> {
         let entry = self.stage2().query(ipa).ok_or(Unreadable::Outside)?;
         let page = match entry.kind() {
+            Kind::Leaf(_) if !entry.descriptor.rights().read => return Err(Unreadable::Outside),
             Kind::Leaf(base) => base.offset(ipa.get() & (entry.level.size() - PAGE_SIZE)),
             Kind::Empty if self.ram().start() <= ipa && ipa < self.ram().end() => return Ok(0),
             Kind::Empty => return Err(Unreadable::Outside),

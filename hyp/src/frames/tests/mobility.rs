@@ -123,6 +123,20 @@ fn either_takes_what_is_the_others_before_there_is_none() {
 }
 
 #[test]
+fn what_a_cpu_has_of_the_other_kind_is_taken_before_caches_are_emptied() {
+    let frames = &small(CPUS);
+    let mut all: Vec<Pa> = core::iter::from_fn(|| page(frames, 0, Use::Table)).collect();
+    // Each CPU gets one frame back, of a block for what is fixed.
+    for cpu in 0..CPUS {
+        let pa = all.pop().expect("a frame for each CPU");
+        frames.free(cpu, pa, Order::PAGE).unwrap();
+    }
+    assert_eq!(audit(frames).cached, CPUS);
+    page(frames, 0, data(1, 0)).expect("a frame is free");
+    assert_eq!(audit(frames).cached, 1, "the other CPU keeps what it has");
+}
+
+#[test]
 fn zeroing_ahead_ends_where_only_blocks_of_the_other_kind_are_left() {
     for used in [Use::Table, data(1, 0)] {
         let frames = &small(1);
