@@ -82,11 +82,26 @@ impl<E: Environment> Stage2<E> {
     /// is changed. Splitting changes no translation.
     pub(crate) fn split_edges(&self, range: IpaRange) -> Result<(), OutOfFrames> {
         let last = Ipa::new(range.end().get() - 1);
-        for (edge, ipa) in [(range.start(), range.start()), (range.end(), last)] {
-            for level in [Level::L1, Level::L2] {
-                if !edge.is_aligned(level) && level >= self.geometry().start() {
-                    self.split_for_range(ipa, level)?;
-                }
+        self.split_if_in_part(range.start(), range)?;
+        // What is true of one page of 2 MiB is true of the others.
+        if range.start().align_down(Level::L2) != last.align_down(Level::L2) {
+            self.split_if_in_part(last, range)?;
+        }
+        Ok(())
+    }
+
+    /// Splits the blocks round `ipa`, if there are any, that `range` covers in part.
+    fn split_if_in_part(&self, ipa: Ipa, range: IpaRange) -> Result<(), OutOfFrames> {
+        // Most often there is no block, which one look tells.
+        if let Some(seen) = self.query(ipa)
+            && (seen.level == Level::L3 || seen.descriptor == Descriptor::EMPTY)
+        {
+            return Ok(());
+        }
+        for level in [Level::L1, Level::L2] {
+            let in_part = !range.covers(&IpaRange::entry(ipa, level));
+            if in_part && level >= self.geometry().start() {
+                self.split_for_range(ipa, level)?;
             }
         }
         Ok(())
