@@ -90,8 +90,9 @@ class Tables:
     """The tables of one machine."""
 
     def __init__(self, vm):
-        cell = static("tessera::vm::VMS")[vm]["memory"]
-        memory = some(cell["value"])
+        machines = static("tessera::vm::VMS")
+        exists = 0 <= vm <= machines.type.range()[1]
+        memory = some(machines[vm]["memory"]["value"]) if exists else None
         if memory is None:
             raise gdb.GdbError(f"vm{vm} has no memory; `tessera vms` lists those that have")
         self.vm = vm
@@ -290,6 +291,8 @@ def markers(vm):
 
 def run(seconds):
     """Let the machine run for so many seconds, unless something stops it before."""
+    if integer(seconds) < 1:
+        raise gdb.GdbError("expected one second or more")
     stop = lambda: gdb.post_event(lambda: gdb.execute("interrupt"))
     timer = threading.Timer(integer(seconds), stop)
     timer.daemon = True
@@ -302,7 +305,10 @@ def run(seconds):
 
 def guest_file(file):
     """Read a guest's symbols, beside the hypervisor's. Their addresses are the guest's own."""
-    gdb.execute(f"add-symbol-file {file}", to_string=True)
+    try:
+        gdb.execute(f"add-symbol-file {file}", to_string=True)
+    except gdb.error as error:
+        raise gdb.GdbError(f"no symbols are read: {error}") from error
 
 
 Tessera()

@@ -84,7 +84,7 @@ pub fn boot(options: &QemuOptions) -> Result<u8> {
     let symbols = Symbols::open(&images.hypervisor.elf)?;
     let timeout = options.timeout.map(Duration::from_secs);
     let terminal = Terminal::borrow();
-    let mut console = Stdout::new(recording);
+    let mut console = Stdout::new(recording, is_raw);
     let outcome = run(command, timeout, Some(&symbols), &terminal, &mut console)?;
     drop(terminal);
     console.finish();
@@ -241,6 +241,8 @@ const SILENCE: Duration = Duration::from_secs(10);
 struct Stdout {
     /// When the console was opened, until something comes over it or its silence is remarked upon.
     silent_since: Option<Instant>,
+    /// Whether Ctrl-C is the guest's.
+    is_raw: bool,
     /// Where all that comes is kept, as far as the disk allows.
     recording: Option<File>,
     /// How many bytes of the line that is growing are on the screen.
@@ -248,10 +250,11 @@ struct Stdout {
 }
 
 impl Stdout {
-    fn new(recording: Option<File>) -> Self {
+    fn new(recording: Option<File>, is_raw: bool) -> Self {
         let silent_since = Some(Instant::now());
         Self {
             silent_since,
+            is_raw,
             recording,
             shown: 0,
         }
@@ -295,7 +298,8 @@ impl Screen for Stdout {
             .is_some_and(|start| start.elapsed() > SILENCE)
         {
             self.silent_since = None;
-            eprintln!("Nothing has come over the console so far. Ctrl-C ends QEMU.");
+            let end = if self.is_raw { "Ctrl-A q" } else { "Ctrl-C" };
+            eprintln!("Nothing has come over the console so far. {end} ends QEMU.");
         }
         let start = start.trim_end_matches('\r');
         if io::stdout().is_terminal() && start.len() > self.shown {

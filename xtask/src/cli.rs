@@ -61,7 +61,8 @@ pub enum Verb {
     /// Boot the hypervisor and a guest in QEMU
     ///
     /// Builds both, boots them on QEMU's `virt` board with EL2 and a GICv3, and shows the console.
-    /// The guest's power-off ends QEMU, and so does Ctrl-C.
+    /// The guest's power-off ends QEMU, and so does Ctrl-C, or Ctrl-A q where what is typed is the guest's
+    /// (linux, installer, u-boot, edk2).
     #[command(after_help = EXIT_STATUS)]
     Qemu(Box<QemuOptions>),
     /// Boot as `qemu` does, and show live on the terminal what the tables do
@@ -76,7 +77,8 @@ pub enum Verb {
     /// GDB has the symbols of the hypervisor and the command `tessera`: `help tessera` lists what it
     /// prints, such as a machine's stage-2 walk of an address, or a table with its lock and markers.
     /// `continue` starts the machine, Ctrl-C stops it, `quit` ends both. The console is kept in a file,
-    /// which is named at the start. Takes the options of `qemu`; the stress guest runs for an hour.
+    /// which is named at the start. Takes the options of `qemu`; the stress guest runs for an hour. The first
+    /// time the hypervisor is built anew, with all that a debugger wants to know.
     Gdb(Box<GdbOptions>),
     /// Build the images that boot, and print where they are
     ///

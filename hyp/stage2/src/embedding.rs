@@ -2,6 +2,10 @@
 //!
 //! There is no code in this module.
 //!
+//! To depend on it, name the crate by its path or repository: it needs Rust 1.90, neither `std` nor `alloc`, and no
+//! feature; `fake` is for tests on a host. Of memory it wants 32 bytes for each frame that may become a table (a
+//! pool of them will do), 256 bytes a CPU, and 8 KiB for the VMIDs.
+//!
 //! # What to implement
 //!
 //! Four traits, bundled by [`Environment`](crate::Environment). Their documentation says what exactly
@@ -39,6 +43,10 @@
 //!   [`Grace`](crate::grace::Grace) and one VMID allocator.
 //! - **Stage 1 is the hypervisor's.** Where two vCPUs of one VM take turns on a CPU, their stage-1
 //!   translations share a VMID: the second one's arrival needs a local invalidation (`tlbi vmalle1`).
+//! - **Caches.** A guest whose caches are off, as at its start, reads and writes memory behind them. Without
+//!   FEAT_S2FWB a frame is therefore cleaned to the point of coherency after it was zeroed or copied to, before it
+//!   is mapped, and cleaned and invalidated before what the guest has stored is read: also in
+//!   [`Contents`](crate::Contents), at each page.
 //! - **TLB conflict aborts.** With [`Config::direct_size_change`](crate::Config::direct_size_change) they can be taken, and
 //!   are answered by an invalidation of the VMID.
 //! - **The end.** Before [`Stage2::destroy`](crate::Stage2::destroy) no CPU has the root in VTTBR_EL2
@@ -55,8 +63,19 @@
 //! | ... `Busy`, or `Busy` from any of these | yield the CPU, holding nothing | run it again |
 //! | ... `Denied` | | inject an abort, or emulate |
 //!
+//! Which addresses are memory at all the hypervisor knows: a fault elsewhere is a device's, or an abort.
 //! Memory that is wanted before the guest touches it is mapped by
 //! [`map_pages`](crate::Stage2::map_pages), many pages a call.
+//!
+//! | a thread wants | call |
+//! |---|---|
+//! | to find regions of small pages | [`find_filled`](crate::Stage2::find_filled), [`walk`](crate::Stage2::walk) |
+//! | a block in their place | [`collapse_in_place`](crate::Stage2::collapse_in_place), [`collapse_by_copying`](crate::Stage2::collapse_by_copying) |
+//! | a frame back that a page is in | [`move_page`](crate::Stage2::move_page), [`unmap`](crate::Stage2::unmap), [`unmap_page_if`](crate::Stage2::unmap_page_if) |
+//! | the frames of empty tables | [`free_empty_tables`](crate::Stage2::free_empty_tables) |
+//! | to know what is used | [`age`](crate::Stage2::age) |
+//! | to know what is written | [`write_protect`](crate::Stage2::write_protect), then [`collect_dirty`](crate::Stage2::collect_dirty) again and again |
+//! | other rights | [`protect`](crate::Stage2::protect) |
 //!
 //! Frames come back through [`unmap`](crate::Stage2::unmap), `Contents::release` and `destroy`, when no
 //! translation leads to them any more; scrub them before another guest gets them.
@@ -246,7 +265,7 @@
 //!
 //! // A loader's work. No CPU has run the VM, so there is nothing to invalidate, and nobody is asked to.
 //! fault(&host, &vm, page(0).start(), Access::Write);
-//! let mut take_back = |range| {
+//! let take_back = |range| {
 //!     vm.unmap(range, |leaf| host.data.lock().unwrap().push(leaf.descriptor.output())).unwrap();
 //! };
 //! take_back(page(0));

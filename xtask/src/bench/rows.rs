@@ -171,7 +171,7 @@ pub(super) const ROWS: [Row; 28] = [
     ),
     own(
         "fault_busy",
-        "store to a page that is away, and a turn of its mover",
+        "store to a page that is being moved",
         "fault_busy",
     ),
     row(
