@@ -96,7 +96,7 @@ fn tables_threads_and_symbols_of_a_running_guest_are_seen() {
         let empty = table.split("entries in use").nth(1).unwrap_or("");
         let empty = empty.split("\nvm0").next().unwrap_or("");
         let empty = if empty.contains(" empty") {
-            number(empty, "  ", " empty")
+            number(empty, " ", " empty")
         } else {
             0
         };
