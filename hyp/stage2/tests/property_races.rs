@@ -2,70 +2,21 @@
 //! there. Each test says which rule it is for and which patch in `tests/rules/host` takes that out.
 #![cfg(not(loom))]
 
-use stage2::fake::{Copier, FakeMachine, Fault, Setup};
+mod region;
+
+use region::{REGION, dirty, fill, machine, page, region, store, vm};
+use stage2::fake::{FakeMachine, Fault, Setup};
 use stage2::lookup::Changed;
 use stage2::{
-    Access, Attributes, CollapseError, Contents, CopyPlan, Descriptor, ENTRIES, Environment,
-    Execute, Ipa, IpaRange, Level, Memory, PAGE_SIZE, Pa, Resolution, Rights, SplitError, Stage2,
-    Unmapped,
+    Access, Attributes, CollapseError, CopyPlan, ENTRIES, Environment, Execute, Ipa, IpaRange,
+    Level, Memory, PAGE_SIZE, Resolution, Rights, SplitError, Stage2,
 };
-
-const REGION: Ipa = Ipa::new(0x4000_0000);
 
 const ALL_COPIED: CopyPlan = CopyPlan {
     max_empty: 0,
     max_hot: ENTRIES,
     rounds: 0,
 };
-
-fn machine() -> FakeMachine {
-    FakeMachine::new(Setup::default())
-}
-
-fn vm(machine: &FakeMachine) -> Stage2<&FakeMachine> {
-    Stage2::new(machine, machine.config(1)).unwrap()
-}
-
-fn page(index: usize) -> Ipa {
-    REGION.offset(index as u64 * PAGE_SIZE)
-}
-
-fn region() -> IpaRange {
-    IpaRange::entry(REGION, Level::L2)
-}
-
-/// Maps all pages of the region, each to the frame of a 2 MiB frame that `order` says, and returns
-/// where that begins. `attributes` are those of each page.
-fn fill(
-    machine: &FakeMachine,
-    vm: &Stage2<&FakeMachine>,
-    order: impl Fn(usize) -> usize,
-    attributes: impl Fn(usize) -> Attributes,
-) -> Pa {
-    let frames = machine.data().allocate(Level::L2).unwrap();
-    for index in 0..ENTRIES {
-        let pa = frames.offset(order(index) as u64 * PAGE_SIZE);
-        machine.data().write(pa, 0);
-        vm.map_page(page(index), pa, attributes(index), false)
-            .unwrap();
-    }
-    frames
-}
-
-fn dirty(vm: &Stage2<&FakeMachine>) -> Vec<IpaRange> {
-    let mut dirty = Vec::new();
-    vm.collect_dirty(region(), |range| dirty.push(range));
-    dirty
-}
-
-/// A store of the guest, with the faults that it takes.
-fn store(machine: &FakeMachine, vm: &Stage2<&FakeMachine>, index: usize, value: u64) {
-    let guest = machine.enter(vm);
-    while guest.write(page(index), value).is_err() {
-        let answer = vm.resolve_fault(page(index), Access::Write, false);
-        assert_eq!(answer, Resolution::Resolved);
-    }
-}
 
 /// Collapses in both ways; each must fail alike.
 fn refused(machine: &FakeMachine, vm: &Stage2<&FakeMachine>) -> CollapseError {
@@ -256,200 +207,6 @@ fn race_25_parts_are_as_their_block() {
     }
 }
 
-/// Stores to more pages than a collapse may copy twice, while it copies.
-struct Storing<'m> {
-    machine: &'m FakeMachine,
-    vm: &'m Stage2<&'m FakeMachine>,
-    copies: usize,
-    copier: Copier<'m>,
-}
-
-impl<'m> Storing<'m> {
-    fn new(machine: &'m FakeMachine, vm: &'m Stage2<&'m FakeMachine>) -> Self {
-        Self {
-            machine,
-            vm,
-            copies: 0,
-            copier: machine.data().copier(),
-        }
-    }
-}
-
-impl Contents for Storing<'_> {
-    fn copy(&mut self, from: Pa, to: Pa) {
-        self.copies += 1;
-        if self.copies == ENTRIES {
-            store(self.machine, self.vm, 200, 2);
-            store(self.machine, self.vm, 201, 2);
-        }
-        self.copier.copy(from, to);
-    }
-
-    fn zero(&mut self, to: Pa) {
-        self.copier.zero(to);
-    }
-
-    fn release(&mut self, ipa: Ipa, old: Descriptor) {
-        self.copier.release(ipa, old);
-    }
-}
-
-/// The guest stores to pages that were copied already; none may be left for when it is held up.
-///
-/// Rule: what is copied again traps again first, and counts as copied only then. Taken out by
-/// `17-copied-again-without-a-trap.patch`.
-#[test]
-fn race_17_pages_that_are_written_meanwhile_are_copied_again() {
-    let machine = machine();
-    let vm = vm(&machine);
-    fill(&machine, &vm, |index| index, |_| Attributes::RAM);
-    let to = machine.data().allocate(Level::L2).unwrap();
-    let plan = CopyPlan {
-        max_empty: 0,
-        max_hot: 0,
-        rounds: 1,
-    };
-    let mut contents = Storing::new(&machine, &vm);
-    let result = vm.collapse_by_copying(REGION, Level::L2, to, plan, &mut contents);
-    assert_eq!(result, Ok(()));
-    assert_eq!(contents.copies, ENTRIES + 2, "only what was written");
-    let guest = machine.enter(&vm);
-    for index in 0..ENTRIES {
-        let value = if matches!(index, 200 | 201) { 2 } else { 0 };
-        assert_eq!(guest.read(page(index)), Ok(value), "page {index}");
-    }
-}
-
-/// Copies, and does something after so many pages were copied or zeroed.
-struct Meanwhile<'m, F> {
-    copier: Copier<'m>,
-    pages: usize,
-    from: Vec<Pa>,
-    act: F,
-}
-
-impl<'m, F: FnMut(usize)> Meanwhile<'m, F> {
-    fn new(machine: &'m FakeMachine, act: F) -> Self {
-        Self {
-            copier: machine.data().copier(),
-            pages: 0,
-            from: Vec::new(),
-            act,
-        }
-    }
-
-    fn done(&mut self) {
-        self.pages += 1;
-        (self.act)(self.pages);
-    }
-}
-
-impl<F: FnMut(usize)> Contents for Meanwhile<'_, F> {
-    fn copy(&mut self, from: Pa, to: Pa) {
-        self.copier.copy(from, to);
-        self.from.push(from);
-        self.done();
-    }
-
-    fn zero(&mut self, to: Pa) {
-        self.copier.zero(to);
-        self.done();
-    }
-
-    fn release(&mut self, ipa: Ipa, old: Descriptor) {
-        self.copier.release(ipa, old);
-    }
-}
-
-/// Collapses by copying with little left for the end, and does something meanwhile.
-fn collapse_meanwhile(
-    machine: &FakeMachine,
-    vm: &Stage2<&FakeMachine>,
-    rounds: usize,
-    act: impl FnMut(usize),
-) -> (Result<(), CollapseError>, Vec<Pa>) {
-    let to = machine.data().allocate(Level::L2).unwrap();
-    let plan = CopyPlan {
-        max_empty: ENTRIES - 1,
-        max_hot: 1,
-        rounds,
-    };
-    let mut contents = Meanwhile::new(machine, act);
-    let result = vm.collapse_by_copying(REGION, Level::L2, to, plan, &mut contents);
-    (result, contents.from)
-}
-
-fn unmap(machine: &FakeMachine, vm: &Stage2<&FakeMachine>, index: usize) {
-    let range = IpaRange::entry(page(index), Level::L3);
-    let release = |leaf: Unmapped| machine.data().release(leaf.descriptor.output(), leaf.level);
-    vm.unmap(range, release).unwrap();
-}
-
-/// The guest gives pages back that were copied already: they are zeroed in the next round.
-///
-/// Rule: the rounds go by what the end goes by.
-#[test]
-fn race_17_pages_that_are_unmapped_meanwhile_are_zeroed() {
-    let machine = machine();
-    let vm = vm(&machine);
-    let frames = fill(&machine, &vm, |index| index, |_| Attributes::RAM);
-    (10..20).for_each(|index| machine.data().write(frames.offset(index * PAGE_SIZE), 7));
-    let (result, _) = collapse_meanwhile(&machine, &vm, 1, |pages| {
-        if pages == ENTRIES {
-            (10..20).for_each(|index| unmap(&machine, &vm, index));
-        }
-    });
-    assert_eq!(result, Ok(()));
-    let guest = machine.enter(&vm);
-    (0..ENTRIES).for_each(|index| assert_eq!(guest.read(page(index)), Ok(0), "page {index}"));
-}
-
-/// A page is mapped where nothing was, copied in the second round, and unmapped.
-///
-/// Rule: a page is zero when its last copy was. Taken out by `17-copied-still-taken-for-zeroed.patch`.
-#[test]
-fn race_17_a_page_that_was_copied_is_not_zero() {
-    let machine = machine();
-    let vm = vm(&machine);
-    fill(&machine, &vm, |index| index, |_| Attributes::RAM);
-    unmap(&machine, &vm, 5);
-    let fresh = machine.data().allocate(Level::L3).unwrap();
-    machine.data().write(fresh, 7);
-    let (result, _) = collapse_meanwhile(&machine, &vm, 1, |pages| {
-        if pages == ENTRIES {
-            vm.map_page(page(5), fresh, Attributes::RAM, true).unwrap();
-            [200, 201]
-                .into_iter()
-                .for_each(|index| store(&machine, &vm, index, 2));
-        }
-        if pages == ENTRIES + 3 {
-            unmap(&machine, &vm, 5);
-        }
-    });
-    assert_eq!(result, Ok(()));
-    assert_eq!(machine.enter(&vm).read(page(5)), Ok(0));
-}
-
-/// A device is mapped where a page was, while the others are copied.
-///
-/// Rule: nothing but memory is read. Taken out by `20-devices-read.patch`.
-#[test]
-fn race_20_a_device_that_comes_meanwhile_is_not_read() {
-    let machine = machine();
-    let vm = vm(&machine);
-    fill(&machine, &vm, |index| index, |_| Attributes::RAM);
-    let device = machine.data().allocate(Level::L3).unwrap();
-    let (result, from) = collapse_meanwhile(&machine, &vm, 1, |pages| {
-        if pages == 1 {
-            unmap(&machine, &vm, 9);
-            vm.map_page(page(9), device, Attributes::DEVICE, true)
-                .unwrap();
-        }
-    });
-    assert_eq!(result, Err(CollapseError::Pinned));
-    assert!(!from.contains(&device));
-}
-
 /// Who holds a child's lock wants that of its parent, which another may hold who waits for the child's.
 ///
 /// Rule: against the order only by trying; and what was locked so is checked as ever. Not for the model checker,
@@ -483,34 +240,6 @@ fn race_37_against_the_order_only_by_trying() {
         drop(reader);
         assert_eq!(collapse.join().unwrap(), Ok(()));
     });
-}
-
-/// A collapse makes stores trap, and is given up.
-///
-/// Rule: stores are made to trap only with a mark of what had been written. Taken out by
-/// `47-no-mark-of-dirt.patch`.
-#[test]
-fn race_47_dirt_outlives_a_collapse_that_failed() {
-    let machine = machine();
-    let vm = vm(&machine);
-    fill(&machine, &vm, |index| index, |_| Attributes::RAM);
-    store(&machine, &vm, 5, 1);
-    let to = machine.data().allocate(Level::L2).unwrap();
-    let plan = CopyPlan {
-        max_empty: 0,
-        max_hot: 1,
-        rounds: 0,
-    };
-    let mut contents = Storing::new(&machine, &vm);
-    let result = vm.collapse_by_copying(REGION, Level::L2, to, plan, &mut contents);
-    assert_eq!(result, Err(CollapseError::Hot));
-    let expected = [5, 200, 201].map(|index| IpaRange::entry(page(index), Level::L3));
-    assert_eq!(
-        dirty(&vm),
-        expected,
-        "nothing lost, and nothing that was only copied"
-    );
-    assert_eq!(dirty(&vm), []);
 }
 
 /// The right to store is taken away from pages that were written, and given back.
@@ -624,4 +353,18 @@ fn race_45_every_root_table_is_reached() {
             }
         }
     }
+}
+
+/// There are as many VMIDs as CPUs: one that runs would have to share its number with another VM.
+///
+/// Rule: that is refused when the first VM is activated.
+#[test]
+#[should_panic(expected = "4 VMIDs are too few for 3 CPUs")]
+fn race_52_too_few_vmids() {
+    let machine = FakeMachine::new(Setup {
+        cpus: 3,
+        vmid_bits: 2,
+        ..Setup::default()
+    });
+    machine.enter(&vm(&machine));
 }

@@ -7,7 +7,7 @@
 //! 3. The pages are copied, with no lock held. Those that changed meanwhile are made to trap and
 //!    copied again, [`CopyPlan::rounds`] times at most, until they are few.
 //! 4. The table is taken away, leaving a marker, and flushed: nothing can change it or the pages any more.
-//! 5. What was written or mapped since 2 is copied again. If that is too much, or the entries are no
+//! 5. What was written or mapped since 2 is copied again, what was unmapped is zeroed. If that is too much, or the entries are no
 //!    parts of one block any more, the table is put back, and nothing has happened.
 //! 6. The block takes the marker's place.
 //!
