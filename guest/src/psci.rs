@@ -1,9 +1,9 @@
-//! PSCI calls through the conduit that the device tree names.
+//! PSCI and SMCCC calls through the conduit that the device tree names.
 
 use aarch64_rt::Stack;
 pub use smccc::psci::{AffinityState, Error, Version};
 use smccc::{
-    Call, Hvc, Smc,
+    Call, Hvc, Smc, arch,
     psci::{self, LowestAffinityLevel},
 };
 use spin::Once;
@@ -56,6 +56,16 @@ pub fn version() -> Result<Version, Error> {
 /// AFFINITY_INFO of the vCPU with this MPIDR.
 pub fn affinity_info(mpidr: u64) -> Result<AffinityState, Error> {
     psci::affinity_info::<ByConduit>(mpidr, LowestAffinityLevel::All)
+}
+
+/// What SMCCC_ARCH_FEATURES says of `function`.
+pub fn architecture_feature(function: u32) -> i32 {
+    arch::features::<ByConduit>(function).map_or_else(i32::from, |answer| answer as i32)
+}
+
+/// The call `function` with 1 as its argument, as the result in w0.
+pub fn architecture_call(function: u32) -> i32 {
+    ByConduit::call32(function, [1, 0, 0, 0, 0, 0, 0])[0] as i32
 }
 
 /// CPU_ON with a raw entry point, for calls that are meant to be refused.

@@ -11,6 +11,7 @@ pub mod features;
 pub mod flush;
 pub mod frames;
 pub mod memory;
+pub mod speculation;
 pub mod tlbi;
 pub mod vgic;
 

@@ -10,6 +10,7 @@ use crate::shares::shares;
 /// Every boot test, in the order in which they are shown.
 pub fn catalogue() -> Vec<Scenario> {
     let mut tests = cpu_models();
+    tests.extend(speculation());
     tests.extend(stress());
     tests.extend(policies());
     tests.extend(logging());
@@ -48,18 +49,43 @@ fn cpu_models() -> Vec<Scenario> {
             .args("guest-args=mode=origins")
             .wants(r"^vm0\| origins: [1-9][0-9]+ exceptions from AArch64 and AArch32 are as the CPU's own$")
     };
+    // Against attacks by speculation: what a guest is told of the three workarounds, and what is executed.
+    let firmware_is_needed =
+        r"features: Spectre v2 +CSV2 +vulnerable: the firmware offers no workaround$";
+    let history_is_overwritten = r"features: Spectre-BHB .* mitigated: branches$";
+    let bypass_is_off = r"features: Spectre v4 +SSBS +mitigated: SSBS$";
+    let meltdown = r"features: Meltdown +CSV3 +not affected$";
     let pa_44 = r"features: .* PARange +44 bits$";
     let pa_40_or_more = r"features: .* PARange +(40|44|48|52) bits$";
     let lse = r"features: .* FEAT_LSE +yes$";
     vec![
-        hello("hello-cortex-a57", "cortex-a57").wants(pa_44).quick(),
-        hello("hello-cortex-a72", "cortex-a72").wants(pa_44),
+        hello("hello-cortex-a57", "cortex-a57")
+            .wants(pa_44)
+            .wants(firmware_is_needed)
+            .wants(meltdown)
+            .wants(r"^vm0\| workarounds -1, -1, -1; CSV2 0, SSBS 0$")
+            .quick(),
+        hello("hello-cortex-a72", "cortex-a72")
+            .wants(pa_44)
+            .wants(firmware_is_needed)
+            .wants(meltdown)
+            .wants(r"^vm0\| workarounds -1, -1, -1; CSV2 0, SSBS 0$"),
         hello("hello-cortex-a76", "cortex-a76")
             .wants(pa_40_or_more)
-            .wants(lse),
+            .wants(lse)
+            .wants(history_is_overwritten)
+            .wants(bypass_is_off)
+            .wants(meltdown)
+            .wants("cpu1 INFO .* on leaving a guest: 47 branches$")
+            .wants(r"^vm0\| workarounds 1, -1, 0; CSV2 1, SSBS 1$"),
         hello("hello-neoverse-n1", "neoverse-n1")
             .wants(pa_40_or_more)
-            .wants(lse),
+            .wants(lse)
+            .wants(history_is_overwritten)
+            .wants(bypass_is_off)
+            .wants(meltdown)
+            .wants("cpu1 INFO .* on leaving a guest: 47 branches$")
+            .wants(r"^vm0\| workarounds 1, -1, 0; CSV2 1, SSBS 2$"),
         hello("hello-max", "max")
             .wants(pa_40_or_more)
             .wants(lse)
@@ -74,6 +100,64 @@ fn cpu_models() -> Vec<Scenario> {
         origins("origins-max", "max").quick(),
         // A guest that may not have its tables worked on finds no calls for that.
         Scenario::new("touch-max", "touch").does_not_want(r"touch: split"),
+    ]
+}
+
+/// What each CPU needs against attacks by speculation is executed whenever a guest is left, with all that a guest
+/// has in its registers, and guests are told so: where the firmware helps, with each sequence that the models
+/// have, and where it is switched off.
+fn speculation() -> Vec<Scenario> {
+    let hello = |name, cpu, hyp_args| {
+        Scenario::new(name, "hello")
+            .on(2, cpu)
+            .args(hyp_args)
+            .wants("^tessera: vm0 off$")
+    };
+    let stress = |name, cpu, hyp_args| Scenario::new(name, "stress").on(2, cpu).args(hyp_args);
+    let counted = |name, hyp_args| {
+        Scenario::new(name, "touch")
+            .on(1, "neoverse-n1")
+            .args(hyp_args)
+            .counts_instructions()
+    };
+    vec![
+        hello("speculation-firmware", "cortex-a57", "mitigations=firmware")
+            .wants("cpu1 INFO .* on leaving a guest: ARCH_WORKAROUND_3$")
+            .wants(r"features: Spectre-BHB .* mitigated: firmware$")
+            .wants(r"features: Spectre v4 +SSBS +mitigated: firmware$")
+            .wants(r"^vm0\| workarounds 0, -2, 0; CSV2 0, SSBS 0$")
+            .quick(),
+        hello("speculation-off", "neoverse-n1", "mitigations=off")
+            .wants("cpu1 INFO .* on leaving a guest: nothing$")
+            .wants(r"features: Spectre-BHB .* vulnerable: switched off$")
+            .wants(r"features: Spectre v4 +SSBS +vulnerable: switched off$")
+            .wants(r"features: Spectre v2 +CSV2 +not affected$")
+            .wants(r"^vm0\| workarounds 1, -1, -1; CSV2 1, SSBS 2$"),
+        // The model with a shorter history, of which QEMU has no revision that keeps branch targets apart.
+        hello(
+            "speculation-cortex-a72-r1p0",
+            "neoverse-n1,midr=0x411fd080",
+            "",
+        )
+        .wants("cpu1 INFO .* on leaving a guest: 15 branches$"),
+        // The sequence is executed, and nothing in its place where it is switched off: a hypercall takes 48
+        // instructions more, or not.
+        counted("speculation-counted", "")
+            .wants(r"^vm0\| touch: hvc .* 1[3-9][0-9]\.[0-9] instructions per iteration$"),
+        counted("speculation-counted-off", "mitigations=off").wants(
+            r"^vm0\| touch: hvc .* (1[0-2][0-9]|[0-9]{2})\.[0-9] instructions per iteration$",
+        ),
+        stress(
+            "speculation-stress-firmware",
+            "cortex-a72",
+            "mitigations=firmware compaction=stress guest-args=\"seconds=3 seed=21\"",
+        ),
+        stress(
+            "speculation-stress-clrbhb",
+            "max",
+            "mitigations=clrbhb compaction=stress guest-args=\"seconds=3 seed=22\"",
+        )
+        .wants("cpu1 INFO .* on leaving a guest: CLRBHB$"),
     ]
 }
 

@@ -48,6 +48,19 @@ pub enum HugePolicy {
     Reserve,
 }
 
+/// What is done against attacks by speculation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mitigations {
+    /// What each CPU needs.
+    On,
+    /// Nothing that takes time.
+    Off,
+    /// What each CPU needs, as if the firmware offered its workarounds, for tests.
+    AsWithFirmware,
+    /// What each CPU needs, as if all had FEAT_CLRBHB, for tests.
+    AsWithClrbhb,
+}
+
 /// A way to fail on purpose, so that the report and the rights of EL2's own memory can be tested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sabotage {
@@ -93,6 +106,8 @@ pub struct BootArgs<'a> {
     pub table_calls: bool,
     /// `gic-tdir`: `ICH_HCR_EL2.TDIR` is used where there is one; off for tests of what CPUs without it need.
     pub gic_tdir: bool,
+    /// `mitigations`: what is done against attacks by speculation.
+    pub mitigations: Mitigations,
     /// `panic`: the hypervisor fails on purpose once it is up.
     pub panic: Option<Sabotage>,
 }
@@ -114,6 +129,7 @@ impl Default for BootArgs<'_> {
             trace: Categories::NONE,
             table_calls: false,
             gic_tdir: true,
+            mitigations: Mitigations::On,
             panic: None,
         }
     }
@@ -135,6 +151,7 @@ pub const KNOWN: &[&str] = &[
     "trace=all|off|LIST of fault,map,change,race,free,tlb,vcpu,sched,log,replay",
     "table-calls=on|off",
     "gic-tdir=on|off",
+    "mitigations=on|off|firmware|clrbhb",
     "panic=now|overflow|write-code|run-data",
 ];
 
@@ -270,6 +287,18 @@ fn set<'a>(args: &mut BootArgs<'a>, argument: &'a str) -> Result<(), Reason> {
         "gic-tdir" => {
             args.gic_tdir = choice(value, "on or off", &[("on", true), ("off", false)])?;
         }
+        "mitigations" => {
+            args.mitigations = choice(
+                value,
+                "on, off, firmware or clrbhb",
+                &[
+                    ("on", Mitigations::On),
+                    ("off", Mitigations::Off),
+                    ("firmware", Mitigations::AsWithFirmware),
+                    ("clrbhb", Mitigations::AsWithClrbhb),
+                ],
+            )?;
+        }
         "panic" => {
             let sabotage = choice(
                 value,
@@ -383,7 +412,7 @@ mod tests {
         let (args, complaints) = parse_all(
             "log=trace vcpus=3 guest-memory=64M guest-args=\"seconds=5 seed=7\" console=raw compaction=stress \
              compaction-period=2 compaction-step=512 collapse-fill=17 huge=never frames=1G trace=map,tlb \
-             table-calls=on gic-tdir=off panic=now",
+             table-calls=on gic-tdir=off mitigations=off panic=now",
         );
         assert!(complaints.is_empty(), "{complaints:?}");
         assert_eq!(
@@ -403,6 +432,7 @@ mod tests {
                 trace: Categories::NONE.with(Category::Map).with(Category::Tlb),
                 table_calls: true,
                 gic_tdir: false,
+                mitigations: Mitigations::Off,
                 panic: Some(Sabotage::Panic),
             }
         );

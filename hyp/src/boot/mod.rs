@@ -14,8 +14,10 @@ mod features;
 mod primary;
 mod sabotage;
 mod secondary;
+mod speculation;
 mod work;
 
 pub(crate) use entry::SCTLR_EL2_RES1;
 pub(crate) use features::features;
 pub(crate) use primary::{board, conduit, gic};
+pub(crate) use speculation::answers;

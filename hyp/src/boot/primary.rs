@@ -12,7 +12,7 @@ use platform::gic::Gic;
 use platform::uart::Console;
 use spin::Once;
 
-use super::{features, sabotage, secondary, work};
+use super::{features, sabotage, secondary, speculation, work};
 use crate::el2::{mmu, tables};
 use crate::machine::{clock, tracing};
 use crate::percpu::PER_CPU;
@@ -103,8 +103,11 @@ pub(super) extern "C" fn with_mmu() -> ! {
     let arguments = boot_arguments(board);
     start_interrupts(board);
     features::add_this_cpu();
+    speculation::start(arguments.mitigations);
+    speculation::protect_this_cpu();
     secondary::start_all(board);
     features::settle();
+    speculation::settle();
     if let Some(sabotage) = arguments.panic {
         sabotage::fail(sabotage);
     }

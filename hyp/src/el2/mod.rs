@@ -8,4 +8,4 @@ pub(crate) mod mmu;
 pub(crate) mod stacks;
 mod syndrome;
 pub(crate) mod tables;
-mod vectors;
+pub(crate) mod vectors;

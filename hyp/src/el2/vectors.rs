@@ -1,7 +1,10 @@
 //! EL2's exception vectors.
 //!
-//! Exceptions of guests (lower EL) belong to `exits`, whose symbols the table branches to:
-//! `lower_sync`, `lower_irq`, `lower_fiq`, `lower_serror`, with all registers as the guest left them.
+//! Exceptions of guests (lower EL) belong to `exits`, whose symbols the tables branch to: `lower_sync`,
+//! `lower_interrupt`, `lower_serror`, with all registers as the guest left them.
+//!
+//! There is a table for each [`Sequence`] that a CPU may need when a guest is left, so a CPU that needs none pays
+//! nothing. Until a CPU knows its own, which is before it has run a guest, it uses the one without.
 //!
 //! Exceptions of EL2 itself have no handler to return to: they are reported and the machine is
 //! switched off. The registers are saved in the CPU's [`PerCpu`], not on the stack, and the report
@@ -11,7 +14,12 @@
 use core::arch::global_asm;
 use core::mem::offset_of;
 
+use aarch64_cpu::asm::barrier;
+use aarch64_cpu::registers::{VBAR_EL2, Writeable};
+use hyp::speculation::{ARCH_WORKAROUND_1, ARCH_WORKAROUND_3, LOOPS, Sequence};
+
 use super::fatal::{FatalFrame, report_exception};
+use crate::exits::Frame;
 use crate::percpu::PerCpu;
 
 const FATAL: usize = offset_of!(PerCpu, fatal);
@@ -27,16 +35,36 @@ global_asm!(
     b       save_and_report
     .endm
 
-    .macro  lower_vector target
-    .balign 0x80
+    // Each kind of table: what it does before it goes to `exits`. A guest's registers are its own still.
+    .macro  lower_plain target, _
     b       \target
     .endm
 
-    .global lower_sync, lower_irq, lower_fiq, lower_serror
+    .macro  lower_branches target, loops
+    b       \target\()_barrier - 8 * (2 * \loops - 2)
+    .endm
+
+    .macro  lower_clear target, _
+    hint    #22                     // CLRBHB
+    isb
+    b       \target
+    .endm
+
+    // The call changes x0 to x3 (DEN 0028, 2.6), which are therefore saved first, as `exits::frame` would.
+    .macro  lower_firmware target, function
+    sub     sp, sp, #{frame_size}
+    stp     x0, x1, [sp]
+    stp     x2, x3, [sp, #16]
+    mov     w0, #\function
+    smc     #0
+    b       \target\()_rest
+    .endm
+
+    .macro  vectors table, kind, argument=0
     .section .text.vectors, "ax"
-    .global el2_vectors
+    .global \table
     .balign 0x800
-el2_vectors:
+\table:
     fatal_vector 0                  // current EL with SP_EL0: sync, IRQ, FIQ, SError
     fatal_vector 1
     fatal_vector 2
@@ -45,15 +73,29 @@ el2_vectors:
     fatal_vector 5
     fatal_vector 6
     fatal_vector 7
-    lower_vector lower_sync
-    lower_vector lower_irq
-    lower_vector lower_fiq
-    lower_vector lower_serror
-    lower_vector lower_sync         // lower EL, AArch32: a guest's EL0
-    lower_vector lower_irq
-    lower_vector lower_fiq
-    lower_vector lower_serror
+    .rept   2                       // lower EL, AArch64 and AArch32 (a guest's EL0)
     .balign 0x80
+    lower_\kind lower_sync, \argument
+    .balign 0x80
+    lower_\kind lower_interrupt, \argument
+    .balign 0x80
+    lower_\kind lower_interrupt, \argument
+    .balign 0x80
+    lower_\kind lower_serror, \argument
+    .endr
+    .balign 0x80
+    .endm
+
+    vectors el2_vectors, plain
+    vectors el2_vectors_8, branches, 8
+    vectors el2_vectors_11, branches, 11
+    vectors el2_vectors_24, branches, 24
+    vectors el2_vectors_32, branches, 32
+    vectors el2_vectors_38, branches, 38
+    vectors el2_vectors_132, branches, 132
+    vectors el2_vectors_clear, clear
+    vectors el2_vectors_workaround_1, firmware, {workaround_1}
+    vectors el2_vectors_workaround_3, firmware, {workaround_3}
 
 // x0: this CPU's PerCpu; x1: the vector's number; TPIDRRO_EL0: the interrupted x0.
 save_and_report:
@@ -91,4 +133,48 @@ save_and_report:
     frame = const FATAL,
     emergency = const offset_of!(PerCpu, emergency_stack_top),
     report = sym report_exception,
+    frame_size = const size_of::<Frame>(),
+    workaround_1 = const ARCH_WORKAROUND_1,
+    workaround_3 = const ARCH_WORKAROUND_3,
 );
+
+unsafe extern "C" {
+    static el2_vectors: u8;
+    static el2_vectors_8: u8;
+    static el2_vectors_11: u8;
+    static el2_vectors_24: u8;
+    static el2_vectors_32: u8;
+    static el2_vectors_38: u8;
+    static el2_vectors_132: u8;
+    static el2_vectors_clear: u8;
+    static el2_vectors_workaround_1: u8;
+    static el2_vectors_workaround_3: u8;
+}
+
+/// Has this CPU execute `sequence` whenever it leaves a guest from now on.
+pub(crate) fn use_sequence(sequence: Sequence) {
+    let table = match sequence {
+        Sequence::None => &raw const el2_vectors,
+        Sequence::Branches(loops) => table_of_branches(loops),
+        Sequence::ClearHistory => &raw const el2_vectors_clear,
+        Sequence::Workaround1 => &raw const el2_vectors_workaround_1,
+        Sequence::Workaround3 => &raw const el2_vectors_workaround_3,
+    };
+    VBAR_EL2.set(table as u64);
+    // An exception finds the new table from here on.
+    barrier::isb(barrier::SY);
+}
+
+/// The table with the branches of Arm's loop that goes round so often, or the next more.
+fn table_of_branches(loops: u8) -> *const u8 {
+    let tables = [
+        &raw const el2_vectors_8,
+        &raw const el2_vectors_11,
+        &raw const el2_vectors_24,
+        &raw const el2_vectors_32,
+        &raw const el2_vectors_38,
+        &raw const el2_vectors_132,
+    ];
+    let enough = LOOPS.iter().position(|&has| has >= loops);
+    tables[enough.unwrap_or(LOOPS.len() - 1)]
+}

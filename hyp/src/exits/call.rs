@@ -6,6 +6,7 @@ use hyp::vm::power::StopReason;
 use hyp::vm::psci::{self, Effect};
 
 use super::{Frame, wait};
+use crate::boot;
 
 /// Does what the guest asks for in x0 to x3, and puts the answer into x0. With an immediate other than zero
 /// in the instruction it would be a call by a convention that is not ours (DEN 0028, 2.9).
@@ -17,7 +18,12 @@ pub(super) fn call(frame: &mut Frame, esr: u64) {
     let vcpu = frame.vcpu;
     let vm = vcpu.vm();
     let arguments = [frame.x[0], frame.x[1], frame.x[2], frame.x[3]];
-    let effect = psci::call(arguments, vm.power(), |ipa| vm.is_memory(ipa));
+    let effect = psci::call(
+        arguments,
+        vm.power(),
+        || *boot::answers(),
+        |ipa| vm.is_memory(ipa),
+    );
     frame.x[0] = match effect {
         Effect::Return(value) => value,
         Effect::Started(target) => {

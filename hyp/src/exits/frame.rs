@@ -4,9 +4,18 @@
 //! x30 there and calls the handler on that very stack. The last word of the frame names the vCPU. It
 //! is written once, before the guest is first entered, and never touched by the code here.
 //! The guest's PC and PSTATE stay in `ELR_EL2` and `SPSR_EL2` (a thread switch keeps them).
+//!
+//! The vectors choose, by the CPU's kind, where this code is entered (`crate::el2::vectors`): behind, within or
+//! before a chain of branches that overwrites what the CPU remembers of the guest's. Arm's loop against
+//! Spectre-BHB takes two branches each time it goes round. The chain takes as many, and does nothing else. Like
+//! the loop's they are two in each 16 bytes, since predictors know of only so many branches in one place. Each
+//! skips an instruction, so that one that was not predicted is noticed. No branch is conditional, so none can
+//! leave early; the barrier lets nothing be fetched before all have been executed.
 
 use core::arch::global_asm;
 use core::mem::offset_of;
+
+use hyp::speculation::{LOOPS, taken_branches};
 
 use crate::vcpu::Vcpu;
 
@@ -35,14 +44,26 @@ impl Frame {
     }
 }
 
+/// The branches of the longest chain. The vector's, which goes there, is one of those that Arm's loop takes.
+const CHAIN: usize = taken_branches(LOOPS[LOOPS.len() - 1]) - 1;
+
 global_asm!(
     r#"
     .macro  guest_exit name, handler
-    .global \name
+    .balign 16
+    .rept   {branches}
+    b       . + 8
+    udf     #0
+    .endr
+    .global \name\()_barrier, \name, \name\()_rest
+\name\()_barrier:
+    dsb     nsh
+    isb
 \name:
     sub     sp, sp, #{size}
     stp     x0, x1, [sp]
     stp     x2, x3, [sp, #16]
+\name\()_rest:
     stp     x4, x5, [sp, #32]
     stp     x6, x7, [sp, #48]
     stp     x8, x9, [sp, #64]
@@ -93,11 +114,11 @@ guest_return:
     dsb     nsh
     isb
 
-    guest_exit lower_irq, {interrupt}
-    guest_exit lower_fiq, {interrupt}
+    guest_exit lower_interrupt, {interrupt}
     guest_exit lower_serror, {serror}
     "#,
     size = const size_of::<Frame>(),
+    branches = const CHAIN,
     sync = sym super::synchronous,
     interrupt = sym super::interrupt,
     serror = sym super::system_error,

@@ -58,13 +58,13 @@ pub const fn guest_value(index: usize, raw: u64) -> u64 {
         (6, 0) => raw & !pass(&[0, 24]),
         // ID_AA64ISAR1: all but LS64, which `HCRX_EL2` gates.
         (6, 1) => raw & !pass(&[60]),
-        // ID_AA64ISAR2: WFxT, RPRES, GPA3, APA3, BC, PAC_frac.
-        (6, 2) => raw & pass(&[0, 4, 8, 12, 20, 24]),
+        // ID_AA64ISAR2: WFxT, RPRES, GPA3, APA3, BC, PAC_frac, CLRBHB.
+        (6, 2) => raw & pass(&[0, 4, 8, 12, 20, 24, 28]),
         // ID_AA64MMFR0: PARange, ASIDBits, BigEnd, BigEndEL0, TGran16, TGran64, TGran4, ExS.
         (7, 0) => raw & pass(&[0, 4, 8, 16, 20, 24, 28, 44]),
-        // ID_AA64MMFR1: HAFDBS, HPDS, PAN, ETS, AFP, nTLBPA. Nothing of EL2 or stage 2. HAFDBS beyond 2
+        // ID_AA64MMFR1: HAFDBS, HPDS, PAN, ETS, AFP, nTLBPA, ECBHB. Nothing of EL2 or stage 2. HAFDBS beyond 2
         // has its switch in `TCR2_EL1`, which is hidden.
-        (7, 1) => raw & pass(&[12, 20, 36, 44, 48]) | at_most(raw, 0, 2),
+        (7, 1) => raw & pass(&[12, 20, 36, 44, 48, 60]) | at_most(raw, 0, 2),
         // ID_AA64MMFR2: CnP, UAO, LSM, VARange, CCIDX, ST, AT, IDS, TTL, BBM, E0PD.
         (7, 2) => raw & pass(&[0, 4, 8, 16, 20, 28, 32, 36, 48, 52, 60]),
         _ => 0,
@@ -98,9 +98,9 @@ mod tests {
         ("ID_AA64DFR0", index(5, 0), DFR0),
         ("ID_AA64ISAR0", index(6, 0), 0xffff_ffff_f0ff_fff0),
         ("ID_AA64ISAR1", index(6, 1), 0x0fff_ffff_ffff_ffff),
-        ("ID_AA64ISAR2", index(6, 2), 0x0ff0_ffff),
+        ("ID_AA64ISAR2", index(6, 2), 0xfff0_ffff),
         ("ID_AA64MMFR0", index(7, 0), 0x0000_f000_ffff_0fff),
-        ("ID_AA64MMFR1", index(7, 1), 0x000f_f0f0_00f0_f002),
+        ("ID_AA64MMFR1", index(7, 1), 0xf00f_f0f0_00f0_f002),
         ("ID_AA64MMFR2", index(7, 2), 0xf0ff_00ff_f0ff_0fff),
     ];
     /// The only register that is the same whatever the hardware has.

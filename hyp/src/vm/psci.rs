@@ -1,11 +1,12 @@
 //! The calls a guest can make, by HVC or SMC: PSCI, SMCCC, and some of the hypervisor's own.
 //!
-//! Arm DEN 0022 (PSCI 1.1) and DEN 0028 (SMCCC 1.1). The hypervisor's own, in the range of vendors'
+//! Arm DEN 0022 (PSCI 1.1), DEN 0028 (SMCCC 1.1), and DEN 0070 for the workarounds. The hypervisor's own, in the range of vendors'
 //! hypervisor services: [`RELEASE_MEMORY`], and those of [`table_calls`]. Decides what a call means; whoever runs the
 //! vCPU does it. Anything else, well formed or not, is answered with NOT_SUPPORTED.
 
 use super::power::{Entry, Power};
 use super::table_calls;
+use crate::speculation::Answers;
 use arm_psci::{
     AffinityInfo, EntryPoint, ErrorCode, Function, FunctionId, MigrateInfoType, Mpidr, PsciFeature,
 };
@@ -20,6 +21,9 @@ const PSCI_1_1: u64 = 0x1_0001;
 const SMCCC_VERSION: u32 = 0x8000_0000;
 /// `SMCCC_ARCH_FEATURES`.
 const SMCCC_ARCH_FEATURES: u32 = 0x8000_0001;
+/// Where the architecture's calls of 32 bits begin, and where they end.
+const ARCHITECTURE: u32 = 0x8000_0000;
+const ARCHITECTURE_LAST: u32 = 0x8000_ffff;
 /// SMCCC 1.1, as `SMCCC_VERSION` returns it.
 const SMCCC_1_1: u64 = 0x1_0001;
 /// Gives memory back that the guest has no use for: x1 is its IPA, x2 its size, both in whole pages and
@@ -58,14 +62,20 @@ pub enum Effect {
 
 /// Decides a call with the guest's x0 to x3.
 ///
-/// `power` are the vCPUs of the calling machine; `is_memory` says whether a vCPU could fetch its
-/// first instruction from an IPA.
-pub fn call(arguments: [u64; 4], power: &Mutex<Power>, is_memory: impl Fn(u64) -> bool) -> Effect {
+/// `power` are the vCPUs of the calling machine; `workarounds` says what guests are told of those against attacks
+/// by speculation; `is_memory` says whether a vCPU could fetch its first instruction from an IPA.
+pub fn call(
+    arguments: [u64; 4],
+    power: &Mutex<Power>,
+    workarounds: impl Fn() -> Answers,
+    is_memory: impl Fn(u64) -> bool,
+) -> Effect {
     match arguments[0] as u32 {
         // Asked often, as the cheapest call there is; so it is not taken apart first.
         PSCI_VERSION => Effect::Return(PSCI_1_1),
-        SMCCC_VERSION => Effect::Return(SMCCC_1_1),
-        SMCCC_ARCH_FEATURES => Effect::Return(architecture_feature(arguments[1] as u32)),
+        function @ ARCHITECTURE..=ARCHITECTURE_LAST => {
+            architecture(function, arguments[1] as u32, workarounds)
+        }
         RELEASE_MEMORY => release(arguments[1], arguments[2]),
         table_calls::FIRST..=table_calls::LAST => Effect::Tables,
         _ => decode(arguments, power, is_memory),
@@ -97,11 +107,21 @@ pub(super) fn bounded_range(ipa: u64, size: u64) -> Option<IpaRange> {
     IpaRange::new(Ipa::new(ipa), Ipa::new(end))
 }
 
-fn architecture_feature(function: u32) -> u64 {
-    match function {
-        SMCCC_VERSION | SMCCC_ARCH_FEATURES => 0,
-        _ => NOT_SUPPORTED,
+/// A call of the architecture's. Kernels make the workarounds often, some with each exception from a program.
+// Not inline: others would save registers for it.
+#[inline(never)]
+fn architecture(function: u32, feature: u32, workarounds: impl Fn() -> Answers) -> Effect {
+    match (function, feature) {
+        (SMCCC_VERSION, _) => Effect::Return(SMCCC_1_1),
+        (SMCCC_ARCH_FEATURES, SMCCC_VERSION | SMCCC_ARCH_FEATURES) => Effect::Return(0),
+        (SMCCC_ARCH_FEATURES, _) => answer(workarounds().features(feature)),
+        _ => answer(workarounds().call(function)),
     }
+}
+
+/// The answer to a question that there may be no answer to.
+fn answer(known: Option<i32>) -> Effect {
+    Effect::Return(known.map_or(NOT_SUPPORTED, |answer| i64::from(answer) as u64))
 }
 
 fn decide(function: Function, power: &Mutex<Power>, is_memory: impl Fn(u64) -> bool) -> Effect {
@@ -203,8 +223,21 @@ mod tests {
         (0x4000_0000..0x4800_0000).contains(&ipa)
     }
 
+    /// What is told on a CPU that needs the firmware's help and has it.
+    fn workarounds() -> Answers {
+        use crate::speculation::{Attacks, Means, Status};
+        let by_firmware = Status::Mitigated(Means::Firmware);
+        Attacks {
+            branch_targets: by_firmware,
+            branch_history: by_firmware,
+            store_bypass: by_firmware,
+            privileged_loads: Status::Unaffected,
+        }
+        .answers(false)
+    }
+
     fn returned(arguments: [u64; 4], power: &Mutex<Power>) -> i64 {
-        match call(arguments, power, is_memory) {
+        match call(arguments, power, workarounds, is_memory) {
             Effect::Return(value) => value as i64,
             effect => panic!("{effect:?} is not a return"),
         }
@@ -216,7 +249,7 @@ mod tests {
         assert_eq!(returned([0x8400_0000, 0, 0, 0], &power), 0x1_0001);
         assert_eq!(returned([0x8000_0000, 0, 0, 0], &power), 0x1_0001);
         assert_eq!(returned([0x8000_0001, 0x8000_0000, 0, 0], &power), 0);
-        assert_eq!(returned([0x8000_0001, 0x8000_3fff, 0, 0], &power), -1);
+        assert_eq!(returned([0x8000_0001, 0x8000_0002, 0, 0], &power), -1);
         assert_eq!(returned([0x8400_0006, 0, 0, 0], &power), 2);
         for supported in [0x8000_0000, 0x8400_0008, 0xc400_0003, 0x8400_000a] {
             assert_eq!(returned([0x8400_000a, supported, 0, 0], &power), 0);
@@ -227,13 +260,32 @@ mod tests {
     }
 
     #[test]
+    fn workarounds_are_offered_and_can_be_called() {
+        let power = guest(1);
+        let offered = |function| returned([0x8000_0001, function, 0, 0], &power);
+        assert_eq!(
+            [0x8000_8000, 0x8000_7fff, 0x8000_3fff].map(offered),
+            [0, -2, 0]
+        );
+        let called = |function| returned([function, 1, 0, 0], &power);
+        assert_eq!(
+            [0x8000_8000, 0x8000_7fff, 0x8000_3fff].map(called),
+            [0, 0, 0]
+        );
+        // SMCCC_ARCH_SOC_ID is neither.
+        assert_eq!((offered(0x8000_0002), called(0x8000_0002)), (-1, -1));
+        // Those of 64 bits are not there.
+        assert_eq!((offered(0xc000_8000), called(0xc000_8000)), (-1, -1));
+    }
+
+    #[test]
     fn features_has_what_is_answered_and_nothing_else() {
         const NOT_SUPPORTED: Effect = Effect::Return(super::NOT_SUPPORTED);
         for function in (0x8400_0000..0x8400_0020).chain(0xc400_0000..0xc400_0020) {
             let power = guest(2);
             // What PSCI_FEATURES knows, and all others may call wrong.
             let argument = PSCI_VERSION.into();
-            let answer = call([function, argument, 0, 0], &power, is_memory);
+            let answer = call([function, argument, 0, 0], &power, workarounds, is_memory);
             let is_there = returned([0x8400_000a, function, 0, 0], &power) == 0;
             assert_eq!(is_there, answer != NOT_SUPPORTED, "{function:#x}");
         }
@@ -242,7 +294,14 @@ mod tests {
     #[test]
     fn memory_is_released_in_whole_pages_and_bounded_pieces() {
         let power = guest(1);
-        let release = |ipa, size| call([RELEASE_MEMORY.into(), ipa, size, 0], &power, is_memory);
+        let release = |ipa, size| {
+            call(
+                [RELEASE_MEMORY.into(), ipa, size, 0],
+                &power,
+                workarounds,
+                is_memory,
+            )
+        };
         let range = IpaRange::new(Ipa::new(0x4010_0000), Ipa::new(0x4010_3000)).unwrap();
         assert_eq!(release(0x4010_0000, 0x3000), Effect::Release(range));
         for (ipa, size) in [
@@ -263,7 +322,7 @@ mod tests {
     fn table_calls_are_left_to_whoever_knows_whether_they_are_allowed() {
         let power = guest(1);
         for function in table_calls::FIRST..=table_calls::LAST {
-            let effect = call([function.into(), 1, 2, 3], &power, is_memory);
+            let effect = call([function.into(), 1, 2, 3], &power, workarounds, is_memory);
             assert_eq!(effect, Effect::Tables);
         }
         let next = u64::from(table_calls::LAST) + 1;
@@ -281,7 +340,14 @@ mod tests {
     #[test]
     fn cpu_on_and_all_its_errors() {
         let power = guest(2);
-        let on = |target, entry| call([0xc400_0003, target, entry, 9], &power, is_memory);
+        let on = |target, entry| {
+            call(
+                [0xc400_0003, target, entry, 9],
+                &power,
+                workarounds,
+                is_memory,
+            )
+        };
         let failed = |code: i64| Effect::Return(code as u64);
         assert_eq!(on(0, 0x4000_0000), failed(-4));
         assert_eq!(on(2, 0x4000_0000), failed(-2));
@@ -324,7 +390,7 @@ mod tests {
         const HIGH: u64 = 0xdead_beef_0000_0000;
         let power = guest(2);
         let on = [HIGH | 0x8400_0003, HIGH | 1, HIGH | 0x4000_1000, HIGH | 9];
-        assert_eq!(call(on, &power, is_memory), Effect::Started(1));
+        assert_eq!(call(on, &power, workarounds, is_memory), Effect::Started(1));
         let entry = power.lock().take_entry(1);
         assert_eq!(
             entry,
@@ -343,7 +409,12 @@ mod tests {
         for function in [0x8400_0001, 0xc400_0001] {
             for state in [0, 0x1_0000, 0xdead_0000_0000_0000] {
                 assert_eq!(
-                    call([function, state, 0x4000_0000, 0], &power, is_memory),
+                    call(
+                        [function, state, 0x4000_0000, 0],
+                        &power,
+                        workarounds,
+                        is_memory
+                    ),
                     Effect::Suspend
                 );
             }
@@ -355,7 +426,12 @@ mod tests {
     fn the_upper_half_of_the_function_is_ignored() {
         let power = guest(1);
         assert_eq!(
-            call([0xffff_ffff_8400_0008, 0, 0, 0], &power, is_memory),
+            call(
+                [0xffff_ffff_8400_0008, 0, 0, 0],
+                &power,
+                workarounds,
+                is_memory
+            ),
             Effect::SystemOff
         );
     }

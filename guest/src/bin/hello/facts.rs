@@ -2,7 +2,9 @@
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use aarch64_cpu::registers::{CurrentEL, ID_AA64MMFR0_EL1, MIDR_EL1, MPIDR_EL1, Readable};
+use aarch64_cpu::registers::{
+    CurrentEL, ID_AA64MMFR0_EL1, ID_AA64PFR0_EL1, ID_AA64PFR1_EL1, MIDR_EL1, MPIDR_EL1, Readable,
+};
 use guest::{
     boot,
     machine::Machine,
@@ -16,6 +18,9 @@ const AFFINITY: u64 = 0xff_00ff_ffff;
 
 /// An affinity that no machine of these guests has.
 const NOBODY: u64 = 0x12_0034_5678;
+
+/// The functions of SMCCC_ARCH_WORKAROUND_1 to 3, in this order.
+const WORKAROUNDS: [u32; 3] = [0x8000_8000, 0x8000_7fff, 0x8000_3fff];
 
 /// How many of the other vCPUs have come up.
 static UP: AtomicUsize = AtomicUsize::new(0);
@@ -40,6 +45,7 @@ pub(crate) fn print(machine: &'static Machine<'static>) {
     println!("console PL011 at {:#x}", machine.uart);
     println!("arguments \"{}\"", machine.arguments);
     check_psci(machine);
+    check_workarounds();
     start_others(machine);
 }
 
@@ -76,6 +82,27 @@ fn check_psci(machine: &Machine<'static>) {
         nobody == Err(Error::InvalidParameters),
         "CPU_ON of a vCPU that is not there: {nobody:?}"
     );
+}
+
+/// What the firmware offers against attacks by speculation is there, and agrees with what the ID registers say.
+fn check_workarounds() {
+    let [targets, bypass, history] = WORKAROUNDS.map(psci::architecture_feature);
+    let csv2 = ID_AA64PFR0_EL1.get() >> 56 & 0xf;
+    let ssbs = ID_AA64PFR1_EL1.get() >> 4 & 0xf;
+    println!("workarounds {targets}, {bypass}, {history}; CSV2 {csv2}, SSBS {ssbs}");
+    assert!(csv2 == 0 || targets == 1, "CSV2 says not affected");
+    assert!(ssbs == 0 || bypass == -1, "it is up to SSBS");
+    for function in WORKAROUNDS {
+        let (offered, called) = (
+            psci::architecture_feature(function),
+            psci::architecture_call(function),
+        );
+        let expected = if offered == -1 { -1 } else { 0 };
+        assert!(
+            called == expected,
+            "workaround {function:#x}, offered as {offered}, returns {called}"
+        );
+    }
 }
 
 fn start_others(machine: &'static Machine<'static>) {

@@ -1,0 +1,130 @@
+//! What each CPU needs against attacks by speculation, and how all stand: each CPU decides when it comes up.
+//!
+//! [`hyp::speculation`] has the decision. Here are the registers and the firmware's answers that it goes by, and
+//! what follows from it: the vectors, whether loads of EL2 bypass stores, and what guests are told.
+
+use core::arch::asm;
+
+use aarch64_cpu::registers::{
+    ID_AA64MMFR1_EL1, ID_AA64PFR0_EL1, ID_AA64PFR1_EL1, MIDR_EL1, Readable, SCTLR_EL2, Writeable,
+};
+use hyp::bootargs::Mitigations;
+use hyp::speculation::{Answers, Attacks, Firmware, Identity, Protection};
+use log::{debug, info};
+use platform::board::Conduit;
+use spin::{Mutex, Once};
+
+use crate::boot;
+use crate::el2::vectors;
+use crate::vcpu;
+
+/// What was asked for.
+static MITIGATIONS: Once<Mitigations> = Once::new();
+
+/// How the CPUs that are up so far stand.
+static COMMON: Mutex<Option<Attacks>> = Mutex::new(None);
+
+/// What guests are told.
+static ANSWERS: Once<Answers> = Once::new();
+
+/// `SCTLR_EL2.DSSBS`: the value that PSTATE.SSBS gets with an exception to EL2.
+const DSSBS: u64 = 1 << 44;
+/// `SPSR_EL2.SSBS`.
+const SPSR_SSBS: u64 = 1 << 12;
+/// `SPSR_EL2`: EL2 with its own stack pointer, everything masked.
+const SPSR_EL2H: u64 = 0x3c9;
+
+/// Says what was asked for, before any CPU decides.
+pub(super) fn start(mitigations: Mitigations) {
+    MITIGATIONS.call_once(|| mitigations);
+}
+
+/// Protects the CPU that calls this.
+pub(super) fn protect_this_cpu() {
+    let identity = Identity {
+        midr: MIDR_EL1.get(),
+        pfr0: ID_AA64PFR0_EL1.get(),
+        pfr1: ID_AA64PFR1_EL1.get(),
+        mmfr1: ID_AA64MMFR1_EL1.get(),
+        isar2: isar2(),
+    };
+    let conduit = boot::conduit();
+    let firmware = Firmware::ask(|function| match conduit {
+        Conduit::Smc => conduit.architecture_feature(function),
+        // The vectors reach the firmware by SMC only.
+        Conduit::Hvc => -1,
+    });
+    let mitigations = *MITIGATIONS.get().unwrap_or(&Mitigations::On);
+    let protection = Protection::decide(identity, firmware, mitigations);
+    debug!("{identity:x?}, {firmware:?}");
+    info!("on leaving a guest: {}", protection.sequence);
+    vectors::use_sequence(protection.sequence);
+    if protection.firmware_stops_bypass {
+        conduit.stop_store_bypass();
+    }
+    if identity.has_ssbs() {
+        set_ssbs(protection.bypass_at_el2);
+    }
+    let mut common = COMMON.lock();
+    *common = Some(common.map_or(protection.attacks, |others| {
+        others.common(protection.attacks)
+    }));
+}
+
+/// Fixes how the machine stands, now that every CPU has decided, shows it, and fixes what guests are told.
+pub(super) fn settle() {
+    let Some(attacks) = *COMMON.lock() else {
+        return;
+    };
+    for (attack, arm_name, status) in attacks.rows() {
+        info!(target: "features", "{attack:<26} {arm_name:<15} {status}");
+    }
+    // ID_AA64PFR1_EL1.SSBS, as guests see it.
+    let ssbs = vcpu::id_register(4, 1) >> 4 & 0xf != 0;
+    ANSWERS.call_once(|| attacks.answers(ssbs));
+}
+
+/// What guests are told of the workarounds.
+///
+/// # Panics
+///
+/// Before all CPUs are up, which is before there are guests.
+pub(crate) fn answers() -> &'static Answers {
+    ANSWERS
+        .get()
+        .expect("how CPUs speculate is known once all are up")
+}
+
+/// `ID_AA64ISAR2_EL1`, which assemblers of old do not know by name.
+fn isar2() -> u64 {
+    let value;
+    // SAFETY: The whole space of ID registers can be read at EL2.
+    unsafe {
+        asm!("mrs {}, s3_0_c0_c6_2", out(reg) value, options(nomem, nostack, preserves_flags))
+    };
+    value
+}
+
+/// Lets loads of EL2 bypass older stores, or not: from now on, and after each exception. Only where there is
+/// FEAT_SSBS.
+fn set_ssbs(bypass: bool) {
+    let (dssbs, ssbs) = if bypass { (DSSBS, SPSR_SSBS) } else { (0, 0) };
+    SCTLR_EL2.set(SCTLR_EL2.get() & !DSSBS | dssbs);
+    // PSTATE.SSBS has no instruction of its own on all CPUs that have it, but an ERET sets it on all.
+    // SAFETY: It goes to the next line at the same level, with interrupts masked as they are. ELR_EL2 and SPSR_EL2
+    // are in use only while a thread has a guest to return to, which is later.
+    unsafe {
+        asm!(
+            "adr {address}, 2f",
+            "msr elr_el2, {address}",
+            "msr spsr_el2, {spsr}",
+            "eret",
+            "dsb nsh",
+            "isb",
+            "2:",
+            address = out(reg) _,
+            spsr = in(reg) SPSR_EL2H | ssbs,
+            options(nostack),
+        );
+    }
+}
