@@ -5,12 +5,12 @@ use core::arch::asm;
 use aarch64_cpu::registers::{
     ELR_EL2, FAR_EL2, HPFAR_EL2, PAR_EL1, Readable, SCTLR_EL1, SPSR_EL2, Writeable,
 };
-use hyp::exits::pstate::is_big_endian;
+use hyp::exits::pstate::{is_big_endian, is_el0};
 use hyp::exits::syndrome::{Abort, Cause, EXTERNAL_ABORT, Transfer};
 use hyp::memory::{Fault, FaultKind, Outcome};
 use hyp::vm::machine::{DEVICES, RAM_BASE};
 use log::{debug, log_enabled};
-use stage2::{Access, Ipa};
+use stage2::{Access, Ipa, Privilege};
 use trace::Category;
 
 use super::{Frame, inject, skip_instruction, walk};
@@ -82,10 +82,9 @@ fn resolve(frame: &mut Frame, esr: u64, fetch: bool, kind: FaultKind) {
         FaultKind::Mapped(_) => faulting_ipa(abort, far),
     };
     let Some(ipa) = ipa else {
-        // The guest's own tables have changed meanwhile: it may try again.
-        return;
+        return tables_changed();
     };
-    let access = abort.access(fetch);
+    let access = abort.access(fetch.then(privilege));
     let fault = Fault {
         ipa: Ipa::new(ipa),
         access,
@@ -107,6 +106,23 @@ fn resolve(frame: &mut Frame, esr: u64, fetch: bool, kind: FaultKind) {
     }
 }
 
+/// Lets a guest try again whose tables do not translate the address any more. What the TLB had of them goes: else
+/// the access would find it again, and fault for ever.
+#[cold]
+#[inline(never)]
+fn tables_changed() {
+    machine::forget_stage1();
+}
+
+/// The exception level that the guest is at.
+fn privilege() -> Privilege {
+    if is_el0(SPSR_EL2.get()) {
+        Privilege::User
+    } else {
+        Privilege::Kernel
+    }
+}
+
 /// Lets the fault wait for memory, or be the machine's last.
 #[cold]
 #[inline(never)]
@@ -121,7 +137,7 @@ fn outside(frame: &mut Frame, esr: u64, far: u64, fault: Fault) {
     let (vcpu, access, ipa) = (frame.vcpu, fault.access, fault.ipa.get());
     let show = || vcpu.vm().show_flash(ipa);
     match Some(access)
-        .filter(|&access| access != Access::Write)
+        .filter(|access| !access.stores())
         .and_then(|_| show())
     {
         Some(Outcome::Resume) => vcpu.counters.count(Exit::Fault),
@@ -129,7 +145,9 @@ fn outside(frame: &mut Frame, esr: u64, far: u64, fault: Fault) {
         Some(Outcome::OutOfMemory) => vcpu
             .vm()
             .out_of_memory(vcpu, || show().unwrap_or(Outcome::Resume)),
-        Some(Outcome::Outside) | None if access != Access::Execute => device(frame, esr, far, ipa),
+        Some(Outcome::Outside) | None if !matches!(access, Access::Execute(_)) => {
+            device(frame, esr, far, ipa)
+        }
         Some(Outcome::Outside) | None => refuse(frame, esr, far),
     }
 }
@@ -145,7 +163,7 @@ fn registers(frame: &mut Frame, esr: u64) {
     let ipa = hpfar_page() | far & OFFSET;
     if tracing::wants(Category::Fault) {
         let kind = FaultKind::Translation(abort.level());
-        tracing::faulted(Ipa::new(ipa), abort.access(false), kind, Outcome::Outside);
+        tracing::faulted(Ipa::new(ipa), abort.access(None), kind, Outcome::Outside);
     }
     device(frame, esr, far, ipa);
 }

@@ -3,7 +3,7 @@
 //! Arm ARM, `ESR_EL2`. Only taken apart here, not acted upon.
 
 use bitflags::bitflags;
-use stage2::{Access, Level};
+use stage2::{Access, Level, Privilege};
 
 /// Exception classes (`ESR_EL2.EC`) with which a guest's exceptions come to EL2.
 pub mod class {
@@ -143,20 +143,31 @@ impl Abort {
         }
     }
 
-    /// What the guest needs of the memory; `fetch` says that it is an instruction abort.
+    /// What the guest needs of the memory; `fetch` is the level at which it fetched, if it is an instruction
+    /// abort.
     ///
     /// A walk reads the guest's tables, and if reading was not the trouble it wants to set a flag in
-    /// them. A cache maintenance instruction is reported as a write (Arm ARM, `ESR_EL2`, WnR) but needs
-    /// no more than a valid mapping.
-    pub fn access(self, fetch: bool) -> Access {
-        let write = if self.contains(Self::STAGE1_WALK) {
-            self.cause() == Cause::Permission
-        } else if fetch {
-            return Access::Execute;
+    /// them. A cache maintenance instruction is reported as a write (Arm ARM, `ESR_EL2`, WnR). Most need no
+    /// more than a valid mapping, but DC IVAC needs the right to store: where a permission was the trouble
+    /// it was that one, or the instruction will never be allowed.
+    pub fn access(self, fetch: Option<Privilege>) -> Access {
+        let permission = self.cause() == Cause::Permission;
+        if self.contains(Self::STAGE1_WALK) {
+            return if permission {
+                Access::Update
+            } else {
+                Access::Read
+            };
+        }
+        if let Some(level) = fetch {
+            return Access::Execute(level);
+        }
+        let write = self.contains(Self::WRITE);
+        if write && (permission || !self.contains(Self::CACHE_MAINTENANCE)) {
+            Access::Write
         } else {
-            self.contains(Self::WRITE) && !self.contains(Self::CACHE_MAINTENANCE)
-        };
-        if write { Access::Write } else { Access::Read }
+            Access::Read
+        }
     }
 
     /// Whether a cache maintenance instruction made it, by the address that it was given.
@@ -281,7 +292,7 @@ mod tests {
         assert_eq!(class_of(esr), class::DATA_ABORT);
         let abort = Abort::new(esr);
         assert_eq!(abort.cause(), Cause::Translation(Level::L3));
-        assert_eq!(abort.access(false), Access::Write);
+        assert_eq!(abort.access(None), Access::Write);
         let access = abort.emulatable().unwrap();
         assert_eq!((access.register, access.size, access.write), (3, 1, true));
         assert_eq!(access.stored(0x1234, false), 0x34);
@@ -344,16 +355,34 @@ mod tests {
         for other in [0x00, 0x10, 0x15, 0x21, 0x31] {
             assert_eq!(Abort::new(other).cause(), Cause::Other);
         }
-        assert_eq!(Abort::new(0x07).access(true), Access::Execute);
+        for level in [Privilege::User, Privilege::Kernel] {
+            let fetch = Abort::new(0x07).access(Some(level));
+            assert_eq!(fetch, Access::Execute(level));
+        }
         let walk = 1 << 7;
-        assert_eq!(Abort::new(walk | 0x07).access(true), Access::Read);
-        assert_eq!(Abort::new(walk | 0x0f).access(false), Access::Write);
-        let maintenance = Abort::new(1 << 8 | 1 << 6 | 0x0f);
-        assert_eq!(maintenance.access(false), Access::Read);
+        let by = Some(Privilege::Kernel);
+        assert_eq!(Abort::new(walk | 0x07).access(by), Access::Read);
+        assert_eq!(Abort::new(walk | 0x0f).access(None), Access::Update);
+        let maintenance = Abort::new(1 << 8 | 1 << 6 | 0x07);
+        assert_eq!(maintenance.access(None), Access::Read);
         assert_eq!(maintenance.emulatable(), None);
         assert!(maintenance.is_maintenance() && !Abort::new(1 << 6 | 0x07).is_maintenance());
         assert!(!Abort::new(1 << 8 | walk | 0x07).is_maintenance());
         assert_eq!(Abort::new(1 << 24 | 1 << 7).emulatable(), None);
+    }
+
+    /// DC IVAC on a page whose stores trap: as a load it would be answered again and again, with nothing changed.
+    #[test]
+    fn race_60_maintenance_that_needs_the_right_to_store_is_a_store() {
+        let maintenance = 1 << 8 | 1 << 6;
+        for level in 0..4 {
+            let refused = Abort::new(maintenance | 0x0c | level);
+            assert_eq!(refused.access(None), Access::Write);
+            let not_mapped = Abort::new(maintenance | 0x04 | level);
+            assert_eq!(not_mapped.access(None), Access::Read);
+            let not_marked = Abort::new(maintenance | 0x08 | level);
+            assert_eq!(not_marked.access(None), Access::Read);
+        }
     }
 
     #[test]

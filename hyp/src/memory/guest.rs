@@ -184,7 +184,7 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
     #[inline(always)]
     fn permit(&self, ipa: Ipa, access: Access, level: Level) -> Outcome {
         let logging = self.is_logging();
-        if logging && level == Level::L2 && access == Access::Write {
+        if logging && level == Level::L2 && access.stores() {
             return self.permit_in_block(ipa);
         }
         self.resolved(ipa, self.stage2.resolve_fault(ipa, access, logging))

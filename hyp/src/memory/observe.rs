@@ -70,8 +70,8 @@ pub fn fault(fault: Fault, outcome: Outcome, ticks: u64) -> Event {
     Event::Fault {
         access: match fault.access {
             Access::Read => event::Access::Read,
-            Access::Write => event::Access::Write,
-            Access::Execute => event::Access::Execute,
+            Access::Write | Access::Update => event::Access::Write,
+            Access::Execute(_) => event::Access::Execute,
         },
         cause: match fault.kind {
             FaultKind::Translation(_) => event::Cause::Translation,

@@ -64,6 +64,28 @@ pub enum Execute {
     Kernel,
 }
 
+impl Execute {
+    /// Whether code of this exception level may be executed.
+    #[inline]
+    pub const fn allows(self, level: Privilege) -> bool {
+        match self {
+            Self::Both => true,
+            Self::Never => false,
+            Self::User => matches!(level, Privilege::User),
+            Self::Kernel => matches!(level, Privilege::Kernel),
+        }
+    }
+}
+
+/// The exception level that a guest is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Privilege {
+    /// EL0.
+    User,
+    /// EL1.
+    Kernel,
+}
+
 /// What the guest may do with a mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rights {

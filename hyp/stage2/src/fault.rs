@@ -2,9 +2,13 @@
 //!
 //! Owns the answer to a fault whose address has a leaf: the mark that was missing is set, or somebody
 //! else has set it, or the access is not allowed.
+//!
+//! *An access that was answered with [`Resolution::Resolved`] is one that the hardware lets through*, at once, if
+//! nobody changes the entry in between: else the guest would fault on it for ever. So [`Access`] names each need
+//! that the hardware tells apart, and [`allows`] asks of the entry all that the hardware asks.
 
 use crate::addr::{Ipa, Level};
-use crate::descriptor::{Descriptor, Execute, Kind};
+use crate::descriptor::{Descriptor, Kind, Privilege};
 use crate::env::Environment;
 use crate::lookup::{Absent, Locked, MAX_RETRIES};
 use crate::stage2::Stage2;
@@ -13,18 +17,28 @@ use crate::stats::Counter;
 /// What the guest was doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// A load, or a walk of the guest's own tables.
+    /// A load, or a walk of the guest's own tables that reads them.
     Read,
-    /// A store.
+    /// A store, or cache maintenance that needs the right to store (DC IVAC).
     Write,
-    /// An instruction fetch.
-    Execute,
+    /// A walk of the guest's own tables that also sets a flag in them.
+    Update,
+    /// An instruction fetch at this exception level.
+    Execute(Privilege),
+}
+
+impl Access {
+    /// Whether it stores.
+    #[inline]
+    pub const fn stores(self) -> bool {
+        matches!(self, Self::Write | Self::Update)
+    }
 }
 
 /// What became of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resolution {
-    /// The access will succeed when the guest tries again.
+    /// The access will succeed when the guest tries again on this CPU, unless the entry is changed before.
     Resolved,
     /// Nothing is mapped there.
     Unmapped,
@@ -106,7 +120,7 @@ impl<E: Environment> Stage2<E> {
         if !allows(entry, access) {
             return Resolution::Denied;
         }
-        let store = access == Access::Write;
+        let store = access.stores();
         let traps = store && !entry.lets_stores_through();
         if traps && split_blocks && level != Level::L3 {
             return Resolution::MustSplit(level);
@@ -134,7 +148,7 @@ fn allows(entry: Descriptor, access: Access) -> bool {
     match access {
         Access::Read => rights.read,
         Access::Write => rights.write,
-        // Whether EL0 or EL1 fetched is not known here; one of them may.
-        Access::Execute => rights.execute != Execute::Never,
+        Access::Update => rights.read && rights.write,
+        Access::Execute(level) => rights.execute.allows(level),
     }
 }

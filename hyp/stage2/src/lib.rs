@@ -173,7 +173,9 @@ pub mod vmid;
 pub use addr::{ENTRIES, INDEX_BITS, Ipa, IpaRange, Level, PAGE_SHIFT, PAGE_SIZE, Pa};
 pub use collapse::{CollapseError, CopyPlan};
 pub use copy::Contents;
-pub use descriptor::{Attributes, Descriptor, Execute, Format, Kind, Marker, Memory, Rights, Work};
+pub use descriptor::{
+    Attributes, Descriptor, Execute, Format, Kind, Marker, Memory, Privilege, Rights, Work,
+};
 pub use env::{Cpus, Environment, Frames, OutOfFrames, Scope, Table, Tlb, Window};
 pub use fault::{Access, Resolution};
 pub use geometry::{Geometry, GeometryError};

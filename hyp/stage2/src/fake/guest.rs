@@ -9,7 +9,7 @@ use super::FakeMachine;
 use super::frames::FakeTableRef;
 use super::tlb::{Cached, CpuTlb, Place, Use};
 use crate::addr::{Ipa, IpaRange, Level, PAGE_SHIFT, Pa};
-use crate::descriptor::{Descriptor, Execute, Kind};
+use crate::descriptor::{Descriptor, Kind, Privilege};
 use crate::env::{Environment, Window};
 use crate::fault::Access;
 use crate::geometry::Geometry;
@@ -73,9 +73,19 @@ impl<'m> Guest<'m> {
         self.access(ipa, Access::Write, |pa| self.machine.data.write(pa, value))
     }
 
-    /// Fetches an instruction from the page at `ipa`.
+    /// Fetches an instruction from the page at `ipa`, at EL1.
     pub fn fetch(&self, ipa: Ipa) -> Result<u64, Fault> {
-        self.access(ipa, Access::Execute, |pa| self.machine.data.read(pa))
+        self.fetch_at(ipa, Privilege::Kernel)
+    }
+
+    /// Fetches an instruction from the page at `ipa`, at this exception level.
+    pub fn fetch_at(&self, ipa: Ipa, level: Privilege) -> Result<u64, Fault> {
+        self.access(ipa, Access::Execute(level), |pa| self.machine.data.read(pa))
+    }
+
+    /// Loads from the page at `ipa` and stores to it, as a walk of the guest's own tables does that sets a flag.
+    pub fn update(&self, ipa: Ipa, value: u64) -> Result<(), Fault> {
+        self.access(ipa, Access::Update, |pa| self.machine.data.write(pa, value))
     }
 
     /// Walks the tables from the root for `ipa`, as the hardware may at any time, and caches what is found.
@@ -108,8 +118,11 @@ impl<'m> Guest<'m> {
         let descriptor = leaf.descriptor;
         match access {
             Access::Read => descriptor.rights().read,
-            Access::Execute => descriptor.rights().execute != Execute::Never,
-            Access::Write => descriptor.lets_stores_through() || self.mark_written(tlb, leaf),
+            Access::Execute(level) => descriptor.rights().execute.allows(level),
+            Access::Update if !descriptor.rights().read => false,
+            Access::Write | Access::Update => {
+                descriptor.lets_stores_through() || self.mark_written(tlb, leaf)
+            }
         }
     }
 

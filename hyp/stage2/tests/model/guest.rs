@@ -3,7 +3,7 @@
 use super::ops::{Pages, Place};
 use super::{Mapped, Page, Vm};
 use stage2::fake::Fault;
-use stage2::{Access, Execute, Level, OutOfFrames, Resolution, SplitError};
+use stage2::{Access, Level, OutOfFrames, Resolution, SplitError};
 
 /// How often an access may fault before it must succeed: for the access flag, to split a block,
 /// for the right to store.
@@ -34,7 +34,7 @@ impl Vm {
                         seen.is_none_or(|seen| seen == page.value),
                         "{seen:?}, not {page:?}"
                     );
-                    if access == Access::Write {
+                    if access.stores() {
                         self.mark_written(place);
                         self.update(region, index..index + 1, |page| {
                             page.value = value;
@@ -67,8 +67,9 @@ impl Vm {
         let ipa = self.ipa(region, index);
         match access {
             Access::Read => guest.read(ipa).map(Some),
-            Access::Execute => guest.fetch(ipa).map(Some),
+            Access::Execute(level) => guest.fetch_at(ipa, level).map(Some),
             Access::Write => guest.write(ipa, value).map(|()| None),
+            Access::Update => guest.update(ipa, value).map(|()| None),
         }
     }
 
@@ -89,14 +90,14 @@ impl Vm {
             Resolution::Resolved => {
                 assert!(page.is_some_and(|page| allows(page, access)));
                 self.mark_accessed(place);
-                if access == Access::Write {
+                if access.stores() {
                     self.mark_written(place);
                 }
                 return Ok(true);
             }
             Resolution::MustSplit(level) => {
                 assert_eq!((level, self.mapped(region)), (Level::L2, Mapped::Block));
-                assert!(split_blocks && access == Access::Write);
+                assert!(split_blocks && access.stores());
                 match self.stage2.split_for_store(ipa, level) {
                     Err(SplitError::OutOfFrames) => return Err(OutOfFrames),
                     result => assert_eq!(result, Ok(())),
@@ -153,6 +154,7 @@ fn allows(page: Page, access: Access) -> bool {
     match access {
         Access::Read => rights.read,
         Access::Write => rights.write,
-        Access::Execute => rights.execute != Execute::Never,
+        Access::Update => rights.read && rights.write,
+        Access::Execute(level) => rights.execute.allows(level),
     }
 }

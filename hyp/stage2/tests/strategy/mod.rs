@@ -2,7 +2,7 @@
 
 use crate::model::{CPUS, Op, PAGES, Pages, Place, REGIONS};
 use proptest::prelude::*;
-use stage2::{Access, Attributes, Execute, Memory, Rights};
+use stage2::{Access, Attributes, Execute, Memory, Privilege, Rights};
 
 /// Some regions and pages come up often, so that operations meet.
 fn region() -> impl Strategy<Value = usize> {
@@ -60,7 +60,13 @@ fn attributes() -> impl Strategy<Value = Attributes> {
 }
 
 fn access() -> impl Strategy<Value = Access> {
-    prop_oneof![2 => Just(Access::Read), 3 => Just(Access::Write), 1 => Just(Access::Execute)]
+    prop_oneof![
+        2 => Just(Access::Read),
+        3 => Just(Access::Write),
+        1 => Just(Access::Update),
+        1 => Just(Access::Execute(Privilege::Kernel)),
+        1 => Just(Access::Execute(Privilege::User)),
+    ]
 }
 
 /// Operations that wait for nobody, so that they can happen amid another.
