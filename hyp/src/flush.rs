@@ -29,10 +29,10 @@ pub trait Instructions {
     fn ic_ialluis(&self);
 }
 
-/// Invalidates what `operations` reach. `follow` is whether instruction caches follow data.
+/// Invalidates what `operations` reach, after a `dsb ishst` behind what was changed. `follow` is whether
+/// instruction caches follow data.
 #[inline(always)]
 pub fn invalidate(on: &impl Instructions, operations: Operations, scope: Scope, follow: bool) {
-    on.dsb_ishst();
     let leaves = leaves_only(scope);
     operations.for_each(|operation| on.tlbi(operation, leaves));
     on.dsb_ish();
@@ -193,6 +193,7 @@ mod tests {
         for follow in [false, true] {
             let other = Other::new(follow);
             assert!(!other.holds_nothing(), "a test that cannot fail");
+            other.dsb_ishst();
             invalidate(&other, page(), Scope::Leaf(Level::L3), follow);
             assert!(other.holds_nothing(), "{:?}", other.executed);
             let other = Other::new(follow);
@@ -205,6 +206,7 @@ mod tests {
     fn instruction_caches_are_emptied_where_they_do_not_follow_data() {
         let page_of = |follow| {
             let other = Other::new(follow);
+            other.dsb_ishst();
             invalidate(&other, page(), Scope::Leaf(Level::L3), follow);
             other.executed.into_inner().join(", ")
         };
@@ -231,6 +233,6 @@ mod tests {
     fn where_a_table_goes_no_leaf_hint_is_given() {
         let other = Other::new(true);
         invalidate(&other, page(), Scope::Tables, true);
-        assert_eq!(other.executed.borrow()[1], "tlbi ipas2e1is");
+        assert_eq!(other.executed.borrow()[0], "tlbi ipas2e1is");
     }
 }

@@ -33,7 +33,7 @@ use crate::el2::layout;
 pub(crate) use caches::cache_type;
 use linear::Identity;
 pub(crate) use statistics::{show_statistics, show_usage};
-pub(crate) use tlb::{forget_stage1, forget_translations, load_tables, vttbr_of_nothing};
+pub(crate) use tlb::{forget_stage1, forget_translations, load_tables, unload_tables};
 
 /// What EL2's machine is made of.
 pub(crate) struct El2;
@@ -207,9 +207,8 @@ pub(crate) fn new_memory(vm: usize, size: u64) -> Result<Memory, MemoryError> {
 pub(crate) fn enter(memory: &Memory) -> u64 {
     let (host, stage2) = (host(), memory.stage2());
     let cpu = host.machine.cpu();
-    let vmid = host.vmids.activate(cpu_slots(), cpu, stage2.vmid(), || {
-        tlb::invalidate_everything(features());
-    });
+    let tlb = host.machine.hardware();
+    let vmid = host.vmids.activate(tlb, cpu_slots(), cpu, stage2.vmid());
     tlb::vttbr(stage2.root(), vmid)
 }
 

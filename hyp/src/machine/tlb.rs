@@ -2,7 +2,9 @@
 //!
 //! TLBI by IPA works on the VMID in VTTBR_EL2. For a VM that is not loaded on this CPU the register is
 //! changed for the moment, with the root of tables that map nothing: whatever the CPU may walk
-//! speculatively under that VMID meanwhile, it finds nothing to cache.
+//! speculatively under that VMID meanwhile, it finds nothing to cache. Before the register changes, the walks
+//! have ended that the CPU began before it left its guest: they go on at EL2, until a DSB, and would take what they
+//! find for the other VM's (Arm ARM, "Out-of-context translation regimes").
 //!
 //! In which order is said, and tested, by [`hyp::flush`]; here are the instructions.
 
@@ -15,7 +17,7 @@ use hyp::features::Features;
 use hyp::flush::{self, Instructions};
 use hyp::tlbi::{self, Abilities, Operation};
 use stage2::vmid::Vmid;
-use stage2::{Geometry, Ipa, IpaRange, Pa, Scope};
+use stage2::{Geometry, Ipa, IpaRange, Pa, Published, Scope};
 use trace::event::{Barrier, Register, Tlbi};
 
 use super::{caches, tracing};
@@ -29,7 +31,7 @@ static EMPTY_ROOT: EmptyRoot = EmptyRoot([const { AtomicU64::new(0) }; 0x10000 /
 
 /// VTTBR_EL2 for when no guest is on the CPU: tables that translate nothing, under VMID 0, which is
 /// no guest's.
-pub(crate) fn vttbr_of_nothing() -> u64 {
+fn vttbr_of_nothing() -> u64 {
     EMPTY_ROOT.0.as_ptr() as u64
 }
 
@@ -55,6 +57,7 @@ impl Hardware {
         let loaded = VTTBR_EL2.get();
         let switch = loaded >> 48 != u64::from(vmid.get());
         if switch {
+            finish_walks::<TOLD>();
             set_vttbr::<TOLD>(vttbr(Pa::new(vttbr_of_nothing()), vmid));
         }
         maintain();
@@ -119,6 +122,15 @@ impl Hardware {
 
 // What follows tells a checker what it does, if `TOLD`; see `trace::replay` for the moment at which each
 // gets its number.
+
+/// Waits for the walks that this CPU began before it left the guest.
+#[inline(always)]
+fn finish_walks<const TOLD: bool>() {
+    barrier::dsb(barrier::NSH);
+    if TOLD {
+        tracing::barrier(Barrier::DsbNsh);
+    }
+}
 
 /// Writes VTTBR_EL2, and lets what follows see it.
 fn set_vttbr<const TOLD: bool>(value: u64) {
@@ -253,12 +265,24 @@ fn forget_told(tlbi: Tlbi, forget: fn()) {
     tracing::barrier(Barrier::Isb);
 }
 
-/// Loads this value into VTTBR_EL2: from here on this CPU may translate with the tables that it names.
+/// Loads VTTBR_EL2 for a guest that was activated on this CPU just now, which has ended the walks for the one
+/// before: from here on the CPU may translate with the tables that it names.
 pub(crate) fn load_tables(vttbr: u64) {
     if tracing::replays() {
         set_vttbr::<true>(vttbr);
     } else {
         set_vttbr::<false>(vttbr);
+    }
+}
+
+/// Loads VTTBR_EL2 with tables that translate nothing: from here on the CPU walks no guest's.
+pub(crate) fn unload_tables() {
+    if tracing::replays() {
+        finish_walks::<true>();
+        set_vttbr::<true>(vttbr_of_nothing());
+    } else {
+        finish_walks::<false>();
+        set_vttbr::<false>(vttbr_of_nothing());
     }
 }
 
@@ -268,7 +292,7 @@ pub(crate) fn init_translation(vtcr: u64) {
         tracing::register(Register::Vtcr, vtcr);
     }
     VTCR_EL2.set(vtcr);
-    load_tables(vttbr_of_nothing());
+    unload_tables();
 }
 
 /// VTTBR_EL2 for a root and a VMID.
@@ -335,16 +359,6 @@ fn tell_operation<const TOLD: bool>(operation: Operation, leaves: bool) {
     tell_tlbi::<TOLD>(tlbi, operand);
 }
 
-/// Empties the TLBs of all CPUs of guests' translations.
-pub(super) fn invalidate_everything(features: &Features) {
-    let follow = features.instructions_follow_data;
-    if tracing::replays() {
-        flush::invalidate_everything(&Inner::<true>, follow);
-    } else {
-        flush::invalidate_everything(&Inner::<false>, follow);
-    }
-}
-
 /// Empties the instruction caches of all CPUs, unless they follow the data caches by themselves.
 pub(super) fn forget_instructions(features: &Features) {
     flush::forget_instructions(&Inner::<false>, features.instructions_follow_data);
@@ -353,7 +367,22 @@ pub(super) fn forget_instructions(features: &Features) {
 // SAFETY: `invalidate` is the sequence that the trait asks for (see the tests of `hyp::flush`), on the inner
 // shareable domain that all CPUs are in; its operations reach all of the range (see those of `hyp::tlbi`).
 unsafe impl stage2::Tlb for Hardware {
-    fn invalidate(&self, vmid: Vmid, range: IpaRange, scope: Scope) {
+    // The table manager tells of this one itself.
+    #[inline]
+    fn publish(&self) {
+        barrier::dsb(barrier::ISHST);
+    }
+
+    #[inline]
+    fn finish_walks(&self) {
+        if tracing::replays() {
+            finish_walks::<true>();
+        } else {
+            finish_walks::<false>();
+        }
+    }
+
+    fn invalidate(&self, _: Published, vmid: Vmid, range: IpaRange, scope: Scope) {
         if tracing::replays() {
             self.invalidate_range_told(vmid, range, scope);
         } else {
@@ -370,10 +399,13 @@ unsafe impl stage2::Tlb for Hardware {
         }
     }
 
-    // The table manager tells of this one itself.
-    #[inline]
-    fn publish(&self) {
-        barrier::dsb(barrier::ISHST);
+    fn invalidate_all(&self) {
+        let follow = self.features.instructions_follow_data;
+        if tracing::replays() {
+            flush::invalidate_everything(&Inner::<true>, follow);
+        } else {
+            flush::invalidate_everything(&Inner::<false>, follow);
+        }
     }
 }
 

@@ -209,7 +209,7 @@ impl Vcpu {
         self.withdraw_interrupts();
         self.leave_guest();
         self.unsettle();
-        machine::load_tables(machine::vttbr_of_nothing());
+        machine::unload_tables();
     }
 
     /// Loads all registers, unless the CPU still holds them.

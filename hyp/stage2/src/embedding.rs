@@ -15,7 +15,7 @@
 //! |---|---|---|
 //! | [`Frames`](crate::Frames) | the physical frame allocator | frames are zeroed, aligned to their number and given to nobody else; each has one [`TableMeta`](crate::TableMeta), made once and never made anew |
 //! | [`Window`](crate::Window) | the linear map, or a temporary mapping | leads to the frame asked for and to nothing else |
-//! | [`Tlb`](crate::Tlb) | TLBI and barriers | when `invalidate` returns, no CPU uses what was replaced before it |
+//! | [`Tlb`](crate::Tlb) | TLBI and barriers | when `publish` returns, walks find what was stored before it; when `invalidate` returns, no CPU uses what was replaced before it |
 //! | [`Cpus`](crate::Cpus) | per-CPU data and the scheduler | a thread that is in a read section, or holds a lock, is neither preempted nor moved |
 //!
 //! [`Contents`](crate::Contents) comes with each call that copies guest memory: it copies, clears and
@@ -35,9 +35,12 @@
 //!   of stage 2 in between. Until a VM was activated for the first time it has no VMID, no CPU can have a
 //!   translation of it, and so *no invalidation is called for it*, whatever is mapped, unmapped or collapsed. From
 //!   then on all of them are, on whatever CPU it runs. So a root that is loaded without activation, under a number
-//!   of your own, keeps stale translations. `activate` may have to empty all TLBs, which is its argument;
-//!   where instruction caches do not follow data (`CTR_EL0.DIC`), empty them there and in
-//!   [`Tlb::invalidate`](crate::Tlb::invalidate) as well.
+//!   of your own, keeps stale translations. It is called at EL2, on the CPU in question: there a guest's tables are
+//!   not walked but by walks that were under way already, and those `activate` waits for.
+//! - **Reset.** After a CPU's reset its TLBs hold anything, also under numbers that `activate` will give: empty them
+//!   (`tlbi alle1; dsb nsh; isb`) on each CPU, whenever it comes up, before it loads the root of a VM.
+//! - **Instruction caches.** Where they do not follow data (`CTR_EL0.DIC`), empty them in
+//!   [`Tlb::invalidate`](crate::Tlb::invalidate) and [`Tlb::invalidate_all`](crate::Tlb::invalidate_all) as well.
 //! - **One VM, one owner.** No two VMs that live at one time have the same
 //!   [`Owner`](crate::Owner), and all VMs share one set of slots, one
 //!   [`Grace`](crate::grace::Grace) and one VMID allocator.
@@ -96,7 +99,8 @@
 //! use stage2::vmid::{Vmid, VmidAllocator};
 //! use stage2::{
 //!     Access, Attributes, Config, Cpus, Environment, Format, Frames, Geometry, Ipa, IpaRange, Level,
-//!     MapError, OutOfFrames, Owner, Pa, Resolution, Scope, Stage2, Table, TableMeta, Tlb, Window,
+//!     MapError, OutOfFrames, Owner, Pa, Published, Resolution, Scope, Stage2, Table, TableMeta, Tlb,
+//!     Window,
 //! };
 //! use std::cell::{Cell, UnsafeCell};
 //! use std::sync::Mutex;
@@ -169,11 +173,13 @@
 //! // SAFETY: no CPU walks these tables, so none has a translation. On hardware the sequences are executed that
 //! // the trait asks for.
 //! unsafe impl Tlb for Host {
-//!     fn invalidate(&self, vmid: Vmid, range: IpaRange, _scope: Scope) {
+//!     fn publish(&self) {}
+//!     fn finish_walks(&self) {}
+//!     fn invalidate(&self, _: Published, vmid: Vmid, range: IpaRange, _scope: Scope) {
 //!         self.told.lock().unwrap().push((vmid, range));
 //!     }
 //!     fn invalidate_local(&self, _vmid: Vmid, _range: IpaRange, _scope: Scope) {}
-//!     fn publish(&self) {}
+//!     fn invalidate_all(&self) {}
 //! }
 //!
 //! // SAFETY: each CPU is one thread, which has set its index and is not moved to another.
@@ -213,8 +219,7 @@
 //!
 //! /// Before this CPU enters a guest of `vm`: what goes to VTTBR_EL2.
 //! fn enter(host: &Host, vm: &Stage2<&Host>) -> u64 {
-//!     let flush_all = || { /* dsb ishst; tlbi alle1is; dsb ish; isb */ };
-//!     let vmid = host.vmids.activate(&host.slots, host.current(), vm.vmid(), flush_all);
+//!     let vmid = host.vmids.activate(host, &host.slots, host.current(), vm.vmid());
 //!     u64::from(vmid.get()) << 48 | vm.root().get()
 //! }
 //!

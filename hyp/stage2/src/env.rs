@@ -8,6 +8,7 @@
 //! those that let others run ([`Cpus::relax`], [`Cpus::give_way`]).
 
 use crate::addr::{ENTRIES, IpaRange, Level, Pa};
+use crate::flush::Published;
 use crate::grace::{CpuSlot, Grace};
 use crate::meta::{Owner, TableMeta};
 use crate::observe::{Observation, Topic};
@@ -98,24 +99,42 @@ pub enum Scope {
     Tables,
 }
 
-/// Translation caches.
+/// Translation caches, and the hardware that fills them by walking the tables.
+///
+/// A walker is no CPU: what acquire, release and `dmb` order among CPUs it need not see in that order. Only a DSB
+/// orders a store and a walk.
 ///
 /// # Safety
 ///
-/// When [`invalidate`](Self::invalidate) returns, no CPU uses a translation of `vmid` in `range` that was made from a
-/// descriptor replaced before the call, stage-1 translations combined with it included, and every
-/// store that was made through such a translation is visible. In Arm's terms: `dsb ishst`, TLBI by
-/// IPA, `dsb ish`, `tlbi vmalle1is`, `dsb ish`, `isb` (Arm ARM, "TLB maintenance").
+/// - When [`publish`](Self::publish) returns, every walk that begins from then on, on whatever CPU, finds what this
+///   CPU stored before the call; and no access of this CPU that follows the call, loads included, has been made
+///   before that is so. In Arm's terms: `dsb ishst`.
+/// - When [`finish_walks`](Self::finish_walks) returns, no walk is under way that this CPU began for the guest which it
+///   has left: none reads the tables any more, stores a mark in them, or caches what it found (Arm ARM, "Out-of-context
+///   translation regimes"). In Arm's terms: `dsb nsh`, at EL2.
+/// - When [`invalidate`](Self::invalidate) returns, no CPU uses a translation of `vmid` in `range` that was made from a
+///   descriptor replaced before the [`Published`] that it is given, stage-1 translations combined with it included;
+///   every store that was made through such a translation is visible, and every mark that a walk set by such a
+///   descriptor is in memory. In Arm's terms: TLBI by IPA, `dsb ish`, `tlbi vmalle1is`, `dsb ish`, `isb`
+///   (Arm ARM, "TLB maintenance").
+/// - [`invalidate_all`](Self::invalidate_all) does so for all VMIDs and all ranges: `dsb ishst`, `tlbi alle1is`,
+///   `dsb ish`, `isb`.
 pub unsafe trait Tlb {
+    /// Makes descriptor writes before it what walks after it find.
+    fn publish(&self);
+
+    /// Waits for the walks that this CPU began before it left the guest.
+    fn finish_walks(&self);
+
     /// Invalidates `range` of `vmid` on all CPUs and waits until that is done. Not called for a VM that no CPU was
     /// [activated](crate::vmid::VmidAllocator::activate) for yet: it has no VMID.
-    fn invalidate(&self, vmid: Vmid, range: IpaRange, scope: Scope);
+    fn invalidate(&self, published: Published, vmid: Vmid, range: IpaRange, scope: Scope);
 
     /// Invalidates one leaf on this CPU only: for a fault on a descriptor that gained rights.
     fn invalidate_local(&self, vmid: Vmid, range: IpaRange, scope: Scope);
 
-    /// Makes descriptor writes before it visible to table walks after it (`dsb ishst`).
-    fn publish(&self);
+    /// Invalidates everything of all guests on all CPUs and waits until that is done.
+    fn invalidate_all(&self);
 }
 
 /// The CPUs, and how one of them waits.

@@ -134,10 +134,10 @@ impl<E: Environment> Stage2<E> {
         });
         // An entry that only gains rights leaves nothing behind that could be used wrongly.
         let _ = table.update(index, |entry| entry.used(store));
-        table.publish();
+        let published = table.publish();
         // Also when another CPU was faster: this CPU's TLB may hold the lesser entry, and would
         // fault on it again and again.
-        self.flush_local(ipa, level);
+        self.flush_local(&published, ipa, level);
         Resolution::Resolved
     }
 }

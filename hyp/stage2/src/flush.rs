@@ -1,12 +1,13 @@
 //! What must still be invalidated, and the proof that it was.
 //!
-//! Owns two values that carry break-before-make through the types: whoever takes an entry away gets
+//! Owns three values that carry break-before-make through the types: whoever takes an entry away gets
 //! a [`Stale`], which must be flushed; whoever makes the next entry, or frees what the old one
-//! named, needs the [`Flushed`] that only a flush gives.
+//! named, needs the [`Flushed`] that only a flush gives; and a flush, or the conclusion that there is nothing to
+//! flush, needs the [`Published`] that only a DSB gives.
 
 use crate::addr::{IpaRange, Level};
 use crate::descriptor::{Descriptor, Kind};
-use crate::env::Scope;
+use crate::env::{Scope, Tlb};
 
 /// Translations that may still be cached.
 #[must_use = "stale translations live on until this is flushed"]
@@ -49,6 +50,19 @@ impl Stale {
             Some(first) => first.and(self),
             None => self,
         }
+    }
+}
+
+/// Proof that a DSB was executed ([`Tlb::publish`]): what its CPU stored before it is what walks find.
+#[derive(Debug)]
+pub struct Published(());
+
+impl Published {
+    /// Executes the DSB.
+    #[inline(always)]
+    pub(crate) fn by<T: Tlb>(tlb: &T) -> Self {
+        tlb.publish();
+        Self(())
     }
 }
 

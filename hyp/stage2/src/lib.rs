@@ -178,6 +178,7 @@ pub use descriptor::{
 };
 pub use env::{Cpus, Environment, Frames, OutOfFrames, Scope, Table, Tlb, Window};
 pub use fault::{Access, Resolution};
+pub use flush::Published;
 pub use geometry::{Geometry, GeometryError};
 pub use map::{MapError, MappedInPart};
 pub use meta::{Owner, TableMeta};

@@ -23,7 +23,8 @@ mod entries;
 
 use crate::addr::{ENTRIES, Ipa, Level, Pa};
 use crate::descriptor::{Descriptor, Kind, Marker};
-use crate::env::{Environment, Frames, Table, Tlb, Window};
+use crate::env::{Environment, Frames, Table, Window};
+use crate::flush::Published;
 use crate::grace::Section;
 use crate::held::Held;
 use crate::meta::TableMeta;
@@ -476,12 +477,13 @@ impl<'r, E: Environment> Locked<'r, E> {
 
     /// Makes entries of the table visible to table walks.
     #[inline(always)]
-    pub(crate) fn publish(&self) {
+    pub(crate) fn publish(&self) -> Published {
         let stage2 = self.reader.stage2;
-        stage2.env().tlb().publish();
+        let published = Published::by(stage2.env().tlb());
         if self.is_watched() {
             stage2.tell_of_publishing();
         }
+        published
     }
 
     /// Counts an event, on the CPU that holds the lock.

@@ -8,13 +8,12 @@ use crate::addr::{ENTRIES, Ipa, IpaRange, Level, PAGE_SHIFT, Pa};
 use crate::deposit::Deposit;
 use crate::descriptor::{Descriptor, Format, Marker, Work};
 use crate::env::{Cpus, Environment, Frames, OutOfFrames, Scope, Tlb};
-use crate::flush::{Flushed, Stale};
+use crate::flush::{Flushed, Published, Stale};
 use crate::geometry::Geometry;
 use crate::lookup::{Reader, Stopped};
 use crate::meta::Owner;
 use crate::observe::{Observation, Topic};
 use crate::stats::Counter;
-use crate::sync::{Ordering, fence};
 use crate::vmid::VmidCell;
 
 /// What a VM's tables are like.
@@ -163,12 +162,12 @@ impl<E: Environment> Stage2<E> {
     /// Invalidates on all CPUs what changed entries have left behind.
     #[inline]
     pub(crate) fn flush(&self, stale: Stale) -> Flushed {
-        // Full: either this CPU sees the VMID under which another runs the VM, or that CPU sees
-        // the changed entries (see `VmidCell::number`).
-        fence(Ordering::SeqCst);
-        if let Some(vmid) = self.vmid.number() {
+        let published = self.publish();
+        // No number: every walk of the VM's tables begins later, and finds the changed entries.
+        if let Some(vmid) = self.vmid.number(&published) {
             self.count(Counter::Invalidations);
-            self.env.tlb().invalidate(vmid, stale.range, stale.scope);
+            let tlb = self.env.tlb();
+            tlb.invalidate(published, vmid, stale.range, stale.scope);
             self.tell(Topic::Invalidations, move || Observation::Invalidated {
                 range: stale.range,
                 scope: stale.scope,
@@ -179,8 +178,8 @@ impl<E: Environment> Stage2<E> {
 
     /// Invalidates one leaf on this CPU, after a fault on an entry that gives more than it did.
     #[inline(always)]
-    pub(crate) fn flush_local(&self, ipa: Ipa, level: Level) {
-        if let Some(vmid) = self.vmid.number() {
+    pub(crate) fn flush_local(&self, published: &Published, ipa: Ipa, level: Level) {
+        if let Some(vmid) = self.vmid.number(published) {
             let range = IpaRange::entry(ipa, level);
             self.env
                 .tlb()
@@ -190,11 +189,12 @@ impl<E: Environment> Stage2<E> {
 
     /// Makes filled entries visible to table walks.
     #[inline(always)]
-    pub(crate) fn publish(&self) {
-        self.env.tlb().publish();
+    pub(crate) fn publish(&self) -> Published {
+        let published = Published::by(self.env.tlb());
         if self.env.observes(Topic::Protocol) {
             self.tell_of_publishing();
         }
+        published
     }
 
     #[cold]

@@ -9,11 +9,43 @@
 //! - A VM that is running on some CPU while the generation changes keeps its number: it is reserved
 //!   in the new generation, so no other VM gets it.
 //! - The cell of a VM changes only under the allocator's lock.
+//! - A CPU announces another VM as the one that it runs when the walks for the one before have ended.
+//!
+//! # Why a change that finds no VMID need not be flushed
+//!
+//! A changes an entry and looks for the VM's number; B gives the VM a number, first or anew after a change of
+//! generation, and walks the tables under it. What must not be: A finds no number, or the one before, and
+//! B's walk finds the old entry. It would stay in a TLB under a number for which nobody invalidates it.
+//!
+//! | A, in `Stage2::flush` | B, in `activate` |
+//! |---|---|
+//! | stores the entry | stores the number |
+//! | **DSB** ([`Tlb::publish`]) | **DSB** ([`Tlb::publish`]) |
+//! | loads the number | loads VTTBR_EL2; walks |
+//!
+//! Each side needs its own. A walker is no CPU: A's entry is certain to be what walks find when a DSB of A has
+//! completed, and not by any acquire, release or `dmb`. And B's walk is no access in B's program: only a
+//! DSB keeps it from being made while B's store of the number is still on its way to A. `ishst` is enough for both:
+//! what has to be complete are stores, and a DSB, unlike a `dmb`, holds up all that follows it,
+//! loads and writes of registers included, until they are (Arm ARM, "Data Synchronization Barrier"). A's load is
+//! possible only with the [`Published`] that its DSB gave.
+//!
+//! A CPU that runs a VM which has its number already needs no DSB for this: it has loaded the number, after whoever
+//! stored it, and VTTBR_EL2 is written with what was loaded. So its walks come after A's look, if that
+//! missed the number, and with it after A's DSB.
+//!
+//! A's invalidation of a number that is no more does no harm: what was cached under it went when its generation
+//! ended, and if it is another VM's by then that one loses translations which it will find again. But nobody may *walk*
+//! the old VM's tables under it any more. So a CPU that goes to another VM, or another number, first waits for the
+//! walks that it began for the one before ([`Tlb::finish_walks`]), which new ones cannot follow while it is at EL2,
+//! and then announces the next in its slot; as long as a slot has it, a number is reserved.
 //!
 //! Lock order: the allocator's lock is taken with no table lock held, and nothing is taken under it.
 
+use crate::env::Tlb;
+use crate::flush::Published;
 use crate::grace::CpuSlot;
-use crate::sync::{AtomicU64, Lock, Ordering, fence};
+use crate::sync::{AtomicU64, Lock, Ordering};
 use core::sync::atomic::AtomicU64 as PlainAtomicU64;
 
 const NUMBER_BITS: u32 = 16;
@@ -42,10 +74,9 @@ impl VmidCell {
 
     /// The number last given to the VM; none before it first ran.
     ///
-    /// The caller has put a full barrier behind its descriptor writes: then either it sees the
-    /// number under which a CPU runs the VM, or that CPU sees the new descriptors.
+    /// Walks under any other number, and all walks if there is none, find what was stored before the DSB.
     #[inline]
-    pub(crate) fn number(&self) -> Option<Vmid> {
+    pub(crate) fn number(&self, _published: &Published) -> Option<Vmid> {
         let number = self.0.load(Ordering::Relaxed) & NUMBER_MASK;
         (number != 0).then_some(Vmid(number as u16))
     }
@@ -113,25 +144,27 @@ impl VmidAllocator {
         }
     }
 
-    /// The VMID under which the CPU of index `cpu` is about to run the VM of `cell`; called before
+    /// The VMID under which this CPU, of index `cpu`, is about to run the VM of `cell`; called at EL2, before
     /// the VM is loaded onto the CPU, whose VTTBR_EL2 then keeps the number until another is loaded.
-    ///
-    /// `flush_all` empties the TLBs of all CPUs (`dsb ishst; tlbi alle1is; dsb ish; isb`).
     ///
     /// # Panics
     ///
     /// When there are not two numbers more than slots, the first time that a VM is activated: number 0 is no
     /// guest's, each CPU may keep one in a change of generation, and one must be left.
-    pub fn activate(
+    pub fn activate<T: Tlb>(
         &self,
+        tlb: &T,
         slots: &[CpuSlot],
         cpu: usize,
         cell: &VmidCell,
-        flush_all: impl FnOnce(),
     ) -> Vmid {
         let active = &slots[cpu].vmid.active;
         let value = cell.0.load(Ordering::Relaxed);
         let old = active.load(Ordering::Relaxed);
+        if old != value {
+            // From the exchange on, what the CPU has run is not reserved any more.
+            tlb.finish_walks();
+        }
         // A new generation first swaps every `active` for 0: the exchange fails if that came first.
         let current = old != 0
             && generation(value) == self.generation.load(Ordering::Acquire)
@@ -141,18 +174,18 @@ impl VmidAllocator {
         let value = if current {
             value
         } else {
-            self.activate_slowly(slots, cpu, cell, flush_all)
+            self.activate_slowly(tlb, slots, cpu, cell)
         };
         Vmid((value & NUMBER_MASK) as u16)
     }
 
     #[cold]
-    fn activate_slowly(
+    fn activate_slowly<T: Tlb>(
         &self,
+        tlb: &T,
         slots: &[CpuSlot],
         cpu: usize,
         cell: &VmidCell,
-        flush_all: impl FnOnce(),
     ) -> u64 {
         assert!(
             self.numbers >= slots.len() + 2,
@@ -160,20 +193,21 @@ impl VmidAllocator {
             self.numbers,
             slots.len()
         );
+        tlb.finish_walks();
         let _guard = self.lock.lock();
         let mut value = cell.0.load(Ordering::Relaxed);
         if generation(value) != self.generation.load(Ordering::Relaxed) {
-            value = self.assign(slots, value, flush_all);
+            value = self.assign(tlb, slots, value);
             cell.0.store(value, Ordering::Relaxed);
         }
         slots[cpu].vmid.active.store(value, Ordering::Release);
-        // Pairs with the barrier before `VmidCell::number`.
-        fence(Ordering::SeqCst);
+        // Before the CPU walks under the number, everybody who looks for it finds it.
+        tlb.publish();
         value
     }
 
     /// A value of the current generation for a VM whose last was `old`. Under the lock.
-    fn assign(&self, slots: &[CpuSlot], old: u64, flush_all: impl FnOnce()) -> u64 {
+    fn assign<T: Tlb>(&self, tlb: &T, slots: &[CpuSlot], old: u64) -> u64 {
         let number = (old & NUMBER_MASK) as usize;
         if number != 0 {
             let kept = self.generation.load(Ordering::Relaxed) | number as u64;
@@ -182,14 +216,14 @@ impl VmidAllocator {
             }
         }
         let free = self.take_any().unwrap_or_else(|| {
-            self.begin_generation(slots, flush_all);
+            self.begin_generation(tlb, slots);
             self.take_any()
                 .expect("each CPU has reserved one number at most")
         });
         self.generation.load(Ordering::Relaxed) | free as u64
     }
 
-    fn begin_generation(&self, slots: &[CpuSlot], flush_all: impl FnOnce()) {
+    fn begin_generation<T: Tlb>(&self, tlb: &T, slots: &[CpuSlot]) {
         self.generation
             .fetch_add(FIRST_GENERATION, Ordering::AcqRel);
         for word in &self.taken {
@@ -206,7 +240,7 @@ impl VmidAllocator {
                 self.take(number);
             }
         }
-        flush_all();
+        tlb.invalidate_all();
     }
 
     /// Takes a number; says whether it was free.

@@ -8,7 +8,7 @@ use stage2::fake::{FakeCpus, FakeFrames, FakeMachine, Setup};
 use stage2::vmid::Vmid;
 use stage2::{
     Access, Attributes, CopyPlan, ENTRIES, Environment, Ipa, IpaRange, Kind, Level, MapError,
-    PAGE_SIZE, Resolution, Rights, Scope, Stage2, Tlb,
+    PAGE_SIZE, Published, Resolution, Rights, Scope, Stage2, Tlb,
 };
 use std::sync::Mutex;
 
@@ -20,17 +20,26 @@ struct Recorder {
 
 // SAFETY: the fake TLB does what is asked; this only writes it down.
 unsafe impl Tlb for Recorder {
-    fn invalidate(&self, vmid: Vmid, range: IpaRange, scope: Scope) {
+    fn publish(&self) {
+        self.machine.tlb().publish();
+    }
+
+    fn finish_walks(&self) {
+        self.machine.tlb().finish_walks();
+    }
+
+    fn invalidate(&self, published: Published, vmid: Vmid, range: IpaRange, scope: Scope) {
         self.log.lock().unwrap().push((range, scope));
-        self.machine.tlb().invalidate(vmid, range, scope);
+        let tlb = self.machine.tlb();
+        tlb.invalidate(published, vmid, range, scope);
     }
 
     fn invalidate_local(&self, vmid: Vmid, range: IpaRange, scope: Scope) {
         self.machine.tlb().invalidate_local(vmid, range, scope);
     }
 
-    fn publish(&self) {
-        self.machine.tlb().publish();
+    fn invalidate_all(&self) {
+        self.machine.tlb().invalidate_all();
     }
 }
 

@@ -12,7 +12,7 @@ use stage2::fake::{Copier, FakeCpus, FakeFrames, FakeMachine, Fault, Setup};
 use stage2::vmid::Vmid;
 use stage2::{
     Access, Attributes, Contents, CopyPlan, Descriptor, ENTRIES, Environment, Ipa, IpaRange, Level,
-    MapError, PAGE_SIZE, Pa, Resolution, Rights, Scope, Stage2, Tlb, Unmapped,
+    MapError, PAGE_SIZE, Pa, Published, Resolution, Rights, Scope, Stage2, Tlb, Unmapped,
 };
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -31,9 +31,18 @@ struct Slow(FakeMachine);
 
 // SAFETY: the fake TLB does what is asked; this only takes its time.
 unsafe impl Tlb for Slow {
-    fn invalidate(&self, vmid: Vmid, range: IpaRange, scope: Scope) {
+    fn publish(&self) {
+        self.0.tlb().publish();
+    }
+
+    fn finish_walks(&self) {
+        self.0.tlb().finish_walks();
+    }
+
+    fn invalidate(&self, published: Published, vmid: Vmid, range: IpaRange, scope: Scope) {
         std::thread::yield_now();
-        self.0.tlb().invalidate(vmid, range, scope);
+        let tlb = self.0.tlb();
+        tlb.invalidate(published, vmid, range, scope);
         std::thread::yield_now();
     }
 
@@ -41,8 +50,8 @@ unsafe impl Tlb for Slow {
         self.0.tlb().invalidate_local(vmid, range, scope);
     }
 
-    fn publish(&self) {
-        self.0.tlb().publish();
+    fn invalidate_all(&self) {
+        self.0.tlb().invalidate_all();
     }
 }
 

@@ -6,7 +6,7 @@ use crate::frames::{Contents, LinearMap, Order, Use};
 use crate::memory::{Hardware, Machine, Parts};
 use stage2::grace::{CpuSlot, Grace};
 use stage2::vmid::Vmid;
-use stage2::{Cpus, IpaRange, PAGE_SIZE, Pa, Scope, Tlb};
+use stage2::{Cpus, IpaRange, PAGE_SIZE, Pa, Published, Scope, Tlb};
 use std::cell::Cell;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -84,9 +84,11 @@ struct Meets {
 
 // SAFETY: nothing is cached, so there is nothing to invalidate.
 unsafe impl Tlb for Meets {
-    fn invalidate(&self, _: Vmid, _: IpaRange, _: Scope) {}
-    fn invalidate_local(&self, _: Vmid, _: IpaRange, _: Scope) {}
     fn publish(&self) {}
+    fn finish_walks(&self) {}
+    fn invalidate(&self, _: Published, _: Vmid, _: IpaRange, _: Scope) {}
+    fn invalidate_local(&self, _: Vmid, _: IpaRange, _: Scope) {}
+    fn invalidate_all(&self) {}
 }
 
 impl Hardware for Meets {

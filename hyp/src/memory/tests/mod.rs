@@ -15,7 +15,8 @@ use crate::frames::{FrameAllocator, LinearMap, Setup, VmId};
 use stage2::grace::{CpuSlot, Grace};
 use stage2::vmid::Vmid;
 use stage2::{
-    Access, Cpus, Format, Geometry, Ipa, IpaRange, Kind, Level, PAGE_SIZE, Pa, Scope, Tlb,
+    Access, Cpus, Format, Geometry, Ipa, IpaRange, Kind, Level, PAGE_SIZE, Pa, Published, Scope,
+    Tlb,
 };
 
 /// Where RAM begins, the machine's and the guest's alike.
@@ -40,9 +41,11 @@ pub(crate) struct NoTlb;
 
 // SAFETY: nothing is cached, so there is nothing to invalidate.
 unsafe impl Tlb for NoTlb {
-    fn invalidate(&self, _: Vmid, _: IpaRange, _: Scope) {}
-    fn invalidate_local(&self, _: Vmid, _: IpaRange, _: Scope) {}
     fn publish(&self) {}
+    fn finish_walks(&self) {}
+    fn invalidate(&self, _: Published, _: Vmid, _: IpaRange, _: Scope) {}
+    fn invalidate_local(&self, _: Vmid, _: IpaRange, _: Scope) {}
+    fn invalidate_all(&self) {}
 }
 
 impl Hardware for NoTlb {

@@ -5,7 +5,8 @@
 use stage2::grace::{CpuSlot, Grace};
 use stage2::vmid::Vmid;
 use stage2::{
-    Cpus, Environment, Frames, IpaRange, OutOfFrames, Pa, Scope, Table, TableMeta, Tlb, Window,
+    Cpus, Environment, Frames, IpaRange, OutOfFrames, Pa, Published, Scope, Table, TableMeta, Tlb,
+    Window,
 };
 
 use crate::arena::{Arena, cpu};
@@ -66,9 +67,11 @@ unsafe impl Window for Lean {
 
 // SAFETY: there are no translation caches.
 unsafe impl Tlb for Lean {
-    fn invalidate(&self, _: Vmid, _: IpaRange, _: Scope) {}
-    fn invalidate_local(&self, _: Vmid, _: IpaRange, _: Scope) {}
     fn publish(&self) {}
+    fn finish_walks(&self) {}
+    fn invalidate(&self, _: Published, _: Vmid, _: IpaRange, _: Scope) {}
+    fn invalidate_local(&self, _: Vmid, _: IpaRange, _: Scope) {}
+    fn invalidate_all(&self) {}
 }
 
 // SAFETY: `slots` never changes; each thread is a CPU of its own and stays it.

@@ -147,10 +147,9 @@ impl FakeMachine {
     /// Loads a VM onto the CPU of this index, which no thread need be.
     pub fn enter_on<E: Environment>(&self, cpu: usize, stage2: &Stage2<E>) -> Guest<'_> {
         use crate::env::Cpus;
-        let flush_all = || self.tlb.forget_everything();
         let vmid = self
             .vmids
-            .activate(self.cpus.slots(), cpu, stage2.vmid(), flush_all);
+            .activate(&self.tlb, self.cpus.slots(), cpu, stage2.vmid());
         Guest::new(self, cpu, vmid, stage2)
     }
 }

@@ -8,6 +8,7 @@
 use crate::addr::{Ipa, IpaRange, Level, Pa};
 use crate::descriptor::Descriptor;
 use crate::env::{Scope, Tlb};
+use crate::flush::Published;
 use crate::sync::{Lock, LockGuard, Ordering, fence};
 use crate::vmid::Vmid;
 
@@ -132,14 +133,6 @@ impl FakeTlb {
         self.cpus[cpu].lock()
     }
 
-    /// `tlbi alle1is`.
-    pub(super) fn forget_everything(&self) {
-        fence(Ordering::SeqCst);
-        for cpu in &self.cpus {
-            cpu.lock().0.clear();
-        }
-    }
-
     /// How many descriptors the CPU of this index has cached.
     pub fn cached(&self, cpu: usize) -> usize {
         self.of(cpu).0.len()
@@ -148,8 +141,14 @@ impl FakeTlb {
 
 // SAFETY: the caches are walked one by one, each under its lock, which an access holds from its walk to its effect.
 unsafe impl Tlb for FakeTlb {
-    fn invalidate(&self, vmid: Vmid, range: IpaRange, scope: Scope) {
+    fn publish(&self) {
+        // Pairs with the fence at the beginning of a walk.
         fence(Ordering::SeqCst);
+    }
+
+    fn finish_walks(&self) {}
+
+    fn invalidate(&self, _: Published, vmid: Vmid, range: IpaRange, scope: Scope) {
         for cpu in &self.cpus {
             cpu.lock().invalidate(vmid, range, scope);
         }
@@ -160,8 +159,10 @@ unsafe impl Tlb for FakeTlb {
             .invalidate(vmid, range, scope);
     }
 
-    fn publish(&self) {
-        // Pairs with the fence at the beginning of a walk.
+    fn invalidate_all(&self) {
         fence(Ordering::SeqCst);
+        for cpu in &self.cpus {
+            cpu.lock().0.clear();
+        }
     }
 }
