@@ -1,32 +1,13 @@
-//! What the CPUs can do, decoded from their ID registers.
+//! What the CPUs of the machine can do, decoded from what their ID registers have in common.
 //!
 //! Fields and encodings are those of the Arm ARM's `ID_AA64*` registers. Fields are read as unsigned
 //! "at least" values, so that a CPU newer than this file is taken for the newest one it knows.
 
 use core::fmt;
 
-/// The raw values of one CPU's ID registers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct IdRegisters {
-    /// `ID_AA64MMFR0_EL1`.
-    pub mmfr0: u64,
-    /// `ID_AA64MMFR1_EL1`.
-    pub mmfr1: u64,
-    /// `ID_AA64MMFR2_EL1`.
-    pub mmfr2: u64,
-    /// `ID_AA64ISAR0_EL1`.
-    pub isar0: u64,
-    /// `ID_AA64ISAR1_EL1`.
-    pub isar1: u64,
-    /// `ID_AA64PFR0_EL1`.
-    pub pfr0: u64,
-    /// `ID_AA64PFR1_EL1`.
-    pub pfr1: u64,
-    /// `CTR_EL0`.
-    pub ctr: u64,
-}
+use arch::id::{Ids, index};
 
-/// What a CPU, or every CPU of a machine, can do.
+/// What every CPU of a machine can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Features {
     /// Bits of a physical address (`PARange`).
@@ -51,6 +32,10 @@ pub struct Features {
     pub instructions_follow_data: bool,
     /// FEAT_LSE: atomic instructions.
     pub lse: bool,
+    /// FEAT_PAN: EL1 can be kept from what EL0 may access.
+    pub pan: bool,
+    /// FEAT_SSBS: speculation past stores can be forbidden.
+    pub ssbs: bool,
     /// FEAT_PAuth: pointer authentication.
     pub pointer_authentication: bool,
     /// FEAT_MTE2: memory tags, with their storage.
@@ -60,13 +45,16 @@ pub struct Features {
 }
 
 impl Features {
-    /// Decodes one CPU's ID registers.
-    pub const fn decode(registers: &IdRegisters) -> Self {
-        let dirty = field(registers.mmfr1, 0);
-        // APA, API, GPA and GPI: any of the algorithms.
-        let pointer_authentication = registers.isar1 & 0xff00_0ff0 != 0;
+    /// Decodes what CPUs have in common; `instructions_follow_data` says that `CTR_EL0.DIC` is set on all of them.
+    pub fn decode(ids: &Ids, instructions_follow_data: bool) -> Self {
+        let [mmfr0, mmfr1, mmfr2] = [0, 1, 2].map(|number| ids.get(index(7, number)));
+        let [isar0, isar1, isar2] = [0, 1, 2].map(|number| ids.get(index(6, number)));
+        let [pfr0, pfr1] = [0, 1].map(|number| ids.get(index(4, number)));
+        let dirty = field(mmfr1, 0);
+        // APA, API, GPA and GPI, or APA3 and GPA3: any of the algorithms.
+        let pointer_authentication = isar1 & 0xff00_0ff0 != 0 || isar2 & 0xff00 != 0;
         Self {
-            pa_bits: match field(registers.mmfr0, 0) {
+            pa_bits: match field(mmfr0, 0) {
                 0 => 32,
                 1 => 36,
                 2 => 40,
@@ -75,48 +63,24 @@ impl Features {
                 5 => 48,
                 _ => 52,
             },
-            vmid_bits: if field(registers.mmfr1, 4) >= 2 {
-                16
-            } else {
-                8
-            },
-            range_tlbi: field(registers.isar0, 56) >= 2,
-            ttl: field(registers.mmfr2, 48) >= 1,
-            bbm_level: match field(registers.mmfr2, 52) {
+            vmid_bits: if field(mmfr1, 4) >= 2 { 16 } else { 8 },
+            range_tlbi: field(isar0, 56) >= 2,
+            ttl: field(mmfr2, 48) >= 1,
+            bbm_level: match field(mmfr2, 52) {
                 level @ 0..=2 => level,
                 _ => 2,
             },
             hardware_access_flag: dirty >= 1,
             hardware_dirty_state: dirty >= 2,
-            xnx: field(registers.mmfr1, 28) >= 1,
-            forced_write_back: field(registers.mmfr2, 40) >= 1,
-            instructions_follow_data: registers.ctr >> 29 & 1 == 1,
-            lse: field(registers.isar0, 20) >= 2,
+            xnx: field(mmfr1, 28) >= 1,
+            forced_write_back: field(mmfr2, 40) >= 1,
+            instructions_follow_data,
+            lse: field(isar0, 20) >= 2,
+            pan: field(mmfr1, 20) >= 1,
+            ssbs: field(pfr1, 4) >= 1,
             pointer_authentication,
-            memory_tagging: field(registers.pfr1, 8) >= 2,
-            sve: field(registers.pfr0, 32) >= 1,
-        }
-    }
-
-    /// What both can do: the machine's features are the common ones of its CPUs.
-    #[must_use]
-    pub fn common(self, other: Self) -> Self {
-        Self {
-            pa_bits: self.pa_bits.min(other.pa_bits),
-            vmid_bits: self.vmid_bits.min(other.vmid_bits),
-            range_tlbi: self.range_tlbi && other.range_tlbi,
-            ttl: self.ttl && other.ttl,
-            bbm_level: self.bbm_level.min(other.bbm_level),
-            hardware_access_flag: self.hardware_access_flag && other.hardware_access_flag,
-            hardware_dirty_state: self.hardware_dirty_state && other.hardware_dirty_state,
-            xnx: self.xnx && other.xnx,
-            forced_write_back: self.forced_write_back && other.forced_write_back,
-            instructions_follow_data: self.instructions_follow_data
-                && other.instructions_follow_data,
-            lse: self.lse && other.lse,
-            pointer_authentication: self.pointer_authentication && other.pointer_authentication,
-            memory_tagging: self.memory_tagging && other.memory_tagging,
-            sve: self.sve && other.sve,
+            memory_tagging: field(pfr1, 8) >= 2,
+            sve: field(pfr0, 32) >= 1,
         }
     }
 
@@ -221,38 +185,43 @@ impl fmt::Display for Row {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use arch::id::COUNT;
 
-    // The registers as QEMU 7.2 gives them at EL2.
-    const CORTEX_A57: IdRegisters = IdRegisters {
-        mmfr0: 0x1124,
-        mmfr1: 0,
-        mmfr2: 0,
-        isar0: 0x1_1120,
-        isar1: 0,
-        pfr0: 0x100_0222,
-        pfr1: 0,
-        ctr: 0x8444_c004,
-    };
-    const NEOVERSE_N1: IdRegisters = IdRegisters {
-        mmfr0: 0x10_1125,
-        mmfr1: 0x1021_2122,
-        mmfr2: 0x1011,
-        isar0: 0x1000_1021_1120,
-        isar1: 0x10_0001,
-        pfr0: 0x1100_0000_1111_0112,
-        pfr1: 0x20,
-        ctr: 0x8444_c004,
-    };
-    const MAX: IdRegisters = IdRegisters {
-        mmfr0: 0x323_1020_1126,
-        mmfr1: 0x110_1021_1122,
-        mmfr2: 0x1021_0110_1001_1011,
-        isar0: 0x1221_1111_1021_2120,
-        isar1: 0x11_1111_0121_1012,
-        pfr0: 0x1201_0011_2111_0222,
-        pfr1: 0x100_0021,
-        ctr: 0x8444_c004,
-    };
+    /// The registers of a CPU: CRm and Op2 of each, with its value.
+    type Registers = [((u32, u32), u64)];
+
+    // As QEMU 7.2 gives them at EL2.
+    const CORTEX_A57: &Registers = &[((7, 0), 0x1124), ((6, 0), 0x1_1120), ((4, 0), 0x100_0222)];
+    const NEOVERSE_N1: &Registers = &[
+        ((7, 0), 0x10_1125),
+        ((7, 1), 0x1021_2122),
+        ((7, 2), 0x1011),
+        ((6, 0), 0x1000_1021_1120),
+        ((6, 1), 0x10_0001),
+        ((4, 0), 0x1100_0000_1111_0112),
+        ((4, 1), 0x20),
+    ];
+    const MAX: &Registers = &[
+        ((7, 0), 0x323_1020_1126),
+        ((7, 1), 0x110_1021_1122),
+        ((7, 2), 0x1021_0110_1001_1011),
+        ((6, 0), 0x1221_1111_1021_2120),
+        ((6, 1), 0x11_1111_0121_1012),
+        ((4, 0), 0x1201_0011_2111_0222),
+        ((4, 1), 0x100_0021),
+    ];
+
+    fn ids(registers: &Registers) -> Ids {
+        let mut values = [0; COUNT];
+        for &((crm, op2), value) in registers {
+            values[index(crm, op2)] = value;
+        }
+        Ids::new(values)
+    }
+
+    fn decode(registers: &Registers) -> Features {
+        Features::decode(&ids(registers), false)
+    }
 
     const SMALLEST: Features = Features {
         pa_bits: 44,
@@ -266,6 +235,8 @@ mod tests {
         forced_write_back: false,
         instructions_follow_data: false,
         lse: false,
+        pan: false,
+        ssbs: false,
         pointer_authentication: false,
         memory_tagging: false,
         sve: false,
@@ -273,13 +244,13 @@ mod tests {
 
     #[test]
     fn cortex_a57_has_nothing_beyond_armv8_0() {
-        assert_eq!(Features::decode(&CORTEX_A57), SMALLEST);
+        assert_eq!(decode(CORTEX_A57), SMALLEST);
     }
 
     #[test]
     fn neoverse_n1_has_what_armv8_2_brought() {
         assert_eq!(
-            Features::decode(&NEOVERSE_N1),
+            decode(NEOVERSE_N1),
             Features {
                 pa_bits: 48,
                 vmid_bits: 16,
@@ -287,6 +258,8 @@ mod tests {
                 hardware_dirty_state: true,
                 xnx: true,
                 lse: true,
+                pan: true,
+                ssbs: true,
                 ..SMALLEST
             }
         );
@@ -294,7 +267,7 @@ mod tests {
 
     #[test]
     fn max_has_everything_but_tag_storage() {
-        let features = Features::decode(&MAX);
+        let features = decode(MAX);
         assert_eq!(
             features,
             Features {
@@ -309,6 +282,8 @@ mod tests {
                 forced_write_back: true,
                 instructions_follow_data: false,
                 lse: true,
+                pan: true,
+                ssbs: true,
                 pointer_authentication: true,
                 memory_tagging: false,
                 sve: true,
@@ -318,28 +293,25 @@ mod tests {
     }
 
     #[test]
-    fn instruction_caches_follow_where_those_of_all_cpus_do() {
-        let follows = Features::decode(&IdRegisters {
-            ctr: 1 << 29,
-            ..MAX
-        });
-        assert!(follows.instructions_follow_data && follows.common(follows) == follows);
-        assert!(
-            !follows
-                .common(Features::decode(&MAX))
-                .instructions_follow_data
-        );
+    fn any_algorithm_authenticates_pointers() {
+        let has = |op2, value| decode(&[((6, op2), value)]).pointer_authentication;
+        for field in [4, 8, 24, 28] {
+            assert!(has(1, 1 << field), "ISAR1, bit {field}");
+        }
+        for field in [8, 12] {
+            assert!(has(2, 1 << field), "ISAR2, bit {field}");
+        }
+        assert!(!has(1, 0xf000) && !has(2, 0xff00_00ff));
     }
 
     #[test]
     fn values_of_the_future_count_as_the_newest_known() {
-        let features = Features::decode(&IdRegisters {
-            mmfr0: 0xf,
-            mmfr1: 0xffff_ffff,
-            mmfr2: u64::MAX,
-            isar0: u64::MAX,
-            ..IdRegisters::default()
-        });
+        let features = decode(&[
+            ((7, 0), 0xf),
+            ((7, 1), 0xffff_ffff),
+            ((7, 2), u64::MAX),
+            ((6, 0), u64::MAX),
+        ]);
         assert_eq!(features.pa_bits, 52);
         assert_eq!(features.bbm_level, 2);
         assert!(features.range_tlbi && features.hardware_dirty_state && features.lse);
@@ -347,15 +319,16 @@ mod tests {
 
     #[test]
     fn a_machine_has_what_all_its_cpus_have() {
-        let [a57, n1, max] = [CORTEX_A57, NEOVERSE_N1, MAX].map(|id| Features::decode(&id));
-        assert_eq!(max.common(n1), Features { pa_bits: 48, ..n1 });
-        assert_eq!(n1.common(a57), a57);
-        assert_eq!(a57.common(n1), a57);
+        let common = |one, other| Features::decode(&ids(one).common(&ids(other)), false);
+        let [a57, n1] = [CORTEX_A57, NEOVERSE_N1].map(decode);
+        assert_eq!(common(MAX, NEOVERSE_N1), n1);
+        assert_eq!(common(NEOVERSE_N1, CORTEX_A57), a57);
+        assert_eq!(common(CORTEX_A57, NEOVERSE_N1), a57);
     }
 
     #[test]
     fn rows_line_up() {
-        let rows = Features::decode(&MAX).rows().map(|row| row.to_string());
+        let rows = decode(MAX).rows().map(|row| row.to_string());
         assert_eq!(
             rows[0],
             "physical address           PARange         52 bits"

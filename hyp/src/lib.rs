@@ -33,7 +33,6 @@ pub mod sched {
 
 /// What of virtual CPUs needs no EL2.
 pub mod vcpu {
-    pub mod id_registers;
     pub mod wait;
 }
 

@@ -16,6 +16,8 @@ use crate::percpu::{PER_CPU, PerCpu};
 const HCR_EL2: u64 = 1 << 31;
 /// The RES1 bits of `SCTLR_EL2` with E2H clear (Arm ARM, `SCTLR_EL2`).
 pub(crate) const SCTLR_EL2_RES1: u64 = 0x30c5_0830;
+/// The number of `HCR_EL2.E2H`.
+const E2H: u32 = 34;
 /// `SCTLR_EL2` until the MMU is on. Alignment is checked: memory is Device memory then, where accesses
 /// must be aligned on real hardware whatever an emulator lets pass.
 const SCTLR_EL2_MMU_OFF: u64 = SCTLR_EL2_RES1 | 1 << 1;
@@ -50,7 +52,10 @@ primary_entry:
     mov     x1, x19
     b       {wrong_level}
 1:  bl      el2_known_state
-    adrp    x1, bss_start
+    tbz     x1, #{e2h}, 1f
+    mov     x0, x19
+    b       {wrong_kind}
+1:  adrp    x1, bss_start
     add     x1, x1, :lo12:bss_start
     adrp    x2, bss_end
     add     x2, x2, :lo12:bss_end
@@ -72,6 +77,7 @@ primary_entry:
 secondary_entry:
     mov     x19, x0
     bl      el2_known_state
+1:  tbnz    x1, #{e2h}, 1b          // the first CPU says that this one does not come up
     msr     tpidr_el2, x19
     bl      el2_mmu_on
     ldr     x1, [x19, {boot_stack_top}]
@@ -80,7 +86,8 @@ secondary_entry:
     mov     x30, xzr
     b       {secondary}
 
-// Masks interrupts and gives EL2's registers their values. Changes x1.
+// Masks interrupts and gives EL2's registers their values. Returns what HCR_EL2 is then in x1: on CPUs without
+// FEAT_E2H0 its bit E2H stays set.
 el2_known_state:
     msr     daifset, #0xf
     msr     spsel, #1
@@ -94,7 +101,9 @@ el2_known_state:
     adrp    x1, el2_vectors
     add     x1, x1, :lo12:el2_vectors
     msr     vbar_el2, x1
+    msr     vttbr_el2, xzr          // VMID 0 is no guest's
     isb
+    mrs     x1, hcr_el2
     ret
 
 // Turns on EL2's MMU and caches with the values in BOOT_REGISTERS. Changes x1 to x5.
@@ -128,6 +137,7 @@ el2_mmu_on:
     msr     ttbr0_el2, x4
     isb
     tlbi    alle2
+    tlbi    alle1                   // at reset TLBs hold anything, under VMIDs that guests will have
     ic      iallu
     dsb     nsh
     isb
@@ -140,6 +150,8 @@ el2_mmu_on:
     describe = sym super::primary::before_mmu,
     primary = sym super::primary::with_mmu,
     wrong_level = sym super::primary::wrong_level,
+    wrong_kind = sym super::primary::wrong_kind,
+    e2h = const E2H,
     secondary = sym super::secondary::with_mmu,
     boot_stack_top = const offset_of!(PerCpu, boot_stack_top),
     hcr = const HCR_EL2,

@@ -1,22 +1,27 @@
-//! What all CPUs can do: each CPU adds its own when it comes up.
-//!
-//! Stage-2 tables and TLB operations are shared by all CPUs, so only what every one of them has counts.
+//! What the CPUs have: read on each of them, put together, and shown.
 
-use aarch64_cpu::registers::{
-    ID_AA64ISAR0_EL1, ID_AA64ISAR1_EL1, ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, ID_AA64MMFR2_EL1,
-    ID_AA64PFR0_EL1, ID_AA64PFR1_EL1, MIDR_EL1, Readable,
-};
-use hyp::features::{Features, IdRegisters};
+use core::arch::asm;
+
+use aarch64_cpu::registers::{MIDR_EL1, Readable};
+use arch::contract::Machine;
+use arch::id::{COUNT, Ids, index};
+use hyp::features::Features;
 use log::{debug, info};
 use spin::{Mutex, Once};
 
 use crate::machine;
 
-/// What the CPUs that are up so far have in common.
-static COMMON: Mutex<Option<Features>> = Mutex::new(None);
+/// `CTR_EL0.DIC`: instruction caches need no invalidation to follow data.
+const DIC: u64 = 1 << 29;
+
+/// What the CPUs that are up so far have in common: ID registers, and whether instructions follow data.
+static COMMON: Mutex<Option<(Ids, bool)>> = Mutex::new(None);
 
 /// What all CPUs have in common.
 static FEATURES: Once<Features> = Once::new();
+
+/// What guests are shown of it.
+static MACHINE: Once<Machine> = Once::new();
 
 /// What all CPUs can do.
 ///
@@ -29,29 +34,64 @@ pub(crate) fn features() -> &'static Features {
         .expect("the features are known once all CPUs are up")
 }
 
+/// The ID registers that all CPUs have in common, and those that guests read.
+///
+/// # Panics
+///
+/// As [`features`].
+pub(crate) fn machine() -> &'static Machine {
+    MACHINE
+        .get()
+        .expect("the ID registers are known once all CPUs are up")
+}
+
 /// Adds what the CPU that calls this can do.
 pub(super) fn add_this_cpu() {
-    let registers = IdRegisters {
-        mmfr0: ID_AA64MMFR0_EL1.get(),
-        mmfr1: ID_AA64MMFR1_EL1.get(),
-        mmfr2: ID_AA64MMFR2_EL1.get(),
-        isar0: ID_AA64ISAR0_EL1.get(),
-        isar1: ID_AA64ISAR1_EL1.get(),
-        pfr0: ID_AA64PFR0_EL1.get(),
-        pfr1: ID_AA64PFR1_EL1.get(),
-        ctr: machine::cache_type(),
-    };
-    debug!("MIDR {:#010x}, {registers:x?}", MIDR_EL1.get());
-    let own = Features::decode(&registers);
+    let (ids, follows) = (ids_of_this_cpu(), machine::cache_type() & DIC != 0);
+    debug!("MIDR {:#010x}, {ids:x?}", MIDR_EL1.get());
     let mut common = COMMON.lock();
-    *common = Some(common.map_or(own, |others| others.common(own)));
+    *common = Some(match &*common {
+        Some((others, others_follow)) => (others.common(&ids), *others_follow && follows),
+        None => (ids, follows),
+    });
 }
 
 /// Fixes the features, now that every CPU has added its own, and shows them.
 pub(super) fn settle() {
-    if let Some(common) = *COMMON.lock() {
-        for row in FEATURES.call_once(|| common).rows() {
+    if let Some((ids, follows)) = *COMMON.lock() {
+        MACHINE.call_once(|| Machine::new(ids));
+        for row in FEATURES
+            .call_once(|| Features::decode(&ids, follows))
+            .rows()
+        {
             info!(target: "features", "{row}");
         }
     }
+}
+
+/// The ID registers of the CPU that calls this.
+pub(crate) fn ids_of_this_cpu() -> Ids {
+    /// Reads registers by CRm and Op2 into the table.
+    macro_rules! read {
+        ($values:ident: $($crm:literal)*) => {
+            $(read!($values, $crm: 0 1 2 3 4 5 6 7);)*
+        };
+        ($values:ident, $crm:literal: $($op2:literal)*) => {
+            $({
+                let value: u64;
+                // SAFETY: The whole space can be read at EL2 and is zero where nothing is defined.
+                unsafe {
+                    asm!(
+                        concat!("mrs {}, s3_0_c0_c", $crm, "_", $op2),
+                        out(reg) value,
+                        options(nomem, nostack, preserves_flags),
+                    );
+                }
+                $values[index($crm, $op2)] = value;
+            })*
+        };
+    }
+    let mut values = [0; COUNT];
+    read!(values: 1 2 3 4 5 6 7);
+    Ids::new(values)
 }

@@ -18,6 +18,6 @@ mod speculation;
 mod work;
 
 pub(crate) use entry::SCTLR_EL2_RES1;
-pub(crate) use features::features;
+pub(crate) use features::{features, ids_of_this_cpu, machine};
 pub(crate) use primary::{board, conduit, gic};
 pub(crate) use speculation::answers;

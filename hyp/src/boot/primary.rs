@@ -51,9 +51,33 @@ pub(crate) fn conduit() -> Conduit {
     BOARD.get().map_or(Conduit::Smc, |board| board.psci)
 }
 
-/// Says that the loader entered at `level` instead of EL2, and gives up. No register of EL2 may be
-/// touched here, so this does not panic.
+/// Says that the loader entered at `level` instead of EL2, and gives up.
 pub(super) extern "C" fn wrong_level(level: u64, address: u64) -> ! {
+    say_without_el2(
+        address,
+        format_args!(
+            "entered at EL{level}, but only EL2 will do; start QEMU with `-M virt,virtualization=on`"
+        ),
+    );
+    // Without EL2 the firmware that QEMU plays is called by HVC.
+    Conduit::Hvc.system_off()
+}
+
+/// Says that HCR_EL2.E2H cannot be cleared, and gives up.
+pub(super) extern "C" fn wrong_kind(address: u64) -> ! {
+    say_without_el2(
+        address,
+        format_args!(
+            "HCR_EL2.E2H stays set: this CPU has no FEAT_E2H0, which Tessera needs since it keeps the state of \
+             EL1 in the CPU while EL2 runs; take another CPU model"
+        ),
+    );
+    Conduit::Smc.system_off()
+}
+
+/// Prints why the hypervisor cannot run here; `address` is the device tree's. No register of EL2 may be touched
+/// where this is called, so it does not panic.
+fn say_without_el2(address: u64, reason: core::fmt::Arguments<'_>) {
     // SAFETY: As in `before_mmu`.
     let blob = unsafe { platform::device_tree_at(address) };
     if let Ok(uart) = blob.and_then(Uart::from_device_tree)
@@ -61,14 +85,8 @@ pub(super) extern "C" fn wrong_level(level: u64, address: u64) -> ! {
         && let Some(mut console) = unsafe { Console::new(uart.registers.base) }
     {
         // The console's writer does not fail.
-        let _ = writeln!(
-            console,
-            "tessera: PANIC: entered at EL{level}, but only EL2 will do; start QEMU with \
-             `-M virt,virtualization=on`"
-        );
+        let _ = writeln!(console, "tessera: PANIC: {reason}");
     }
-    // Without EL2 the firmware that QEMU plays is called by HVC.
-    Conduit::Hvc.system_off()
 }
 
 /// Builds EL2's tables from the device tree at `address`. Runs with the MMU off; the entry code turns

@@ -48,7 +48,7 @@ pub(super) fn start_all(board: &Board<'_>) {
     while ONLINE.load(Ordering::Acquire) < board.cpus.len() {
         assert!(
             timer::now() < deadline,
-            "{} of {} CPUs came up within {PATIENCE_S} seconds",
+            "{} of {} CPUs came up within {PATIENCE_S} seconds; those without FEAT_E2H0 cannot",
             ONLINE.load(Ordering::Relaxed),
             board.cpus.len()
         );

@@ -8,6 +8,7 @@ use core::arch::asm;
 use aarch64_cpu::registers::{
     ID_AA64MMFR1_EL1, ID_AA64PFR0_EL1, ID_AA64PFR1_EL1, MIDR_EL1, Readable, SCTLR_EL2, Writeable,
 };
+use arch::id::index;
 use hyp::bootargs::Mitigations;
 use hyp::speculation::{Answers, Attacks, Firmware, Identity, Protection};
 use log::{debug, info};
@@ -16,7 +17,6 @@ use spin::{Mutex, Once};
 
 use crate::boot;
 use crate::el2::vectors;
-use crate::vcpu;
 
 /// What was asked for.
 static MITIGATIONS: Once<Mitigations> = Once::new();
@@ -80,7 +80,7 @@ pub(super) fn settle() {
         info!(target: "features", "{attack:<26} {arm_name:<15} {status}");
     }
     // ID_AA64PFR1_EL1.SSBS, as guests see it.
-    let ssbs = vcpu::id_register(4, 1) >> 4 & 0xf != 0;
+    let ssbs = boot::machine().guest.get(index(4, 1)) >> 4 & 0xf != 0;
     ANSWERS.call_once(|| attacks.answers(ssbs));
 }
 

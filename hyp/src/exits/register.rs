@@ -1,53 +1,53 @@
 //! Trapped system registers.
 
-use hyp::exits::syndrome::{SystemAccess, encoding};
+use core::arch::asm;
+
+use arch::{Encoding, id};
+use hyp::exits::syndrome::SystemAccess;
 use hyp::vgic::SgiRegister;
 
 use super::{Frame, inject, skip_instruction};
-use crate::vcpu::{self, Exit, Vcpu, interface};
+use crate::boot::machine;
+use crate::vcpu::{Exit, Vcpu, interface};
 
 /// `ACTLR_EL1`, which a guest may write without effect.
-const ACTLR_EL1: u32 = encoding(3, 0, 1, 0, 1);
+const ACTLR_EL1: Encoding = Encoding::new(3, 0, 1, 0, 1);
 /// `OSLSR_EL1`, which says that there is an OS lock.
-const OSLSR_EL1: u32 = encoding(2, 0, 1, 1, 4);
+const OSLSR_EL1: Encoding = Encoding::new(2, 0, 1, 1, 4);
 /// `OSLSR_EL1.OSLM`: the OS lock is implemented.
 const OSLSR_IMPLEMENTED: u64 = 1 << 3;
 /// `ICC_SRE_EL1`, which says that the interrupt controller is used by system registers.
-const ICC_SRE_EL1: u32 = encoding(3, 0, 12, 12, 5);
+const ICC_SRE_EL1: Encoding = Encoding::new(3, 0, 12, 12, 5);
 /// `ICC_SRE_EL1`: SRE, DFB and DIB, fixed.
 const SYSTEM_REGISTERS_ONLY: u64 = 0b111;
 /// `ICC_DIR_EL1`, which ends an interrupt by its number.
-const ICC_DIR_EL1: u32 = encoding(3, 0, 12, 11, 1);
+const ICC_DIR_EL1: Encoding = Encoding::new(3, 0, 12, 11, 1);
 /// `ICC_SGI1R_EL1`, `ICC_ASGI1R_EL1` and `ICC_SGI0R_EL1`, which send interrupts to vCPUs.
-const ICC_SGI1R_EL1: u32 = encoding(3, 0, 12, 11, 5);
-const ICC_ASGI1R_EL1: u32 = encoding(3, 0, 12, 11, 6);
-const ICC_SGI0R_EL1: u32 = encoding(3, 0, 12, 11, 7);
+const ICC_SGI1R_EL1: Encoding = Encoding::new(3, 0, 12, 11, 5);
+const ICC_ASGI1R_EL1: Encoding = Encoding::new(3, 0, 12, 11, 6);
+const ICC_SGI0R_EL1: Encoding = Encoding::new(3, 0, 12, 11, 7);
 /// `ICC_CTLR_EL1`, `ICC_PMR_EL1` and `ICC_RPR_EL1`, which are trapped on CPUs that cannot trap `ICC_DIR_EL1` alone.
-const ICC_CTLR_EL1: u32 = encoding(3, 0, 12, 12, 4);
-const ICC_PMR_EL1: u32 = encoding(3, 0, 4, 6, 0);
-const ICC_RPR_EL1: u32 = encoding(3, 0, 12, 11, 3);
+const ICC_CTLR_EL1: Encoding = Encoding::new(3, 0, 12, 12, 4);
+const ICC_PMR_EL1: Encoding = Encoding::new(3, 0, 4, 6, 0);
+const ICC_RPR_EL1: Encoding = Encoding::new(3, 0, 12, 11, 3);
 /// The INTID in `ICC_DIR_EL1`.
 const INTID: u64 = 0xff_ffff;
-/// Op0 and Op1 of an encoding.
-const OP0_OP1: u32 = encoding(3, 7, 0, 0, 0);
-/// All of an encoding but CRm and Op2.
-const GROUP: u32 = encoding(3, 7, 15, 0, 0);
-/// Debug registers of EL1, and of EL0: the channel to a debugger, through which nothing ever comes.
-const DEBUG: u32 = encoding(2, 0, 0, 0, 0);
-const DEBUG_EL0: u32 = encoding(2, 3, 0, 0, 0);
-/// ID registers.
-const ID: u32 = encoding(3, 0, 0, 0, 0);
+/// `REVIDR_EL1` and `AIDR_EL1`, the implementer's own; trapped where `SMIDR_EL1` has to be.
+const REVIDR_EL1: Encoding = Encoding::new(3, 0, 0, 0, 6);
+const AIDR_EL1: Encoding = Encoding::new(3, 1, 0, 0, 7);
 
 /// Emulates an MSR or MRS, or says that it is undefined.
 pub(super) fn access(frame: &mut Frame, esr: u64) {
     let access = SystemAccess::new(esr);
     let vcpu = frame.vcpu;
     let value = match access.encoding {
-        id if id & GROUP == ID && access.read => vcpu::id_register(id >> 3 & 0xf, id & 7),
+        id if id::contains(id) && access.read => machine().guest.get(id::index(id.crm(), id.op2())),
+        REVIDR_EL1 if access.read => revision(),
+        AIDR_EL1 if access.read => auxiliary_id(),
         OSLSR_EL1 if access.read => OSLSR_IMPLEMENTED,
         ACTLR_EL1 => 0,
         // Breakpoints and watchpoints that never hit, an OS lock without effect.
-        debug if matches!(debug & OP0_OP1, DEBUG | DEBUG_EL0) => 0,
+        debug if debug.op0() == 2 && matches!(debug.op1(), 0 | 3) => 0,
         ICC_SRE_EL1 => SYSTEM_REGISTERS_ONLY,
         common @ (ICC_CTLR_EL1 | ICC_PMR_EL1 | ICC_RPR_EL1) if access.read => read_common(common),
         command
@@ -70,7 +70,7 @@ pub(super) fn access(frame: &mut Frame, esr: u64) {
 /// What a register of the CPU interface says that is common to both groups.
 // Not inline: others would save registers for it.
 #[inline(never)]
-fn read_common(register: u32) -> u64 {
+fn read_common(register: Encoding) -> u64 {
     let interface = interface::common();
     match register {
         ICC_CTLR_EL1 => interface.control(),
@@ -82,7 +82,7 @@ fn read_common(register: u32) -> u64 {
 /// Does what a write to a register of the interrupt controller asks for; false if it is none.
 // As above.
 #[inline(never)]
-fn write_command(vcpu: &Vcpu, register: u32, value: u64) -> bool {
+fn write_command(vcpu: &Vcpu, register: Encoding, value: u64) -> bool {
     match register {
         ICC_SGI1R_EL1 => vcpu.send_sgi(SgiRegister::Group1, value),
         ICC_ASGI1R_EL1 | ICC_SGI0R_EL1 => vcpu.send_sgi(SgiRegister::Group0, value),
@@ -96,4 +96,20 @@ fn write_command(vcpu: &Vcpu, register: u32, value: u64) -> bool {
         _ => return false,
     }
     true
+}
+
+/// `REVIDR_EL1` of this CPU.
+fn revision() -> u64 {
+    let value;
+    // SAFETY: Reading the register changes nothing.
+    unsafe { asm!("mrs {}, revidr_el1", out(reg) value, options(nomem, nostack, preserves_flags)) };
+    value
+}
+
+/// `AIDR_EL1` of this CPU.
+fn auxiliary_id() -> u64 {
+    let value;
+    // SAFETY: as above.
+    unsafe { asm!("mrs {}, aidr_el1", out(reg) value, options(nomem, nostack, preserves_flags)) };
+    value
 }

@@ -2,6 +2,7 @@
 //!
 //! Arm ARM, `ESR_EL2`. Only taken apart here, not acted upon.
 
+use arch::Encoding;
 use bitflags::bitflags;
 use stage2::{Access, Level, Privilege};
 
@@ -251,8 +252,8 @@ impl Transfer {
 /// A trapped MSR or MRS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SystemAccess {
-    /// Op0, Op1, CRn, CRm and Op2 as [`encoding`] packs them.
-    pub encoding: u32,
+    /// The register.
+    pub encoding: Encoding,
     /// The general-purpose register's number; 31 is the zero register.
     pub register: usize,
     /// It is an MRS.
@@ -263,7 +264,7 @@ impl SystemAccess {
     /// Where the syndrome has the encoding: Op0 21:20, Op2 19:17, Op1 16:14, CRn 13:10, CRm 4:1.
     pub const fn new(esr: u64) -> Self {
         Self {
-            encoding: encoding(
+            encoding: Encoding::new(
                 (esr >> 20 & 3) as u32,
                 (esr >> 14 & 7) as u32,
                 (esr >> 10 & 15) as u32,
@@ -274,11 +275,6 @@ impl SystemAccess {
             read: esr & 1 == 1,
         }
     }
-}
-
-/// A system register's name as a number: Op0, Op1, CRn, CRm, Op2 from the highest bits to the lowest.
-pub const fn encoding(op0: u32, op1: u32, crn: u32, crm: u32, op2: u32) -> u32 {
-    op0 << 14 | op1 << 11 | crn << 7 | crm << 3 | op2
 }
 
 #[cfg(test)]
@@ -409,7 +405,7 @@ mod tests {
     fn a_trapped_register_is_named() {
         // mrs x5, id_aa64pfr0_el1: Op0 3, Op1 0, CRn 0, CRm 4, Op2 0.
         let access = SystemAccess::new(0x18 << 26 | IL | 3 << 20 | 4 << 1 | 5 << 5 | 1);
-        assert_eq!(access.encoding, encoding(3, 0, 0, 4, 0));
+        assert_eq!(access.encoding, Encoding::new(3, 0, 0, 4, 0));
         assert_eq!((access.register, access.read), (5, true));
     }
 }

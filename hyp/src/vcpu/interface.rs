@@ -14,8 +14,6 @@ use aarch64_cpu::registers::{
 use hyp::vgic::common::Interface;
 use hyp::vgic::{Listing, MAX_LIST_REGISTERS};
 
-use super::registers::system_registers;
-
 /// `ICH_VMCR_EL2.VEOIM`: the guest ends interrupts by their numbers.
 const EOI_MODE: u64 = 1 << 9;
 /// `ICH_VTR_EL2.TDS`: `ICH_HCR_EL2.TDIR` traps.
@@ -29,6 +27,53 @@ static WITHOUT_TDIR: AtomicBool = AtomicBool::new(false);
 /// Traps guests' writes to `ICC_DIR_EL1` as on CPUs without `ICH_HCR_EL2.TDIR` from now on.
 pub(crate) fn forgo_tdir() {
     WITHOUT_TDIR.store(true, Ordering::Relaxed);
+}
+
+/// Defines a structure of 64-bit registers with a save and a load function.
+macro_rules! system_registers {
+    ($(#[$meta:meta])* $structure:ident { $($field:ident: $register:literal,)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug)]
+        struct $structure {
+            $($field: u64,)*
+        }
+
+        impl $structure {
+            /// All zero.
+            const ZERO: Self = Self { $($field: 0,)* };
+
+            /// Copies this CPU's registers here.
+            fn save(&mut self) {
+                $(
+                    // SAFETY: Reading a register changes nothing.
+                    unsafe {
+                        core::arch::asm!(
+                            concat!("mrs {}, ", $register),
+                            out(reg) self.$field,
+                            options(nomem, nostack, preserves_flags),
+                        );
+                    }
+                )*
+            }
+
+            /// Copies these values to this CPU's registers.
+            ///
+            /// They take effect when a guest is entered.
+            fn load(&self) {
+                $(
+                    // SAFETY: The registers have no effect at EL2 (E2H is clear), so Rust's view of
+                    // memory does not change.
+                    unsafe {
+                        core::arch::asm!(
+                            concat!("msr ", $register, ", {}"),
+                            in(reg) self.$field,
+                            options(nomem, nostack, preserves_flags),
+                        );
+                    }
+                )*
+            }
+        }
+    };
 }
 
 system_registers! {

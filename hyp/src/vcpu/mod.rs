@@ -10,20 +10,19 @@
 //!
 //! Invariant: a vCPU's saved registers are touched by its own thread only.
 //!
-//! The files `id_registers` and `wait` of this folder need no EL2 and belong to the library (`lib.rs`),
-//! where they are tested.
+//! Which registers are switched is said by the contract ([`arch::contract`]).
+//!
+//! The file `wait` of this folder needs no EL2 and belongs to the library (`lib.rs`), where it is tested.
 
 mod control;
 mod counters;
 mod fp;
-mod id;
 pub(crate) mod interface;
 mod interrupts;
 mod registers;
 
 pub(crate) use control::{init_cpu, pstate_features};
 pub(crate) use counters::{Counters, Exit};
-pub(crate) use id::id_register;
 pub(crate) use interrupts::notify;
 
 use core::cell::UnsafeCell;
@@ -35,7 +34,6 @@ use platform::board::MAX_CPUS;
 use spin::Mutex;
 use trace::Category;
 
-use crate::boot::features;
 use crate::machine;
 use crate::machine::tracing;
 use crate::percpu;
@@ -44,7 +42,7 @@ use crate::vm::{self, Vm};
 use fp::FpRegisters;
 use interface::InterfaceState;
 use interrupts::Interrupts;
-use registers::{PointerKeys, System, Timers};
+use registers::Registers;
 
 /// `VMPIDR_EL2`: bit 31 is RES1.
 const MPIDR_RES1: u64 = 1 << 31;
@@ -86,18 +84,14 @@ pub(crate) struct Vcpu {
 
 /// A vCPU's registers while they are in no CPU.
 struct Saved {
-    system: System,
-    keys: PointerKeys,
-    timers: Timers,
+    registers: Registers,
     interface: InterfaceState,
     fp: FpRegisters,
 }
 
 impl Saved {
     const RESET: Self = Self {
-        system: System::RESET,
-        keys: PointerKeys::ZERO,
-        timers: Timers::ZERO,
+        registers: Registers::RESET,
         interface: InterfaceState::RESET,
         fp: FpRegisters::ZERO,
     };
@@ -218,7 +212,7 @@ impl Vcpu {
         let held = LOADED[cpu].load(Ordering::Relaxed).cast_const();
         if core::ptr::eq(held, self) && self.cpu.load(Ordering::Relaxed) == cpu {
             // SAFETY: We are on the vCPU's own thread.
-            unsafe { &*self.saved.get() }.timers.load();
+            unsafe { &*self.saved.get() }.registers.load_timers();
         } else {
             self.load();
         }
@@ -231,26 +225,19 @@ impl Vcpu {
         VMPIDR_EL2.set(MPIDR_RES1 | self.index as u64);
         // SAFETY: We are on the vCPU's own thread.
         let saved = unsafe { &*self.saved.get() };
-        saved.system.load();
-        if features().pointer_authentication {
-            saved.keys.load();
-        }
+        saved.registers.load();
         saved.fp.load();
         saved.interface.load();
-        saved.timers.load();
+        saved.registers.load_timers();
     }
 
     fn save(&self) {
         // SAFETY: We are on the vCPU's own thread, and no other reference to `saved` is alive.
         let saved = unsafe { &mut *self.saved.get() };
-        saved.system.save();
-        if features().pointer_authentication {
-            saved.keys.save();
-        }
+        saved.registers.save();
         saved.fp.save();
         saved.interface.save();
-        saved.timers.save();
-        Timers::disable();
+        registers::disable_timers();
     }
 }
 

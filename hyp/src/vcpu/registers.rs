@@ -1,123 +1,129 @@
-//! The system registers of EL1 and EL0 that a guest owns, and how they are saved and loaded.
+//! The system registers that a guest owns, as the contract lists them, and how they are saved and loaded.
 //!
 //! They stay in the CPU while EL2 runs, which does not use them. They are saved when their vCPU's
 //! thread leaves the CPU, and loaded when it comes to a CPU that does not hold them (any more).
 
-/// Defines a structure of 64-bit registers with a save and a load function.
-macro_rules! system_registers {
-    ($(#[$meta:meta])* $structure:ident { $($field:ident: $register:literal,)* }) => {
-        $(#[$meta])*
-        #[derive(Clone, Copy, Debug)]
-        pub(in crate::vcpu) struct $structure {
-            $(pub(in crate::vcpu) $field: u64,)*
-        }
+use core::arch::asm;
+use core::sync::atomic::{AtomicU64, Ordering};
 
-        impl $structure {
-            /// All zero.
-            pub(in crate::vcpu) const ZERO: Self = Self { $($field: 0,)* };
+use arch::contract::{Group, Machine, SWITCHED, Switched, is_switched};
+use arch::id::Ids;
+use platform::board::MAX_CPUS;
 
-            /// Copies this CPU's registers here.
-            pub(in crate::vcpu) fn save(&mut self) {
-                $(
-                    // SAFETY: Reading a register changes nothing.
-                    unsafe {
-                        core::arch::asm!(
-                            concat!("mrs {}, ", $register),
-                            out(reg) self.$field,
-                            options(nomem, nostack, preserves_flags),
-                        );
-                    }
-                )*
+use crate::percpu;
+
+/// Which registers each CPU switches: a bit for each place of [`SWITCHED`].
+static PRESENT: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
+
+/// Fixes which registers this CPU, which has `ids`, switches from now on.
+pub(super) fn init_cpu(ids: &Ids, machine: &Machine) {
+    let bit = |place| u64::from(is_switched(place, ids, machine)) << place;
+    let present = (0..SWITCHED.len()).map(bit).sum();
+    PRESENT[percpu::this().index()].store(present, Ordering::Relaxed);
+}
+
+/// What this CPU switches.
+fn present() -> u64 {
+    PRESENT[percpu::this().index()].load(Ordering::Relaxed)
+}
+
+/// A vCPU's registers, in the order of [`SWITCHED`].
+pub(super) struct Registers([u64; SWITCHED.len()]);
+
+/// Does something for each register of a group that this CPU switches. Its place is a constant, so that there are
+/// only the instructions that access it, and for those that not all CPUs have one that looks whether it is there.
+macro_rules! for_each {
+    ($group:pat, |$place:ident| $do:expr) => {
+        let present = present();
+        for_each!(@ $group, present, $place, $do,
+            0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31
+            32 33 34 35 36 37 38 39 40 41 42 43 44 45 46 47 48 49 50 51 52 53 54 55 56 57 58 59 60 61 62 63)
+    };
+    (@ $group:pat, $present:ident, $place:ident, $do:expr, $($number:literal)*) => {
+        $({
+            const $place: usize = if $number < SWITCHED.len() { $number } else { 0 };
+            const REGISTER: Switched = SWITCHED[$place];
+            if $number < SWITCHED.len()
+                && const { matches!(REGISTER.group, $group) }
+                && (REGISTER.is_everywhere() || $present & 1 << $place != 0)
+            {
+                $do
             }
-
-            /// Copies these values to this CPU's registers.
-            ///
-            /// They take effect when a guest is entered.
-            pub(in crate::vcpu) fn load(&self) {
-                $(
-                    // SAFETY: The registers have no effect at EL2 (E2H is clear), so Rust's view of
-                    // memory does not change.
-                    unsafe {
-                        core::arch::asm!(
-                            concat!("msr ", $register, ", {}"),
-                            in(reg) self.$field,
-                            options(nomem, nostack, preserves_flags),
-                        );
-                    }
-                )*
-            }
-        }
+        })*
     };
 }
 
-pub(super) use system_registers;
+const _: () = assert!(SWITCHED.len() <= 64);
 
-system_registers! {
-    /// What every Armv8.0 CPU has, the timers' excepted.
-    System {
-        sp_el0: "sp_el0",
-        sp_el1: "sp_el1",
-        elr: "elr_el1",
-        spsr: "spsr_el1",
-        sctlr: "sctlr_el1",
-        cpacr: "cpacr_el1",
-        ttbr0: "ttbr0_el1",
-        ttbr1: "ttbr1_el1",
-        tcr: "tcr_el1",
-        mair: "mair_el1",
-        amair: "amair_el1",
-        vbar: "vbar_el1",
-        esr: "esr_el1",
-        far: "far_el1",
-        afsr0: "afsr0_el1",
-        afsr1: "afsr1_el1",
-        contextidr: "contextidr_el1",
-        tpidr_el0: "tpidr_el0",
-        tpidrro_el0: "tpidrro_el0",
-        tpidr_el1: "tpidr_el1",
-        par: "par_el1",
-        csselr: "csselr_el1",
-        cntkctl: "cntkctl_el1",
-    }
-}
-
-system_registers! {
-    /// The keys of FEAT_PAuth.
-    PointerKeys {
-        ia_low: "s3_0_c2_c1_0",
-        ia_high: "s3_0_c2_c1_1",
-        ib_low: "s3_0_c2_c1_2",
-        ib_high: "s3_0_c2_c1_3",
-        da_low: "s3_0_c2_c2_0",
-        da_high: "s3_0_c2_c2_1",
-        db_low: "s3_0_c2_c2_2",
-        db_high: "s3_0_c2_c2_3",
-        ga_low: "s3_0_c2_c3_0",
-        ga_high: "s3_0_c2_c3_1",
-    }
-}
-
-system_registers! {
-    /// The timers of EL1. A timer that is loaded raises interrupts also while EL2 runs.
-    Timers {
-        virtual_control: "cntv_ctl_el0",
-        virtual_compare: "cntv_cval_el0",
-        physical_control: "cntp_ctl_el0",
-        physical_compare: "cntp_cval_el0",
-    }
-}
-
-impl System {
-    /// EL1 after reset: MMU and caches off, the RES1 bits of `SCTLR_EL1` set.
-    pub(super) const RESET: Self = Self {
-        sctlr: 0x30d0_0800,
-        ..Self::ZERO
+impl Registers {
+    /// As they are when a vCPU starts.
+    pub(super) const RESET: Self = {
+        let mut values = [0; SWITCHED.len()];
+        let mut place = 0;
+        while place < values.len() {
+            values[place] = SWITCHED[place].reset;
+            place += 1;
+        }
+        Self(values)
     };
+
+    /// Copies this CPU's registers here, timers included.
+    pub(super) fn save(&mut self) {
+        for_each!(Group::Plain | Group::Timer, |PLACE| self.0[PLACE] =
+            read::<PLACE>());
+    }
+
+    /// Copies these values to this CPU's registers, but for the timers. They take effect when a guest is entered.
+    pub(super) fn load(&self) {
+        for_each!(Group::Plain, |PLACE| write::<PLACE>(self.0[PLACE]));
+    }
+
+    /// Copies the timers' values to this CPU's. One that is loaded interrupts also while EL2 runs.
+    pub(super) fn load_timers(&self) {
+        for_each!(Group::Timer, |PLACE| write::<PLACE>(self.0[PLACE]));
+    }
 }
 
-impl Timers {
-    /// Takes the timers' interrupts away from this CPU.
-    pub(super) fn disable() {
-        Self::ZERO.load();
+/// Takes the timers' interrupts away from this CPU.
+pub(super) fn disable_timers() {
+    for_each!(Group::Timer, |PLACE| write::<PLACE>(0));
+}
+
+/// Reads the register at this place of [`SWITCHED`], which this CPU must have.
+#[inline(always)]
+fn read<const PLACE: usize>() -> u64 {
+    let value;
+    // SAFETY: Reading a register of the list changes nothing.
+    unsafe {
+        asm!(
+            "mrs {value}, S{op0}_{op1}_C{crn}_C{crm}_{op2}",
+            value = out(reg) value,
+            op0 = const SWITCHED[PLACE].encoding.op0(),
+            op1 = const SWITCHED[PLACE].encoding.op1(),
+            crn = const SWITCHED[PLACE].encoding.crn(),
+            crm = const SWITCHED[PLACE].encoding.crm(),
+            op2 = const SWITCHED[PLACE].encoding.op2(),
+            options(nomem, nostack, preserves_flags),
+        );
+    }
+    value
+}
+
+/// Writes the register at this place of [`SWITCHED`], which this CPU must have.
+#[inline(always)]
+fn write<const PLACE: usize>(value: u64) {
+    // SAFETY: The registers of the list are guests' own and have no effect at EL2 (E2H is clear), so Rust's view of
+    // memory does not change.
+    unsafe {
+        asm!(
+            "msr S{op0}_{op1}_C{crn}_C{crm}_{op2}, {value}",
+            value = in(reg) value,
+            op0 = const SWITCHED[PLACE].encoding.op0(),
+            op1 = const SWITCHED[PLACE].encoding.op1(),
+            crn = const SWITCHED[PLACE].encoding.crn(),
+            crm = const SWITCHED[PLACE].encoding.crm(),
+            op2 = const SWITCHED[PLACE].encoding.op2(),
+            options(nomem, nostack, preserves_flags),
+        );
     }
 }
