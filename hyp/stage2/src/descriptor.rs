@@ -361,6 +361,16 @@ impl Descriptor {
         self.0 & ACCESS_FLAG != 0
     }
 
+    /// Whether the hardware may change an entry of `level` that holds this: it marks leaves that are not accessed, and
+    /// those to which it may open the way for stores (Arm ARM, "Hardware management of the Access flag and dirty state").
+    #[inline(always)]
+    pub(crate) const fn may_be_marked(self, level: Level) -> bool {
+        if self.0 & VALID == 0 || self.0 & TABLE_OR_PAGE != 0 && !matches!(level, Level::L3) {
+            return false;
+        }
+        self.0 & ACCESS_FLAG == 0 || self.0 & (S2AP_WRITE | DBM) == DBM
+    }
+
     /// Whether the mapping must keep its frame.
     #[inline]
     pub const fn is_pinned(self) -> bool {

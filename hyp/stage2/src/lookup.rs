@@ -21,6 +21,8 @@
 
 mod entries;
 
+pub(crate) use entries::replace;
+
 use crate::addr::{ENTRIES, Ipa, Level, Pa};
 use crate::descriptor::{Descriptor, Kind, Marker};
 use crate::env::{Environment, Frames, Table, Window};

@@ -100,7 +100,7 @@ impl<E: Environment> Stage2<E> {
         let Some(range) = range.intersection(&self.geometry().range()) else {
             return Ok(());
         };
-        self.split_edges(range)?;
+        self.split_end(range)?;
         self.edit_range(
             range,
             &mut Protect {

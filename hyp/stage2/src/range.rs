@@ -78,16 +78,16 @@ impl<E: Environment> Stage2<E> {
         Ok(())
     }
 
-    /// Splits the blocks that `range` covers in part, so that out of memory shows before anything
-    /// is changed. Splitting changes no translation.
-    pub(crate) fn split_edges(&self, range: IpaRange) -> Result<(), OutOfFrames> {
+    /// Splits the blocks at the end of `range` that it covers in part, so that out of memory shows before anything
+    /// is changed. (Those at its start are the first that [`edit_range`](Self::edit_range) meets, and splits before it
+    /// changes anything.) Splitting changes no translation.
+    pub(crate) fn split_end(&self, range: IpaRange) -> Result<(), OutOfFrames> {
         let last = Ipa::new(range.end().get() - 1);
-        self.split_if_in_part(range.start(), range)?;
         // What is true of one page of 2 MiB is true of the others.
-        if range.start().align_down(Level::L2) != last.align_down(Level::L2) {
-            self.split_if_in_part(last, range)?;
+        if range.start().align_down(Level::L2) == last.align_down(Level::L2) {
+            return Ok(());
         }
-        Ok(())
+        self.split_if_in_part(last, range)
     }
 
     /// Splits the blocks round `ipa`, if there are any, that `range` covers in part.

@@ -8,7 +8,7 @@ use crate::descriptor::{Descriptor, Kind};
 use crate::env::{Environment, OutOfFrames, Scope};
 use crate::flush::Stale;
 use crate::held::entry_address;
-use crate::lookup::Locked;
+use crate::lookup::{Locked, replace};
 use crate::observe::{Observation, Topic};
 use crate::range::{Edit, Edited};
 use crate::stage2::Stage2;
@@ -64,14 +64,9 @@ impl UnmappedRun<'_> {
 fn remove_run(entries: &[AtomicU64], level: Level, gathered: &mut Gathered) -> usize {
     let (before, mut empty) = (gathered.len(), 0);
     gathered.extend(entries.iter().map_while(|entry| {
-        // The lock orders this after what others have stored here; the hardware only adds marks.
         let seen = Descriptor::from_bits(entry.load(Ordering::Relaxed));
         match seen.kind(level) {
-            Kind::Leaf(_) => {
-                // By an exchange, which loses no mark that is added at this moment.
-                let bits = entry.swap(Descriptor::EMPTY.bits(), Ordering::AcqRel);
-                Some(Descriptor::from_bits(bits))
-            }
+            Kind::Leaf(_) => Some(replace(entry, level, Descriptor::EMPTY)),
             Kind::Empty => {
                 empty += 1;
                 Some(Descriptor::EMPTY)
@@ -200,7 +195,7 @@ impl<E: Environment> Stage2<E> {
         let Some(range) = range.intersection(&self.geometry().range()) else {
             return Ok(());
         };
-        self.split_edges(range)?;
+        self.split_end(range)?;
         self.edit_range(
             range,
             &mut Unmap {

@@ -1,12 +1,12 @@
 //! Changing the entries of a locked table.
 //!
-//! Each by one atomic operation; none loses a mark that the hardware sets meanwhile. A checker is told
+//! Each by one atomic store or exchange; none loses a mark that the hardware sets meanwhile. A checker is told
 //! of every write, with a number from before it where the entry was not valid, and from after it where it was.
 
 use core::ops::Range;
 
 use super::Locked;
-use crate::addr::{ENTRIES, IpaRange};
+use crate::addr::{ENTRIES, IpaRange, Level};
 use crate::descriptor::{Descriptor, Kind, Marker};
 use crate::env::{Environment, Scope};
 use crate::flush::Stale;
@@ -95,8 +95,10 @@ impl<E: Environment> Locked<'_, E> {
     ) {
         // The entry is invalid up to this moment: whoever acts on the new one comes later.
         let order = self.held.order();
-        let old = self.swap(index, new);
-        debug_assert_eq!(old, marker.descriptor(), "only its owner ends a marker");
+        let old = marker.descriptor();
+        debug_assert_eq!(self.get(index), old, "only its owner ends a marker");
+        // The hardware marks nothing that is invalid, so there is nothing to lose.
+        self.view.table.entries[index].store(new.bits(), Ordering::Release);
         self.tell(order, index, old, new);
         if new == Descriptor::EMPTY {
             self.meta.add_live(-1);
@@ -177,14 +179,9 @@ impl<E: Environment> Locked<'_, E> {
     /// Puts `new` in the place of what was valid, and returns that.
     #[inline(always)]
     fn take_away(&mut self, index: usize, new: Descriptor) -> Descriptor {
-        let old = self.swap(index, new);
+        let old = replace(&self.view.table.entries[index], self.level(), new);
         self.tell_now(index, old, new);
         old
-    }
-
-    #[inline(always)]
-    fn swap(&mut self, index: usize, new: Descriptor) -> Descriptor {
-        Descriptor::from_bits(self.view.table.entries[index].swap(new.bits(), Ordering::AcqRel))
     }
 
     /// Tells of an entry that was written just now, if somebody watches.
@@ -214,6 +211,20 @@ impl<E: Environment> Locked<'_, E> {
             old,
         )
     }
+}
+
+/// Puts `new` in the place of what an entry of `level` holds, whose lock is held, and returns that with all marks
+/// that the hardware has set.
+#[inline(always)]
+pub(crate) fn replace(entry: &AtomicU64, level: Level, new: Descriptor) -> Descriptor {
+    // The lock orders this after what others have stored here; the hardware only adds marks.
+    let seen = Descriptor::from_bits(entry.load(Ordering::Relaxed));
+    if seen.may_be_marked(level) {
+        return Descriptor::from_bits(entry.swap(new.bits(), Ordering::AcqRel));
+    }
+    // Nobody changes it at this moment, so it takes no exchange, which costs as much as a lock.
+    entry.store(new.bits(), Ordering::Release);
+    seen
 }
 
 /// Entries filled in a locked table; they are counted when this is dropped, so also where the one who

@@ -74,6 +74,39 @@ fn race_49_the_hardware_marks_an_entry_that_is_being_aged() {
     });
 }
 
+/// The hardware marks a page as written while it is unmapped.
+///
+/// Rule: an entry that the hardware may mark is taken away by an exchange. Taken out by
+/// `49-taken-away-by-a-store.patch`.
+#[test]
+fn race_49_the_hardware_marks_a_page_that_is_unmapped() {
+    explore(|| {
+        let setup = Setup {
+            hardware_dirty: true,
+            ..small()
+        };
+        let world = World::new(setup);
+        world.map(0, 10);
+        world.vm.write_protect(only(0));
+        let unmap = |world: &World| {
+            let mut written = false;
+            let unmapped = world.vm.unmap(only(0), |leaf| {
+                written = leaf.descriptor.is_written();
+                let frame = leaf.descriptor.output();
+                world.machine.data().release(frame, leaf.level);
+            });
+            assert_eq!(unmapped, Ok(()));
+            written
+        };
+        let (written, stored) = world.race(unmap, |world| {
+            let guest = world.machine.enter(&world.vm);
+            guest.write(page(0), 5).is_ok()
+        });
+        assert_eq!(written, stored, "dirt is lost");
+        world.end();
+    });
+}
+
 /// The hardware marks a page as written while it becomes part of a block where it is.
 fn store_against_collapse_in_place(direct_size_change: bool) {
     let world = World::new(Setup {
