@@ -123,9 +123,12 @@ impl<M: LinearMap> FrameAllocator<M> {
 
     fn write_single(&self, first: Index, used: Use, order: Order) {
         // The first frame last: until then all of the block is seen as one.
-        let frames = self.inventory.frames_of(first, order);
-        for (offset, frame) in (0..order.frames()).zip(frames).rev() {
-            frame.set_packed(Packed::allocated(used.at(offset), Order::PAGE));
+        let last = order.frames() - 1;
+        let mut state = Packed::allocated(used.at(last), Order::PAGE);
+        let step = state.page_step();
+        for frame in self.inventory.frames_of(first, order).iter().rev() {
+            frame.set_packed(state);
+            state = state.minus(step);
         }
     }
 

@@ -195,7 +195,7 @@ impl Packed {
     pub(super) const TAIL: Self = Self::new(State::Tail);
     pub(super) const CACHED: Self = Self::new(State::Cached { order: Order::PAGE });
 
-    #[inline]
+    #[inline(always)]
     pub(super) const fn new(state: State) -> Self {
         Self(match state {
             State::Absent => ABSENT,
@@ -209,7 +209,8 @@ impl Packed {
     }
 
     /// The state of the first frame of an allocated block.
-    #[inline]
+    // Always inline, as what it calls: the kind of use is mostly known, and a few shifts are left then.
+    #[inline(always)]
     pub(super) const fn allocated(used: Use, order: Order) -> Self {
         Self::new(State::Allocated { used, order })
     }
@@ -228,6 +229,12 @@ impl Packed {
     #[inline]
     pub(super) const fn plus(self, steps: u64) -> Self {
         Self(self.0.wrapping_add(steps))
+    }
+
+    /// As [`plus`](Self::plus), for a frame that lies before.
+    #[inline]
+    pub(super) const fn minus(self, steps: u64) -> Self {
+        Self(self.0.wrapping_sub(steps))
     }
 
     /// Which use this is the state of; means something in allocated blocks only.
@@ -268,7 +275,7 @@ impl Packed {
     }
 }
 
-#[inline]
+#[inline(always)]
 const fn pack_use(used: Use) -> u64 {
     match used {
         Use::Hypervisor => HYPERVISOR,
@@ -278,7 +285,7 @@ const fn pack_use(used: Use) -> u64 {
     }
 }
 
-#[inline]
+#[inline(always)]
 const fn pack_place(vm: VmId, ipa: Ipa) -> u64 {
     let page_number = ipa.get() >> PAGE_SHIFT & PAGE_NUMBER_MASK;
     (vm.0 as u64) << VM_SHIFT | page_number << PAGE_NUMBER_SHIFT

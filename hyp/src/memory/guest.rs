@@ -237,23 +237,54 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
     /// Maps memory to `ipa`, where a walk stopped at an entry of `level`.
     #[inline(always)]
     fn populate(&self, ipa: Ipa, level: Level) -> Outcome {
-        let region = IpaRange::entry(ipa, Level::L2);
-        let whole = || self.ram().covers(&region);
-        // A new page counts as written, so under logging it is a single one.
-        let block = || level != Level::L3 && whole() && !self.is_logging();
-        // An error is whatever leads to a page instead; with an `Option` each page's fault takes an instruction more.
-        match self.settings.huge {
-            HugePolicy::Always if block() => self.populate_block(region),
-            HugePolicy::Reserve if whole() => self.populate_reserved(ipa),
-            _ => Err(OutOfFrames {
-                order: Order::BLOCK_2M,
-            }),
+        let reserved = match self.settings.huge {
+            HugePolicy::Always => {
+                if let Ok(outcome) = self.populate_block(ipa, level) {
+                    return outcome;
+                }
+                None
+            }
+            HugePolicy::Reserve => self.reservations.take(self.machine, ipa),
+            HugePolicy::Never => None,
+        };
+        let page = match reserved {
+            Some(page) => {
+                PageCopier::new(self.machine).zero(page);
+                page
+            }
+            None => match self.alloc_page(ipa) {
+                Ok(page) => page,
+                Err(_) => return Outcome::OutOfMemory,
+            },
+        };
+        outcome_of(self.map_new(ipa, page))
+    }
+
+    /// Maps a zeroed frame that was meant for `ipa`, or gives it back.
+    #[inline(always)]
+    fn map_new(&self, ipa: Ipa, page: Pa) -> Result<(), MapError> {
+        let mapped = self.stage2.map_page(ipa, page, Attributes::RAM, true);
+        if mapped.is_err() {
+            self.reservations.give_back(self.machine, ipa, page);
         }
-        .unwrap_or_else(|_| self.populate_page(ipa))
+        mapped
+    }
+
+    /// Maps 2 MiB round `ipa` as a block. An error is whatever leads to a page instead: the region has a table
+    /// already, or is not RAM as a whole, or a single page is to count as written, as under logging.
+    #[inline(always)]
+    fn populate_block(&self, ipa: Ipa, level: Level) -> Result<Outcome, OutOfFrames> {
+        let region = IpaRange::entry(ipa, Level::L2);
+        if level == Level::L3 || !self.ram().covers(&region) || self.is_logging() {
+            return Err(OutOfFrames {
+                order: Order::BLOCK_2M,
+            });
+        }
+        self.map_new_block(region)
     }
 
     #[inline(never)]
-    fn populate_block(&self, region: IpaRange) -> Result<Outcome, OutOfFrames> {
+    fn map_new_block(&self, region: IpaRange) -> Result<Outcome, OutOfFrames> {
         let (allocator, cpu) = (self.machine.allocator(), self.machine.cpu());
         let used = Use::Data {
             vm: self.vm(),
@@ -276,46 +307,18 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
         }
     }
 
-    #[inline(never)]
-    fn populate_reserved(&self, ipa: Ipa) -> Result<Outcome, OutOfFrames> {
-        let none = OutOfFrames {
-            order: Order::BLOCK_2M,
-        };
-        let page = self.reservations.take(self.machine, ipa).ok_or(none)?;
-        Ok(outcome_of(self.map_reserved(ipa, page)))
-    }
-
-    /// Maps a frame that was taken from a reservation, zeroed.
-    fn map_reserved(&self, ipa: Ipa, page: Pa) -> Result<(), MapError> {
-        PageCopier::new(self.machine).zero(page);
-        let mapped = self.stage2.map_page(ipa, page, Attributes::RAM, true);
-        if mapped.is_err() {
-            self.reservations.give_back(self.machine, ipa, page);
-        }
-        mapped
-    }
-
     /// Maps those pages of `region`, 2 MiB of RAM, that were never touched and for which the 2 MiB frame
     /// `block` is reserved, as if the guest had loaded from each. Returns how many.
     pub fn fill_up(&self, region: IpaRange, block: Pa) -> usize {
         let pages = (region.start().get()..region.end().get()).step_by(stage2::PAGE_SIZE as usize);
         let fill = |ipa: &Ipa| {
             let page = self.reservations.take_from(self.machine, *ipa, block);
-            page.is_some_and(|page| self.map_reserved(*ipa, page).is_ok())
+            page.is_some_and(|page| {
+                PageCopier::new(self.machine).zero(page);
+                self.map_new(*ipa, page).is_ok()
+            })
         };
         pages.map(Ipa::new).filter(fill).count()
-    }
-
-    #[inline(always)]
-    fn populate_page(&self, ipa: Ipa) -> Outcome {
-        let Ok(page) = self.alloc_page(ipa) else {
-            return Outcome::OutOfMemory;
-        };
-        let mapped = self.stage2.map_page(ipa, page, Attributes::RAM, true);
-        if mapped.is_err() {
-            self.free_page(page);
-        }
-        outcome_of(mapped)
     }
 
     /// A zeroed frame for the page at `ipa`.

@@ -5,7 +5,7 @@
 //! them to a block copies nothing. A sparsely used region costs no more zeroing than its pages, and
 //! its untouched frames can be had back when memory is short.
 //!
-//! Owns one word a region, the frame's address. Which of its frames are still untouched is not
+//! Owns one word for each region that is RAM as a whole, the frame's address. Which of its frames are still untouched is not
 //! recorded here but in the frames' own metadata: [`Use::Reserved`] becomes [`Use::Data`] by one
 //! exchange, so of two faults on one page only one gets the frame.
 
@@ -20,6 +20,7 @@ const RESERVED: u64 = 1;
 /// The reservations of one VM.
 pub struct Reservations {
     vm: VmId,
+    /// The first region that is RAM as a whole, and how many follow from there on.
     first_region: Ipa,
     regions: u64,
     /// The words, one a region, in frames of the hypervisor's own.
@@ -34,8 +35,9 @@ impl Reservations {
         vm: VmId,
         ram: IpaRange,
     ) -> Result<Self, OutOfFrames> {
-        let first_region = ram.start().align_down(Level::L2);
-        let regions = (ram.end().get() - first_region.get()).div_ceil(Level::L2.size());
+        let first_region = Ipa::new(ram.start().get().next_multiple_of(Level::L2.size()));
+        let bytes = ram.end().get().saturating_sub(first_region.get());
+        let regions = bytes / Level::L2.size();
         let pages = (regions * size_of::<AtomicU64>() as u64).div_ceil(PAGE_SIZE);
         let order = u8::try_from(pages.next_power_of_two().trailing_zeros())
             .ok()
@@ -56,6 +58,8 @@ impl Reservations {
         })
     }
 
+    /// The word of a region; none if that is not RAM as a whole.
+    #[inline]
     fn word<'a, M: LinearMap>(
         &'a self,
         allocator: &'a FrameAllocator<M>,
@@ -70,8 +74,9 @@ impl Reservations {
         Some(unsafe { first.add(region as usize).as_ref() })
     }
 
+    /// The number of the region round `ipa`; that of one before the first is none of them.
     fn region_of(&self, ipa: Ipa) -> u64 {
-        (ipa.get() - self.first_region.get()) >> Level::L2.shift()
+        ipa.get().wrapping_sub(self.first_region.get()) >> Level::L2.shift()
     }
 
     fn start_of(&self, region: u64) -> Ipa {
@@ -80,7 +85,9 @@ impl Reservations {
 
     /// Takes the frame for the page at `ipa`, reserving one for the region if there is none. Its
     /// use is [`Use::Data`] from now on, and its contents are dirty. None if the page's own frame
-    /// is taken, or if no 2 MiB frame is free.
+    /// is taken, if no 2 MiB frame is free, or where the region is not RAM as a whole.
+    // Always inline: see `GuestMemory::fault`.
+    #[inline(always)]
     pub fn take<P: Parts>(&self, machine: &Machine<P>, ipa: Ipa) -> Option<Pa> {
         let allocator = machine.allocator();
         let region = self.region_of(ipa);
@@ -95,6 +102,8 @@ impl Reservations {
 
     /// As [`take`](Self::take), from the 2 MiB frame `block`; none also if that is not reserved for the
     /// region, or is no more.
+    // Always inline: as above.
+    #[inline(always)]
     pub fn take_from<P: Parts>(&self, machine: &Machine<P>, ipa: Ipa, block: Pa) -> Option<Pa> {
         let page = block.offset(ipa.get() & (Level::L2.size() - 1));
         let vm = self.vm;
@@ -105,12 +114,20 @@ impl Reservations {
             .then_some(page)
     }
 
-    /// Gives a frame back that [`take`](Self::take) returned and that was not mapped.
+    /// Gives back a frame of the VM's data that was meant for the page at `ipa` and was not mapped: to the
+    /// region's reservation, if it is the page's own there, else to the allocator.
+    #[cold]
+    #[inline(never)]
     pub fn give_back<P: Parts>(&self, machine: &Machine<P>, ipa: Ipa, page: Pa) {
-        let (allocator, vm) = (machine.allocator(), self.vm);
+        let (allocator, vm, cpu) = (machine.allocator(), self.vm, machine.cpu());
+        if (page.get() ^ ipa.get()) & (Level::L2.size() - 1) != 0 {
+            // A refusal is a mistake that the allocator has logged.
+            let _ = allocator.free(cpu, page, Order::PAGE);
+            return;
+        }
         let region = self.region_of(ipa);
         let (from, to) = (Use::Data { vm, ipa }, Use::Reserved { vm, ipa });
-        if !allocator.try_change_use(machine.cpu(), page, from, to) {
+        if !allocator.try_change_use(cpu, page, from, to) {
             return;
         }
         // Pairs with the fence in `give_up`: that call sees the frame reserved again, or this one sees
@@ -124,6 +141,8 @@ impl Reservations {
         }
     }
 
+    #[cold]
+    #[inline(never)]
     fn reserve<P: Parts>(&self, machine: &Machine<P>, region: u64, word: &AtomicU64) -> Option<Pa> {
         let block = self.set_aside(machine, region)?;
         self.offer(machine, region, word, block)
@@ -242,5 +261,69 @@ mod tests {
         assert_eq!((usage.data, usage.reserved), (before.data + 2, 511));
         assert_eq!(reservations.give_up(&machine, page(0)), 511);
         assert_eq!(machine.allocator().usage().reserved, 0);
+    }
+
+    /// A page for which the region had no frame left, and which another vCPU has mapped meanwhile.
+    #[test]
+    fn a_frame_from_elsewhere_goes_back_to_the_allocator() {
+        let machine = machine();
+        let ram = IpaRange::new(Ipa::new(RAM), Ipa::new(RAM + GUEST)).expect("whole pages");
+        let reservations =
+            Reservations::new(&machine, VmId(3), ram).expect("a frame for the words");
+        let page = |number| Ipa::new(RAM + number * PAGE_SIZE);
+        let own = reservations.take(&machine, page(0)).expect("a frame");
+        let before = machine.allocator().usage();
+        let [frame, aligned] = [1, 512].map(|number| {
+            let (allocator, vm, ipa) = (machine.allocator(), VmId(3), page(number));
+            let used = Use::Data { vm, ipa };
+            let frame = || {
+                allocator
+                    .alloc(0, Order::PAGE, Contents::Dirty, used)
+                    .expect("a frame")
+            };
+            // One of them at the same place of its 2 MiB as the page has.
+            let place = page(number).get() % Level::L2.size();
+            let found = (0..512)
+                .map(|_| frame())
+                .find(|frame| (frame.get() % Level::L2.size() == place) == (number == 512));
+            found.expect("one of 512")
+        });
+        let taken = machine.allocator().usage();
+        reservations.give_back(&machine, page(1), frame);
+        reservations.give_back(&machine, page(512), aligned);
+        let after = machine.allocator().usage();
+        assert_eq!(
+            (after.data, after.reserved),
+            (taken.data - 2, before.reserved)
+        );
+        reservations.give_back(&machine, page(0), own);
+        assert_eq!(machine.allocator().usage().reserved, before.reserved + 1);
+        assert_eq!(reservations.give_up(&machine, page(0)), 512);
+    }
+
+    /// What is not RAM as a whole has no reservation.
+    #[test]
+    fn the_edges_of_ram_are_left_alone() {
+        let machine = machine();
+        let (start, end) = (RAM + PAGE_SIZE, RAM + 3 * Level::L2.size() - PAGE_SIZE);
+        let ram = IpaRange::new(Ipa::new(start), Ipa::new(end)).expect("whole pages");
+        let reservations =
+            Reservations::new(&machine, VmId(3), ram).expect("a frame for the words");
+        let last = end - PAGE_SIZE;
+        for edge in [
+            start,
+            RAM + Level::L2.size() - PAGE_SIZE,
+            RAM + 2 * Level::L2.size(),
+            last,
+        ] {
+            assert_eq!(
+                reservations.take(&machine, Ipa::new(edge)),
+                None,
+                "{edge:#x}"
+            );
+            assert_eq!(reservations.give_up(&machine, Ipa::new(edge)), 0);
+        }
+        let whole = reservations.take(&machine, Ipa::new(RAM + Level::L2.size()));
+        assert!(whole.is_some());
     }
 }

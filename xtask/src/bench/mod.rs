@@ -99,7 +99,7 @@ fn measure(images: &Images, cpu: &str, boot: Boot) -> Result<Vec<String>> {
         cpu: cpu.parse().map_err(anyhow::Error::msg)?,
         cpus: 1,
         memory: Size::mib(512),
-        hyp_args: boot.hyp_args().to_owned(),
+        hyp_args: boot.hyp_args(),
         extra: ["-icount", "shift=0,sleep=off"].map(Into::into).to_vec(),
     };
     let guest = images.guest(GUEST)?;

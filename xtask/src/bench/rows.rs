@@ -1,25 +1,34 @@
 //! What is measured: each row with where its figure comes from, what others were measured to take for
 //! the same, and what we allow ourselves.
 
-/// A boot of the guest `touch`.
+/// A boot of the guest `touch`, by the policy for 2 MiB frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Boot {
     /// Guest memory is mapped by 4 KiB pages.
     Pages,
     /// Guest memory is mapped by 2 MiB blocks.
     Blocks,
+    /// Guest memory is mapped by 4 KiB pages, out of 2 MiB frames that are set aside: the default.
+    Reserved,
 }
 
 impl Boot {
-    pub(super) const ALL: [Self; 2] = [Self::Pages, Self::Blocks];
+    pub(super) const ALL: [Self; 3] = [Self::Pages, Self::Blocks, Self::Reserved];
+
+    /// The policy: the value of the boot argument `huge`.
+    pub(super) const fn policy(self) -> &'static str {
+        match self {
+            Self::Pages => "never",
+            Self::Blocks => "always",
+            Self::Reserved => "reserve",
+        }
+    }
 
     /// The hypervisor's boot arguments. No compaction: nothing else runs. The second vCPU is off but for
     /// the rows in which two take turns.
-    pub(super) const fn hyp_args(self) -> &'static str {
-        match self {
-            Self::Pages => "huge=never compaction=off vcpus=2 table-calls=on",
-            Self::Blocks => "huge=always compaction=off vcpus=2 table-calls=on",
-        }
+    pub(super) fn hyp_args(self) -> String {
+        let policy = self.policy();
+        format!("huge={policy} compaction=off vcpus=2 table-calls=on")
     }
 }
 
@@ -85,7 +94,7 @@ const fn row(
 }
 
 /// All rows, in the order in which they are shown.
-pub(super) const ROWS: [Row; 28] = [
+pub(super) const ROWS: [Row; 31] = [
     row(
         "hvc",
         "HVC, PSCI_VERSION",
@@ -151,6 +160,30 @@ pub(super) const ROWS: [Row; 28] = [
         None,
     ),
     own("fault_4k_fetch", "fetch from a new 4 KiB page", "fetch_4k"),
+    row(
+        "fault_4k_reserve",
+        "store to a new 4 KiB page",
+        Boot::Reserved,
+        "store_4k",
+        peers(Some(8392), Some(9043), None),
+        Some(600),
+    ),
+    row(
+        "fault_4k_load_reserve",
+        "load from a new 4 KiB page",
+        Boot::Reserved,
+        "load_4k",
+        NO_PEERS,
+        Some(600),
+    ),
+    row(
+        "fault_4k_fetch_reserve",
+        "fetch from a new 4 KiB page",
+        Boot::Reserved,
+        "fetch_4k",
+        NO_PEERS,
+        Some(600),
+    ),
     own("allocate", "  of that: a frame is allocated", "allocate"),
     own("zero", "  of that: the frame is zeroed", "zero"),
     row(

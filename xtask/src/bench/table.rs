@@ -61,8 +61,8 @@ fn names() -> impl Iterator<Item = (&'static str, &'static str)> {
 /// The table: ours beside the peers'.
 pub(super) fn table(figures: &Figures) -> String {
     let mut text = format!(
-        "{:<47}{:>11}{:>9}{:>9}{:>11}{:>9}{:>10}\n",
-        "instructions", CPUS[0], CPUS[1], "at most", "KVM a57", "KVM max", "Xen a57"
+        "{:<47}{:<7}{:>11}{:>9}{:>9}{:>11}{:>9}{:>10}\n",
+        "instructions", "huge=", CPUS[0], CPUS[1], "at most", "KVM a57", "KVM max", "Xen a57"
     );
     for row in &ROWS {
         let ours = |cpu| ours(figures.get(cpu, row.key), row);
@@ -73,8 +73,9 @@ pub(super) fn table(figures: &Figures) -> String {
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "{:<47}{:>11}{:>9}{limit:>9}{:>11}{:>9}{:>10}",
+            "{:<47}{:<7}{:>11}{:>9}{limit:>9}{:>11}{:>9}{:>10}",
             row.text,
+            row.boot.policy(),
             ours(CPUS[0]),
             ours(CPUS[1]),
             peer(row.peers.kvm_a57),
