@@ -151,23 +151,26 @@ impl Abort {
     /// them. A cache maintenance instruction is reported as a write (Arm ARM, `ESR_EL2`, WnR). Most need no
     /// more than a valid mapping, but DC IVAC needs the right to store: where a permission was the trouble
     /// it was that one, or the instruction will never be allowed.
+    #[inline]
     pub fn access(self, fetch: Option<Privilege>) -> Access {
-        let permission = self.cause() == Cause::Permission;
-        if self.contains(Self::STAGE1_WALK) {
-            return if permission {
-                Access::Update
-            } else {
-                Access::Read
-            };
+        if self.intersects(Self::STAGE1_WALK.union(Self::CACHE_MAINTENANCE)) {
+            return self.access_of_walk_or_maintenance();
         }
-        if let Some(level) = fetch {
-            return Access::Execute(level);
+        match fetch {
+            Some(level) => Access::Execute(level),
+            None if self.contains(Self::WRITE) => Access::Write,
+            None => Access::Read,
         }
-        let write = self.contains(Self::WRITE);
-        if write && (permission || !self.contains(Self::CACHE_MAINTENANCE)) {
-            Access::Write
-        } else {
-            Access::Read
+    }
+
+    // Apart, so that loads and stores do not pay for the rest.
+    #[cold]
+    #[inline(never)]
+    fn access_of_walk_or_maintenance(self) -> Access {
+        match self.cause() {
+            Cause::Permission if self.contains(Self::STAGE1_WALK) => Access::Update,
+            Cause::Permission => Access::Write,
+            _ => Access::Read,
         }
     }
 
