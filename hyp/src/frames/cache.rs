@@ -14,7 +14,7 @@ use super::buddy::Buddy;
 use super::frame::Index;
 use super::inventory::Inventory;
 use super::state::{Mobility, Order, UseIndex};
-use spin::mutex::{SpinMutex, SpinMutexGuard};
+use spin::{Mutex, MutexGuard};
 
 /// Frames that a stack has room for; a power of two.
 const CAPACITY: usize = 64;
@@ -94,23 +94,23 @@ impl Stack {
 /// A CPU's stock of frames and its block ahead, each behind its lock, on cache lines of its own.
 #[repr(C, align(128))]
 pub(super) struct CpuCache {
-    stock: SpinMutex<Stock>,
-    pub(super) ahead: SpinMutex<Ahead>,
+    stock: Mutex<Stock>,
+    pub(super) ahead: Mutex<Ahead>,
 }
 
 impl CpuCache {
     pub(super) const fn new() -> Self {
         Self {
-            stock: SpinMutex::new(Stock {
+            stock: Mutex::new(Stock {
                 tally: Tally::new(),
                 stacks: [Stacks::new(), Stacks::new()],
             }),
-            ahead: SpinMutex::new(Ahead::new()),
+            ahead: Mutex::new(Ahead::new()),
         }
     }
 
     #[inline]
-    pub(super) fn lock(&self) -> SpinMutexGuard<'_, Stock> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Stock> {
         self.stock.lock()
     }
 

@@ -15,7 +15,7 @@ use arrayvec::ArrayVec;
 use core::fmt;
 use core::ops::Range;
 use core::sync::atomic::AtomicU32;
-use spin::mutex::TicketMutex;
+use spin::Mutex;
 use stage2::{PAGE_SHIFT, PAGE_SIZE, Pa};
 
 /// The most ranges of RAM, and of reserved memory, that [`Setup`] may name.
@@ -119,7 +119,7 @@ impl<M: LinearMap> FrameAllocator<M> {
         }
         buddy.mark_low_water();
         let (isolations, blocks_ahead) = (AtomicU32::new(0), AtomicU32::new(0));
-        let buddy = Apart(TicketMutex::new(buddy));
+        let buddy = Apart(Mutex::new(buddy));
         Ok(Self {
             caches,
             inventory,

@@ -59,7 +59,7 @@ use cache::CpuCache;
 use core::sync::atomic::AtomicU32;
 use inventory::Inventory;
 use linear::Carved;
-use spin::mutex::TicketMutex;
+use spin::Mutex;
 use stage2::{Pa, TableMeta};
 
 /// What is known of the contents of free memory.
@@ -87,7 +87,7 @@ pub struct FrameAllocator<M> {
     /// Blocks that CPUs have zeroed ahead, or are about to.
     blocks_ahead: AtomicU32,
     /// On cache lines of its own: everything above is only read in the common case.
-    buddy: Apart<TicketMutex<Buddy>>,
+    buddy: Apart<Mutex<Buddy>>,
 }
 
 /// A value that shares no cache line with others (128 bytes: some cores fetch lines in pairs).
