@@ -26,6 +26,7 @@ pub mod exits {
     pub mod pstate;
     pub mod stage1;
     pub mod syndrome;
+    pub mod system_error;
 }
 
 /// What of the scheduler needs no EL2.

@@ -414,6 +414,16 @@ fn trouble() -> Vec<Scenario> {
             .wants(r"^      tessera::boot::sabotage::\w+ at hyp/src/boot/sabotage\.rs:\d+$")
             .may_complain()
     };
+    let error = |name, cpu, guest, esr: &'static str| {
+        Scenario::new(name, guest)
+            .on(1, cpu)
+            .args("error-calls=on")
+            .beside("guest=hello,append=mode=error syndrome=0 ms=100")
+            .wants(esr)
+            .wants(r"^vm1\| error: vector 4, ESR 0x[0-9a-f]+$")
+            .wants("^tessera: vm1 off$")
+            .may_complain()
+    };
     let outside = |name, cpu| {
         Scenario::new(name, "hello")
             .on(2, cpu)
@@ -422,6 +432,40 @@ fn trouble() -> Vec<Scenario> {
             .wants(r"^vm0\| outside: [1-9][0-9]+ walks, 0 of them ended otherwise than they must$")
     };
     vec![
+        // An error is that of the guest that has caused it, and comes to nobody else.
+        error(
+            "system-error",
+            "neoverse-n1",
+            "guest=hello,append=mode=error syndrome=1041",
+            r"^vm0\| error: vector 7, ESR 0xbe000411$",
+        )
+        .wants("vm0 vcpu0: unrecoverable system error, syndrome 0x411: the guest is told$")
+        .quick(),
+        error(
+            "system-error-without-ras",
+            "cortex-a57",
+            "guest=hello,append=mode=error syndrome=1041",
+            r"^vm0\| error: vector 7, ESR 0xbe000000$",
+        ),
+        error(
+            "system-error-corrected",
+            "max",
+            "guest=hello,append=mode=error syndrome=6161 comes=0",
+            r"^vm0\| error: vector 4, ESR 0x[0-9a-f]+$",
+        )
+        .wants("vm0 vcpu0: corrected system error, syndrome 0x1811: nothing was lost$"),
+        Scenario::new(
+            "system-error-uncontained",
+            "guest=hello,append=mode=error syndrome=17",
+        )
+        .on(1, "max")
+        .args("error-calls=on")
+        .beside("guest=hello,append=mode=error syndrome=0 ms=100")
+        .ends(Ending::Panicked)
+        .wants(
+            "^tessera: PANIC on cpu0 .*: uncontained system error, syndrome 0x11, while vm0 vcpu0",
+        )
+        .may_complain(),
         outside("outside-memory", "neoverse-n1").quick(),
         outside("outside-memory-max", "max"),
         Scenario::new("out-of-memory", "stress")

@@ -104,6 +104,8 @@ pub struct BootArgs<'a> {
     pub trace: Categories,
     /// `table-calls`: guests may have their own tables worked on, for measurements and tests.
     pub table_calls: bool,
+    /// `error-calls`: guests may have asynchronous errors found that they have caused, for tests.
+    pub error_calls: bool,
     /// `gic-tdir`: `ICH_HCR_EL2.TDIR` is used where there is one; off for tests of what CPUs without it need.
     pub gic_tdir: bool,
     /// `mitigations`: what is done against attacks by speculation.
@@ -128,6 +130,7 @@ impl Default for BootArgs<'_> {
             frames: None,
             trace: Categories::NONE,
             table_calls: false,
+            error_calls: false,
             gic_tdir: true,
             mitigations: Mitigations::On,
             panic: None,
@@ -150,6 +153,7 @@ pub const KNOWN: &[&str] = &[
     "frames=SIZE",
     "trace=all|off|LIST of fault,map,change,race,free,tlb,vcpu,sched,log,replay",
     "table-calls=on|off",
+    "error-calls=on|off",
     "gic-tdir=on|off",
     "mitigations=on|off|firmware|clrbhb",
     "panic=now|overflow|write-code|run-data",
@@ -284,6 +288,9 @@ fn set<'a>(args: &mut BootArgs<'a>, argument: &'a str) -> Result<(), Reason> {
         "table-calls" => {
             args.table_calls = choice(value, "on or off", &[("on", true), ("off", false)])?;
         }
+        "error-calls" => {
+            args.error_calls = choice(value, "on or off", &[("on", true), ("off", false)])?;
+        }
         "gic-tdir" => {
             args.gic_tdir = choice(value, "on or off", &[("on", true), ("off", false)])?;
         }
@@ -412,7 +419,7 @@ mod tests {
         let (args, complaints) = parse_all(
             "log=trace vcpus=3 guest-memory=64M guest-args=\"seconds=5 seed=7\" console=raw compaction=stress \
              compaction-period=2 compaction-step=512 collapse-fill=17 huge=never frames=1G trace=map,tlb \
-             table-calls=on gic-tdir=off mitigations=off panic=now",
+             table-calls=on error-calls=on gic-tdir=off mitigations=off panic=now",
         );
         assert!(complaints.is_empty(), "{complaints:?}");
         assert_eq!(
@@ -431,6 +438,7 @@ mod tests {
                 frames: Some(1 << 30),
                 trace: Categories::NONE.with(Category::Map).with(Category::Tlb),
                 table_calls: true,
+                error_calls: true,
                 gic_tdir: false,
                 mitigations: Mitigations::Off,
                 panic: Some(Sabotage::Panic),

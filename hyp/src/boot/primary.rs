@@ -14,6 +14,7 @@ use spin::Once;
 
 use super::{features, sabotage, secondary, speculation, work};
 use crate::el2::{mmu, tables};
+use crate::exits::call;
 use crate::machine::{clock, tracing};
 use crate::percpu::PER_CPU;
 use crate::{console, logging, machine, percpu, vcpu};
@@ -133,6 +134,9 @@ pub(super) extern "C" fn with_mmu() -> ! {
         panic!("{error}");
     }
     tracing::start(arguments.trace, arguments.console);
+    if arguments.error_calls {
+        call::allow_error_calls();
+    }
     if !arguments.gic_tdir {
         vcpu::interface::forgo_tdir();
     }

@@ -9,6 +9,7 @@ use log::error;
 use platform::Board;
 
 use super::gic;
+use crate::el2::serror;
 use crate::exits::interrupts;
 use crate::vm::keeper;
 use crate::{compactor, operator, percpu, sched, vcpu, vm};
@@ -63,6 +64,7 @@ fn start(machine: Result<Setup<'static>, ManifestError<'_>>) {
 
 /// Makes the CPU that calls this one of those that threads run on.
 pub(super) fn join() -> ! {
+    serror::forget_former();
     vcpu::init_cpu();
     if let Err(error) = interrupts::init_cpu(gic()) {
         panic!("{error}");

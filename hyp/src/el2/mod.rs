@@ -5,6 +5,8 @@ pub(crate) mod fatal;
 pub(crate) mod layout;
 mod memcpy;
 pub(crate) mod mmu;
+pub(crate) mod recover;
+pub(crate) mod serror;
 pub(crate) mod stacks;
 mod syndrome;
 pub(crate) mod tables;

@@ -6,8 +6,8 @@
 //! There is a table for each [`Sequence`] that a CPU may need when a guest is left, so a CPU that needs none pays
 //! nothing. Until a CPU knows its own, which is before it has run a guest, it uses the one without.
 //!
-//! Exceptions of EL2 itself have no handler to return to: they are reported and the machine is
-//! switched off. The registers are saved in the CPU's [`PerCpu`], not on the stack, and the report
+//! Exceptions of EL2 itself have no handler to return to, but for a few that the table of `super::recover` has go on
+//! elsewhere: they are reported and the machine is switched off. The registers are saved in the CPU's [`PerCpu`], not on the stack, and the report
 //! runs on the CPU's emergency stack, so that an overflowing stack can be reported too. As nothing
 //! returns to a guest from there, `TPIDRRO_EL0` serves as the scratch register.
 
@@ -33,6 +33,18 @@ global_asm!(
     stp     x1, x2, [x0, {x} + 8]
     mov     x1, #\number
     b       save_and_report
+    .endm
+
+    // As above, for what may be in the table of `super::recover`.
+    .macro  recoverable_vector number
+    .balign 0x80
+    msr     tpidrro_el0, x0
+    mrs     x0, tpidr_el2
+    stp     x1, x2, [x0, {x} + 8]
+    str     x3, [x0, {x} + 24]
+    mov     x1, #\number
+    str     x1, [x0, {vector}]
+    b       recover_or_report
     .endm
 
     // Each kind of table: what it does before it goes to `exits`. A guest's registers are its own still.
@@ -69,10 +81,10 @@ global_asm!(
     fatal_vector 1
     fatal_vector 2
     fatal_vector 3
-    fatal_vector 4                  // current EL with SP_EL2
+    recoverable_vector 4            // current EL with SP_EL2
     fatal_vector 5
     fatal_vector 6
-    fatal_vector 7
+    recoverable_vector 7
     .rept   2                       // lower EL, AArch64 and AArch32 (a guest's EL0)
     .balign 0x80
     lower_\kind lower_sync, \argument
@@ -96,6 +108,30 @@ global_asm!(
     vectors el2_vectors_clear, clear
     vectors el2_vectors_workaround_1, firmware, {workaround_1}
     vectors el2_vectors_workaround_3, firmware, {workaround_3}
+
+// x1 to x3 and the vector's number are in this CPU's PerCpu; TPIDRRO_EL0: the interrupted x0.
+recover_or_report:
+    mrs     x1, elr_el2
+    adrp    x2, fixups
+    add     x2, x2, :lo12:fixups
+1:  ldp     x0, x3, [x2], #24
+    cbz     x0, 2f
+    cmp     x1, x0
+    b.lo    1b
+    cmp     x1, x3
+    b.hs    1b
+    ldr     x0, [x2, #-8]
+    msr     elr_el2, x0
+    mrs     x0, tpidr_el2
+    ldp     x1, x2, [x0, {x} + 8]
+    ldr     x3, [x0, {x} + 24]
+    mrs     x0, tpidrro_el0
+    eret
+    dsb     nsh
+    isb
+2:  mrs     x0, tpidr_el2
+    ldr     x1, [x0, {vector}]
+    ldr     x3, [x0, {x} + 24]
 
 // x0: this CPU's PerCpu; x1: the vector's number; TPIDRRO_EL0: the interrupted x0.
 save_and_report:

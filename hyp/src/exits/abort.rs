@@ -1,7 +1,5 @@
 //! Stage-2 aborts: memory that is not mapped yet, devices, and addresses where nothing is.
 
-use core::arch::asm;
-
 use aarch64_cpu::registers::{
     ELR_EL2, FAR_EL2, HPFAR_EL2, PAR_EL1, Readable, SCTLR_EL1, SPSR_EL2, Writeable,
 };
@@ -14,6 +12,7 @@ use stage2::{Access, Ipa, Privilege};
 use trace::Category;
 
 use super::{Frame, inject, skip_instruction, walk};
+use crate::el2::recover::{self, PAR_FAILED};
 use crate::machine;
 use crate::machine::tracing;
 use crate::sched;
@@ -23,8 +22,6 @@ use crate::vcpu::{Exit, Vcpu};
 pub(super) const OFFSET: u64 = 0xfff;
 /// `HPFAR_EL2.FIPA`: bits 51:12 of the IPA.
 const HPFAR_PAGE: u64 = 0xfff_ffff_fff0;
-/// `PAR_EL1.F`: the translation failed.
-const PAR_FAILED: u64 = 1;
 /// `PAR_EL1.PA`: bits 51:12.
 const PAR_PAGE: u64 = 0xf_ffff_ffff_f000;
 
@@ -106,8 +103,9 @@ fn resolve(frame: &mut Frame, esr: u64, fetch: bool, kind: FaultKind) {
     }
 }
 
-/// Lets a guest try again whose tables do not translate the address any more. What the TLB had of them goes: else
-/// the access would find it again, and fault for ever.
+/// Lets a guest try again whose tables do not translate the address any more, or cannot be read. What the TLB had of
+/// them goes: else the access would find it again, and fault for ever. Without it the guest's own walk comes to the
+/// same end, which is an exception of its own.
 #[cold]
 #[inline(never)]
 fn tables_changed() {
@@ -259,12 +257,11 @@ fn hpfar_page() -> u64 {
     (HPFAR_EL2.get() & HPFAR_PAGE) << 8
 }
 
-/// Translates a guest's virtual address by its own stage 1.
+/// Translates a guest's virtual address by its own stage 1. The hardware does, since a walk in software would take
+/// more than all the rest of the fault; whatever it meets on its way, `recover` turns into "not translated".
 fn translate(address: u64) -> Option<u64> {
     let kept = PAR_EL1.get();
-    // SAFETY: The instruction only writes PAR_EL1, the guest's value of which is put back below.
-    unsafe { asm!("at s1e1r, {}", "isb", in(reg) address, options(nostack, preserves_flags)) };
-    let par = PAR_EL1.get();
+    let par = recover::translate(address);
     // Who reads it next sees it without an ISB: EL2, by the same name, or the guest, behind an ERET.
     PAR_EL1.set(kept);
     (par & PAR_FAILED == 0).then_some(par & PAR_PAGE | address & OFFSET)

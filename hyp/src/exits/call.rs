@@ -1,12 +1,17 @@
 //! HVC and SMC from a guest.
 
+use core::sync::atomic::{AtomicBool, Ordering};
+
 use hyp::compaction::requests;
 use hyp::exits::syndrome::immediate;
+use hyp::exits::system_error::SystemError;
 use hyp::vm::power::StopReason;
 use hyp::vm::psci::{self, Effect};
 
 use super::{Frame, wait};
 use crate::boot;
+use crate::el2::serror;
+use crate::vcpu::Vcpu;
 
 /// Does what the guest asks for in x0 to x3, and puts the answer into x0. With an immediate other than zero
 /// in the instruction it would be a call by a convention that is not ours (DEN 0028, 2.9).
@@ -34,6 +39,7 @@ pub(super) fn call(frame: &mut Frame, esr: u64) {
             Ok(()) => 0,
             Err(_) => psci::DENIED,
         },
+        Effect::SystemError(syndrome) => plant_error(vcpu, syndrome),
         Effect::Tables => tables(frame, arguments),
         Effect::Suspend => {
             wait::for_interrupt(vcpu, None);
@@ -57,4 +63,24 @@ fn tables(frame: &mut Frame, arguments: [u64; 4]) -> u64 {
     let status = requests::answer(memory, arguments, &mut values);
     [*x1, *x2, *x3, *x4, *x5, *x6, *x7, *x8] = values;
     status
+}
+
+/// Whether guests may have errors found.
+static ERROR_CALLS: AtomicBool = AtomicBool::new(false);
+
+/// Lets guests have errors found ([`psci::SYSTEM_ERROR`]). Before there are any.
+pub(crate) fn allow_error_calls() {
+    ERROR_CALLS.store(true, Ordering::Relaxed);
+}
+
+/// Has an error found that `vcpu` has caused.
+#[inline(never)]
+fn plant_error(vcpu: &Vcpu, syndrome: u64) -> u64 {
+    if !ERROR_CALLS.load(Ordering::Relaxed) {
+        return psci::NOT_SUPPORTED;
+    }
+    if let Some(error) = serror::plant(SystemError::taken(syndrome)) {
+        vcpu.meets(error);
+    }
+    0
 }

@@ -8,11 +8,11 @@
 //! Nothing a guest does is an error of the hypervisor: what has no meaning becomes an exception of the
 //! guest's own.
 //!
-//! The files `pstate`, `stage1` and `syndrome` of this folder need no EL2 and belong to the library (`lib.rs`),
-//! where they are tested.
+//! The files `pstate`, `stage1`, `syndrome` and `system_error` of this folder need no EL2 and belong to the library
+//! (`lib.rs`), where they are tested.
 
 mod abort;
-mod call;
+pub(crate) mod call;
 mod frame;
 mod inject;
 pub(crate) mod interrupts;
@@ -25,8 +25,8 @@ pub(crate) use frame::{Frame, guest_enter};
 use aarch64_cpu::registers::{ELR_EL2, ESR_EL2, Readable, SPSR_EL2, Writeable};
 use hyp::exits::pstate::after_instruction;
 use hyp::exits::syndrome::{IL, class, class_of};
-use hyp::vm::power::StopReason;
-use log::{Level, debug, error, log_enabled};
+use hyp::exits::system_error::SystemError;
+use log::{Level, debug, log_enabled};
 
 use crate::machine::tracing;
 use crate::sched;
@@ -116,12 +116,9 @@ extern "C" fn interrupt(frame: &mut Frame) {
     settle(frame);
 }
 
-/// A system error. It may come from anything the guest has access to, so the guest is at fault.
+/// An asynchronous error: of the guest that it was taken from, since those of others were drained before it ran.
 extern "C" fn system_error(frame: &mut Frame) {
-    let vcpu = frame.vcpu;
-    let vm = vcpu.vm();
-    error!("vm{}: system error, ESR {:#x}", vm.index(), ESR_EL2.get());
-    vm.stop(vcpu, StopReason::Fault);
+    frame.vcpu.meets(SystemError::taken(ESR_EL2.get()));
     settle(frame);
 }
 

@@ -33,6 +33,7 @@ use aarch64_cpu::asm;
 use hyp::sched::queue::ThreadIndex;
 
 use crate::boot;
+use crate::el2::serror;
 use crate::exits::interrupts;
 use crate::machine;
 use crate::machine::tracing;
@@ -221,8 +222,9 @@ fn switch_to(cpu: &Cpu, next: ThreadIndex, after: After) {
     );
     let from = thread(cpu.current());
     let to = thread(next);
-    if let Some(context) = from.context() {
-        context.switch_out();
+    match from.context() {
+        Some(context) => context.switch_out(),
+        None => serror::drain_own(),
     }
     to.cpu.store(percpu::this().index(), Ordering::Relaxed);
     if tracing::is_on() {

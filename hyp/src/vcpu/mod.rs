@@ -16,6 +16,7 @@
 
 mod control;
 mod counters;
+mod errors;
 mod fp;
 pub(crate) mod interface;
 mod interrupts;
@@ -39,6 +40,7 @@ use crate::machine::tracing;
 use crate::percpu;
 use crate::sched::{Context, ThreadId};
 use crate::vm::{self, Vm};
+use errors::VirtualError;
 use fp::FpRegisters;
 use interface::InterfaceState;
 use interrupts::Interrupts;
@@ -77,6 +79,7 @@ pub(crate) struct Vcpu {
     /// entered again: one of [`look`].
     look: AtomicU8,
     interrupts: Interrupts,
+    virtual_error: VirtualError,
     /// How often it left the guest, and why.
     pub(crate) counters: Counters,
     saved: UnsafeCell<Saved>,
@@ -111,6 +114,7 @@ impl Vcpu {
             cpu: AtomicUsize::new(NOWHERE),
             look: AtomicU8::new(look::AT_ALL),
             interrupts: Interrupts::new(),
+            virtual_error: VirtualError::new(),
             counters: Counters::new(),
             saved: UnsafeCell::new(Saved::RESET),
         }
@@ -161,6 +165,7 @@ impl Vcpu {
     /// Resets the registers and has the next entry to the guest go to `entry`. Only for the vCPU's own
     /// thread.
     pub(crate) fn reset(&self, entry: Entry) {
+        self.forget_error();
         let saved = self.saved.get();
         // SAFETY: We are on the vCPU's own thread, and no reference to `saved` is alive.
         unsafe { saved.write(Saved::RESET) };
@@ -243,6 +248,8 @@ impl Vcpu {
 
 impl Context for Vcpu {
     fn switch_out(&self) {
+        self.take_errors();
+        self.withdraw_error();
         self.withdraw_interrupts();
         self.save();
         self.leave_tables();
@@ -250,6 +257,7 @@ impl Context for Vcpu {
 
     fn switch_in(&self) {
         self.load_if_lost();
+        self.present_error();
     }
 
     fn ended(&self) {

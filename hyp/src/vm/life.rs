@@ -285,7 +285,10 @@ impl Vm {
                  boot argument frames, or lower guest-memory",
                 self.index
             ),
-            StopReason::Fault => error!("vm{} stopped: it met a system error", self.index),
+            StopReason::Fault => error!(
+                "vm{} stopped: what it was to be made of is gone",
+                self.index
+            ),
         }
         self.show_exits();
         machine::show_statistics();

@@ -31,7 +31,7 @@ pub enum StopReason {
     AllVcpusOff,
     /// There was no memory for it.
     OutOfMemory,
-    /// It met an error that the hypervisor cannot pass on to it.
+    /// The hypervisor does not know any more what it was made of.
     Fault,
 }
 

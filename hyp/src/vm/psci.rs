@@ -30,6 +30,9 @@ const SMCCC_1_1: u64 = 0x1_0001;
 /// at most [`MAX_RELEASE`]. What is touched again reads as zeros. Returns 0, or a negative error of PSCI's:
 /// DENIED if there is no memory to do it, or what is written to the machine's memory is logged.
 pub const RELEASE_MEMORY: u32 = 0xc600_0001;
+/// Makes the hypervisor find an asynchronous error that the caller has caused, with the syndrome x1 (the low 25 bits of
+/// `ESR_EL2`), when it next looks for one: for tests, and only with the boot argument `error-calls`.
+pub const SYSTEM_ERROR: u32 = 0xc600_0002;
 /// The most memory that one call gives back, in bytes: it bounds the time the call takes.
 pub const MAX_RELEASE: u64 = 2 << 20;
 /// What a call returns that cannot be done for want of memory (PSCI's DENIED).
@@ -50,6 +53,8 @@ pub enum Effect {
     Suspend,
     /// This memory is to be given back; the caller goes on with the result in x0.
     Release(IpaRange),
+    /// An error with this syndrome is to be found, if guests may ask for that; the caller goes on with zero in x0.
+    SystemError(u64),
     /// The machine's tables are to be worked on, if it may ask for that: see [`table_calls`].
     Tables,
     /// The caller is to be switched off.
@@ -77,6 +82,7 @@ pub fn call(
             architecture(function, arguments[1] as u32, workarounds)
         }
         RELEASE_MEMORY => release(arguments[1], arguments[2]),
+        SYSTEM_ERROR => Effect::SystemError(arguments[1]),
         table_calls::FIRST..=table_calls::LAST => Effect::Tables,
         _ => decode(arguments, power, is_memory),
     }

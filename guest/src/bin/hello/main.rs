@@ -3,6 +3,8 @@
 //! The boot argument `mode=` chooses what it does:
 //! - `hello` (default): prints what it finds of CPU, memory and PSCI, starts every other vCPU, and passes.
 //! - `devices`: accesses of every kind to devices' registers, and other instructions that trap.
+//! - `error`: has the hypervisor find an asynchronous error with the syndrome `syndrome=`, and looks whether it comes;
+//!   with `syndrome=0`, or `comes=0`, none may.
 //! - `outside`: loads, stores, fetches and walks outside RAM and devices; every one must end in a synchronous
 //!   external abort at the very instruction, and everything else must go on.
 //! - `origins`: exceptions that the hypervisor makes up, out of every state a guest can be in; every one must be
@@ -21,6 +23,8 @@
 mod catch;
 #[cfg(target_os = "none")]
 mod devices;
+#[cfg(target_os = "none")]
+mod error;
 #[cfg(target_os = "none")]
 mod facts;
 #[cfg(target_os = "none")]

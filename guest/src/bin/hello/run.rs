@@ -6,7 +6,7 @@ use guest::{
     psci,
 };
 
-use crate::{devices, facts, hold, origins, outside, reset, share, storm};
+use crate::{devices, error, facts, hold, origins, outside, reset, share, storm};
 
 guest::main!(run);
 
@@ -17,11 +17,18 @@ fn run(machine: &'static Machine<'static>) {
 }
 
 fn run_mode(machine: &'static Machine<'static>) -> Result<(), ArgsError<'static>> {
-    let known = &["mode", "step", "wait", "least", "kind", "ms", "times"];
+    let known = &[
+        "mode", "step", "wait", "least", "kind", "ms", "times", "syndrome", "comes",
+    ];
     let args = Args::new(machine.arguments, known)?;
     match args.value("mode").unwrap_or("hello") {
         "hello" => facts::print(machine),
         "devices" => devices::run(machine),
+        "error" => {
+            let syndrome = args.number("syndrome", 0)?;
+            let comes = args.number("comes", u64::from(syndrome != 0))? != 0;
+            error::run(syndrome, comes, args.number("ms", 30)?);
+        }
         "hold" => {
             let step = args.number("step", 1)?;
             hold::run(machine, step as usize, args.number("wait", 1)? != 0);
@@ -41,7 +48,7 @@ fn run_mode(machine: &'static Machine<'static>) -> Result<(), ArgsError<'static>
             );
         }
         other => panic!(
-            "mode={other} is none of hello, devices, hold, origins, outside, poweroff, reset, share, storm"
+            "mode={other} is none of hello, devices, error, hold, origins, outside, poweroff, reset, share, storm"
         ),
     }
     Ok(())
