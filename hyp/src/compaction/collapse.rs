@@ -6,10 +6,11 @@
 //! new block.
 
 use super::defragment::Defragmenter;
-use crate::frames::{Contents, LinearMap, Order, Use};
+use crate::frames::{Contents, LinearMap, Use};
 use crate::memory::contents::PageCopier;
+use crate::memory::frames::of_data;
 use crate::memory::{GuestMemory, Parts};
-use stage2::{CollapseError, CopyPlan, ENTRIES, Ipa, IpaRange, Kind, Level, Pa};
+use stage2::{CollapseError, CopyPlan, ENTRIES, GuestFrame, Ipa, IpaRange, Kind, Level, Pa};
 
 /// How much compaction does, and when it pays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,16 +122,14 @@ impl<'m, M: LinearMap> Compactor<'m, M> {
     }
 
     fn copy<P: Parts<Map = M>>(&mut self, memory: &GuestMemory<'m, P>, region: IpaRange) {
-        let used = Use::Data {
-            vm: memory.vm(),
-            ipa: region.start(),
-        };
-        let block = match new_block(memory, used) {
-            Some(block) => block,
-            None => match self.defragmenter.step(memory, used, self.policy.step) {
-                Some(block) => block,
-                None => return,
-            },
+        let (vm, ipa) = (memory.vm(), region.start());
+        let used = Use::Data { vm, ipa };
+        let made = new_block(memory, ipa).or_else(|| {
+            let emptied = self.defragmenter.step(memory, used, self.policy.step)?;
+            Some(of_data(emptied, Level::L2))
+        });
+        let Some(block) = made else {
+            return;
         };
         let plan = CopyPlan {
             max_empty: ENTRIES.saturating_sub(self.policy.fill),
@@ -156,10 +155,10 @@ fn fill_up<P: Parts>(memory: &GuestMemory<'_, P>, region: IpaRange, survey: &Sur
 }
 
 /// A free 2 MiB block, if there is one.
-pub(super) fn new_block<P: Parts>(memory: &GuestMemory<'_, P>, used: Use) -> Option<Pa> {
-    let (allocator, cpu) = (memory.machine().allocator(), memory.machine().cpu());
-    allocator
-        .alloc(cpu, Order::BLOCK_2M, Contents::Dirty, used)
+pub(super) fn new_block<P: Parts>(memory: &GuestMemory<'_, P>, ipa: Ipa) -> Option<GuestFrame> {
+    memory
+        .machine()
+        .alloc_for(memory.vm(), ipa, Level::L2, Contents::Dirty)
         .ok()
 }
 
@@ -167,14 +166,13 @@ pub(super) fn new_block<P: Parts>(memory: &GuestMemory<'_, P>, used: Use) -> Opt
 pub(super) fn collapse_into<P: Parts>(
     memory: &GuestMemory<'_, P>,
     region: IpaRange,
-    block: Pa,
+    block: GuestFrame,
     plan: CopyPlan,
     contents: &mut impl stage2::Contents,
 ) -> Result<(), CollapseError> {
     let stage2 = memory.stage2();
-    stage2
-        .collapse_by_copying(region.start(), Level::L2, block, plan, contents)
-        .inspect_err(|_| memory.free_block(block))?;
+    let collapsed = stage2.collapse_by_copying(region.start(), block, plan, contents);
+    memory.given_back(collapsed)?;
     // The frames that the region's reservation has left will not be asked for any more.
     memory.give_up_reservation(region.start());
     Ok(())

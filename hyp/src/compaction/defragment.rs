@@ -9,7 +9,7 @@ use crate::frames::{
 };
 use crate::memory::contents::PageCopier;
 use crate::memory::{GuestMemory, Parts};
-use stage2::{Ipa, MoveError, Pa};
+use stage2::{Ipa, Level, MoveError, Pa};
 
 /// Blocks that one step looks at.
 const LOOK: u32 = 64;
@@ -122,7 +122,7 @@ fn move_page<P: Parts>(memory: &GuestMemory<'_, P>, ipa: Ipa, from: Pa) -> Move 
     match replace_frame(memory, ipa, from) {
         Some(Ok(())) => Move::Done,
         Some(Err(MoveError::Busy | MoveError::Changed)) => Move::Later,
-        Some(Err(MoveError::Pinned | MoveError::OutOfRange)) | None => Move::Never,
+        Some(Err(_)) | None => Move::Never,
     }
 }
 
@@ -142,20 +142,12 @@ pub(super) fn replace_frame_by<P: Parts>(
     from: Pa,
     copier: &mut impl stage2::Contents,
 ) -> Option<Result<(), MoveError>> {
-    let machine = memory.machine();
-    let used = Use::Data {
-        vm: memory.vm(),
-        ipa,
-    };
-    let to = machine
-        .allocator()
-        .alloc(machine.cpu(), Order::PAGE, Contents::Dirty, used)
+    let to = memory
+        .machine()
+        .alloc_for(memory.vm(), ipa, Level::L3, Contents::Dirty)
         .ok()?;
     let moved = memory.stage2().move_page(ipa, from, to, copier);
-    if moved.is_err() {
-        memory.free_page(to);
-    }
-    Some(moved)
+    Some(memory.given_back(moved))
 }
 
 #[cfg(test)]

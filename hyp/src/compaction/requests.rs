@@ -5,15 +5,15 @@
 
 use super::collapse::{collapse_into, new_block};
 use super::defragment::replace_frame_by;
-use crate::frames::{Contents, Order, Use};
+use crate::frames::Contents;
 use crate::memory::contents::PageCopier;
 use crate::memory::{GuestMemory, Parts};
 use crate::vm::psci::{DENIED, INVALID_PARAMETERS, NOT_SUPPORTED};
 use crate::vm::table_calls::{MOST_FRAMES, Step, TableCall};
 use core::ops::Range;
 use stage2::{
-    Access, Contents as _, CopyPlan, Descriptor, Environment, Ipa, IpaRange, Kind, Level,
-    PAGE_SIZE, Pa,
+    Access, Contents as _, CopyPlan, Environment, GuestFrame, GuestPage, Ipa, IpaRange, Kind,
+    Level, PAGE_SIZE, Pa, Unmapped,
 };
 
 /// What an answer may hold behind its status, for the registers from x1 on: a bit for each page of 2 MiB, or
@@ -125,16 +125,12 @@ fn collapse_by_copying<P: Parts>(
     region: IpaRange,
     stores: u64,
 ) -> Option<u64> {
-    let used = Use::Data {
-        vm: memory.vm(),
-        ipa: region.start(),
-    };
     let plan = CopyPlan {
         max_empty: stage2::ENTRIES - 1,
         max_hot: super::Policy::MAX_HOT,
         rounds: super::Policy::ROUNDS,
     };
-    let block = new_block(memory, used)?;
+    let block = new_block(memory, region.start())?;
     let mut contents = StoredTo {
         copier: PageCopier::new(memory.machine()),
         memory,
@@ -170,12 +166,12 @@ impl<P: Parts> StoredTo<'_, '_, P> {
 }
 
 impl<P: Parts> stage2::Contents for StoredTo<'_, '_, P> {
-    fn copy(&mut self, from: Pa, to: Pa) {
+    fn copy(&mut self, from: GuestPage<'_>, to: GuestPage<'_>) {
         self.copier.copy(from, to);
         self.copied();
     }
 
-    fn zero(&mut self, to: Pa) {
+    fn zero(&mut self, to: GuestPage<'_>) {
         self.copier.zero(to);
         self.copied();
     }
@@ -184,8 +180,8 @@ impl<P: Parts> stage2::Contents for StoredTo<'_, '_, P> {
         self.copier.held_up(ticks);
     }
 
-    fn release(&mut self, ipa: Ipa, old: Descriptor) {
-        self.copier.release(ipa, old);
+    fn release(&mut self, leaf: Unmapped) {
+        self.copier.release(leaf);
     }
 }
 
@@ -224,17 +220,17 @@ struct Interrupted<'a, 'm, P: Parts> {
 }
 
 impl<P: Parts> stage2::Contents for Interrupted<'_, '_, P> {
-    fn copy(&mut self, from: Pa, to: Pa) {
+    fn copy(&mut self, from: GuestPage<'_>, to: GuestPage<'_>) {
         (0..self.turns).for_each(|_| self.memory.machine().relax());
         self.copier.copy(from, to);
     }
 
-    fn zero(&mut self, to: Pa) {
+    fn zero(&mut self, to: GuestPage<'_>) {
         self.copier.zero(to);
     }
 
-    fn release(&mut self, ipa: Ipa, old: Descriptor) {
-        self.copier.release(ipa, old);
+    fn release(&mut self, leaf: Unmapped) {
+        self.copier.release(leaf);
     }
 }
 
@@ -245,12 +241,12 @@ fn cost<P: Parts>(memory: &GuestMemory<'_, P>, step: Step, count: usize) -> Opti
         Step::Allocate | Step::Copy => Contents::Dirty,
         Step::AllocateZeroed => Contents::Zeroed,
     };
-    let allocate = |frame: &mut Option<Pa>| {
-        let (allocator, cpu) = (machine.allocator(), machine.cpu());
-        let taken = allocator.alloc(cpu, Order::PAGE, contents, Use::Hypervisor);
+    let ipa = memory.ram().start();
+    let allocate = |frame: &mut Option<GuestFrame>| {
+        let taken = machine.alloc_for(memory.vm(), ipa, Level::L3, contents);
         *frame = taken.ok();
     };
-    let mut room = [None; MOST_FRAMES];
+    let mut room = [const { None }; MOST_FRAMES];
     let frames = room.get_mut(..count).unwrap_or_default();
     let begin = clock();
     frames.iter_mut().for_each(allocate);
@@ -259,7 +255,8 @@ fn cost<P: Parts>(memory: &GuestMemory<'_, P>, step: Step, count: usize) -> Opti
         let mut copier = PageCopier::new(machine);
         let begin = clock();
         for pair in frames.chunks_exact(2) {
-            if let [Some(from), Some(to)] = *pair {
+            if let [Some(from), Some(to)] = pair {
+                let (from, to) = (from.first_page(), to.first_page());
                 copier.copy(from, to);
                 copier.copy(to, from);
             }
@@ -267,8 +264,8 @@ fn cost<P: Parts>(memory: &GuestMemory<'_, P>, step: Step, count: usize) -> Opti
         ticks = clock().wrapping_sub(begin);
     }
     let complete = frames.iter().all(Option::is_some);
-    let taken = frames.iter().flatten();
-    taken.for_each(|&frame| memory.free_page(frame));
+    let taken = frames.iter_mut().filter_map(Option::take);
+    taken.for_each(|frame| machine.free_of_guest(frame));
     complete.then_some(ticks)
 }
 

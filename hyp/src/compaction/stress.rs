@@ -7,10 +7,9 @@
 
 use super::collapse::{collapse_into, new_block};
 use super::defragment::replace_frame;
-use crate::frames::Use;
 use crate::memory::contents::PageCopier;
 use crate::memory::{Fault, FaultKind, GuestMemory, Parts};
-use stage2::{Access, CopyPlan, ENTRIES, Ipa, IpaRange, Kind, Level, PAGE_SIZE};
+use stage2::{Access, CopyPlan, ENTRIES, GuestPage, Ipa, IpaRange, Kind, Level, PAGE_SIZE};
 
 /// Pages that one action touches, where it works page by page.
 const PAGES: u64 = 16;
@@ -68,11 +67,7 @@ impl Stress {
         max_hot: usize,
         rounds: usize,
     ) {
-        let used = Use::Data {
-            vm: memory.vm(),
-            ipa: region.start(),
-        };
-        if let Some(block) = new_block(memory, used) {
+        if let Some(block) = new_block(memory, region.start()) {
             let plan = CopyPlan {
                 max_empty: ENTRIES - 1,
                 max_hot,
@@ -89,7 +84,9 @@ impl Stress {
             let mut copier = PageCopier::new(memory.machine());
             // An entry that is gone notes nothing. Asked behind the marker, for which the
             // beginning of logging waits.
-            let zero = |pa| !memory.is_logging() && PageCopier::new(memory.machine()).is_zero(pa);
+            let zero = |page: GuestPage<'_>| {
+                !memory.is_logging() && PageCopier::new(memory.machine()).is_zero(page)
+            };
             let _ = memory.stage2().unmap_page_if(ipa, pa, zero, &mut copier);
         });
     }

@@ -17,6 +17,7 @@ use crate::machine;
 use crate::machine::tracing;
 use crate::sched;
 use crate::vcpu::{Exit, Vcpu};
+use hyp::vm::power::StopReason;
 
 /// The page offset of an address.
 pub(super) const OFFSET: u64 = 0xfff;
@@ -100,6 +101,7 @@ fn resolve(frame: &mut Frame, esr: u64, fetch: bool, kind: FaultKind) {
         }
         Outcome::OutOfMemory => short_of_memory(vcpu, fault),
         Outcome::Outside => outside(frame, esr, far, fault),
+        Outcome::Mistake => vcpu.vm().stop(vcpu, StopReason::Mistake),
     }
 }
 
@@ -143,6 +145,7 @@ fn outside(frame: &mut Frame, esr: u64, far: u64, fault: Fault) {
         Some(Outcome::OutOfMemory) => vcpu
             .vm()
             .out_of_memory(vcpu, || show().unwrap_or(Outcome::Resume)),
+        Some(Outcome::Mistake) => vcpu.vm().stop(vcpu, StopReason::Mistake),
         Some(Outcome::Outside) | None if !matches!(access, Access::Execute(_)) => {
             device(frame, esr, far, ipa)
         }

@@ -8,7 +8,7 @@ use super::FrameAllocator;
 use super::alloc::Refused;
 use super::frame::Index;
 use super::linear::LinearMap;
-use super::state::{Order, Packed, State, Use};
+use super::state::{Order, Packed, State, Use, UseIndex};
 use stage2::Pa;
 
 impl<M: LinearMap> FrameAllocator<M> {
@@ -32,6 +32,13 @@ impl<M: LinearMap> FrameAllocator<M> {
                 _ => None,
             }
         })
+    }
+
+    /// Whether the block of `order` that begins at `pa` is a guest's data, allocated as one.
+    #[inline]
+    pub fn is_data(&self, pa: Pa, order: Order) -> bool {
+        let packed = self.packed(pa);
+        packed.is_allocated(order) && packed.use_index() == UseIndex::DATA
     }
 
     /// Changes what the block that begins at `pa` is used for, from `from` to `to`; its size stays.

@@ -2,6 +2,7 @@
 
 use platform::board::MAX_CPUS;
 use stage2::grace::{CpuSlot, Grace};
+use stage2::vmid::VmidAllocator;
 
 use crate::{percpu, sched};
 
@@ -11,19 +12,21 @@ static GRACE: Grace = Grace::new();
 /// The CPUs of the board.
 pub(crate) struct Cpus {
     count: usize,
+    vmids: VmidAllocator,
 }
 
 impl Cpus {
-    /// So many, not more than [`MAX_CPUS`].
-    pub(crate) fn new(count: usize) -> Self {
+    /// So many, not more than [`MAX_CPUS`], with VMIDs of so many bits.
+    pub(crate) fn new(count: usize, vmid_bits: u32) -> Self {
         Self {
             count: count.min(MAX_CPUS),
+            vmids: VmidAllocator::new(vmid_bits),
         }
     }
 }
 
 // SAFETY: `slots` is a static, cut to the CPUs that there are, and `current` this CPU's number, which
-// is below their count. EL2 runs with interrupts masked and switches threads only where a thread asks
+// is below their count; there is one machine, which has one `Cpus` and so one allocator of VMIDs. EL2 runs with interrupts masked and switches threads only where a thread asks
 // for it; the scheduler asserts that it is in no read section then. Whoever holds a table lock is in one, or
 // lets a claim go, and calls nothing meanwhile that would let others run.
 unsafe impl stage2::Cpus for Cpus {
@@ -33,6 +36,10 @@ unsafe impl stage2::Cpus for Cpus {
 
     fn grace(&self) -> &Grace {
         &GRACE
+    }
+
+    fn vmids(&self) -> &VmidAllocator {
+        &self.vmids
     }
 
     #[inline]

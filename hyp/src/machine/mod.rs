@@ -25,7 +25,6 @@ use hyp::memory::{Machine, Parts};
 use hyp::vm::machine::RAM_BASE;
 use platform::{Board, Region};
 use spin::Once;
-use stage2::vmid::VmidAllocator;
 use stage2::{Cpus as _, Environment, Format, Geometry, Ipa, IpaRange, Pa};
 
 use crate::boot::features;
@@ -33,7 +32,7 @@ use crate::el2::layout;
 pub(crate) use caches::cache_type;
 use linear::Identity;
 pub(crate) use statistics::{show_statistics, show_usage};
-pub(crate) use tlb::{forget_stage1, forget_translations, load_tables, unload_tables};
+pub(crate) use tlb::{forget_stage1, forget_translations};
 
 /// What EL2's machine is made of.
 pub(crate) struct El2;
@@ -51,7 +50,6 @@ pub(crate) type Memory = GuestMemory<'static, El2>;
 /// The machine, with what is decided once for all guests.
 struct Host {
     machine: Machine<El2>,
-    vmids: VmidAllocator,
     huge: HugePolicy,
     table_calls: bool,
 }
@@ -112,9 +110,8 @@ pub(crate) fn init(board: &Board<'_>, arguments: &BootArgs<'_>) -> Result<(), In
         machine: Machine::new(
             frames,
             tlb::Hardware::new(features),
-            cpus::Cpus::new(board.cpus.len()),
+            cpus::Cpus::new(board.cpus.len(), u32::from(features.vmid_bits)),
         ),
-        vmids: VmidAllocator::new(u32::from(features.vmid_bits)),
         huge: arguments.huge,
         table_calls: arguments.table_calls,
     });
@@ -203,13 +200,14 @@ pub(crate) fn new_memory(vm: usize, size: u64) -> Result<Memory, MemoryError> {
     GuestMemory::new(machine(), settings).map_err(|OutOfFrames { .. }| MemoryError::OutOfFrames)
 }
 
-/// The value of VTTBR_EL2 for running a guest with this memory on this CPU from now on.
-pub(crate) fn enter(memory: &Memory) -> u64 {
-    let (host, stage2) = (host(), memory.stage2());
-    let cpu = host.machine.cpu();
-    let tlb = host.machine.hardware();
-    let vmid = host.vmids.activate(tlb, cpu_slots(), cpu, stage2.vmid());
-    tlb::vttbr(stage2.root(), vmid)
+/// Has this CPU translate with the tables of a guest's memory from now on.
+pub(crate) fn load_tables(memory: &Memory) {
+    memory.stage2().load();
+}
+
+/// Has this CPU translate with no guest's tables.
+pub(crate) fn unload_tables() {
+    stage2::unload(machine());
 }
 
 /// Gives this CPU's registers of stage 2 the values for all guests of this machine, with no tables.

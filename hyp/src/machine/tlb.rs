@@ -17,7 +17,7 @@ use hyp::features::Features;
 use hyp::flush::{self, Instructions};
 use hyp::tlbi::{self, Abilities, Operation};
 use stage2::vmid::Vmid;
-use stage2::{Geometry, Ipa, IpaRange, Pa, Published, Scope};
+use stage2::{Geometry, Ipa, IpaRange, Loaded, Pa, Published, Scope};
 use trace::event::{Barrier, Register, Tlbi};
 
 use super::{caches, tracing};
@@ -265,24 +265,12 @@ fn forget_told(tlbi: Tlbi, forget: fn()) {
     tracing::barrier(Barrier::Isb);
 }
 
-/// Loads VTTBR_EL2 for a guest that was activated on this CPU just now, which has ended the walks for the one
-/// before: from here on the CPU may translate with the tables that it names.
-pub(crate) fn load_tables(vttbr: u64) {
+/// Loads this value into VTTBR_EL2: from here on the CPU may translate with the tables that it names.
+fn load_tables(vttbr: u64) {
     if tracing::replays() {
         set_vttbr::<true>(vttbr);
     } else {
         set_vttbr::<false>(vttbr);
-    }
-}
-
-/// Loads VTTBR_EL2 with tables that translate nothing: from here on the CPU walks no guest's.
-pub(crate) fn unload_tables() {
-    if tracing::replays() {
-        finish_walks::<true>();
-        set_vttbr::<true>(vttbr_of_nothing());
-    } else {
-        finish_walks::<false>();
-        set_vttbr::<false>(vttbr_of_nothing());
     }
 }
 
@@ -292,11 +280,11 @@ pub(crate) fn init_translation(vtcr: u64) {
         tracing::register(Register::Vtcr, vtcr);
     }
     VTCR_EL2.set(vtcr);
-    unload_tables();
+    load_tables(vttbr_of_nothing());
 }
 
 /// VTTBR_EL2 for a root and a VMID.
-pub(super) fn vttbr(root: Pa, vmid: Vmid) -> u64 {
+fn vttbr(root: Pa, vmid: Vmid) -> u64 {
     u64::from(vmid.get()) << 48 | root.get()
 }
 
@@ -364,13 +352,20 @@ pub(super) fn forget_instructions(features: &Features) {
     flush::forget_instructions(&Inner::<false>, features.instructions_follow_data);
 }
 
-// SAFETY: `invalidate` is the sequence that the trait asks for (see the tests of `hyp::flush`), on the inner
-// shareable domain that all CPUs are in; its operations reach all of the range (see those of `hyp::tlbi`).
+// SAFETY: the invalidations are the sequences that the trait asks for (see the tests of `hyp::flush`), on the inner
+// shareable domain that all CPUs are in; their operations reach all of the range (see those of `hyp::tlbi`). Nothing
+// else than `load` writes VTTBR_EL2, but `with_vmid`, which loads an empty root and then again what was there.
 unsafe impl stage2::Tlb for Hardware {
     // The table manager tells of this one itself.
     #[inline]
     fn publish(&self) {
         barrier::dsb(barrier::ISHST);
+    }
+
+    fn load(&self, tables: Option<Loaded>) {
+        load_tables(
+            tables.map_or_else(vttbr_of_nothing, |Loaded { root, vmid }| vttbr(root, vmid)),
+        );
     }
 
     #[inline]

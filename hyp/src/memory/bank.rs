@@ -10,7 +10,7 @@
 use super::env::{Hardware, Machine, Parts};
 use crate::frames::{Contents, LinearMap, Order, OutOfFrames, Use};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use stage2::{PAGE_SIZE, Pa};
+use stage2::{GuestFrame, Level, PAGE_SIZE, Pa};
 
 /// Pages of a bank.
 const PAGES: u64 = PAGE_SIZE / size_of::<AtomicU64>() as u64;
@@ -36,12 +36,23 @@ impl Bank {
         }
     }
 
-    /// The frame of the page round `offset`, made if there is none. It stays until [`Self::free`].
+    /// The frame of the page round `offset`, made if there is none, to be shown to a guest, without the right to
+    /// store. It stays the bank's, and is there until [`Self::free`].
     ///
     /// # Errors
     ///
     /// No frame is left. Nothing has changed.
-    pub fn page<P: Parts>(&self, machine: &Machine<P>, offset: u64) -> Result<Pa, OutOfFrames> {
+    pub fn page<P: Parts>(
+        &self,
+        machine: &Machine<P>,
+        offset: u64,
+    ) -> Result<GuestFrame, OutOfFrames> {
+        let page = self.frame(machine, offset)?;
+        // SAFETY: a page of RAM, which the bank accesses by atomics only, and keeps until the guest is no more.
+        Ok(unsafe { GuestFrame::new(page, Level::L3) })
+    }
+
+    fn frame<P: Parts>(&self, machine: &Machine<P>, offset: u64) -> Result<Pa, OutOfFrames> {
         let list = address(machine, &self.list, Contents::Zeroed, |_| {})?;
         let entry = entry(machine, list, offset);
         address(machine, entry, Contents::Dirty, |page| fill(machine, page))
@@ -60,7 +71,7 @@ impl Bank {
         size: u32,
         value: u32,
     ) -> Result<(), OutOfFrames> {
-        let page = self.page(machine, offset)?;
+        let page = self.frame(machine, offset)?;
         let shift = 8 * (offset % 4) as u32;
         let bytes = u32::MAX >> (32 - 8 * size.clamp(1, 4));
         let kept = !(bytes << shift) | (value & bytes) << shift;

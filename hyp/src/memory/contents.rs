@@ -4,9 +4,9 @@
 //! the table manager throws such a copy away or makes it again, so a torn one does no harm.
 
 use super::env::{Hardware, Machine, Parts};
-use crate::frames::{LinearMap, Order};
+use crate::frames::LinearMap;
 use core::ptr;
-use stage2::{Descriptor, Ipa, PAGE_SIZE, Pa};
+use stage2::{GuestPage, PAGE_SIZE, Unmapped};
 
 /// Moves contents between frames of one machine, and frees frames that lost their mapping.
 pub struct PageCopier<'m, P: Parts> {
@@ -28,8 +28,9 @@ impl<'m, P: Parts> PageCopier<'m, P> {
         self.held_up
     }
 
-    /// Whether the page at `pa` is all zeros.
-    pub fn is_zero(&self, pa: Pa) -> bool {
+    /// Whether a page is all zeros.
+    pub fn is_zero(&self, page: GuestPage<'_>) -> bool {
+        let pa = page.pa();
         self.machine.hardware().before_reading(pa);
         let words = self.machine.allocator().map().pointer(pa).cast::<u64>();
         (0..PAGE_SIZE as usize / size_of::<u64>()).all(|index| {
@@ -41,7 +42,8 @@ impl<'m, P: Parts> PageCopier<'m, P> {
 }
 
 impl<P: Parts> stage2::Contents for PageCopier<'_, P> {
-    fn copy(&mut self, from: Pa, to: Pa) {
+    fn copy(&mut self, from: GuestPage<'_>, to: GuestPage<'_>) {
+        let (from, to) = (from.pa(), to.pa());
         let (hardware, map) = (self.machine.hardware(), self.machine.allocator().map());
         hardware.before_reading(from);
         // SAFETY: both are pages of RAM, which the linear map makes accessible. `to` is the
@@ -58,20 +60,16 @@ impl<P: Parts> stage2::Contents for PageCopier<'_, P> {
         hardware.after_writing(to);
     }
 
-    fn zero(&mut self, to: Pa) {
+    fn zero(&mut self, to: GuestPage<'_>) {
         // SAFETY: the page is RAM and the caller's alone: not mapped yet.
-        unsafe { self.machine.allocator().map().zero(to, PAGE_SIZE) };
+        unsafe { self.machine.allocator().map().zero(to.pa(), PAGE_SIZE) };
     }
 
     fn held_up(&mut self, ticks: u64) {
         self.held_up = self.held_up.max(ticks);
     }
 
-    fn release(&mut self, _ipa: Ipa, old: Descriptor) {
-        // A refusal would be a mistake of the table manager's; the allocator has logged it.
-        let _ = self
-            .machine
-            .allocator()
-            .free(self.machine.cpu(), old.output(), Order::PAGE);
+    fn release(&mut self, leaf: Unmapped) {
+        self.machine.free_of_guest(leaf.frame);
     }
 }

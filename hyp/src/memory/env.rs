@@ -1,11 +1,12 @@
 //! The frame allocator as the table manager's environment.
 
+use super::frames::order_of;
 use super::observe::{self, Tracer};
 use crate::frames::{Contents, FrameAllocator, LinearMap, Order, Use};
 use core::ops::Deref;
 use stage2::{
-    Cpus, ENTRIES, Environment, Frames, Observation, OutOfFrames, Owner, PAGE_SIZE, Pa, Table,
-    TableMeta, Tlb, Topic, Window,
+    Cpus, ENTRIES, Environment, Frames, GuestFrame, Observation, OutOfFrames, Owner, PAGE_SIZE, Pa,
+    Table, TableFrame, TableMeta, Tlb, Topic, Window,
 };
 
 /// What the hardware does for guest memory beside translating.
@@ -100,16 +101,26 @@ unsafe impl<P: Parts> Frames for Machine<P> {
             .map_err(|_| OutOfFrames)
     }
 
-    fn free_tables(&self, pa: Pa, order: u32) {
+    fn free_tables(&self, first: TableFrame, order: u32) {
         if let Some(order) = u8::try_from(order).ok().and_then(Order::new) {
             // A refusal is a mistake of the table manager's; the allocator has logged it.
-            let _ = self.frames.free(self.cpu(), pa, order);
+            let _ = self.frames.free(self.cpu(), first.pa(), order);
         }
     }
 
     #[inline]
     fn table_meta(&self, pa: Pa) -> Option<&TableMeta> {
         self.frames.table_meta(pa)
+    }
+
+    #[inline]
+    fn holds_tables(&self, frame: &GuestFrame) -> bool {
+        // What is allocated as one block of a guest's data is that, all of it.
+        if self.frames.is_data(frame.pa(), order_of(frame.level())) {
+            return false;
+        }
+        let pages = frame.level().size() / PAGE_SIZE;
+        (0..pages).any(|index| self.is_table(frame.pa().offset(index * PAGE_SIZE)))
     }
 }
 
@@ -133,17 +144,18 @@ unsafe impl<P: Parts> Window for Machine<P> {
         Self: 'a;
 
     #[inline]
-    fn table(&self, pa: Pa) -> LinearTable<'_> {
-        let table = self.frames.map().pointer(pa).cast::<Table>();
-        // SAFETY: the caller names a frame from `allocate_tables`: 4 KiB of RAM, aligned to 4 KiB, as
+    fn table(&self, table: TableFrame) -> LinearTable<'_> {
+        let table = self.frames.map().pointer(table.pa()).cast::<Table>();
+        // SAFETY: the table manager names a frame from `allocate_tables`: 4 KiB of RAM, aligned to 4 KiB, as
         // `Table` is, used as a table only, and not freed while a reader may hold the reference.
         // All accesses to it are atomic (`Table` has nothing else).
         LinearTable(unsafe { table.as_ref() })
     }
 
     #[inline]
-    fn fill(&self, pa: Pa, first: u64, step: u64) {
-        let entries = self.frames.map().pointer(pa).cast::<[u64; ENTRIES]>();
+    fn fill(&self, table: TableFrame, first: u64, step: u64) {
+        let entries = self.frames.map().pointer(table.pa());
+        let entries = entries.cast::<[u64; ENTRIES]>();
         // SAFETY: as in `table`, and nobody else can reach the memory, so it may be stored to as what
         // it is, 512 words.
         let entries = unsafe { &mut *entries.as_ptr() };
@@ -167,7 +179,8 @@ fn store_sequence<const STEP: u64>(entries: &mut [u64; ENTRIES], mut first: u64)
     }
 }
 
-impl<P: Parts> Environment for Machine<P> {
+// SAFETY: the parts are the machine and fields of it.
+unsafe impl<P: Parts> Environment for Machine<P> {
     type Frames = Self;
     type Window = Self;
     type Tlb = P::Hardware;

@@ -12,9 +12,10 @@ use super::logging::Logging;
 use super::reserve::Reservations;
 use crate::bootargs::HugePolicy;
 use crate::frames::{Contents, Order, OutOfFrames, Use, VmId};
+use core::fmt;
 use stage2::{
-    Access, Attributes, Config, Contents as _, Descriptor, Format, Geometry, Ipa, IpaRange, Level,
-    MapError, Owner, Pa, Resolution, Rights, SplitError, Stage2, UnmappedRun,
+    Access, Attributes, Config, Contents as _, Format, Geometry, GuestFrame, Ipa, IpaRange, Level,
+    MapError, Owner, Pa, Refused, Resolution, Rights, SplitError, Stage2, UnmappedRun,
 };
 
 /// What kind of stage-2 fault was taken (ESR_EL2.xFSC).
@@ -48,6 +49,8 @@ pub enum Outcome {
     Outside,
     /// No frame is left. Nothing was changed.
     OutOfMemory,
+    /// The hypervisor has made a mistake, which it has logged: the machine cannot go on.
+    Mistake,
 }
 
 /// What a VM's memory is like.
@@ -203,7 +206,8 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
         match resolution {
             Resolution::Resolved | Resolution::Unmapped => Outcome::Resume,
             Resolution::Busy => Outcome::Busy,
-            Resolution::Denied => Outcome::Outside,
+            // RAM is mapped with all rights, and lies within the tables' addresses.
+            Resolution::Denied | Resolution::OutOfRange => mistaken(ipa, &resolution),
             // Only if it was asked for. Somebody else may have split it, too.
             Resolution::MustSplit(level) => {
                 let split = self.split_for_store(ipa, level);
@@ -217,9 +221,10 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
     fn split_for_store(&self, ipa: Ipa, level: Level) -> Option<Outcome> {
         match self.stage2.split_for_store(ipa, level) {
             Ok(()) => Some(Outcome::Resume),
-            Err(SplitError::NoBlock | SplitError::OutOfRange) => None,
+            Err(SplitError::NoBlock) => None,
             Err(SplitError::Busy) => Some(Outcome::Busy),
             Err(SplitError::OutOfFrames) => Some(self.permit_whole(ipa)),
+            Err(mistake) => Some(mistaken(ipa, &mistake)),
         }
     }
 
@@ -249,7 +254,7 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
         };
         let page = match reserved {
             Some(page) => {
-                PageCopier::new(self.machine).zero(page);
+                PageCopier::new(self.machine).zero(page.first_page());
                 page
             }
             None => match self.alloc_page(ipa) {
@@ -257,17 +262,17 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
                 Err(_) => return Outcome::OutOfMemory,
             },
         };
-        outcome_of(self.map_new(ipa, page))
+        outcome_of(ipa, self.map_new(ipa, page))
     }
 
     /// Maps a zeroed frame that was meant for `ipa`, or gives it back.
     #[inline(always)]
-    fn map_new(&self, ipa: Ipa, page: Pa) -> Result<(), MapError> {
+    fn map_new(&self, ipa: Ipa, page: GuestFrame) -> Result<(), MapError> {
         let mapped = self.stage2.map_page(ipa, page, Attributes::RAM, true);
-        if mapped.is_err() {
-            self.reservations.give_back(self.machine, ipa, page);
-        }
-        mapped
+        mapped.map_err(|Refused { reason, frame }| {
+            self.reservations.give_back(self.machine, ipa, frame);
+            reason
+        })
     }
 
     /// Maps 2 MiB round `ipa` as a block. An error is whatever leads to a page instead: the region has a table
@@ -285,25 +290,21 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
 
     #[inline(never)]
     fn map_new_block(&self, region: IpaRange) -> Result<Outcome, OutOfFrames> {
-        let (allocator, cpu) = (self.machine.allocator(), self.machine.cpu());
-        let used = Use::Data {
-            vm: self.vm(),
-            ipa: region.start(),
+        let ipa = region.start();
+        let block = self
+            .machine
+            .alloc_for(self.vm(), ipa, Level::L2, Contents::Zeroed)?;
+        let mapped = self.stage2.map_block(ipa, block, Attributes::RAM, true);
+        let Err(Refused { reason, frame }) = mapped else {
+            return Ok(Outcome::Resume);
         };
-        let block = allocator.alloc(cpu, Order::BLOCK_2M, Contents::Zeroed, used)?;
-        let mapped = self
-            .stage2
-            .map_block(region.start(), Level::L2, block, Attributes::RAM, true);
-        if mapped.is_err() {
-            self.free_block(block);
-        }
-        match mapped {
-            Ok(()) => Ok(Outcome::Resume),
-            Err(MapError::Busy) => Ok(Outcome::Busy),
+        self.machine.free_of_guest(frame);
+        match reason {
             // A table stands there already, or there is no frame for one above.
-            Err(_) => Err(OutOfFrames {
+            MapError::Occupied(_) | MapError::OutOfFrames => Err(OutOfFrames {
                 order: Order::BLOCK_2M,
             }),
+            reason => Ok(outcome_of(ipa, Err(reason))),
         }
     }
 
@@ -314,7 +315,7 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
         let fill = |ipa: &Ipa| {
             let page = self.reservations.take_from(self.machine, *ipa, block);
             page.is_some_and(|page| {
-                PageCopier::new(self.machine).zero(page);
+                PageCopier::new(self.machine).zero(page.first_page());
                 self.map_new(*ipa, page).is_ok()
             })
         };
@@ -323,43 +324,34 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
 
     /// A zeroed frame for the page at `ipa`.
     #[inline(always)]
-    pub(super) fn alloc_page(&self, ipa: Ipa) -> Result<Pa, OutOfFrames> {
-        let used = Use::Data { vm: self.vm(), ipa };
-        let (allocator, cpu) = (self.machine.allocator(), self.machine.cpu());
-        allocator.alloc(cpu, Order::PAGE, Contents::Zeroed, used)
+    pub(super) fn alloc_page(&self, ipa: Ipa) -> Result<GuestFrame, OutOfFrames> {
+        self.machine
+            .alloc_for(self.vm(), ipa, Level::L3, Contents::Zeroed)
     }
 
-    /// Frees a frame of this VM that is mapped nowhere.
-    #[inline]
-    pub fn free_page(&self, page: Pa) {
-        // A refusal is a mistake that the allocator has logged.
-        let _ = self
-            .machine
-            .allocator()
-            .free(self.machine.cpu(), page, Order::PAGE);
-    }
-
-    /// Frees the 2 MiB of a block that is mapped nowhere, as one.
-    pub fn free_block(&self, block: Pa) {
-        // A refusal is a mistake that the allocator has logged.
-        let _ = self
-            .machine
-            .allocator()
-            .free_whole(self.machine.cpu(), block);
+    /// Frees the memory that could not be mapped, if so.
+    #[inline(always)]
+    pub fn given_back<R>(&self, mapped: Result<(), Refused<R>>) -> Result<(), R> {
+        mapped.map_err(|Refused { reason, frame }| {
+            self.machine.free_of_guest(frame);
+            reason
+        })
     }
 
     /// Lets the guest see a frame that is not this memory's own at the page round `ipa`, outside of the RAM, with
     /// these rights. The frame stays the caller's, and must be there until the memory is destroyed.
-    pub fn show(&self, ipa: Ipa, frame: Pa, rights: Rights) -> Outcome {
+    pub fn show(&self, ipa: Ipa, frame: GuestFrame, rights: Rights) -> Outcome {
         let attributes = Attributes {
             rights,
             memory: stage2::Memory::Normal,
             pinned: true,
         };
         let page = ipa.align_down(Level::L3);
-        match self.stage2.map_page(page, frame, attributes, true) {
+        let mapped = self.stage2.map_page(page, frame, attributes, true);
+        // The frame is its owner's, mapped or not.
+        match mapped.map_err(|refused| refused.reason) {
             Err(MapError::Occupied(_)) => self.allow(IpaRange::entry(page, Level::L3), rights),
-            mapped => outcome_of(mapped),
+            mapped => outcome_of(page, mapped),
         }
     }
 
@@ -372,19 +364,19 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
     }
 
     fn free_leaves(&self, run: UnmappedRun<'_>) {
-        if run.level != Level::L3 {
-            // Blocks of 1 GiB are never mapped by this file.
+        let machine = self.machine;
+        if run.level() != Level::L3 {
             return run
-                .leaves()
-                .for_each(|leaf| self.free_block(leaf.descriptor.output()));
+                .into_leaves()
+                .for_each(|leaf| machine.free_of_guest(leaf.frame));
         }
         let used = Use::Data {
             vm: self.vm(),
-            ipa: run.ipa,
+            ipa: run.ipa(),
         };
-        let frame = |&leaf: &Descriptor| (leaf != Descriptor::EMPTY).then(|| leaf.output());
-        let frames = run.entries.iter().map(frame);
-        let machine = self.machine;
+        let frames = run
+            .into_frames()
+            .map(|frame| frame.map(GuestFrame::into_pa));
         machine.allocator().free_run(machine.cpu(), used, frames);
     }
 
@@ -408,7 +400,8 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
         self.reservations.give_up(self.machine, ipa)
     }
 
-    /// Frees everything. No vCPU of the VM can run any more, and no CPU has its tables loaded.
+    /// Frees everything. No vCPU of the VM can run any more, and no CPU has its tables loaded: if one has, which is a
+    /// mistake, that is logged, and nothing is ever freed.
     pub fn destroy(self) {
         let Self {
             machine,
@@ -417,20 +410,16 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
             logging: _,
             settings: _,
         } = self;
-        let (allocator, cpu) = (machine.allocator(), || machine.cpu());
-        stage2.destroy(|leaf| {
-            if leaf.descriptor.is_pinned() {
-                // What `show` has mapped is somebody else's.
-                return;
+        let destroyed = stage2.destroy(|leaf| {
+            // What `show` has mapped is somebody else's.
+            if !leaf.descriptor.is_pinned() {
+                machine.free_of_guest(leaf.frame);
             }
-            let pa = leaf.descriptor.output();
-            // Refusals are mistakes that the allocator has logged.
-            let _ = match leaf.level {
-                Level::L3 => allocator.free(cpu(), pa, Order::PAGE),
-                _ => allocator.free_whole(cpu(), pa),
-            };
         });
-        reservations.free(machine);
+        match destroyed {
+            Ok(()) => reservations.free(machine),
+            Err(loaded) => log::error!("the memory of a machine is lost: {loaded}"),
+        }
     }
 }
 
@@ -439,14 +428,22 @@ fn owner(vm: VmId) -> Owner {
     Owner::new(u32::from(vm.0) + 1).expect("a number of 16 bits and one more is one of 28 bits")
 }
 
-pub(super) fn outcome_of(mapped: Result<(), MapError>) -> Outcome {
+/// What mapping memory to `ipa` means for the guest.
+#[inline(always)]
+pub(super) fn outcome_of(ipa: Ipa, mapped: Result<(), MapError>) -> Outcome {
     match mapped {
         // Somebody was faster: the guest finds what was mapped.
         Ok(()) | Err(MapError::Occupied(_)) => Outcome::Resume,
         Err(MapError::Busy) => Outcome::Busy,
         Err(MapError::OutOfFrames) => Outcome::OutOfMemory,
-        Err(MapError::OutOfRange | MapError::Misaligned | MapError::Unsupported) => {
-            Outcome::Outside
-        }
+        Err(mistake) => mistaken(ipa, &mistake),
     }
+}
+
+/// The tables refuse what they are never to be asked for: no guest is at fault, and none is given an abort for it.
+#[cold]
+#[inline(never)]
+fn mistaken(ipa: Ipa, answer: &dyn fmt::Debug) -> Outcome {
+    log::error!("mistake in the memory of a machine, at {ipa:?}: {answer:?}");
+    Outcome::Mistake
 }

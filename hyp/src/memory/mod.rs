@@ -2,6 +2,7 @@
 //!
 //! - [`bank`]: what a flash bank holds;
 //! - [`env`](mod@env): the frame allocator as the table manager's environment;
+//! - `frames`: the machine's frames as memory that guests may have;
 //! - [`guest`]: one VM's memory: what a fault does, releasing, the end;
 //! - `logging`: whether it is noted which pages a guest writes to;
 //! - [`peek`]: single words, as the guest sees them;
@@ -20,6 +21,7 @@
 pub mod bank;
 pub mod contents;
 pub mod env;
+pub(crate) mod frames;
 pub mod guest;
 mod logging;
 pub mod observe;

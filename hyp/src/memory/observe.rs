@@ -82,6 +82,7 @@ pub fn fault(fault: Fault, outcome: Outcome, ticks: u64) -> Event {
             Outcome::Busy => event::Outcome::Busy,
             Outcome::Outside => event::Outcome::Outside,
             Outcome::OutOfMemory => event::Outcome::OutOfMemory,
+            Outcome::Mistake => event::Outcome::Mistake,
         },
         ipa: fault.ipa.get(),
         ticks,
@@ -239,7 +240,7 @@ fn refusal(error: MapError) -> Reason {
         MapError::Occupied(_) => Reason::Occupied,
         MapError::Busy => Reason::Busy,
         MapError::OutOfFrames => Reason::OutOfFrames,
-        MapError::OutOfRange | MapError::Misaligned | MapError::Unsupported => Reason::Invalid,
+        _ => Reason::Invalid,
     }
 }
 
@@ -252,15 +253,15 @@ fn collapse(step: CollapseStep) -> (Step, Reason) {
         CollapseStep::GivenUp(error) => error,
     };
     let reason = match error {
-        CollapseError::OutOfRange => Reason::Invalid,
         CollapseError::NoTable(_) => Reason::NoTable,
         CollapseError::Claimed => Reason::Claimed,
         CollapseError::TooEmpty => Reason::TooEmpty,
-        CollapseError::Busy => Reason::Busy,
+        CollapseError::Busy | CollapseError::Changed => Reason::Busy,
         CollapseError::Mixed => Reason::Mixed,
         CollapseError::Pinned => Reason::Pinned,
         CollapseError::Scattered => Reason::Scattered,
         CollapseError::Hot => Reason::Hot,
+        _ => Reason::Invalid,
     };
     (Step::Abort, reason)
 }

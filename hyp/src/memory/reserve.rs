@@ -10,9 +10,10 @@
 //! exchange, so of two faults on one page only one gets the frame.
 
 use super::env::{Machine, Parts};
+use super::frames::of_data;
 use crate::frames::{Contents, FrameAllocator, LinearMap, Order, OutOfFrames, Use, VmId};
 use core::sync::atomic::{AtomicU64, Ordering, fence};
-use stage2::{Ipa, IpaRange, Level, PAGE_SHIFT, PAGE_SIZE, Pa};
+use stage2::{GuestFrame, Ipa, IpaRange, Level, PAGE_SHIFT, PAGE_SIZE, Pa};
 
 /// Set in a region's word when a frame is reserved for it.
 const RESERVED: u64 = 1;
@@ -88,7 +89,7 @@ impl Reservations {
     /// is taken, if no 2 MiB frame is free, or where the region is not RAM as a whole.
     // Always inline: see `GuestMemory::fault`.
     #[inline(always)]
-    pub fn take<P: Parts>(&self, machine: &Machine<P>, ipa: Ipa) -> Option<Pa> {
+    pub fn take<P: Parts>(&self, machine: &Machine<P>, ipa: Ipa) -> Option<GuestFrame> {
         let allocator = machine.allocator();
         let region = self.region_of(ipa);
         let word = self.word(allocator, region)?;
@@ -104,26 +105,30 @@ impl Reservations {
     /// region, or is no more.
     // Always inline: as above.
     #[inline(always)]
-    pub fn take_from<P: Parts>(&self, machine: &Machine<P>, ipa: Ipa, block: Pa) -> Option<Pa> {
+    pub fn take_from<P: Parts>(
+        &self,
+        machine: &Machine<P>,
+        ipa: Ipa,
+        block: Pa,
+    ) -> Option<GuestFrame> {
         let page = block.offset(ipa.get() & (Level::L2.size() - 1));
         let vm = self.vm;
         let (from, to) = (Use::Reserved { vm, ipa }, Use::Data { vm, ipa });
         machine
             .allocator()
             .try_change_use(machine.cpu(), page, from, to)
-            .then_some(page)
+            .then(|| of_data(page, Level::L3))
     }
 
     /// Gives back a frame of the VM's data that was meant for the page at `ipa` and was not mapped: to the
     /// region's reservation, if it is the page's own there, else to the allocator.
     #[cold]
     #[inline(never)]
-    pub fn give_back<P: Parts>(&self, machine: &Machine<P>, ipa: Ipa, page: Pa) {
+    pub fn give_back<P: Parts>(&self, machine: &Machine<P>, ipa: Ipa, frame: GuestFrame) {
+        let page = frame.pa();
         let (allocator, vm, cpu) = (machine.allocator(), self.vm, machine.cpu());
         if (page.get() ^ ipa.get()) & (Level::L2.size() - 1) != 0 {
-            // A refusal is a mistake that the allocator has logged.
-            let _ = allocator.free(cpu, page, Order::PAGE);
-            return;
+            return machine.free_of_guest(frame);
         }
         let region = self.region_of(ipa);
         let (from, to) = (Use::Data { vm, ipa }, Use::Reserved { vm, ipa });
@@ -252,8 +257,10 @@ mod tests {
         let late = reservations.set_aside(&machine, 0).expect("a frame");
         let page = |number| Ipa::new(RAM + number * PAGE_SIZE);
         let taken = reservations.take_from(&machine, page(3), late);
+        let taken = taken.map(|frame| frame.into_pa());
         assert_eq!(taken, Some(late.offset(3 * PAGE_SIZE)));
-        let faster = reservations.take(&machine, page(0)).expect("another frame");
+        let faster = reservations.take(&machine, page(0));
+        let faster = faster.expect("another frame").into_pa();
         let word = reservations.word(machine.allocator(), 0).expect("a region");
         let reserved = reservations.offer(&machine, 0, word, late);
         assert_eq!(reserved, Some(faster));
@@ -274,18 +281,16 @@ mod tests {
         let own = reservations.take(&machine, page(0)).expect("a frame");
         let before = machine.allocator().usage();
         let [frame, aligned] = [1, 512].map(|number| {
-            let (allocator, vm, ipa) = (machine.allocator(), VmId(3), page(number));
-            let used = Use::Data { vm, ipa };
             let frame = || {
-                allocator
-                    .alloc(0, Order::PAGE, Contents::Dirty, used)
+                machine
+                    .alloc_for(VmId(3), page(number), Level::L3, Contents::Dirty)
                     .expect("a frame")
             };
             // One of them at the same place of its 2 MiB as the page has.
             let place = page(number).get() % Level::L2.size();
             let found = (0..512)
                 .map(|_| frame())
-                .find(|frame| (frame.get() % Level::L2.size() == place) == (number == 512));
+                .find(|frame| (frame.pa().get() % Level::L2.size() == place) == (number == 512));
             found.expect("one of 512")
         });
         let taken = machine.allocator().usage();

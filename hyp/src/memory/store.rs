@@ -7,7 +7,7 @@
 use super::env::{Hardware, Parts};
 use super::guest::{Fault, FaultKind, GuestMemory, Outcome, outcome_of};
 use crate::bootargs::HugePolicy;
-use crate::frames::{Contents, LinearMap, Order, Use};
+use crate::frames::{Contents, LinearMap};
 use stage2::{Access, Attributes, Ipa, IpaRange, Kind, Level, PAGE_SIZE, Pa, Rights};
 
 impl<P: Parts> GuestMemory<'_, P> {
@@ -49,11 +49,10 @@ impl<P: Parts> GuestMemory<'_, P> {
         for (index, bytes) in (0..).zip(bytes.chunks(PAGE_SIZE as usize)) {
             let ipa = ipa.offset(index * PAGE_SIZE);
             let page = self.alloc_page(ipa).map_err(|_| Outcome::OutOfMemory)?;
-            self.copy_to(page, 0, bytes);
+            self.copy_to(page.pa(), 0, bytes);
             let mapped = self.stage2().map_page(ipa, page, attributes, true);
-            if mapped.is_err() {
-                self.free_page(page);
-                return Err(outcome_of(mapped));
+            if let Err(reason) = self.given_back(mapped) {
+                return Err(outcome_of(ipa, Err(reason)));
             }
         }
         Ok(())
@@ -67,22 +66,15 @@ impl<P: Parts> GuestMemory<'_, P> {
             return false;
         }
         let machine = self.machine();
-        let (allocator, vm) = (machine.allocator(), self.vm());
-        let used = Use::Data { vm, ipa };
-        let allocated = allocator.alloc(machine.cpu(), Order::BLOCK_2M, Contents::Dirty, used);
+        let allocated = machine.alloc_for(self.vm(), ipa, Level::L2, Contents::Dirty);
         let Ok(block) = allocated else {
             return false;
         };
         for (page, bytes) in (0..).zip(bytes.chunks(PAGE_SIZE as usize)) {
-            self.copy_to(block.offset(page * PAGE_SIZE), 0, bytes);
+            self.copy_to(block.pa().offset(page * PAGE_SIZE), 0, bytes);
         }
-        let mapped = self
-            .stage2()
-            .map_block(ipa, Level::L2, block, Attributes::RAM, true);
-        if mapped.is_err() {
-            self.free_block(block);
-        }
-        mapped.is_ok()
+        let mapped = self.stage2().map_block(ipa, block, Attributes::RAM, true);
+        self.given_back(mapped).is_ok()
     }
 
     /// Stores bytes that lie in one page.

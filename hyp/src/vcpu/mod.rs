@@ -35,8 +35,8 @@ use platform::board::MAX_CPUS;
 use spin::Mutex;
 use trace::Category;
 
-use crate::machine;
 use crate::machine::tracing;
+use crate::machine::{self, Memory};
 use crate::percpu;
 use crate::sched::{Context, ThreadId};
 use crate::vm::{self, Vm};
@@ -174,10 +174,10 @@ impl Vcpu {
         SPSR_EL2.set(SPSR_START);
     }
 
-    /// Lets this CPU translate with the guest's tables, which `vttbr` names, and gives the guest its
+    /// Lets this CPU translate with the tables of the guest's memory, and gives the guest its
     /// interrupts. Only for the vCPU's own thread, right before it enters the guest.
-    pub(crate) fn use_tables(&self, vttbr: u64) {
-        machine::load_tables(vttbr);
+    pub(crate) fn use_tables(&self, memory: &Memory) {
+        machine::load_tables(memory);
         // Another vCPU ran here, with other stage-1 tables under the same VMID and maybe the same ASIDs.
         if self.vm().note_entry(percpu::this().index(), self.index) {
             machine::forget_stage1();

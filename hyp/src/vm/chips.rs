@@ -10,7 +10,7 @@
 //! Lock: the chips, a leaf. [`View`] is called without it.
 
 use spin::Mutex;
-use stage2::{Execute, Ipa, IpaRange, Pa, Rights};
+use stage2::{Execute, GuestFrame, Ipa, IpaRange, Rights};
 
 use super::flash::{BLOCK, Change, Flash, SIZE};
 use super::machine::FLASH;
@@ -38,7 +38,7 @@ pub trait View {
     fn machine(&self) -> &Machine<Self::Parts>;
 
     /// See [`GuestMemory::show`].
-    fn show(&self, ipa: Ipa, frame: Pa, rights: Rights) -> Outcome;
+    fn show(&self, ipa: Ipa, frame: GuestFrame, rights: Rights) -> Outcome;
 
     /// See [`GuestMemory::allow`].
     fn allow(&self, range: IpaRange, rights: Rights) -> Outcome;
@@ -51,7 +51,7 @@ impl<P: Parts> View for GuestMemory<'_, P> {
         GuestMemory::machine(self)
     }
 
-    fn show(&self, ipa: Ipa, frame: Pa, rights: Rights) -> Outcome {
+    fn show(&self, ipa: Ipa, frame: GuestFrame, rights: Rights) -> Outcome {
         GuestMemory::show(self, ipa, frame, rights)
     }
 
@@ -183,6 +183,7 @@ mod tests {
     use crate::bootargs::HugePolicy;
     use crate::frames::LinearMap;
     use crate::memory::tests::{Host, guest_at, machine};
+    use stage2::Pa;
     use std::cell::{Cell, RefCell};
     use std::collections::VecDeque;
 
@@ -304,7 +305,7 @@ mod tests {
             self.memory.machine()
         }
 
-        fn show(&self, ipa: Ipa, frame: Pa, rights: Rights) -> Outcome {
+        fn show(&self, ipa: Ipa, frame: GuestFrame, rights: Rights) -> Outcome {
             self.step();
             let outcome = self.memory.show(ipa, frame, rights);
             self.step();

@@ -176,7 +176,7 @@ impl Vm {
             self.leave(frame.vcpu);
             self.wait_for_power(frame);
         }
-        frame.vcpu.use_tables(machine::enter(self.memory()));
+        frame.vcpu.use_tables(self.memory());
     }
 
     /// Waits until the vCPU is switched on; ends the thread if the machine is over.
@@ -287,6 +287,10 @@ impl Vm {
             ),
             StopReason::Fault => error!(
                 "vm{} stopped: what it was to be made of is gone",
+                self.index
+            ),
+            StopReason::Mistake => error!(
+                "vm{} stopped: the hypervisor has made a mistake with its memory, see above; please report it",
                 self.index
             ),
         }

@@ -33,6 +33,8 @@ pub enum StopReason {
     OutOfMemory,
     /// The hypervisor does not know any more what it was made of.
     Fault,
+    /// The hypervisor has made a mistake with it.
+    Mistake,
 }
 
 /// What one vCPU is doing.

@@ -21,8 +21,9 @@ use crate::addr::{Ipa, IpaRange, Level, Pa};
 use crate::copy::Contents;
 use crate::descriptor::{Descriptor, Work};
 use crate::detached::{Retired, TableList, memory};
-use crate::env::Environment;
+use crate::env::{Environment, Frames};
 use crate::flush::Flushed;
+use crate::frame::{GuestFrame, Refused};
 use crate::lookup::{Absent, Locked, Reader, Unlocked};
 use crate::observe::{CollapseStep, Observation, Topic};
 use crate::stage2::Stage2;
@@ -31,10 +32,20 @@ use crate::sync::Ordering;
 
 /// Why nothing was collapsed. What the guest sees is unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum CollapseError {
-    /// The address is beyond the VM's, the level has no blocks, or the new block is not aligned.
-    #[error("the address is beyond the VM's, or the block does not fit the level")]
+    /// The guest address is beyond the VM's.
+    #[error("the guest address is beyond the VM's")]
     OutOfRange,
+    /// The VM's tables have no blocks of this level.
+    #[error("the level has no blocks")]
+    WrongLevel,
+    /// By copying: the new frame is no block of level 2.
+    #[error("the new frame is no block of level 2")]
+    WrongSize,
+    /// By copying: a table is in the new frame. Its maker's promise is broken.
+    #[error("a table is in the new frame")]
+    Table,
     /// There is no table below the entry.
     #[error("there is no table: {0:?}")]
     NoTable(Absent),
@@ -44,10 +55,18 @@ pub enum CollapseError {
     /// More entries are empty than the plan allows.
     #[error("too many entries are empty")]
     TooEmpty,
-    /// Somebody works on an entry, or a table stands in one. In place: or an entry has changed since it was
-    /// looked at.
-    #[error("somebody works on an entry, or a table stands in it")]
+    /// Somebody works on an entry: wait, holding nothing, and try again.
+    #[error("somebody works on an entry")]
     Busy,
+    /// A table stands in an entry: collapse that one first.
+    #[error("a table stands in an entry")]
+    Nested,
+    /// An entry can't be. Who changes it next clears it.
+    #[error("an entry is bad")]
+    Bad,
+    /// In place: an entry has changed since it was looked at.
+    #[error("an entry has changed since it was looked at")]
+    Changed,
     /// The leaves differ in rights or memory type.
     #[error("the leaves differ in rights or memory type")]
     Mixed,
@@ -79,8 +98,13 @@ impl<E: Environment> Stage2<E> {
     /// Collapses the table below the entry of `level` for `ipa` to a block, if its leaves are
     /// contiguous. The guest is held up for one invalidation, or not at all where the CPU allows it.
     ///
-    /// Waits for a grace period afterwards: called outside read sections, with no lock held.
+    /// Waits for a grace period afterwards.
+    ///
+    /// # Panics
+    ///
+    /// Inside a read section.
     pub fn collapse_in_place(&self, ipa: Ipa, level: Level) -> Result<(), CollapseError> {
+        self.may_wait();
         self.check_collapse(ipa, level)?;
         let ipa = ipa.align_down(level);
         self.tell_of_collapse(ipa, level, CollapseStep::Begun);
@@ -88,40 +112,54 @@ impl<E: Environment> Stage2<E> {
         self.finish(ipa, level, result, Counter::CollapsesInPlace)
     }
 
-    /// Collapses the table below the entry of `level` for `ipa` to the block at `to`, whose frames
-    /// are the caller's, copying what is mapped there.
+    /// Collapses the level-3 table of `ipa` to the block `to`, copying what is mapped there.
     ///
     /// On success the frames that were mapped before have been given to [`Contents::release`]. On error none was,
-    /// and `to` is still the caller's, with unspecified contents.
+    /// and the contents of `to` are unspecified.
     ///
-    /// Waits for a grace period afterwards: called outside read sections, with no lock held.
+    /// Waits for a grace period afterwards.
+    ///
+    /// # Panics
+    ///
+    /// Inside a read section.
     pub fn collapse_by_copying(
         &self,
         ipa: Ipa,
-        level: Level,
-        to: Pa,
+        to: GuestFrame,
         plan: CopyPlan,
         contents: &mut impl Contents,
-    ) -> Result<(), CollapseError> {
-        self.check_collapse(ipa, level)?;
-        if level != Level::L2 || !to.fits(level) {
-            return Err(CollapseError::OutOfRange);
+    ) -> Result<(), Refused<CollapseError>> {
+        const LEVEL: Level = Level::L2;
+        self.may_wait();
+        if let Err(reason) = self.check_copy(ipa, &to) {
+            return Err(Refused { reason, frame: to });
         }
-        let ipa = ipa.align_down(level);
-        self.tell_of_collapse(ipa, level, CollapseStep::Begun);
-        let result = self.copy_and_exchange(ipa, to, plan, contents);
-        self.finish(ipa, level, result, Counter::CollapsesCopied)
+        let ipa = ipa.align_down(LEVEL);
+        self.tell_of_collapse(ipa, LEVEL, CollapseStep::Begun);
+        let result = self.copy_and_exchange(ipa, &to, plan, contents);
+        self.finish(ipa, LEVEL, result, Counter::CollapsesCopied)
+            .map_err(|reason| Refused { reason, frame: to })
+    }
+
+    fn check_copy(&self, ipa: Ipa, to: &GuestFrame) -> Result<(), CollapseError> {
+        self.check_collapse(ipa, Level::L2)?;
+        if to.level() != Level::L2 {
+            return Err(CollapseError::WrongSize);
+        }
+        if self.env().frames().holds_tables(to) {
+            return Err(CollapseError::Table);
+        }
+        Ok(())
     }
 
     fn check_collapse(&self, ipa: Ipa, level: Level) -> Result<(), CollapseError> {
-        let fits = matches!(level, Level::L1 | Level::L2)
-            && level >= self.geometry().start()
-            && self.contains(IpaRange::entry(ipa, level));
-        if fits {
-            Ok(())
-        } else {
-            Err(CollapseError::OutOfRange)
+        if !matches!(level, Level::L1 | Level::L2) || level < self.geometry().start() {
+            return Err(CollapseError::WrongLevel);
         }
+        if !self.contains(IpaRange::entry(ipa, level)) {
+            return Err(CollapseError::OutOfRange);
+        }
+        Ok(())
     }
 
     /// Counts, and sends the emptied table on its way.
@@ -168,7 +206,7 @@ impl<E: Environment> Stage2<E> {
     }
 
     fn exchange_in_place(&self, ipa: Ipa, level: Level) -> Result<Retired, CollapseError> {
-        let reader = self.read();
+        let reader = self.change();
         let run = {
             let table = table_of(&reader, ipa, level)?;
             survey::run(&table, level)?
@@ -180,7 +218,7 @@ impl<E: Environment> Stage2<E> {
         }
         let difference = run.difference(&child);
         if !difference.is_of_use() {
-            return Err(CollapseError::Busy);
+            return Err(CollapseError::Changed);
         }
         let block = run.block(self.format(), level).with_deposit(true);
         self.deposit.promise();

@@ -1,17 +1,18 @@
 //! What the operations that change a guest's frames need done with the contents.
 
-use crate::addr::{Ipa, Pa};
-use crate::descriptor::Descriptor;
+use crate::frame::GuestPage;
+use crate::unmap::Unmapped;
 
-/// Copies guest memory. All addresses are of guest frames, all sizes one 4 KiB page.
+/// Copies guest memory, page by page.
 ///
 /// Pages may be written by the guest while they are copied; such copies are thrown away or made again.
 pub trait Contents {
-    /// Copies the page at `from` to the page at `to`.
-    fn copy(&mut self, from: Pa, to: Pa);
+    /// Copies a page to another, which no guest can reach. `from` may have been unmapped a moment ago, and be its
+    /// next owner's; such a copy is thrown away.
+    fn copy(&mut self, from: GuestPage<'_>, to: GuestPage<'_>);
 
-    /// Fills the page at `to` with zeros: what the guest finds in memory that it never touched.
-    fn zero(&mut self, to: Pa);
+    /// Fills a page with zeros: what the guest finds in memory that it never touched.
+    fn zero(&mut self, to: GuestPage<'_>);
 
     /// All pages are copied, and none of them is mapped yet: the time to make instruction fetches
     /// see them, where the hardware needs that.
@@ -21,6 +22,6 @@ pub trait Contents {
     /// marker; in units of [`Environment::clock`](crate::Environment::clock). Told more than once.
     fn held_up(&mut self, _ticks: u64) {}
 
-    /// A frame lost its mapping, and no translation of it is left: it may be freed.
-    fn release(&mut self, ipa: Ipa, old: Descriptor);
+    /// A frame lost its mapping, and no translation of it is left: it is the caller's again.
+    fn release(&mut self, leaf: Unmapped);
 }

@@ -9,14 +9,43 @@ use crate::observe::Observation;
 use crate::stage2::{Stage2, next_entry};
 use crate::sync::Ordering;
 use crate::unmap::Unmapped;
+use core::fmt;
+
+/// Tables that were not destroyed, since a CPU may walk them.
+#[must_use = "the tables are lost unless they are destroyed later"]
+#[derive(thiserror::Error)]
+#[error("CPU {cpu} has the tables loaded")]
+pub struct StillLoaded<E: Environment> {
+    /// The tables, of which nothing has changed.
+    pub stage2: Stage2<E>,
+    /// A CPU that has them loaded: it has to [`unload`](crate::unload) them, or load others.
+    pub cpu: usize,
+}
+
+impl<E: Environment> fmt::Debug for StillLoaded<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StillLoaded")
+            .field("stage2", &self.stage2)
+            .field("cpu", &self.cpu)
+            .finish()
+    }
+}
 
 impl<E: Environment> Stage2<E> {
     /// Takes the tables down: invalidates everything, hands each leaf to `sink`, and frees all tables.
     ///
     /// It takes the value, so no vCPU thread, walker or compaction step that borrows it can still
-    /// arrive. The caller sees to the hardware: no CPU has [`root`](Self::root) in VTTBR_EL2 any
-    /// more, so that no speculative walk starts there.
-    pub fn destroy(self, mut sink: impl FnMut(Unmapped)) {
+    /// arrive. As long as a CPU has the tables [loaded](Self::load), so that it may walk them at any moment, they
+    /// are given back.
+    ///
+    /// # Panics
+    ///
+    /// Inside a read section.
+    pub fn destroy(self, mut sink: impl FnMut(Unmapped)) -> Result<(), StillLoaded<E>> {
+        self.may_wait();
+        if let Some(cpu) = self.loaded_on() {
+            return Err(StillLoaded { stage2: self, cpu });
+        }
         let everything = Stale {
             range: self.geometry().range(),
             scope: Scope::Tables,
@@ -33,6 +62,7 @@ impl<E: Environment> Stage2<E> {
         while let Some(pa) = self.deposit.take(self.env().frames()) {
             self.free_table(pa);
         }
+        Ok(())
     }
 
     /// Empties a table, frees those below it, and returns the address behind what it covered.
@@ -48,11 +78,7 @@ impl<E: Environment> Stage2<E> {
             let bits = memory(self, table).entries[index].load(Ordering::Relaxed);
             let descriptor = Descriptor::from_bits(bits);
             match (descriptor.kind(level), level.next()) {
-                (Kind::Leaf(_), _) => sink(Unmapped {
-                    ipa,
-                    level,
-                    descriptor,
-                }),
+                (Kind::Leaf(_), _) => sink(Unmapped::new(ipa, level, descriptor)),
                 (Kind::Table(child), Some(next)) => self.destroy_child(child, next, ipa, sink),
                 _ => {}
             }

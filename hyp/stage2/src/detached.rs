@@ -9,7 +9,7 @@
 
 use crate::addr::{Level, Pa};
 use crate::descriptor::Descriptor;
-use crate::env::{Environment, Frames, OutOfFrames, Window};
+use crate::env::{Environment, Frames, OutOfFrames, TableFrame, Window};
 use crate::flush::Flushed;
 use crate::observe::{Observation, Topic};
 use crate::stage2::Stage2;
@@ -85,13 +85,13 @@ impl<E: Environment> Stage2<E> {
     fn give_back(&self, pa: Pa) {
         let frames = self.env().frames();
         if let Some(pa) = self.deposit.keep(frames, pa) {
-            frames.free_tables(pa, 0);
+            frames.free_tables(TableFrame::at(pa), 0);
         }
     }
 
     /// Gives a frame back that is no table any more, or never became one.
     pub(crate) fn free_table(&self, pa: Pa) {
-        self.env().frames().free_tables(pa, 0);
+        self.env().frames().free_tables(TableFrame::at(pa), 0);
         self.count(Counter::TablesFreed);
         self.tell(Topic::Frees, move || Observation::TableFreed { pa });
     }
@@ -168,5 +168,5 @@ impl<E: Environment> Drop for Spare<'_, E> {
 
 /// The memory of a table that the caller alone can change.
 pub(crate) fn memory<E: Environment>(stage2: &Stage2<E>, pa: Pa) -> <E::Window as Window>::Ref<'_> {
-    stage2.env().window().table(pa)
+    stage2.env().window().table(TableFrame::at(pa))
 }

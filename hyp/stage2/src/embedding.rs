@@ -9,18 +9,30 @@
 //! # What to implement
 //!
 //! Four traits, bundled by [`Environment`](crate::Environment). Their documentation says what exactly
-//! each call owes; all are `unsafe` to implement, because memory safety of all guests rests on it.
+//! each call owes; all five are `unsafe` to implement, because memory safety of all guests, and of the hypervisor,
+//! rests on it.
 //!
 //! | trait | on hardware | its promise, in short |
 //! |---|---|---|
 //! | [`Frames`](crate::Frames) | the physical frame allocator | frames are zeroed, aligned to their number and given to nobody else; each has one [`TableMeta`](crate::TableMeta), made once and never made anew |
 //! | [`Window`](crate::Window) | the linear map, or a temporary mapping | leads to the frame asked for and to nothing else |
-//! | [`Tlb`](crate::Tlb) | TLBI and barriers | when `publish` returns, walks find what was stored before it; when `invalidate` returns, no CPU uses what was replaced before it |
-//! | [`Cpus`](crate::Cpus) | per-CPU data and the scheduler | a thread that is in a read section, or holds a lock, is neither preempted nor moved |
+//! | [`Tlb`](crate::Tlb) | TLBI and barriers, VTTBR_EL2 | when `publish` returns, walks find what was stored before it; when `invalidate` returns, no CPU uses what was replaced before it; VTTBR_EL2 is written by `load` alone |
+//! | [`Cpus`](crate::Cpus) | per-CPU data and the scheduler | a thread that is in a read section, or holds a lock, is neither preempted nor moved; all VMs share one set of slots, one [`Grace`](crate::grace::Grace) and one [`VmidAllocator`](crate::vmid::VmidAllocator) |
 //!
 //! [`Contents`](crate::Contents) comes with each call that copies guest memory: it copies, clears and
 //! takes back pages. A page that it copies may have been unmapped a moment ago; what is read then is thrown
 //! away, so the read must be harmless, not meaningful.
+//!
+//! # What may be mapped
+//!
+//! A [`GuestFrame`](crate::GuestFrame), and making one is `unsafe`: it is the promise that guests may do with the memory
+//! what they like. Best your allocator of frames for guests makes them, where it hands memory out, and nobody else.
+//! What is mapped is the tables'; it comes back as a value when no translation of it is left, from
+//! [`unmap`](crate::Stage2::unmap), `Contents::release` and `destroy`, and out of the error when it could
+//! not be mapped. Scrub it before another guest gets it. A frame that is a table is refused, whoever has made it.
+//!
+//! Everything else is safe to call with whatever arguments: that what the traits and the makers of frames promise
+//! is all that this crate relies on.
 //!
 //! # What to promise beyond the traits
 //!
@@ -28,22 +40,20 @@
 //!   shareable write-back walks, the 4 KiB granule, PS as wide as the widest address that is mapped, and VS set
 //!   exactly if the [`VmidAllocator`](crate::vmid::VmidAllocator) has 16 bits; bit 31 is set, and all other
 //!   fields, HWU59 among them, are clear. HCR_EL2.FWB and VTCR_EL2.{HA, HD} agree with the
-//!   [`Format`](crate::Format). VTTBR_EL2 has [`Stage2::root`](crate::Stage2::root) and the VMID that
-//!   [`VmidAllocator::activate`](crate::vmid::VmidAllocator::activate) gave for this CPU just before.
-//! - **Activation.** Before a CPU loads a VM's root it calls
-//!   [`activate`](crate::vmid::VmidAllocator::activate), every time, and loads what that gives, with nothing
-//!   of stage 2 in between. Until a VM was activated for the first time it has no VMID, no CPU can have a
-//!   translation of it, and so *no invalidation is called for it*, whatever is mapped, unmapped or collapsed. From
-//!   then on all of them are, on whatever CPU it runs. So a root that is loaded without activation, under a number
-//!   of your own, keeps stale translations. It is called at EL2, on the CPU in question: there a guest's tables are
-//!   not walked but by walks that were under way already, and those `activate` waits for.
-//! - **Reset.** After a CPU's reset its TLBs hold anything, also under numbers that `activate` will give: empty them
-//!   (`tlbi alle1; dsb nsh; isb`) on each CPU, whenever it comes up, before it loads the root of a VM.
+//!   [`Format`](crate::Format). VTTBR_EL2 is written by [`Tlb::load`](crate::Tlb::load), and by nothing else.
+//! - **Loading.** Before a CPU enters a guest it calls [`Stage2::load`](crate::Stage2::load), which gives the VM a VMID
+//!   and has VTTBR_EL2 written, and when it may be long without that guest, [`unload`](crate::unload): a VM
+//!   is not destroyed while a CPU has it loaded. Until a VM was loaded for the first time it has no VMID, no CPU
+//!   can have a translation of it, and so *no invalidation is called for it*, whatever is mapped, unmapped or
+//!   collapsed. From then on all of them are, on whatever CPU it runs. Both are called at EL2, on the CPU in
+//!   question: there a guest's tables are not walked but by walks that were under way already, and those they
+//!   wait for.
+//! - **Reset.** After a CPU's reset its TLBs hold anything, also under numbers that VMs will be given: empty them
+//!   (`tlbi alle1; dsb nsh; isb`) on each CPU, whenever it comes up, before it loads a VM.
 //! - **Instruction caches.** Where they do not follow data (`CTR_EL0.DIC`), empty them in
 //!   [`Tlb::invalidate`](crate::Tlb::invalidate) and [`Tlb::invalidate_all`](crate::Tlb::invalidate_all) as well.
-//! - **One VM, one owner.** No two VMs that live at one time have the same
-//!   [`Owner`](crate::Owner), and all VMs share one set of slots, one
-//!   [`Grace`](crate::grace::Grace) and one VMID allocator.
+//! - **One VM, one owner.** No two VMs that live at one time have the same [`Owner`](crate::Owner): by it a
+//!   broken entry that names another VM's table is told from a good one.
 //! - **Stage 1 is the hypervisor's.** Where two vCPUs of one VM take turns on a CPU, their stage-1
 //!   translations share a VMID: the second one's arrival needs a local invalidation (`tlbi vmalle1`).
 //! - **Caches.** A guest whose caches are off, as at its start, reads and writes memory behind them. Without
@@ -52,8 +62,8 @@
 //!   [`Contents`](crate::Contents), at each page.
 //! - **TLB conflict aborts.** With [`Config::direct_size_change`](crate::Config::direct_size_change) they can be taken, and
 //!   are answered by an invalidation of the VMID.
-//! - **The end.** Before [`Stage2::destroy`](crate::Stage2::destroy) no CPU has the root in VTTBR_EL2
-//!   any more. Dropping a `Stage2` without it frees nothing.
+//! - **The end.** [`Stage2::destroy`](crate::Stage2::destroy) gives the tables back as long as a CPU has them loaded.
+//!   Dropping a `Stage2` without it frees nothing.
 //!
 //! # What to call when
 //!
@@ -65,6 +75,7 @@
 //! | ... `MustSplit` | [`split_for_store`](crate::Stage2::split_for_store) | run it again |
 //! | ... `Busy`, or `Busy` from any of these | yield the CPU, holding nothing | run it again |
 //! | ... `Denied` | | inject an abort, or emulate |
+//! | ... `OutOfRange` | | inject an abort: no memory can be there |
 //!
 //! Which addresses are memory at all the hypervisor knows: a fault elsewhere is a device's, or an abort.
 //! Memory that is wanted before the guest touches it is mapped by
@@ -80,12 +91,10 @@
 //! | to know what is written | [`write_protect`](crate::Stage2::write_protect), then [`collect_dirty`](crate::Stage2::collect_dirty) again and again |
 //! | other rights | [`protect`](crate::Stage2::protect) |
 //!
-//! Frames come back through [`unmap`](crate::Stage2::unmap), `Contents::release` and `destroy`, when no
-//! translation leads to them any more; scrub them before another guest gets them.
-//!
-//! All calls are made outside read sections, with no lock held, except those that only look
-//! ([`read`](crate::Stage2::read), [`query`](crate::Stage2::query), [`walk`](crate::Stage2::walk)). Those of
-//! the table above never wait. Those that change a range, move a page, or collapse wait for whoever works there
+//! All calls are made outside read sections, and so with no lock held, except those that only look
+//! ([`read`](crate::Stage2::read), [`query`](crate::Stage2::query), [`walk`](crate::Stage2::walk)): in a section
+//! they panic, before anything has changed. Those that only look may also be made by an interrupt handler, whatever it
+//! has interrupted. Those of the table above never wait. Those that change a range, move a page, or collapse wait for whoever works there
 //! ([`Cpus::relax`](crate::Cpus::relax)), and those that free tables or collapse wait for a grace period as
 //! well: make them from a thread, where other threads may run meanwhile.
 //!
@@ -98,13 +107,13 @@
 //! use stage2::grace::{CpuSlot, Grace};
 //! use stage2::vmid::{Vmid, VmidAllocator};
 //! use stage2::{
-//!     Access, Attributes, Config, Cpus, Environment, Format, Frames, Geometry, Ipa, IpaRange, Level,
-//!     MapError, OutOfFrames, Owner, Pa, Published, Resolution, Scope, Stage2, Table, TableMeta, Tlb,
-//!     Window,
+//!     Access, Attributes, Config, Cpus, Environment, Format, Frames, Geometry, GuestFrame, Ipa, IpaRange,
+//!     Level, Loaded, MapError, OutOfFrames, Owner, Pa, Published, Resolution, Scope, Stage2, Table,
+//!     TableFrame, TableMeta, Tlb, Window,
 //! };
 //! use std::cell::{Cell, UnsafeCell};
 //! use std::sync::Mutex;
-//! use std::sync::atomic::{AtomicBool, Ordering};
+//! use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 //!
 //! struct Frame {
 //!     memory: UnsafeCell<Table>,
@@ -120,8 +129,10 @@
 //!     vmids: VmidAllocator,
 //!     /// What the TLBs were told.
 //!     told: Mutex<Vec<(Vmid, IpaRange)>>,
-//!     /// Frames for guests' data.
-//!     data: Mutex<Vec<Pa>>,
+//!     /// Memory for guests.
+//!     data: Mutex<Vec<GuestFrame>>,
+//!     /// VTTBR_EL2 of each CPU.
+//!     vttbr: [AtomicU64; 2],
 //! }
 //!
 //! const RAM: u64 = 0x4000_0000;
@@ -151,8 +162,9 @@
 //!         Ok(Pa::new(RAM + index as u64 * 4096))
 //!     }
 //!
-//!     fn free_tables(&self, pa: Pa, _order: u32) {
-//!         self.frame(pa).expect("it was allocated here").taken.store(false, Ordering::Release);
+//!     fn free_tables(&self, table: TableFrame, _order: u32) {
+//!         let frame = self.frame(table.pa()).expect("it was allocated here");
+//!         frame.taken.store(false, Ordering::Release);
 //!     }
 //!
 //!     fn table_meta(&self, pa: Pa) -> Option<&TableMeta> {
@@ -160,19 +172,24 @@
 //!     }
 //! }
 //!
-//! // SAFETY: the reference leads to the memory of the frame at `pa`.
+//! // SAFETY: the reference leads to the memory of the table's frame.
 //! unsafe impl Window for Host {
 //!     type Ref<'a> = &'a Table;
 //!
-//!     fn table(&self, pa: Pa) -> &Table {
+//!     fn table(&self, table: TableFrame) -> &Table {
 //!         // SAFETY: an allocated table is changed only through its atomic entries.
-//!         unsafe { &*self.frame(pa).expect("a table's frame").memory.get() }
+//!         unsafe { &*self.frame(table.pa()).expect("a table's frame").memory.get() }
 //!     }
 //! }
 //!
 //! // SAFETY: no CPU walks these tables, so none has a translation. On hardware the sequences are executed that
 //! // the trait asks for.
 //! unsafe impl Tlb for Host {
+//!     fn load(&self, tables: Option<Loaded>) {
+//!         // On hardware none are tables that translate nothing.
+//!         let vttbr = |Loaded { root, vmid }| u64::from(vmid.get()) << 48 | root.get();
+//!         self.vttbr[CPU.get()].store(tables.map_or(0, vttbr), Ordering::Relaxed);
+//!     }
 //!     fn publish(&self) {}
 //!     fn finish_walks(&self) {}
 //!     fn invalidate(&self, _: Published, vmid: Vmid, range: IpaRange, _scope: Scope) {
@@ -190,6 +207,9 @@
 //!     fn grace(&self) -> &Grace {
 //!         &self.grace
 //!     }
+//!     fn vmids(&self) -> &VmidAllocator {
+//!         &self.vmids
+//!     }
 //!     fn current(&self) -> usize {
 //!         CPU.get()
 //!     }
@@ -198,7 +218,8 @@
 //!     }
 //! }
 //!
-//! impl Environment for Host {
+//! // SAFETY: all parts are the machine itself.
+//! unsafe impl Environment for Host {
 //!     type Frames = Host;
 //!     type Window = Host;
 //!     type Tlb = Host;
@@ -217,12 +238,6 @@
 //!     }
 //! }
 //!
-//! /// Before this CPU enters a guest of `vm`: what goes to VTTBR_EL2.
-//! fn enter(host: &Host, vm: &Stage2<&Host>) -> u64 {
-//!     let vmid = host.vmids.activate(host, &host.slots, host.current(), vm.vmid());
-//!     u64::from(vmid.get()) << 48 | vm.root().get()
-//! }
-//!
 //! /// After a stage-2 fault. When it returns the guest is entered again.
 //! fn fault(host: &Host, vm: &Stage2<&Host>, ipa: Ipa, access: Access) {
 //!     match vm.resolve_fault(ipa, access, false) {
@@ -231,20 +246,25 @@
 //!             // Before any lock, and zeroed.
 //!             let page = host.data.lock().unwrap().pop().expect("a frame");
 //!             let mapped = vm.map_page(ipa.align_down(Level::L3), page, Attributes::RAM, true);
-//!             if mapped.is_err() {
-//!                 host.data.lock().unwrap().push(page);
-//!             }
-//!             match mapped {
-//!                 // The other CPU was faster.
-//!                 Ok(()) | Err(MapError::Occupied(_)) => {}
-//!                 Err(MapError::Busy) => host.relax(),
-//!                 Err(error) => panic!("stop the guest: {error:?}"),
+//!             if let Err(refused) = mapped {
+//!                 host.data.lock().unwrap().push(refused.frame);
+//!                 match refused.reason {
+//!                     // The other CPU was faster.
+//!                     MapError::Occupied(_) => {}
+//!                     MapError::Busy => host.relax(),
+//!                     error => panic!("stop the guest: {error}"),
+//!                 }
 //!             }
 //!         }
 //!         Resolution::Busy => host.relax(),
 //!         Resolution::MustSplit(_) => unreachable!("only where it is asked for"),
-//!         Resolution::Denied => panic!("inject an abort"),
+//!         Resolution::Denied | Resolution::OutOfRange => panic!("inject an abort"),
 //!     }
+//! }
+//!
+//! fn page_for_guests(number: u64) -> GuestFrame {
+//!     // SAFETY: nobody's memory is there, and no guest runs.
+//!     unsafe { GuestFrame::new(Pa::new(0x5000_0000 + number * 4096), Level::L3) }
 //! }
 //!
 //! let host = Host {
@@ -257,7 +277,8 @@
 //!     grace: Grace::new(),
 //!     vmids: VmidAllocator::new(8),
 //!     told: Mutex::default(),
-//!     data: Mutex::new((1..=8).map(|page| Pa::new(0x5000_0000 + page * 4096)).collect()),
+//!     data: Mutex::new((1..=8).map(page_for_guests).collect()),
+//!     vttbr: [const { AtomicU64::new(0) }; 2],
 //! };
 //! let config = Config {
 //!     geometry: Geometry::new(39, 40).unwrap(),
@@ -268,10 +289,10 @@
 //! let vm = Stage2::new(&host, config).unwrap();
 //! let page = |number: u64| IpaRange::entry(Ipa::new(0x8000_0000 + number * 4096), Level::L3);
 //!
-//! // A loader's work. No CPU has run the VM, so there is nothing to invalidate, and nobody is asked to.
+//! // A loader's work. No CPU has loaded the VM, so there is nothing to invalidate, and nobody is asked to.
 //! fault(&host, &vm, page(0).start(), Access::Write);
 //! let take_back = |range| {
-//!     vm.unmap(range, |leaf| host.data.lock().unwrap().push(leaf.descriptor.output())).unwrap();
+//!     vm.unmap(range, |leaf| host.data.lock().unwrap().push(leaf.frame)).unwrap();
 //! };
 //! take_back(page(0));
 //! assert!(host.told.lock().unwrap().is_empty());
@@ -282,11 +303,13 @@
 //!         let (host, vm) = (&host, &vm);
 //!         scope.spawn(move || {
 //!             CPU.set(cpu);
-//!             let vttbr = enter(host, vm);
+//!             vm.load();
+//!             let vttbr = host.vttbr[cpu].load(Ordering::Relaxed);
 //!             for number in [0, 1 + cpu as u64] {
 //!                 // Here the guest runs until it faults.
 //!                 fault(host, vm, page(number).start(), Access::Write);
 //!             }
+//!             stage2::unload(host);
 //!             vttbr
 //!         })
 //!     };
@@ -301,8 +324,8 @@
 //! assert_eq!(told.len(), 1);
 //! assert_eq!((u64::from(told[0].0.get()), told[0].1), (vttbr[0] >> 48, page(0)));
 //!
-//! // No CPU has the root in VTTBR_EL2 any more.
-//! vm.destroy(|leaf| host.data.lock().unwrap().push(leaf.descriptor.output()));
+//! // No CPU has the tables loaded any more.
+//! vm.destroy(|leaf| host.data.lock().unwrap().push(leaf.frame)).unwrap();
 //! assert_eq!(host.data.lock().unwrap().len(), 8);
 //! assert!(host.frames.iter().all(|frame| !frame.taken.load(Ordering::Relaxed)));
 //! ```

@@ -3,17 +3,22 @@
 //! Owns the traits through which frames, tables' memory, the TLB and the CPUs are reached. There
 //! are no globals: whoever makes a [`Stage2`](crate::Stage2) hands it an [`Environment`].
 //!
+//! The traits are `unsafe` to implement, since the memory safety of all guests and of the hypervisor rests on them;
+//! calling their methods is safe for anybody: what only this crate may ask for takes a value that only this crate
+//! makes ([`TableFrame`]).
+//!
 //! With a table lock held, or inside a read section, any of these calls may be made but those that take or
 //! give frames ([`Frames::allocate_tables`], [`Frames::allocate_filled_table`], [`Frames::free_tables`]) and
 //! those that let others run ([`Cpus::relax`], [`Cpus::give_way`]).
 
-use crate::addr::{ENTRIES, IpaRange, Level, Pa};
+use crate::addr::{ENTRIES, IpaRange, Level, PAGE_SHIFT, Pa};
 use crate::flush::Published;
+use crate::frame::GuestFrame;
 use crate::grace::{CpuSlot, Grace};
 use crate::meta::{Owner, TableMeta};
 use crate::observe::{Observation, Topic};
 use crate::sync::{AtomicU64, Ordering};
-use crate::vmid::Vmid;
+use crate::vmid::{Vmid, VmidAllocator};
 use core::ops::Deref;
 
 /// The memory of one table: [`ENTRIES`] descriptors.
@@ -36,6 +41,25 @@ impl Table {
 #[error("no frame is left")]
 pub struct OutOfFrames;
 
+/// A frame, or the first of several, that this crate got from [`Frames`] and has not given back.
+///
+/// Only this crate makes one, so nobody else can have a frame taken for a table, or freed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableFrame(Pa);
+
+impl TableFrame {
+    #[inline(always)]
+    pub(crate) const fn at(pa: Pa) -> Self {
+        Self(pa)
+    }
+
+    /// Where it is.
+    #[inline(always)]
+    pub const fn pa(self) -> Pa {
+        self.0
+    }
+}
+
 /// Physical frames for tables, and what is known of them.
 ///
 /// # Safety
@@ -45,6 +69,7 @@ pub struct OutOfFrames;
 ///   from the former are zero, adjacent, and aligned to their total size: what else they held would be walked.
 /// - [`table_meta`](Self::table_meta) returns the same metadata for a frame at all times, and different metadata for
 ///   different frames.
+/// - [`holds_tables`](Self::holds_tables) overlooks no table.
 pub unsafe trait Frames {
     /// Allocates `1 << order` adjacent frames, zeroed, aligned to their total size.
     fn allocate_tables(&self, order: u32) -> Result<Pa, OutOfFrames>;
@@ -56,36 +81,59 @@ pub unsafe trait Frames {
     }
 
     /// Takes back frames from either call, which nobody can reach any more.
-    fn free_tables(&self, pa: Pa, order: u32);
+    fn free_tables(&self, first: TableFrame, order: u32);
 
     /// The metadata of the frame at `pa`; none when no frame of ours is there.
     fn table_meta(&self, pa: Pa) -> Option<&TableMeta>;
+
+    /// Whether a table is among the frames that `frame` consists of: then it is not mapped, whatever its maker has
+    /// promised. Asked with no lock held, each time that a block is mapped; an allocator that knows of what
+    /// a block is made need not look at each frame of it.
+    fn holds_tables(&self, frame: &GuestFrame) -> bool {
+        let pages = frame.level().size() >> PAGE_SHIFT;
+        (0..pages).any(|index| self.is_table(frame.pa().offset(index << PAGE_SHIFT)))
+    }
+
+    /// Whether the frame at `pa` is a table.
+    #[inline(always)]
+    fn is_table(&self, pa: Pa) -> bool {
+        self.table_meta(pa).is_some_and(TableMeta::is_table)
+    }
 }
 
 /// The way to the memory of a table: a linear map of all frames, or a temporary mapping.
 ///
 /// # Safety
 ///
-/// [`table`](Self::table) returns the memory of the frame at `pa` and of nothing else.
+/// [`table`](Self::table) returns the memory of the frame and of nothing else.
 pub unsafe trait Window {
     /// Access to a table; what is mapped temporarily is unmapped when it is dropped.
     type Ref<'a>: Deref<Target = Table>
     where
         Self: 'a;
 
-    /// The table at `pa`, which is a frame from [`Frames`] that was not given back.
-    fn table(&self, pa: Pa) -> Self::Ref<'_>;
+    /// The memory of a table.
+    fn table(&self, table: TableFrame) -> Self::Ref<'_>;
 
-    /// Stores `first`, `first + step` and so on to the entries of the table at `pa`, which nobody but the
+    /// Stores `first`, `first + step` and so on to the entries of a table, which nobody but the
     /// caller can reach: so it need not be done by atomic stores.
     #[inline]
-    fn fill(&self, pa: Pa, first: u64, step: u64) {
+    fn fill(&self, table: TableFrame, first: u64, step: u64) {
         let mut value = first;
-        for entry in &self.table(pa).entries {
+        for entry in &self.table(table).entries {
             entry.store(value, Ordering::Relaxed);
             value = value.wrapping_add(step);
         }
     }
+}
+
+/// A VM's tables on their way into VTTBR_EL2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// The root, for VTTBR_EL2.BADDR.
+    pub root: Pa,
+    /// The VMID, for VTTBR_EL2.VMID.
+    pub vmid: Vmid,
 }
 
 /// What an invalidation must reach.
@@ -119,6 +167,9 @@ pub enum Scope {
 ///   (Arm ARM, "TLB maintenance").
 /// - [`invalidate_all`](Self::invalidate_all) does so for all VMIDs and all ranges: `dsb ishst`, `tlbi alle1is`,
 ///   `dsb ish`, `isb`.
+/// - When [`load`](Self::load) returns, the walks that this CPU begins for guests are of the tables that it was given,
+///   under that VMID, and nothing but `load` changes that. (What maintenance loads for the moment are tables
+///   that translate nothing.) In Arm's terms: `msr vttbr_el2`, `isb`.
 pub unsafe trait Tlb {
     /// Makes descriptor writes before it what walks after it find.
     fn publish(&self);
@@ -127,7 +178,7 @@ pub unsafe trait Tlb {
     fn finish_walks(&self);
 
     /// Invalidates `range` of `vmid` on all CPUs and waits until that is done. Not called for a VM that no CPU was
-    /// [activated](crate::vmid::VmidAllocator::activate) for yet: it has no VMID.
+    /// has [loaded](crate::Stage2::load) yet: it has no VMID.
     fn invalidate(&self, published: Published, vmid: Vmid, range: IpaRange, scope: Scope);
 
     /// Invalidates one leaf on this CPU only: for a fault on a descriptor that gained rights.
@@ -135,14 +186,19 @@ pub unsafe trait Tlb {
 
     /// Invalidates everything of all guests on all CPUs and waits until that is done.
     fn invalidate_all(&self);
+
+    /// Has this CPU translate for guests with these tables, or with none: tables that translate nothing, under
+    /// VMID 0. The walks of what was loaded before have been [finished](Self::finish_walks).
+    fn load(&self, tables: Option<Loaded>);
 }
 
 /// The CPUs, and how one of them waits.
 ///
 /// # Safety
 ///
-/// - [`slots`](Self::slots) is the same slice at all times, [`current`](Self::current) an index into it, and
-///   [`slot`](Self::slot) what is there.
+/// - [`slots`](Self::slots), [`grace`](Self::grace) and [`vmids`](Self::vmids) are the same at all times, and for all
+///   [`Stage2`](crate::Stage2)s of the machine; [`current`](Self::current) is an index into the slots, the one of the CPU
+///   that runs this and of no other, and [`slot`](Self::slot) what is there.
 /// - A thread that holds a value of this crate which is not [`Send`] (a read section, a lock) stays
 ///   on its CPU, and no other thread runs there.
 pub unsafe trait Cpus {
@@ -151,6 +207,9 @@ pub unsafe trait Cpus {
 
     /// The grace periods of these CPUs: one for all users of the slots.
     fn grace(&self) -> &Grace;
+
+    /// The VMIDs of these CPUs.
+    fn vmids(&self) -> &VmidAllocator;
 
     /// The index of the CPU that runs this.
     fn current(&self) -> usize;
@@ -174,7 +233,12 @@ pub unsafe trait Cpus {
 }
 
 /// All that the table manager needs, in one place.
-pub trait Environment: Sync {
+///
+/// # Safety
+///
+/// [`frames`](Self::frames), [`window`](Self::window), [`tlb`](Self::tlb) and [`cpus`](Self::cpus) each return the same
+/// part of the same machine at all times: what one call has allocated, announced or locked the next one must find.
+pub unsafe trait Environment: Sync {
     /// Where table frames come from.
     type Frames: Frames;
     /// How a table's memory is reached.
@@ -226,7 +290,8 @@ pub trait Environment: Sync {
     }
 }
 
-impl<E: Environment> Environment for &E {
+// SAFETY: the parts are those of the environment behind the reference, which is the same at all times.
+unsafe impl<E: Environment> Environment for &E {
     type Frames = E::Frames;
     type Window = E::Window;
     type Tlb = E::Tlb;

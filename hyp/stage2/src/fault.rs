@@ -36,12 +36,15 @@ impl Access {
 }
 
 /// What became of a fault.
+#[must_use = "the guest is entered again only if that is the answer"]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resolution {
     /// The access will succeed when the guest tries again on this CPU, unless the entry is changed before.
     Resolved,
-    /// Nothing is mapped there.
+    /// Nothing is mapped there, but something can be.
     Unmapped,
+    /// The address is beyond the VM's: nothing can be mapped there.
+    OutOfRange,
     /// The mapping does not allow the access.
     Denied,
     /// A block of this level is not to be marked as written as a whole: split it, then try again.
@@ -55,9 +58,13 @@ impl<E: Environment> Stage2<E> {
     ///
     /// `split_blocks` tells what to do with a store to a block whose stores trap: under dirty
     /// logging it is split, so that one store marks one page.
+    ///
+    /// # Panics
+    ///
+    /// Inside a read section.
     pub fn resolve_fault(&self, ipa: Ipa, access: Access, split_blocks: bool) -> Resolution {
         // Most often a page is there. That on its own stays in registers.
-        let reader = self.read();
+        let reader = self.change();
         if let Some(mut table) = reader.lock_at_once(ipa, Level::L3) {
             let entry = table.get(ipa.index(Level::L3));
             if let Kind::Leaf(_) = entry.kind(Level::L3) {
@@ -72,9 +79,9 @@ impl<E: Environment> Stage2<E> {
     #[inline(never)]
     fn resolve_somehow(&self, ipa: Ipa, access: Access, split_blocks: bool) -> Resolution {
         for _ in 0..MAX_RETRIES {
-            let reader = self.read();
+            let reader = self.change();
             let table = match reader.descend(ipa, Level::L3) {
-                None => return Resolution::Unmapped,
+                None => return Resolution::OutOfRange,
                 Some(Ok(table)) => table,
                 Some(Err(stopped)) => match stopped.absent {
                     Absent::Empty => return Resolution::Unmapped,

@@ -10,6 +10,11 @@
 //!   in `Section::enter`); a grace period's detach is visible to all before it looks at the first
 //!   slot (the full fence in [`Grace::begin`]). So either the reader sees the detach, or the grace
 //!   period sees the reader.
+//! - What a section has announced stands until the last section of its CPU ends. A handler may interrupt
+//!   [`Section::enter`] and the end of a section between any two of their steps, and enter sections of its own that
+//!   end before it returns: whoever finds no announcement makes one, whatever the count says, and nobody
+//!   takes one back but who brings the count to zero. Nested or not, each section has its fence: an
+//!   announcement that is found may be one whose fence is still to come.
 //! - A slot is written by its own CPU alone; nothing that two CPUs write is on its cache lines.
 
 use crate::env::{Cpus, Environment};
@@ -19,7 +24,7 @@ use crate::stats::{Counter, Counters};
 use crate::sync::{AtomicU64, Ordering, fence};
 use crate::vmid::ActiveVmid;
 use core::marker::PhantomData;
-use core::sync::atomic::{AtomicU32, AtomicU64 as PlainAtomicU64};
+use core::sync::atomic::{AtomicU64 as PlainAtomicU64, compiler_fence};
 
 /// What this crate keeps for each CPU. The hypervisor provides the memory, through
 /// [`Cpus::slots`].
@@ -27,8 +32,9 @@ use core::sync::atomic::{AtomicU32, AtomicU64 as PlainAtomicU64};
 pub struct CpuSlot {
     /// The epoch in which the CPU's read section began; 0 outside.
     section: AtomicU64,
-    /// How many sections are nested. Only its own CPU touches it, so it needs no modelling.
-    depth: AtomicU32,
+    /// How many sections are nested. Only its own CPU touches it, so it needs no modelling. In 64 bits no
+    /// number of forgotten readers makes it wrap around.
+    depth: PlainAtomicU64,
     /// Counts the markers made on this CPU, to tell them apart. Its own CPU's alone, like `depth`.
     tickets: PlainAtomicU64,
     pub(crate) vmid: ActiveVmid,
@@ -42,7 +48,7 @@ impl CpuSlot {
     pub const fn new() -> Self {
         Self {
             section: AtomicU64::new(0),
-            depth: AtomicU32::new(0),
+            depth: PlainAtomicU64::new(0),
             tickets: PlainAtomicU64::new(0),
             vmid: ActiveVmid::new(),
             counters: Counters::new(),
@@ -55,7 +61,7 @@ impl CpuSlot {
     pub fn new() -> Self {
         Self {
             section: AtomicU64::new(0),
-            depth: AtomicU32::new(0),
+            depth: PlainAtomicU64::new(0),
             tickets: PlainAtomicU64::new(0),
             vmid: ActiveVmid::new(),
             counters: Counters::new(),
@@ -66,6 +72,16 @@ impl CpuSlot {
     /// it never switches threads inside one.
     pub fn in_section(&self) -> bool {
         self.depth.load(Ordering::Relaxed) != 0
+    }
+
+    /// # Panics
+    ///
+    /// Inside a read section.
+    #[inline]
+    pub(crate) fn assert_outside(&self) {
+        if self.in_section() {
+            inside_a_section();
+        }
     }
 
     /// The epoch of the CPU's read section, 0 outside: for a checker. Exact on its own CPU.
@@ -86,6 +102,14 @@ impl CpuSlot {
     pub fn counters(&self) -> &Counters {
         &self.counters
     }
+}
+
+/// Who changes tables may have to wait for others, who may wait for the section's end, or for a lock that is held
+/// in it.
+#[cold]
+#[inline(never)]
+fn inside_a_section() -> ! {
+    panic!("a call that changes tables, or waits, was made inside a read section")
 }
 
 /// The count of grace periods that began, shared by all CPUs. Read on every entry of a section,
@@ -143,13 +167,12 @@ impl Grace {
 impl<E: Environment> Stage2<E> {
     /// Waits until a grace period has passed, and tells whoever watches.
     ///
-    /// Must be called outside read sections: inside one it would wait for itself.
+    /// # Panics
+    ///
+    /// Inside a read section: it would wait for itself.
     pub fn synchronize(&self) {
+        self.may_wait();
         let cpus = self.env().cpus();
-        assert!(
-            !cpus.slot().in_section(),
-            "a grace period was awaited inside a read section"
-        );
         let (grace, asked) = (cpus.grace(), self.env().clock());
         let period = grace.begin();
         let number = period.epoch;
@@ -181,13 +204,41 @@ impl<'c> Section<'c> {
         let slot = cpus.slot();
         let depth = slot.depth.load(Ordering::Relaxed);
         slot.depth.store(depth + 1, Ordering::Relaxed);
-        if depth == 0 {
-            let epoch = cpus.grace().epoch.load(Ordering::Relaxed);
-            // Release: whoever sees this section is past all that the ones before it have read.
-            slot.section.store(epoch, Ordering::Release);
-            // The announcement comes before every load of an entry, in the eyes of all CPUs.
-            fence(Ordering::SeqCst);
+        // First counted, then looked: a handler that comes in between leaves what it finds announced.
+        compiler_fence(Ordering::SeqCst);
+        // What counts is the announcement: the section that this one interrupts may be about to make it.
+        if slot.section.load(Ordering::Relaxed) == 0 {
+            Self::announce(slot, cpus.grace());
         }
+        Self::begun(slot)
+    }
+
+    /// As [`enter`](Self::enter), for who changes tables: the first of this CPU.
+    ///
+    /// # Panics
+    ///
+    /// Inside a section.
+    #[inline(always)]
+    pub(crate) fn enter_first<C: Cpus>(cpus: &'c C) -> Self {
+        let slot = cpus.slot();
+        slot.assert_outside();
+        slot.depth.store(1, Ordering::Relaxed);
+        Self::announce(slot, cpus.grace());
+        Self::begun(slot)
+    }
+
+    #[inline(always)]
+    fn announce(slot: &CpuSlot, grace: &Grace) {
+        let epoch = grace.epoch.load(Ordering::Relaxed);
+        // Release: whoever sees this section is past all that the ones before it have read.
+        slot.section.store(epoch, Ordering::Release);
+    }
+
+    #[inline(always)]
+    fn begun(slot: &'c CpuSlot) -> Self {
+        // The announcement comes before every load of an entry, in the eyes of all CPUs. So also where another
+        // section has made it, which this one may have interrupted before its own fence.
+        fence(Ordering::SeqCst);
         Self {
             slot,
             not_send: PhantomData,

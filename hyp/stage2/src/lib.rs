@@ -39,7 +39,7 @@
 //!
 //! // What was mapped comes back when no translation of it is left.
 //! let range = IpaRange::entry(ipa, Level::L3);
-//! vm.unmap(range, |leaf| machine.data().release(leaf.descriptor.output(), leaf.level)).unwrap();
+//! vm.unmap(range, |leaf| machine.data().release(leaf.frame)).unwrap();
 //! guest.read(ipa).unwrap_err();
 //! ```
 //!
@@ -53,7 +53,7 @@
 //! let machine = FakeMachine::new(Setup::default());
 //! let vm = Stage2::new(&machine, machine.config(1)).unwrap();
 //! let block = machine.data().allocate(Level::L2).unwrap();
-//! vm.map_block(Ipa::new(0), Level::L2, block, Attributes::RAM, true).unwrap();
+//! vm.map_block(Ipa::new(0), block, Attributes::RAM, true).unwrap();
 //!
 //! let reader = vm.read();
 //! let root = reader.root(Ipa::new(0)).unwrap();
@@ -83,7 +83,7 @@
 //! let block = machine.data().allocate(Level::L2).unwrap();
 //! let plan = CopyPlan { max_empty: 0, max_hot: 16, rounds: 1 };
 //! let mut contents = machine.data().copier();
-//! vm.collapse_by_copying(Ipa::new(0), Level::L2, block, plan, &mut contents).unwrap();
+//! vm.collapse_by_copying(Ipa::new(0), block, plan, &mut contents).unwrap();
 //! assert_eq!(vm.query(Ipa::new(0)).unwrap().level, Level::L2);
 //! assert_eq!(guest.read(Ipa::new(5 * PAGE_SIZE)), Ok(5));
 //!
@@ -102,7 +102,7 @@
 //! let vm = Stage2::new(&machine, machine.config(1)).unwrap();
 //! let guest = machine.enter(&vm);
 //! let block = machine.data().allocate(Level::L2).unwrap();
-//! vm.map_block(Ipa::new(0), Level::L2, block, Attributes::RAM, true).unwrap();
+//! vm.map_block(Ipa::new(0), block, Attributes::RAM, true).unwrap();
 //! let memory = IpaRange::entry(Ipa::new(0), Level::L2);
 //! vm.write_protect(memory);
 //!
@@ -149,6 +149,8 @@ mod env;
 pub mod fake;
 mod fault;
 mod flush;
+#[allow(unsafe_code)] // declares what the making of a frame promises
+mod frame;
 mod geometry;
 pub mod grace;
 mod held;
@@ -176,9 +178,13 @@ pub use copy::Contents;
 pub use descriptor::{
     Attributes, Descriptor, Execute, Format, Kind, Marker, Memory, Privilege, Rights, Work,
 };
-pub use env::{Cpus, Environment, Frames, OutOfFrames, Scope, Table, Tlb, Window};
+pub use destroy::StillLoaded;
+pub use env::{
+    Cpus, Environment, Frames, Loaded, OutOfFrames, Scope, Table, TableFrame, Tlb, Window,
+};
 pub use fault::{Access, Resolution};
 pub use flush::Published;
+pub use frame::{GuestFrame, GuestPage, Refused};
 pub use geometry::{Geometry, GeometryError};
 pub use map::{MapError, MappedInPart};
 pub use meta::{Owner, TableMeta};
@@ -186,5 +192,5 @@ pub use observe::{CollapseStep, Observation, Topic};
 pub use query::Entry;
 pub use relocate::MoveError;
 pub use split::SplitError;
-pub use stage2::{Config, Stage2};
+pub use stage2::{Config, Stage2, unload};
 pub use unmap::{Unmapped, UnmappedRun};

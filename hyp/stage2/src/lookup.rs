@@ -25,7 +25,7 @@ pub(crate) use entries::replace;
 
 use crate::addr::{ENTRIES, Ipa, Level, Pa};
 use crate::descriptor::{Descriptor, Kind, Marker};
-use crate::env::{Environment, Frames, Table, Window};
+use crate::env::{Environment, Frames, Table, TableFrame, Window};
 use crate::flush::Published;
 use crate::grace::Section;
 use crate::held::Held;
@@ -75,10 +75,21 @@ pub struct Reader<'s, E: Environment> {
 }
 
 impl<'s, E: Environment> Reader<'s, E> {
+    /// For looking: sections nest.
+    #[inline]
     pub(crate) fn new(stage2: &'s Stage2<E>) -> Self {
         Self {
             stage2,
             section: Section::enter(stage2.env().cpus()),
+        }
+    }
+
+    /// For changing what is found: the caller is in no section yet.
+    #[inline(always)]
+    pub(crate) fn first(stage2: &'s Stage2<E>) -> Self {
+        Self {
+            stage2,
+            section: Section::enter_first(stage2.env().cpus()),
         }
     }
 
@@ -190,7 +201,7 @@ impl<'r, E: Environment> View<'r, E> {
         let covered = level.size() * ENTRIES as u64;
         Self {
             reader,
-            table: reader.stage2.env().window().table(pa),
+            table: reader.stage2.env().window().table(TableFrame::at(pa)),
             pa,
             level,
             base: Ipa::new(ipa.get() & !(covered - 1)),
@@ -403,7 +414,8 @@ impl<'r, E: Environment> Unlocked<'r, E> {
     fn recheck(self, held: Held<'r, E>) -> Result<Locked<'r, E>, Changed> {
         if let Some(parent) = self.parent {
             let reader = self.view.reader;
-            let table = reader.stage2.env().window().table(parent.table);
+            let table = TableFrame::at(parent.table);
+            let table = reader.stage2.env().window().table(table);
             if table.entries[parent.index].load(Ordering::Acquire) != parent.value.bits() {
                 reader.count(Counter::LockRetries);
                 let (ipa, level) = (self.view.ipa(0), self.view.level());

@@ -7,7 +7,8 @@
 use crate::addr::{ENTRIES, Ipa, IpaRange, Level, PAGE_SHIFT, PAGE_SIZE, Pa};
 use crate::descriptor::{Attributes, Descriptor, Execute, Kind};
 use crate::detached::Spare;
-use crate::env::{Environment, OutOfFrames, Tlb};
+use crate::env::{Environment, Frames, OutOfFrames, Tlb};
+use crate::frame::{GuestFrame, Refused};
 use crate::held::entry_address;
 use crate::lookup::{Absent, Locked, MAX_RETRIES, Reader, Unlocked};
 use crate::observe::{Observation, Topic};
@@ -16,6 +17,7 @@ use crate::stats::Counter;
 
 /// Why nothing was mapped. The tables translate as before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum MapError {
     /// No frame was left for a table.
     #[error("no frame is left for a table")]
@@ -23,10 +25,15 @@ pub enum MapError {
     /// The guest address is beyond the width of the VM's addresses.
     #[error("the guest address is beyond the VM's")]
     OutOfRange,
-    /// An address is no multiple of the mapping's size, or not one of the 48 bits that a descriptor
-    /// has for it, or the level has no leaves.
-    #[error("an address does not fit the level")]
+    /// The guest address is no multiple of the frame's size.
+    #[error("the guest address is no multiple of the frame's size")]
     Misaligned,
+    /// The frame is a block where a page was to be mapped, or the other way round.
+    #[error("the frame is of another size")]
+    WrongSize,
+    /// The frame, or a part of it, is a table: its maker's promise is broken.
+    #[error("the frame is a table, or has one in it")]
+    Table,
     /// The CPU cannot give these rights (FEAT_XNX).
     #[error("the CPU cannot give these rights")]
     Unsupported,
@@ -39,13 +46,16 @@ pub enum MapError {
 }
 
 /// Why a run of pages was not mapped to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("mapped up to {end:?}: {error}")]
+#[must_use = "the frame is lost unless it is given back"]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("mapped up to {end:?}: {reason}")]
 pub struct MappedInPart {
     /// The first page that was not mapped; those of the run before it are.
     pub end: Ipa,
     /// Why it was not.
-    pub error: MapError,
+    pub reason: MapError,
+    /// Its frame, if one was asked for.
+    pub frame: Option<GuestFrame>,
 }
 
 impl From<OutOfFrames> for MapError {
@@ -55,19 +65,29 @@ impl From<OutOfFrames> for MapError {
 }
 
 impl<E: Environment> Stage2<E> {
-    /// Maps the 4 KiB page at `pa` to `ipa`.
+    /// Maps a page to `ipa`.
     ///
     /// `written` lets stores through at once; otherwise the first one faults, and is noticed
     /// (see [`resolve_fault`](Self::resolve_fault)).
+    ///
+    /// # Panics
+    ///
+    /// Inside a read section.
     #[inline]
     pub fn map_page(
         &self,
         ipa: Ipa,
-        pa: Pa,
+        page: GuestFrame,
         attributes: Attributes,
         written: bool,
-    ) -> Result<(), MapError> {
-        self.map_leaf(ipa, Level::L3, pa, attributes, written)
+    ) -> Result<(), Refused<MapError>> {
+        if !page.is_page() {
+            return Err(self.refused(ipa, page, MapError::WrongSize));
+        }
+        if self.env().frames().is_table(page.pa()) {
+            return Err(self.refused(ipa, page, MapError::Table));
+        }
+        self.map_leaf(ipa, Level::L3, page, attributes, written)
     }
 
     /// Maps each 4 KiB page of `range` to the frame that `frame` gives for it: as
@@ -75,56 +95,76 @@ impl<E: Environment> Stage2<E> {
     /// barrier for all pages of a table. For memory that is wanted before the guest touches it.
     ///
     /// `frame` runs with a table locked: it must be short, must not wait, and calls nothing of this
-    /// crate. It may be asked about a page more than once.
+    /// crate. It is asked once for each page.
     ///
     /// Stops at the first page that cannot be mapped. Where that is [`MapError::Occupied`] somebody was
-    /// faster: the caller can go on behind [`MappedInPart::end`], and has its frame to give back.
+    /// faster: the caller can go on behind [`MappedInPart::end`], and has its frame again.
+    ///
+    /// # Panics
+    ///
+    /// Inside a read section.
     pub fn map_pages(
         &self,
         range: IpaRange,
-        frame: impl Fn(Ipa) -> Pa,
+        mut frame: impl FnMut(Ipa) -> GuestFrame,
         attributes: Attributes,
         written: bool,
     ) -> Result<(), MappedInPart> {
         let mut end = range.start();
+        let none = |reason| MappedInPart {
+            end: range.start(),
+            reason,
+            frame: None,
+        };
         if !self.contains(range) {
-            let error = MapError::OutOfRange;
-            return Err(MappedInPart { end, error });
+            return Err(none(MapError::OutOfRange));
         }
-        self.check_rights(attributes)
-            .map_err(|error| MappedInPart { end, error })?;
+        self.check_rights(attributes).map_err(none)?;
         let leaf = |pa| Descriptor::leaf(self.format(), Level::L3, pa, attributes, written);
         // Everything of a page's descriptor but its address.
         let rest = leaf(Pa::new(0));
         while end < range.end() {
-            end = self.fill_run(end, range, rest, &frame);
+            let odd;
+            (end, odd) = self.fill_run(end, range, rest, &mut frame);
             if end < range.end() {
                 // What stands at the end of the run, if it is not just that of a table.
-                let pa = frame(end);
-                self.map_leaf(end, Level::L3, pa, attributes, written)
-                    .map_err(|error| MappedInPart { end, error })?;
+                let page = odd.unwrap_or_else(|| frame(end));
+                self.map_page(end, page, attributes, written).map_err(
+                    |Refused { reason, frame }| MappedInPart {
+                        end,
+                        reason,
+                        frame: Some(frame),
+                    },
+                )?;
                 end = end.offset(PAGE_SIZE);
             }
         }
         Ok(())
     }
 
-    /// Maps the block at `pa` to `ipa`: 2 MiB for level 2, 1 GiB for level 1.
+    /// Maps a block to `ipa`, of 2 MiB or 1 GiB.
     ///
     /// Where a table stands, also an empty one, the answer is [`MapError::Occupied`];
     /// [`free_empty_tables`](Self::free_empty_tables) takes empty ones away.
+    ///
+    /// # Panics
+    ///
+    /// Inside a read section.
     pub fn map_block(
         &self,
         ipa: Ipa,
-        level: Level,
-        pa: Pa,
+        block: GuestFrame,
         attributes: Attributes,
         written: bool,
-    ) -> Result<(), MapError> {
-        match level {
-            Level::L1 | Level::L2 => self.map_leaf(ipa, level, pa, attributes, written),
-            Level::L0 | Level::L3 => Err(MapError::Misaligned),
+    ) -> Result<(), Refused<MapError>> {
+        if block.is_page() {
+            return Err(self.refused(ipa, block, MapError::WrongSize));
         }
+        if self.env().frames().holds_tables(&block) {
+            return Err(self.refused(ipa, block, MapError::Table));
+        }
+        let level = block.level();
+        self.map_leaf(ipa, level, block, attributes, written)
     }
 
     // Always inline: the levels of a page's walk are constants then.
@@ -133,18 +173,20 @@ impl<E: Environment> Stage2<E> {
         &self,
         ipa: Ipa,
         level: Level,
-        pa: Pa,
+        frame: GuestFrame,
         attributes: Attributes,
         written: bool,
-    ) -> Result<(), MapError> {
-        if !ipa.is_aligned(level) || !pa.fits(level) {
-            return Err(MapError::Misaligned);
+    ) -> Result<(), Refused<MapError>> {
+        if !ipa.is_aligned(level) {
+            return Err(self.refused(ipa, frame, MapError::Misaligned));
         }
-        self.check_rights(attributes)?;
-        let leaf = Descriptor::leaf(self.format(), level, pa, attributes, written);
+        if let Err(reason) = self.check_rights(attributes) {
+            return Err(self.refused(ipa, frame, reason));
+        }
+        let leaf = Descriptor::leaf(self.format(), level, frame.pa(), attributes, written);
         match self.fill_entry(ipa, level, leaf) {
             Ok(()) => Ok(()),
-            Err(error) => Err(self.refused(ipa, level, error)),
+            Err(reason) => Err(self.refused(ipa, frame, reason)),
         }
     }
 
@@ -159,16 +201,20 @@ impl<E: Environment> Stage2<E> {
     }
 
     #[cold]
-    fn refused(&self, ipa: Ipa, level: Level, error: MapError) -> MapError {
-        let refused = move || Observation::NotMapped { ipa, level, error };
-        self.tell(Topic::Maps, refused);
-        error
+    fn refused(&self, ipa: Ipa, frame: GuestFrame, reason: MapError) -> Refused<MapError> {
+        let level = frame.level();
+        self.tell(Topic::Maps, move || Observation::NotMapped {
+            ipa,
+            level,
+            error: reason,
+        });
+        Refused { reason, frame }
     }
 
     #[inline(always)]
     fn fill_entry(&self, ipa: Ipa, level: Level, leaf: Descriptor) -> Result<(), MapError> {
         // Most often the table is there and its entry is empty. That on its own stays in registers.
-        let reader = self.read();
+        let reader = self.change();
         if let Some(mut table) = reader.lock_at_once(ipa, level)
             && table.get(ipa.index(level)) == Descriptor::EMPTY
         {
@@ -184,7 +230,7 @@ impl<E: Environment> Stage2<E> {
     fn fill_somehow(&self, ipa: Ipa, level: Level, leaf: Descriptor) -> Result<(), MapError> {
         let mut spare = Spare::none(self);
         for _ in 0..MAX_RETRIES {
-            let reader = self.read();
+            let reader = self.change();
             // What an entry covers is within the guest's addresses as a whole, or not at all.
             let stopped = match reader.descend(ipa, level).ok_or(MapError::OutOfRange)? {
                 Ok(table) => match table.lock() {
@@ -283,33 +329,39 @@ impl<E: Environment> Stage2<E> {
     }
 
     /// Maps pages of `range` from `from` on, with descriptors like `rest`, as long as they are of one
-    /// table that is there and their entries are empty; returns the first that it has not mapped.
+    /// table that is there and their entries are empty; returns the first that it has not mapped, and its frame
+    /// where that cannot be mapped.
     fn fill_run(
         &self,
         from: Ipa,
         range: IpaRange,
         rest: Descriptor,
-        frame: impl Fn(Ipa) -> Pa,
-    ) -> Ipa {
-        let reader = self.read();
+        mut frame: impl FnMut(Ipa) -> GuestFrame,
+    ) -> (Ipa, Option<GuestFrame>) {
+        let reader = self.change();
         let Some(mut table) = reader.lock_at_once(from, Level::L3) else {
-            return from;
+            return (from, None);
         };
         if table.is_watched() {
             // Each page on its own then, so that each is told.
-            return from;
+            return (from, None);
         }
         let first = from.index(Level::L3);
         let left = (range.end().get() - from.get()) >> PAGE_SHIFT;
         let last = (first as u64 + left).min(ENTRIES as u64) as usize;
         let base = table.ipa(0);
+        let (frames, mut odd) = (self.env().frames(), None);
         let filled = table.fill_run(first..last, |index| {
-            let pa = frame(base.offset((index as u64) << PAGE_SHIFT));
-            pa.fits(Level::L3).then(|| rest.with_output(pa))
+            let frame = frame(base.offset((index as u64) << PAGE_SHIFT));
+            if frame.is_page() && !frames.is_table(frame.pa()) {
+                return Some(rest.with_output(frame.pa()));
+            }
+            odd = Some(frame);
+            None
         });
         self.publish();
         self.count_many(Counter::PagesMapped, filled as u64);
-        from.offset((filled as u64) << PAGE_SHIFT)
+        (from.offset((filled as u64) << PAGE_SHIFT), odd)
     }
 
     /// Installs a fresh table into the entry of `holder` for `ipa`, unless somebody was faster.

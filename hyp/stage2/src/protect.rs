@@ -95,8 +95,13 @@ impl<E: Environment> Stage2<E> {
     /// Blocks that the range covers in part are split first, and if there is no frame for that,
     /// nothing is changed (but see [`unmap`](Self::unmap) for blocks mapped during the call).
     ///
-    /// May wait: called outside read sections, with no lock held.
+    /// May wait.
+    ///
+    /// # Panics
+    ///
+    /// Inside a read section.
     pub fn protect(&self, range: IpaRange, rights: Rights) -> Result<(), OutOfFrames> {
+        self.may_wait();
         let Some(range) = range.intersection(&self.geometry().range()) else {
             return Ok(());
         };
@@ -115,7 +120,11 @@ impl<E: Environment> Stage2<E> {
     ///
     /// `accessed` is called with a table lock held: it must be short and must not come back here.
     ///
-    /// May wait: called outside read sections, with no lock held.
+    /// May wait.
+    ///
+    /// # Panics
+    ///
+    /// Inside a read section.
     pub fn age(&self, range: IpaRange, accessed: impl FnMut(Ipa, Level)) {
         self.edit_whole(range, &mut Age(accessed));
     }
@@ -123,7 +132,11 @@ impl<E: Environment> Stage2<E> {
     /// Makes the next store to each page of `range` fault (or be marked by the hardware): the
     /// beginning of dirty logging.
     ///
-    /// May wait: called outside read sections, with no lock held.
+    /// May wait.
+    ///
+    /// # Panics
+    ///
+    /// Inside a read section.
     pub fn write_protect(&self, range: IpaRange) {
         self.collect_dirty(range, |_| {});
     }
@@ -138,7 +151,11 @@ impl<E: Environment> Stage2<E> {
     ///
     /// `dirty` is called with a table lock held: it must be short and must not come back here.
     ///
-    /// May wait: called outside read sections, with no lock held.
+    /// May wait.
+    ///
+    /// # Panics
+    ///
+    /// Inside a read section.
     pub fn collect_dirty(&self, range: IpaRange, dirty: impl FnMut(IpaRange)) {
         self.edit_whole(range, &mut Clean { range, dirty });
     }
@@ -147,7 +164,11 @@ impl<E: Environment> Stage2<E> {
     /// block is one leaf, also if the range covers it in part. Pages that were written and are
     /// collapsed by copying let stores through again, as a block that was written.
     ///
-    /// May wait: called outside read sections, with no lock held.
+    /// May wait.
+    ///
+    /// # Panics
+    ///
+    /// Inside a read section.
     pub fn trap_stores(&self, range: IpaRange) {
         self.edit_whole(range, &mut Close);
     }
@@ -155,6 +176,7 @@ impl<E: Environment> Stage2<E> {
     /// Applies an edit that splits nothing, and so cannot run out of frames.
     fn edit_whole<T: Edit<E>>(&self, range: IpaRange, edit: &mut T) {
         const { assert!(!T::SPLITS_BLOCKS) };
+        self.may_wait();
         if let Some(range) = range.intersection(&self.geometry().range()) {
             let result = self.edit_range(range, edit);
             debug_assert!(result.is_ok());

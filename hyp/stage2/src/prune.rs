@@ -21,8 +21,13 @@ use crate::stats::Counter;
 impl<E: Environment> Stage2<E> {
     /// Frees the empty tables of `range`, as far as the range covers them whole, and returns how many.
     ///
-    /// Waits for grace periods: called outside read sections, with no lock held.
+    /// Waits for grace periods.
+    ///
+    /// # Panics
+    ///
+    /// Inside a read section.
     pub fn free_empty_tables(&self, range: IpaRange) -> usize {
+        self.may_wait();
         let Some(range) = range.intersection(&self.geometry().range()) else {
             return 0;
         };
@@ -42,7 +47,7 @@ impl<E: Environment> Stage2<E> {
 
     /// Prunes below the entries of one table of `level`; returns where to go on.
     fn prune_entries(&self, cursor: Ipa, range: IpaRange, level: Level, freed: &mut usize) -> Ipa {
-        let reader = self.read();
+        let reader = self.change();
         let table = match reader.descend(cursor, level) {
             None => return range.end(),
             Some(Ok(table)) => table,

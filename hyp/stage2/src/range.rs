@@ -113,13 +113,19 @@ impl<E: Environment> Stage2<E> {
                 Err(SplitError::OutOfFrames) => return Err(OutOfFrames),
                 Err(SplitError::Busy) => self.wait(),
                 // Whatever is there now, it is no block of this level.
-                Ok(()) | Err(SplitError::NoBlock | SplitError::OutOfRange) => return Ok(()),
+                Ok(())
+                | Err(
+                    SplitError::NoBlock
+                    | SplitError::Denied
+                    | SplitError::OutOfRange
+                    | SplitError::WrongLevel,
+                ) => return Ok(()),
             }
         }
     }
 
     fn edit_run<T: Edit<E>>(&self, cursor: Ipa, range: IpaRange, edit: &mut T) -> Step {
-        let reader = self.read();
+        let reader = self.change();
         let table = match reader.descend(cursor, Level::L3) {
             None => return Step::On(range.end()),
             Some(Ok(table)) => table,

@@ -3,19 +3,28 @@
 use crate::addr::{Ipa, IpaRange, Level, Pa};
 use crate::copy::Contents;
 use crate::descriptor::{Descriptor, Kind, Marker, Memory, Work};
-use crate::env::Environment;
+use crate::env::{Environment, Frames};
 use crate::flush::Flushed;
+use crate::frame::{GuestFrame, GuestPage, Refused};
 use crate::lookup::{Absent, Locked, Reader};
 use crate::observe::{Observation, Topic};
 use crate::stage2::Stage2;
 use crate::stats::Counter;
+use crate::unmap::Unmapped;
 
 /// Why the page was not moved. What the guest sees is unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum MoveError {
-    /// The address is beyond the VM's, or the new frame is not aligned or not one of 48 bits.
-    #[error("the guest address is beyond the VM's, or the frame is not one")]
+    /// The guest address is beyond the VM's.
+    #[error("the guest address is beyond the VM's")]
     OutOfRange,
+    /// The new frame is a block.
+    #[error("the new frame is no page")]
+    WrongSize,
+    /// The new frame is a table: its maker's promise is broken.
+    #[error("the new frame is a table")]
+    Table,
     /// The page is not (any more) mapped to the frame it was to be moved from.
     #[error("the page is not mapped to that frame any more")]
     Changed,
@@ -27,34 +36,61 @@ pub enum MoveError {
     Busy,
 }
 
+/// A page that was taken away, leaving a marker.
+struct Broken {
+    ipa: Ipa,
+    marker: Marker,
+    /// With all marks that were set on it; dirt goes with the page.
+    old: Descriptor,
+    flushed: Flushed,
+}
+
 impl<E: Environment> Stage2<E> {
-    /// Moves the page at `ipa`, mapped to the frame at `from`, to the frame at `to`, which is the caller's.
+    /// Moves the page at `ipa`, mapped to the frame at `from`, to the frame `to`.
     ///
-    /// On success the old frame has been given to [`Contents::release`]. On error nothing was, and `to` is still the
-    /// caller's. The guest is held up, if it touches the page, for one invalidation and one copy.
+    /// On success the old frame has been given to [`Contents::release`]. On error nothing was. The guest is held up, if it touches the page, for one invalidation and one copy.
     ///
-    /// May wait: called outside read sections, with no lock held.
+    /// May wait.
+    ///
+    /// # Panics
+    ///
+    /// Inside a read section.
     pub fn move_page(
         &self,
         ipa: Ipa,
         from: Pa,
-        to: Pa,
+        to: GuestFrame,
         contents: &mut impl Contents,
-    ) -> Result<(), MoveError> {
-        if !to.fits(Level::L3) || !self.contains(IpaRange::entry(ipa, Level::L3)) {
-            return Err(MoveError::OutOfRange);
+    ) -> Result<(), Refused<MoveError>> {
+        self.may_wait();
+        match self.begin_move(ipa, from, &to) {
+            Ok(broken) => {
+                self.end_move(broken, to, contents);
+                Ok(())
+            }
+            Err(reason) => Err(Refused { reason, frame: to }),
         }
-        let ipa = ipa.align_down(Level::L3);
-        let (marker, old, flushed) = self
-            .break_page(ipa, from)
-            .inspect_err(|_| self.count(Counter::MovesAborted))?;
-        contents.copy(from, to);
+    }
+
+    fn begin_move(&self, ipa: Ipa, from: Pa, to: &GuestFrame) -> Result<Broken, MoveError> {
+        if !to.is_page() {
+            return Err(MoveError::WrongSize);
+        }
+        if self.env().frames().is_table(to.pa()) {
+            return Err(MoveError::Table);
+        }
+        self.break_page(ipa, from)
+    }
+
+    fn end_move(&self, broken: Broken, to: GuestFrame, contents: &mut impl Contents) {
+        let (ipa, from) = (broken.ipa, broken.old.output());
+        contents.copy(GuestPage::at(from), GuestPage::at(to.pa()));
         contents.complete();
-        self.make_page(ipa, marker, old.moved(to), &flushed);
+        let to = to.into_pa();
+        self.make_page(&broken, broken.old.moved(to));
         self.count(Counter::Moves);
         self.tell(Topic::Changes, move || Observation::Moved { ipa, to });
-        contents.release(ipa, old);
-        Ok(())
+        contents.release(Unmapped::new(ipa, Level::L3, broken.old));
     }
 
     /// Unmaps the page at `ipa`, mapped to the frame at `from`, if `may_go` says so of its contents,
@@ -63,37 +99,44 @@ impl<E: Environment> Stage2<E> {
     /// If it was, its frame has been given to [`Contents::release`]. This is how pages that the guest
     /// has filled with zeros are had back: touched again, they read as zeros.
     ///
-    /// May wait: called outside read sections, with no lock held.
+    /// May wait.
+    ///
+    /// # Panics
+    ///
+    /// Inside a read section.
     pub fn unmap_page_if(
         &self,
         ipa: Ipa,
         from: Pa,
-        may_go: impl FnOnce(Pa) -> bool,
+        may_go: impl FnOnce(GuestPage<'_>) -> bool,
         contents: &mut impl Contents,
     ) -> Result<bool, MoveError> {
-        if !self.contains(IpaRange::entry(ipa, Level::L3)) {
-            return Err(MoveError::OutOfRange);
-        }
-        let ipa = ipa.align_down(Level::L3);
-        let (marker, old, flushed) = self
-            .break_page(ipa, from)
-            .inspect_err(|_| self.count(Counter::MovesAborted))?;
-        let goes = may_go(from);
+        self.may_wait();
+        let broken = self.break_page(ipa, from)?;
+        let (ipa, old) = (broken.ipa, broken.old);
+        let goes = may_go(GuestPage::at(from));
         let new = if goes { Descriptor::EMPTY } else { old };
-        self.make_page(ipa, marker, new, &flushed);
+        self.make_page(&broken, new);
         if goes {
             self.count(Counter::LeavesUnmapped);
             let (range, level) = (IpaRange::entry(ipa, Level::L3), Level::L3);
             self.tell(Topic::Maps, move || Observation::Unmapped { range, level });
-            contents.release(ipa, old);
+            contents.release(Unmapped::new(ipa, level, old));
         }
         Ok(goes)
     }
 
-    /// Puts a marker in the place of the page and flushes it. The old entry has all marks that were
-    /// set on it; dirt goes with the page.
-    fn break_page(&self, ipa: Ipa, from: Pa) -> Result<(Marker, Descriptor, Flushed), MoveError> {
-        let reader = self.read();
+    /// Puts a marker in the place of the page and flushes it.
+    fn break_page(&self, ipa: Ipa, from: Pa) -> Result<Broken, MoveError> {
+        if !self.contains(IpaRange::entry(ipa, Level::L3)) {
+            return Err(MoveError::OutOfRange);
+        }
+        self.break_entry_of(ipa.align_down(Level::L3), from)
+            .inspect_err(|_| self.count(Counter::MovesAborted))
+    }
+
+    fn break_entry_of(&self, ipa: Ipa, from: Pa) -> Result<Broken, MoveError> {
+        let reader = self.change();
         let mut table = lock_pages(&reader, ipa)?;
         let index = ipa.index(Level::L3);
         let entry = table.get(index);
@@ -108,16 +151,23 @@ impl<E: Environment> Stage2<E> {
         let marker = self.marker(Work::Move);
         let (old, stale) = table.break_entry(index, marker);
         drop(table);
-        Ok((marker, old, self.flush(stale)))
+        let flushed = self.flush(stale);
+        Ok(Broken {
+            ipa,
+            marker,
+            old,
+            flushed,
+        })
     }
 
-    fn make_page(&self, ipa: Ipa, marker: Marker, new: Descriptor, flushed: &Flushed) {
+    fn make_page(&self, broken: &Broken, new: Descriptor) {
         // The marker keeps the table in its place: it is found at once, or, when other changes
         // crowd the way, after a while.
         loop {
-            let reader = self.read();
-            if let Ok(mut table) = lock_pages(&reader, ipa) {
-                table.make_entry(ipa.index(Level::L3), marker, new, flushed);
+            let reader = self.change();
+            if let Ok(mut table) = lock_pages(&reader, broken.ipa) {
+                let index = broken.ipa.index(Level::L3);
+                table.make_entry(index, broken.marker, new, &broken.flushed);
                 self.publish();
                 return;
             }

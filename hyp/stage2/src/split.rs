@@ -9,7 +9,7 @@
 use crate::addr::{ENTRIES, Ipa, IpaRange, Level, Pa};
 use crate::descriptor::{Descriptor, Kind, Work};
 use crate::detached::{Spare, memory};
-use crate::env::{Environment, Frames, OutOfFrames, Window};
+use crate::env::{Environment, Frames, OutOfFrames, TableFrame, Window};
 use crate::held::{Held, entry_address};
 use crate::lookup::{Absent, Locked, MAX_RETRIES};
 use crate::observe::{Observation, Topic};
@@ -19,6 +19,7 @@ use crate::sync::Ordering;
 
 /// Why nothing was split. The tables are as before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum SplitError {
     /// No frame was left for the table, and the block has none in the deposit.
     #[error("no frame is left for the table")]
@@ -26,9 +27,15 @@ pub enum SplitError {
     /// There is no block of this level at the address.
     #[error("no block of this level is there")]
     NoBlock,
-    /// The address is beyond the VM's, or the level has no blocks.
-    #[error("the address is beyond the VM's, or the level has no blocks")]
+    /// For a store: the block may not be stored to.
+    #[error("the block may not be stored to")]
+    Denied,
+    /// The guest address is beyond the VM's.
+    #[error("the guest address is beyond the VM's")]
     OutOfRange,
+    /// The VM's tables have no blocks of this level.
+    #[error("the level has no blocks")]
+    WrongLevel,
     /// Somebody works on the region, or on the table promised for this block: wait, holding nothing,
     /// and try again.
     #[error("somebody works on the region")]
@@ -40,6 +47,10 @@ impl<E: Environment> Stage2<E> {
     ///
     /// A block made by a collapse has a table in the deposit, so splitting it never fails for want
     /// of memory.
+    ///
+    /// # Panics
+    ///
+    /// Inside a read section.
     pub fn split_block(&self, ipa: Ipa, level: Level) -> Result<(), SplitError> {
         self.split(ipa, level, None)
     }
@@ -47,7 +58,9 @@ impl<E: Environment> Stage2<E> {
     /// As [`split_block`](Self::split_block), for a store to the page at `ipa` under dirty logging: if the
     /// parts are pages, that one is marked as written from the beginning, and the store need not fault again.
     ///
-    /// A block that may not be stored to is [`SplitError::NoBlock`].
+    /// # Panics
+    ///
+    /// Inside a read section.
     pub fn split_for_store(&self, ipa: Ipa, level: Level) -> Result<(), SplitError> {
         if level == Level::L2 && self.split_at_once(ipa) {
             return Ok(());
@@ -64,7 +77,7 @@ impl<E: Environment> Stage2<E> {
         if spare.fill_with_any().is_err() {
             return false;
         }
-        let reader = self.read();
+        let reader = self.change();
         let Some(mut table) = reader.lock_at_once(ipa, LEVEL) else {
             return false;
         };
@@ -82,15 +95,15 @@ impl<E: Environment> Stage2<E> {
 
     #[inline(never)]
     fn split(&self, ipa: Ipa, level: Level, stored: Option<Ipa>) -> Result<(), SplitError> {
-        let (Level::L1 | Level::L2) = level else {
-            return Err(SplitError::OutOfRange);
-        };
+        if !matches!(level, Level::L1 | Level::L2) || level < self.geometry().start() {
+            return Err(SplitError::WrongLevel);
+        }
         if !self.contains(IpaRange::entry(ipa, level)) {
             return Err(SplitError::OutOfRange);
         }
         let mut spare = Spare::none(self);
         for _ in 0..MAX_RETRIES {
-            let reader = self.read();
+            let reader = self.change();
             let table = match reader.descend(ipa, level).ok_or(SplitError::OutOfRange)? {
                 Ok(table) => table,
                 Err(stopped) => match stopped.absent {
@@ -105,7 +118,7 @@ impl<E: Environment> Stage2<E> {
             let seen = table.slot(ipa).load();
             match seen.kind(level) {
                 Kind::Leaf(_) if stored.is_some() && !seen.is_writable() => {
-                    return Err(SplitError::NoBlock);
+                    return Err(SplitError::Denied);
                 }
                 Kind::Leaf(_) => {}
                 Kind::Busy(_) => return Err(SplitError::Busy),
@@ -204,7 +217,7 @@ impl<E: Environment> Stage2<E> {
             self.tell_of_parts(child, first, parts.size());
         }
         let window = self.env().window();
-        window.fill(child, first.bits(), parts.size());
+        window.fill(TableFrame::at(child), first.bits(), parts.size());
         if let (Some(ipa), Level::L3) = (stored, parts) {
             let index = ipa.index(parts);
             let pa = first.output().offset(index as u64 * parts.size());

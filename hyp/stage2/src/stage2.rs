@@ -7,14 +7,16 @@
 use crate::addr::{ENTRIES, Ipa, IpaRange, Level, PAGE_SHIFT, Pa};
 use crate::deposit::Deposit;
 use crate::descriptor::{Descriptor, Format, Marker, Work};
-use crate::env::{Cpus, Environment, Frames, OutOfFrames, Scope, Tlb};
+use crate::env::{Cpus, Environment, Frames, Loaded, OutOfFrames, Scope, TableFrame, Tlb};
 use crate::flush::{Flushed, Published, Stale};
 use crate::geometry::Geometry;
+use crate::grace::CpuSlot;
 use crate::lookup::{Reader, Stopped};
 use crate::meta::Owner;
 use crate::observe::{Observation, Topic};
 use crate::stats::Counter;
-use crate::vmid::VmidCell;
+use crate::vmid::{Vmid, VmidCell};
+use core::fmt;
 
 /// What a VM's tables are like.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +43,7 @@ pub struct Config {
 /// # use stage2::{Environment, Stage2, Ipa};
 /// fn destroy_under_a_walker<E: Environment>(stage2: Stage2<E>) {
 ///     let reader = stage2.read();
-///     stage2.destroy(|_| {});
+///     let _ = stage2.destroy(|_| {});
 ///     reader.root(Ipa::new(0));
 /// }
 /// ```
@@ -51,6 +53,15 @@ pub struct Stage2<E: Environment> {
     root: Pa,
     vmid: VmidCell,
     pub(crate) deposit: Deposit,
+}
+
+impl<E: Environment> fmt::Debug for Stage2<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stage2")
+            .field("config", &self.config)
+            .field("root", &self.root)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<E: Environment> Stage2<E> {
@@ -102,10 +113,36 @@ impl<E: Environment> Stage2<E> {
         self.config.geometry
     }
 
-    /// The VM's VMID, for [`VmidAllocator::activate`](crate::vmid::VmidAllocator::activate).
+    /// Has the CPU that runs this translate for guests with the VM's tables from now on, and returns the VMID
+    /// under which it does: called at EL2, before the VM is entered, whatever else was loaded there since it last was.
+    ///
+    /// Until a VM was loaded for the first time it has no VMID, no CPU can have a translation of it, and nothing
+    /// is invalidated for it.
+    ///
+    /// # Panics
+    ///
+    /// When there are not two VMIDs more than CPUs, the first time that a VM is loaded: number 0 is no
+    /// guest's, each CPU may keep one in a change of generation, and one must be left.
     #[inline]
-    pub fn vmid(&self) -> &VmidCell {
-        &self.vmid
+    pub fn load(&self) -> Vmid {
+        let cpu = self.env.cpus().current();
+        let (vmid, root) = (self.activate(cpu), self.root);
+        self.env.tlb().load(Some(Loaded { root, vmid }));
+        self.env.cpus().slot().vmid.set_loaded(Some(root));
+        vmid
+    }
+
+    /// The VMID under which the CPU of this index is about to run the VM.
+    #[inline]
+    pub(crate) fn activate(&self, cpu: usize) -> Vmid {
+        let (cpus, tlb) = (self.env.cpus(), self.env.tlb());
+        cpus.vmids().activate(tlb, cpus.slots(), cpu, &self.vmid)
+    }
+
+    /// A CPU whose VTTBR_EL2 names the VM's tables, if there is one.
+    pub(crate) fn loaded_on(&self) -> Option<usize> {
+        let has_loaded = |slot: &CpuSlot| slot.vmid.has_loaded(self.root);
+        self.env.cpus().slots().iter().position(has_loaded)
     }
 
     /// The environment.
@@ -114,10 +151,33 @@ impl<E: Environment> Stage2<E> {
         &self.env
     }
 
-    /// Enters a read section, from which tables can be looked at.
+    /// Enters a read section, from which tables can be looked at. Sections nest, in interrupt handlers as well.
+    ///
+    /// While it lasts, no call is made on this CPU that changes tables: that is a panic (see
+    /// [`embedding`](crate::embedding)).
     #[inline]
     pub fn read(&self) -> Reader<'_, E> {
         Reader::new(self)
+    }
+
+    /// Enters a read section for changing what is found: the first of this CPU.
+    ///
+    /// # Panics
+    ///
+    /// Inside a read section. So whoever changes tables holds no lock of any, and can wait.
+    #[inline(always)]
+    pub(crate) fn change(&self) -> Reader<'_, E> {
+        Reader::first(self)
+    }
+
+    /// Makes sure that the caller may wait, before anything is changed.
+    ///
+    /// # Panics
+    ///
+    /// Inside a read section.
+    #[inline]
+    pub(crate) fn may_wait(&self) {
+        self.env.cpus().slot().assert_outside();
     }
 
     #[inline]
@@ -230,8 +290,18 @@ impl<E: Environment> Stage2<E> {
                 self.tell_checker(|order| Observation::TableEnded { order, table });
             }
         }
-        self.env.frames().free_tables(self.root, order);
+        self.env
+            .frames()
+            .free_tables(TableFrame::at(self.root), order);
     }
+}
+
+/// Has the CPU that runs this translate with no VM's tables any more, so that they can be
+/// [destroyed](Stage2::destroy).
+pub fn unload<E: Environment>(env: &E) {
+    env.tlb().finish_walks();
+    env.tlb().load(None);
+    env.cpus().slot().vmid.set_loaded(None);
 }
 
 /// The address of the entry behind the one that covers `ipa`.

@@ -7,6 +7,7 @@ use crate::addr::{ENTRIES, Ipa, IpaRange, Level, Pa};
 use crate::descriptor::{Descriptor, Kind};
 use crate::env::{Environment, OutOfFrames, Scope};
 use crate::flush::Stale;
+use crate::frame::GuestFrame;
 use crate::held::entry_address;
 use crate::lookup::{Locked, replace};
 use crate::observe::{Observation, Topic};
@@ -22,38 +23,78 @@ use core::iter::repeat_n;
 const RUN: usize = ENTRIES;
 
 /// A leaf that was unmapped, and of which no translation is left anywhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "the frame is lost unless it is given back"]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Unmapped {
     /// The first guest address that it mapped.
     pub ipa: Ipa,
-    /// Its level, and so its size.
-    pub level: Level,
+    /// The memory that it mapped, which is the caller's again.
+    pub frame: GuestFrame,
     /// What it was, with all marks of use.
     pub descriptor: Descriptor,
 }
 
-/// Leaves of one table that were unmapped together, and of which no translation is left anywhere.
-#[derive(Clone, Copy, Debug)]
-pub struct UnmappedRun<'a> {
-    /// The guest address of the first entry.
-    pub ipa: Ipa,
-    /// The level of all of them.
-    pub level: Level,
-    /// What adjacent entries were, with all marks of use; [`Descriptor::EMPTY`] where nothing was.
-    pub entries: &'a [Descriptor],
+impl Unmapped {
+    pub(crate) fn new(ipa: Ipa, level: Level, descriptor: Descriptor) -> Self {
+        Self {
+            ipa,
+            frame: GuestFrame::of(descriptor.output(), level),
+            descriptor,
+        }
+    }
+
+    /// Its level, and so its size.
+    pub fn level(&self) -> Level {
+        self.frame.level()
+    }
 }
 
-impl UnmappedRun<'_> {
+/// Leaves of one table that were unmapped together, and of which no translation is left anywhere.
+#[must_use = "the frames are lost unless they are given back"]
+#[derive(Debug)]
+pub struct UnmappedRun<'a> {
+    ipa: Ipa,
+    level: Level,
+    entries: &'a [Descriptor],
+}
+
+impl<'a> UnmappedRun<'a> {
+    /// The guest address of the first entry.
+    #[inline]
+    pub fn ipa(&self) -> Ipa {
+        self.ipa
+    }
+
+    /// The level of all of them.
+    #[inline]
+    pub fn level(&self) -> Level {
+        self.level
+    }
+
+    /// What adjacent entries were, with all marks of use; [`Descriptor::EMPTY`] where nothing was.
+    #[inline]
+    pub fn entries(&self) -> &'a [Descriptor] {
+        self.entries
+    }
+
+    /// The memory that each entry mapped; none where nothing was.
+    #[inline]
+    pub fn into_frames(self) -> impl Iterator<Item = Option<GuestFrame>> + 'a {
+        let level = self.level;
+        let frame = move |&entry: &Descriptor| {
+            (entry != Descriptor::EMPTY).then(|| GuestFrame::of(entry.output(), level))
+        };
+        self.entries.iter().map(frame)
+    }
+
     /// The leaves, from the lowest address on.
-    pub fn leaves(&self) -> impl Iterator<Item = Unmapped> + '_ {
+    pub fn into_leaves(self) -> impl Iterator<Item = Unmapped> + 'a {
         let (ipa, level) = (self.ipa, self.level);
         (0..)
             .zip(self.entries)
             .filter(|(_, descriptor)| **descriptor != Descriptor::EMPTY)
-            .map(move |(index, &descriptor)| Unmapped {
-                ipa: ipa.offset(index * level.size()),
-                level,
-                descriptor,
+            .map(move |(index, &descriptor)| {
+                Unmapped::new(ipa.offset(index * level.size()), level, descriptor)
             })
     }
 }
@@ -157,7 +198,7 @@ impl<E: Environment, F: FnMut(UnmappedRun<'_>)> Edit<E> for Unmap<F> {
             level: self.level,
             entries: &self.gathered,
         };
-        stage2.note_unmapped(run, self.leaves);
+        stage2.note_unmapped(&run, self.leaves);
         (self.sink)(run);
         self.gathered.clear();
         self.leaves = 0;
@@ -174,24 +215,33 @@ impl<E: Environment> Stage2<E> {
     ///
     /// Tables that become empty stay: see [`free_empty_tables`](Self::free_empty_tables).
     ///
-    /// May wait: called outside read sections, with no lock held.
+    /// May wait.
+    ///
+    /// # Panics
+    ///
+    /// Inside a read section.
     pub fn unmap(
         &self,
         range: IpaRange,
         mut sink: impl FnMut(Unmapped),
     ) -> Result<(), OutOfFrames> {
-        self.unmap_runs(range, |run| run.leaves().for_each(&mut sink))
+        self.unmap_runs(range, |run| run.into_leaves().for_each(&mut sink))
     }
 
     /// As [`unmap`](Self::unmap), and hands out together what was unmapped together, so that the
     /// frames can be freed together. The leaves come in the order of their addresses.
     ///
-    /// May wait: called outside read sections, with no lock held.
+    /// May wait.
+    ///
+    /// # Panics
+    ///
+    /// Inside a read section.
     pub fn unmap_runs(
         &self,
         range: IpaRange,
         sink: impl FnMut(UnmappedRun<'_>),
     ) -> Result<(), OutOfFrames> {
+        self.may_wait();
         let Some(range) = range.intersection(&self.geometry().range()) else {
             return Ok(());
         };
@@ -211,7 +261,7 @@ impl<E: Environment> Stage2<E> {
     }
 
     /// Counts and tells what was unmapped, and lets go what was kept for it.
-    fn note_unmapped(&self, run: UnmappedRun<'_>, leaves: usize) {
+    fn note_unmapped(&self, run: &UnmappedRun<'_>, leaves: usize) {
         self.count_many(Counter::LeavesUnmapped, leaves as u64);
         let (level, entries) = (run.level, run.entries.len() as u64);
         let end = run.ipa.offset(entries * level.size());

@@ -42,6 +42,7 @@
 //!
 //! Lock order: the allocator's lock is taken with no table lock held, and nothing is taken under it.
 
+use crate::addr::Pa;
 use crate::env::Tlb;
 use crate::flush::Published;
 use crate::grace::CpuSlot;
@@ -65,7 +66,7 @@ impl Vmid {
 }
 
 /// The VMID of one VM, with its generation.
-pub struct VmidCell(AtomicU64);
+pub(crate) struct VmidCell(AtomicU64);
 
 impl VmidCell {
     pub(crate) fn new() -> Self {
@@ -84,6 +85,8 @@ impl VmidCell {
 
 /// What each CPU runs, part of its slot.
 pub(crate) struct ActiveVmid {
+    /// The root that VTTBR_EL2 names, with [`LOADED`] set; 0 for none. The CPU's own to write.
+    loaded: AtomicU64,
     /// Cell value of the VM that the CPU runs; 0 since a new generation began.
     active: AtomicU64,
     /// What it ran when the generation changed. Under the allocator's lock.
@@ -94,6 +97,7 @@ impl ActiveVmid {
     #[cfg(not(loom))]
     pub(crate) const fn new() -> Self {
         Self {
+            loaded: AtomicU64::new(0),
             active: AtomicU64::new(0),
             reserved: PlainAtomicU64::new(0),
         }
@@ -102,13 +106,32 @@ impl ActiveVmid {
     #[cfg(loom)]
     pub(crate) fn new() -> Self {
         Self {
+            loaded: AtomicU64::new(0),
             active: AtomicU64::new(0),
             reserved: PlainAtomicU64::new(0),
         }
     }
 }
 
-/// Gives VMIDs to VMs. One a machine.
+/// Set in [`ActiveVmid::loaded`] when tables are.
+const LOADED: u64 = 1;
+
+impl ActiveVmid {
+    /// VTTBR_EL2 has been written, and what it named before is not walked any more.
+    #[inline]
+    pub(crate) fn set_loaded(&self, root: Option<Pa>) {
+        let word = root.map_or(0, |root| root.get() | LOADED);
+        // Release: whoever sees that a root has gone comes after the last walk from it.
+        self.loaded.store(word, Ordering::Release);
+    }
+
+    /// Whether VTTBR_EL2 names this root.
+    pub(crate) fn has_loaded(&self, root: Pa) -> bool {
+        self.loaded.load(Ordering::Acquire) == root.get() | LOADED
+    }
+}
+
+/// Gives VMIDs to VMs. One a machine: see [`Cpus::vmids`](crate::Cpus::vmids).
 pub struct VmidAllocator {
     generation: AtomicU64,
     lock: Lock,
@@ -149,9 +172,8 @@ impl VmidAllocator {
     ///
     /// # Panics
     ///
-    /// When there are not two numbers more than slots, the first time that a VM is activated: number 0 is no
-    /// guest's, each CPU may keep one in a change of generation, and one must be left.
-    pub fn activate<T: Tlb>(
+    /// See [`Stage2::load`](crate::Stage2::load).
+    pub(crate) fn activate<T: Tlb>(
         &self,
         tlb: &T,
         slots: &[CpuSlot],

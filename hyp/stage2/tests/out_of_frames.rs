@@ -123,12 +123,13 @@ fn splitting_needs_a_table_for_the_parts() {
         machine.data().allocate(Level::L2).unwrap(),
         Ipa::new(0x3000),
     );
-    let mapped = stage2.map_block(Ipa::new(0), Level::L2, block, Attributes::RAM, false);
+    let mapped = stage2.map_block(Ipa::new(0), block, Attributes::RAM, false);
     assert_eq!((mapped, machine.frames().outstanding()), (Ok(()), 3));
     let split = stage2.split_for_store(ipa, Level::L2);
     assert_eq!(split, Err(SplitError::OutOfFrames));
     assert_eq!(stage2.query(ipa).unwrap().level, Level::L2);
-    stage2.destroy(|_| {});
+    machine.leave_all();
+    stage2.destroy(|_| {}).unwrap();
 }
 
 #[test]
@@ -201,12 +202,12 @@ fn a_page_out_of_a_gigabyte_needs_two_tables_an_edge() {
         let stage2 = Stage2::new(&machine, machine.config(1)).unwrap();
         let pa = machine.data().allocate(Level::L1).unwrap();
         stage2
-            .map_block(Ipa::new(giga), Level::L1, pa, Attributes::RAM, true)
+            .map_block(Ipa::new(giga), pa, Attributes::RAM, true)
             .unwrap();
         machine.frames().fail_nth(n);
         let middle = IpaRange::new(Ipa::new(giga + 0x5000), Ipa::new(giga + 0x40_1000)).unwrap();
         let mut unmapped = 0;
-        let result = stage2.unmap(middle, |leaf| unmapped += leaf.level.size());
+        let result = stage2.unmap(middle, |leaf| unmapped += leaf.level().size());
         machine.frames().fail_nth(0);
         let guest = machine.enter(&stage2);
         assert!(guest.read(Ipa::new(giga)).is_ok());
@@ -218,7 +219,8 @@ fn a_page_out_of_a_gigabyte_needs_two_tables_an_edge() {
         }
         assert_eq!((result, unmapped), (Err(OutOfFrames), 0));
         assert!(guest.read(Ipa::new(giga + 0x5000)).is_ok());
-        stage2.destroy(|_| {});
+        machine.leave_all();
+        stage2.destroy(|_| {}).unwrap();
         assert_eq!(machine.frames().outstanding(), 0);
     }
 }
@@ -231,11 +233,16 @@ fn when_all_is_used_up_emptied_tables_help() {
     let machine = machine(5, 16);
     let stage2 = Stage2::new(&machine, machine.config(1)).unwrap();
     let [first, second, block] = [0, 1 << 39, Level::L2.size()].map(Ipa::new);
-    let page = machine.data().allocate(Level::L3).unwrap();
-    stage2.map_page(first, page, Attributes::RAM, true).unwrap();
+    let page = || machine.data().allocate(Level::L3).unwrap();
+    stage2
+        .map_page(first, page(), Attributes::RAM, true)
+        .unwrap();
     for _ in 0..3 {
-        let result = stage2.map_page(second, page, Attributes::RAM, true);
-        assert_eq!(result, Err(MapError::OutOfFrames));
+        let refused = stage2
+            .map_page(second, page(), Attributes::RAM, true)
+            .unwrap_err();
+        assert_eq!(refused.reason, MapError::OutOfFrames);
+        machine.data().release(refused.frame);
     }
     assert_eq!(
         stage2.split_block(first, Level::L2),
@@ -247,11 +254,13 @@ fn when_all_is_used_up_emptied_tables_help() {
     stage2.unmap(everything, |_| {}).unwrap();
     assert_eq!(stage2.free_empty_tables(everything), 2);
     stage2
-        .map_page(second, page, Attributes::RAM, true)
+        .map_page(second, page(), Attributes::RAM, true)
         .unwrap();
-    let result = stage2.map_page(block, page, Attributes::RAM, true);
-    assert_eq!(result, Err(MapError::OutOfFrames));
-    assert_eq!(stage2.query(second).unwrap().descriptor.output(), page);
-    stage2.destroy(|_| {});
+    let there = stage2.query(second);
+    let result = stage2.map_page(block, page(), Attributes::RAM, true);
+    assert_eq!(result.unwrap_err().reason, MapError::OutOfFrames);
+    assert_eq!(stage2.query(second), there);
+    machine.leave_all();
+    stage2.destroy(|_| {}).unwrap();
     assert_eq!(machine.frames().outstanding(), 0);
 }

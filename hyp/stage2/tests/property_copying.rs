@@ -7,8 +7,8 @@ mod region;
 use region::{REGION, dirty, fill, machine, page, store, vm};
 use stage2::fake::{Copier, FakeMachine};
 use stage2::{
-    Attributes, CollapseError, Contents, CopyPlan, Descriptor, ENTRIES, Ipa, IpaRange, Level,
-    PAGE_SIZE, Pa, Stage2, Unmapped,
+    Attributes, CollapseError, Contents, CopyPlan, ENTRIES, GuestPage, IpaRange, Level, PAGE_SIZE,
+    Pa, Stage2, Unmapped,
 };
 
 /// Stores to more pages than a collapse may copy twice, while it copies.
@@ -31,7 +31,7 @@ impl<'m> Storing<'m> {
 }
 
 impl Contents for Storing<'_> {
-    fn copy(&mut self, from: Pa, to: Pa) {
+    fn copy(&mut self, from: GuestPage<'_>, to: GuestPage<'_>) {
         self.copies += 1;
         if self.copies == ENTRIES {
             store(self.machine, self.vm, 200, 2);
@@ -40,12 +40,12 @@ impl Contents for Storing<'_> {
         self.copier.copy(from, to);
     }
 
-    fn zero(&mut self, to: Pa) {
+    fn zero(&mut self, to: GuestPage<'_>) {
         self.copier.zero(to);
     }
 
-    fn release(&mut self, ipa: Ipa, old: Descriptor) {
-        self.copier.release(ipa, old);
+    fn release(&mut self, leaf: Unmapped) {
+        self.copier.release(leaf);
     }
 }
 
@@ -65,7 +65,7 @@ fn race_17_pages_that_are_written_meanwhile_are_copied_again() {
         rounds: 1,
     };
     let mut contents = Storing::new(&machine, &vm);
-    let result = vm.collapse_by_copying(REGION, Level::L2, to, plan, &mut contents);
+    let result = vm.collapse_by_copying(REGION, to, plan, &mut contents);
     assert_eq!(result, Ok(()));
     assert_eq!(contents.copies, ENTRIES + 2, "only what was written");
     let guest = machine.enter(&vm);
@@ -100,19 +100,19 @@ impl<'m, F: FnMut(usize)> Meanwhile<'m, F> {
 }
 
 impl<F: FnMut(usize)> Contents for Meanwhile<'_, F> {
-    fn copy(&mut self, from: Pa, to: Pa) {
+    fn copy(&mut self, from: GuestPage<'_>, to: GuestPage<'_>) {
         self.copier.copy(from, to);
-        self.from.push(from);
+        self.from.push(from.pa());
         self.done();
     }
 
-    fn zero(&mut self, to: Pa) {
+    fn zero(&mut self, to: GuestPage<'_>) {
         self.copier.zero(to);
         self.done();
     }
 
-    fn release(&mut self, ipa: Ipa, old: Descriptor) {
-        self.copier.release(ipa, old);
+    fn release(&mut self, leaf: Unmapped) {
+        self.copier.release(leaf);
     }
 }
 
@@ -130,13 +130,13 @@ fn collapse_meanwhile(
         rounds,
     };
     let mut contents = Meanwhile::new(machine, act);
-    let result = vm.collapse_by_copying(REGION, Level::L2, to, plan, &mut contents);
-    (result, contents.from)
+    let result = vm.collapse_by_copying(REGION, to, plan, &mut contents);
+    (result.map_err(|refused| refused.reason), contents.from)
 }
 
 fn unmap(machine: &FakeMachine, vm: &Stage2<&FakeMachine>, index: usize) {
     let range = IpaRange::entry(page(index), Level::L3);
-    let release = |leaf: Unmapped| machine.data().release(leaf.descriptor.output(), leaf.level);
+    let release = |leaf: Unmapped| machine.data().release(leaf.frame);
     vm.unmap(range, release).unwrap();
 }
 
@@ -169,9 +169,11 @@ fn race_17_a_page_that_was_copied_is_not_zero() {
     fill(&machine, &vm, |index| index, |_| Attributes::RAM);
     unmap(&machine, &vm, 5);
     let fresh = machine.data().allocate(Level::L3).unwrap();
-    machine.data().write(fresh, 7);
+    machine.data().write(fresh.pa(), 7);
+    let mut fresh = Some(fresh);
     let (result, _) = collapse_meanwhile(&machine, &vm, 1, |pages| {
         if pages == ENTRIES {
+            let fresh = fresh.take().unwrap();
             vm.map_page(page(5), fresh, Attributes::RAM, true).unwrap();
             [200, 201]
                 .into_iter()
@@ -194,15 +196,17 @@ fn race_20_a_device_that_comes_meanwhile_is_not_read() {
     let vm = vm(&machine);
     fill(&machine, &vm, |index| index, |_| Attributes::RAM);
     let device = machine.data().allocate(Level::L3).unwrap();
+    let (registers, mut device) = (device.pa(), Some(device));
     let (result, from) = collapse_meanwhile(&machine, &vm, 1, |pages| {
         if pages == 1 {
             unmap(&machine, &vm, 9);
+            let device = device.take().unwrap();
             vm.map_page(page(9), device, Attributes::DEVICE, true)
                 .unwrap();
         }
     });
     assert_eq!(result, Err(CollapseError::Pinned));
-    assert!(!from.contains(&device));
+    assert!(!from.contains(&registers));
 }
 
 /// A collapse makes stores trap, and is given up.
@@ -222,8 +226,8 @@ fn race_47_dirt_outlives_a_collapse_that_failed() {
         rounds: 0,
     };
     let mut contents = Storing::new(&machine, &vm);
-    let result = vm.collapse_by_copying(REGION, Level::L2, to, plan, &mut contents);
-    assert_eq!(result, Err(CollapseError::Hot));
+    let result = vm.collapse_by_copying(REGION, to, plan, &mut contents);
+    assert_eq!(result.unwrap_err().reason, CollapseError::Hot);
     let expected = [5, 200, 201].map(|index| IpaRange::entry(page(index), Level::L3));
     assert_eq!(
         dirty(&vm),

@@ -4,7 +4,7 @@
 
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use stage2::fake::{FakeMachine, Setup};
+use stage2::fake::{FakeData, FakeMachine, Setup};
 use stage2::{
     Attributes, CollapseError, Environment, Ipa, IpaRange, Level, MapError, PAGE_SIZE, Pa, Rights,
     SplitError, Stage2,
@@ -89,16 +89,18 @@ impl World<'_> {
     }
 
     fn apply(&mut self, op: &Op) {
-        let (ram, level) = (Attributes::RAM, Level::L1);
         match *op {
-            Op::MapGigabyte => match self.vm.map_block(BASE, level, self.frames, ram, true) {
-                Ok(()) => {
-                    assert_eq!(self.mapped, 0);
-                    self.mapped = GIGABYTE;
-                    self.probes = [Some(true); PROBES.len()];
+            Op::MapGigabyte => {
+                let frame = FakeData::frame(self.frames, Level::L1);
+                match self.vm.map_block(BASE, frame, Attributes::RAM, true) {
+                    Ok(()) => {
+                        assert_eq!(self.mapped, 0);
+                        self.mapped = GIGABYTE;
+                        self.probes = [Some(true); PROBES.len()];
+                    }
+                    Err(refused) => assert!(matches!(refused.reason, MapError::Occupied(_))),
                 }
-                result => assert!(matches!(result, Err(MapError::Occupied(_)))),
-            },
+            }
             Op::MapMissing => self.map_missing(),
             Op::Split(level, at) => {
                 let was = self.level_at(at);
@@ -116,7 +118,7 @@ impl World<'_> {
                 let mut unmapped = 0;
                 let range = range(at, size);
                 self.vm
-                    .unmap(range, |leaf| unmapped += leaf.level.size())
+                    .unmap(range, |leaf| unmapped += leaf.level().size())
                     .unwrap();
                 self.mapped -= unmapped;
                 self.probes_in(range).for_each(|probe| *probe = None);
@@ -144,9 +146,9 @@ impl World<'_> {
 
     fn map_missing(&mut self) {
         for block in (0..GIGABYTE).step_by(BLOCK as usize) {
-            let pa = self.frames.offset(block);
+            let frame = FakeData::frame(self.frames.offset(block), Level::L2);
             let ipa = BASE.offset(block);
-            match self.vm.map_block(ipa, Level::L2, pa, Attributes::RAM, true) {
+            match self.vm.map_block(ipa, frame, Attributes::RAM, true) {
                 Ok(()) => self.mapped += BLOCK,
                 Err(_) if self.level_at(block) == Some(Level::L1) => return,
                 Err(_) if self.level_at(block) == Some(Level::L2) => {}
@@ -159,10 +161,10 @@ impl World<'_> {
 
     fn map_missing_pages(&mut self, block: u64) {
         for page in (block..block + BLOCK).step_by(PAGE_SIZE as usize) {
-            let pa = self.frames.offset(page);
+            let frame = FakeData::frame(self.frames.offset(page), Level::L3);
             let result = self
                 .vm
-                .map_page(BASE.offset(page), pa, Attributes::RAM, true);
+                .map_page(BASE.offset(page), frame, Attributes::RAM, true);
             self.mapped += if result.is_ok() { PAGE_SIZE } else { 0 };
         }
     }
@@ -213,7 +215,7 @@ fn run(start: Level, direct_size_change: bool, ops: &[Op]) {
         data_pages: (GIGABYTE / PAGE_SIZE) as usize,
         ..Setup::default()
     });
-    let frames = machine.data().allocate(Level::L1).unwrap();
+    let frames = machine.data().allocate(Level::L1).unwrap().into_pa();
     for at in PROBES {
         machine.data().write(frames.offset(at), at);
     }
@@ -236,7 +238,8 @@ fn run(start: Level, direct_size_change: bool, ops: &[Op]) {
         machine.frames().outstanding(),
         1 << vm.geometry().root_order()
     );
-    vm.destroy(|leaf| panic!("{leaf:?} was left"));
+    machine.leave_all();
+    vm.destroy(|leaf| panic!("{leaf:?} was left")).unwrap();
     assert_eq!(machine.frames().outstanding(), 0);
 }
 

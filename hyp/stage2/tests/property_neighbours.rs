@@ -4,11 +4,11 @@
 //! The TLB here writes down what it is asked for.
 #![cfg(not(loom))]
 
-use stage2::fake::{FakeCpus, FakeFrames, FakeMachine, Setup};
+use stage2::fake::{FakeCpus, FakeData, FakeFrames, FakeMachine, Setup};
 use stage2::vmid::Vmid;
 use stage2::{
-    Access, Attributes, CopyPlan, ENTRIES, Environment, Ipa, IpaRange, Kind, Level, MapError,
-    PAGE_SIZE, Published, Resolution, Rights, Scope, Stage2, Tlb,
+    Access, Attributes, CopyPlan, ENTRIES, Environment, Ipa, IpaRange, Kind, Level, Loaded,
+    MapError, PAGE_SIZE, Pa, Published, Resolution, Rights, Scope, Stage2, Tlb,
 };
 use std::sync::Mutex;
 
@@ -20,6 +20,10 @@ struct Recorder {
 
 // SAFETY: the fake TLB does what is asked; this only writes it down.
 unsafe impl Tlb for Recorder {
+    fn load(&self, tables: Option<Loaded>) {
+        self.machine.tlb().load(tables);
+    }
+
     fn publish(&self) {
         self.machine.tlb().publish();
     }
@@ -43,7 +47,8 @@ unsafe impl Tlb for Recorder {
     }
 }
 
-impl Environment for Recorder {
+// SAFETY: the parts are the same at all times.
+unsafe impl Environment for Recorder {
     type Frames = FakeFrames;
     type Window = FakeFrames;
     type Tlb = Recorder;
@@ -105,8 +110,7 @@ fn map_pages(recorder: &Recorder, vm: &Stage2<&Recorder>, indices: impl Iterator
 
 fn map_block(recorder: &Recorder, vm: &Stage2<&Recorder>, ipa: Ipa) {
     let pa = recorder.machine.data().allocate(Level::L2).unwrap();
-    vm.map_block(ipa, Level::L2, pa, Attributes::RAM, true)
-        .unwrap();
+    vm.map_block(ipa, pa, Attributes::RAM, true).unwrap();
 }
 
 /// A change of one page invalidates one page, on the level where it is, and mapping invalidates nothing.
@@ -187,8 +191,8 @@ fn a_run_has_its_leaves_in_their_places() {
     recorder.machine.frames().corrupt(table, 7, 0x4000_0001);
     let mut runs = Vec::new();
     vm.unmap_runs(pages(0, 2048), |run| {
-        let leaves: Vec<_> = run.leaves().collect();
-        runs.push((run.ipa, run.level, run.entries.to_vec(), leaves));
+        let (ipa, level, entries) = (run.ipa(), run.level(), run.entries().to_vec());
+        runs.push((ipa, level, entries, run.into_leaves().collect::<Vec<_>>()));
     })
     .unwrap();
     let places: Vec<_> = runs
@@ -264,14 +268,8 @@ fn race_39_a_table_is_invalidated_without_a_leaf_hint() {
         max_hot: 0,
         rounds: 0,
     };
-    vm.collapse_by_copying(
-        BLOCK,
-        Level::L2,
-        to,
-        plan,
-        &mut recorder.machine.data().copier(),
-    )
-    .unwrap();
+    vm.collapse_by_copying(BLOCK, to, plan, &mut recorder.machine.data().copier())
+        .unwrap();
     assert_eq!(recorder.invalidated().last(), Some(&region));
     vm.unmap(pages(0, 1), |_| {}).unwrap();
     vm.unmap(pages(0, ENTRIES), |_| {}).unwrap();
@@ -311,7 +309,7 @@ fn exactly_block_sized_ranges() {
         vm.protect(pages(first, count), Rights::READ).unwrap();
         assert_eq!(counted(&vm), splits);
         let mut unmapped = 0;
-        vm.unmap(pages(first, count), |leaf| unmapped += leaf.level.size())
+        vm.unmap(pages(first, count), |leaf| unmapped += leaf.level().size())
             .unwrap();
         assert_eq!(unmapped, pages(first, count).pages() * PAGE_SIZE);
         assert_eq!(counted(&vm), splits);
@@ -327,16 +325,16 @@ fn the_end_of_the_guests_addresses() {
     let last_block = Ipa::new(end.get() - Level::L2.size());
     let last_page = Ipa::new(end.get() - PAGE_SIZE);
     map_block(&recorder, &vm, last_block);
-    let pa = recorder.machine.data().allocate(Level::L2).unwrap();
     let beyond_all = Ipa::new(!(Level::L2.size() - 1));
     for beyond in [end, beyond_all] {
-        let mapped = vm.map_page(beyond, pa, Attributes::RAM, true);
-        assert_eq!(mapped, Err(MapError::OutOfRange));
-        let mapped = vm.map_block(beyond, Level::L2, pa, Attributes::RAM, true);
-        assert_eq!(mapped, Err(MapError::OutOfRange));
+        let [page, block] = [Level::L3, Level::L2].map(|level| FakeData::frame(Pa::new(0), level));
+        let mapped = vm.map_page(beyond, page, Attributes::RAM, true);
+        assert_eq!(mapped.unwrap_err().reason, MapError::OutOfRange);
+        let mapped = vm.map_block(beyond, block, Attributes::RAM, true);
+        assert_eq!(mapped.unwrap_err().reason, MapError::OutOfRange);
         assert_eq!(
             vm.resolve_fault(beyond, Access::Read, true),
-            Resolution::Unmapped
+            Resolution::OutOfRange
         );
         assert_eq!(vm.query(beyond), None);
         assert!(vm.split_block(beyond, Level::L2).is_err());
@@ -345,7 +343,7 @@ fn the_end_of_the_guests_addresses() {
     // A range that reaches beyond ends at the end.
     let over_the_end = IpaRange::new(last_page, beyond_all).unwrap();
     let mut unmapped = Vec::new();
-    vm.unmap(over_the_end, |leaf| unmapped.push((leaf.ipa, leaf.level)))
+    vm.unmap(over_the_end, |leaf| unmapped.push((leaf.ipa, leaf.level())))
         .unwrap();
     assert_eq!(unmapped, [(last_page, Level::L3)]);
     let behind = IpaRange::new(end, beyond_all).unwrap();
@@ -355,22 +353,6 @@ fn the_end_of_the_guests_addresses() {
     vm.age(behind, |ipa, _| panic!("{ipa:?} is behind the end"));
     vm.walk(behind, |entry| panic!("{entry:?} is behind the end"));
     assert_eq!(vm.free_empty_tables(behind), 0);
-}
-
-/// Frames that no descriptor can name do not spill into its other fields.
-#[test]
-fn frames_beyond_the_address_field() {
-    let recorder = Recorder::new(Setup::default());
-    let vm = recorder.vm();
-    let beyond = stage2::Pa::new(1 << 48);
-    let mapped = vm.map_page(BLOCK, beyond, Attributes::RAM, true);
-    assert_eq!(mapped, Err(MapError::Misaligned));
-    let mapped = vm.map_block(BLOCK, Level::L2, beyond, Attributes::RAM, true);
-    assert_eq!(mapped, Err(MapError::Misaligned));
-    map_pages(&recorder, &vm, 0..1);
-    let from = vm.query(BLOCK).unwrap().descriptor.output();
-    let mut copier = recorder.machine.data().copier();
-    assert!(vm.move_page(BLOCK, from, beyond, &mut copier).is_err());
 }
 
 /// Where the table of level 3 for `BLOCK` is.

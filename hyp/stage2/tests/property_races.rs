@@ -8,8 +8,8 @@ use region::{REGION, dirty, fill, machine, page, region, store, vm};
 use stage2::fake::{FakeMachine, Fault, Setup};
 use stage2::lookup::Changed;
 use stage2::{
-    Access, Attributes, CollapseError, CopyPlan, ENTRIES, Environment, Execute, Ipa, IpaRange,
-    Level, Memory, PAGE_SIZE, Resolution, Rights, SplitError, Stage2,
+    Access, Attributes, CollapseError, CopyPlan, ENTRIES, Environment, Execute, GuestFrame, Ipa,
+    IpaRange, Level, Memory, PAGE_SIZE, Resolution, Rights, SplitError, Stage2,
 };
 
 const ALL_COPIED: CopyPlan = CopyPlan {
@@ -21,16 +21,12 @@ const ALL_COPIED: CopyPlan = CopyPlan {
 /// Collapses in both ways; each must fail alike.
 fn refused(machine: &FakeMachine, vm: &Stage2<&FakeMachine>) -> CollapseError {
     let to = machine.data().allocate(Level::L2).unwrap();
-    let copied = vm.collapse_by_copying(
-        REGION,
-        Level::L2,
-        to,
-        ALL_COPIED,
-        &mut machine.data().copier(),
-    );
-    machine.data().release(to, Level::L2);
-    assert_eq!(copied, vm.collapse_in_place(REGION, Level::L2));
-    copied.expect_err("rights, attributes and frames must be kept")
+    let copied = vm
+        .collapse_by_copying(REGION, to, ALL_COPIED, &mut machine.data().copier())
+        .expect_err("rights, attributes and frames must be kept");
+    machine.data().release(copied.frame);
+    assert_eq!(vm.collapse_in_place(REGION, Level::L2), Err(copied.reason));
+    copied.reason
 }
 
 /// One page of the region is not like the others.
@@ -116,7 +112,8 @@ fn race_20_a_block_is_as_dirty_as_its_pages() {
             let collapsed = if by_copying {
                 let to = machine.data().allocate(Level::L2).unwrap();
                 let mut copier = machine.data().copier();
-                vm.collapse_by_copying(REGION, Level::L2, to, ALL_COPIED, &mut copier)
+                let copied = vm.collapse_by_copying(REGION, to, ALL_COPIED, &mut copier);
+                copied.map_err(|refused| refused.reason)
             } else {
                 vm.collapse_in_place(REGION, Level::L2)
             };
@@ -147,11 +144,10 @@ fn race_21_scattered_frames_are_no_block() {
     }
     let machine = machine();
     let vm = vm(&machine);
-    let frames = machine.data().allocate(Level::L2).unwrap();
-    machine.data().allocate(Level::L2).unwrap();
-    for index in 0..ENTRIES {
-        let pa = frames.offset((index as u64 + 1) * PAGE_SIZE);
-        vm.map_page(page(index), pa, Attributes::RAM, false)
+    let frames = [0, 1].map(|_| machine.data().allocate(Level::L2).unwrap());
+    let pages = frames.into_iter().flat_map(GuestFrame::into_parts);
+    for (index, frame) in pages.skip(1).take(ENTRIES).enumerate() {
+        vm.map_page(page(index), frame, Attributes::RAM, false)
             .unwrap();
     }
     let result = vm.collapse_in_place(REGION, Level::L2);
@@ -186,9 +182,9 @@ fn race_25_parts_are_as_their_block() {
                     memory,
                     pinned,
                 };
-                let frames = machine.data().allocate(Level::L2).unwrap();
-                vm.map_block(REGION, Level::L2, frames, attributes, written)
-                    .unwrap();
+                let block = machine.data().allocate(Level::L2).unwrap();
+                let frames = block.pa();
+                vm.map_block(REGION, block, attributes, written).unwrap();
                 if !accessed {
                     vm.age(region(), |_, _| {});
                 }
@@ -278,7 +274,7 @@ fn race_47_a_store_that_fails_leaves_no_dirt() {
     let machine = machine();
     let vm = vm(&machine);
     let frames = machine.data().allocate(Level::L2).unwrap();
-    vm.map_block(REGION, Level::L2, frames, Attributes::RAM, false)
+    vm.map_block(REGION, frames, Attributes::RAM, false)
         .unwrap();
     assert_eq!(
         machine.enter(&vm).write(page(3), 1),
@@ -333,14 +329,15 @@ fn race_45_every_root_table_is_reached() {
             });
             assert_eq!(seen, ends);
             let mut taken = Vec::new();
+            machine.leave_all();
             if destroy {
-                vm.destroy(|leaf| taken.push(leaf.ipa));
+                vm.destroy(|leaf| taken.push(leaf.ipa)).unwrap();
             } else {
                 vm.unmap(vm.geometry().range(), |leaf| taken.push(leaf.ipa))
                     .unwrap();
                 vm.free_empty_tables(vm.geometry().range());
                 assert_eq!(machine.frames().outstanding(), 1 << order);
-                vm.destroy(|leaf| panic!("{leaf:?} was left"));
+                vm.destroy(|leaf| panic!("{leaf:?} was left")).unwrap();
             }
             assert_eq!(taken, ends);
             assert_eq!(machine.frames().outstanding(), 0);

@@ -103,7 +103,7 @@ fn mapped(machine: &FakeMachine, past: Past) -> Stage2<&FakeMachine> {
     };
     if past.block {
         let block = machine.data().allocate(Level::L2).unwrap();
-        vm.map_block(REGION, Level::L2, block, attributes, past.written)
+        vm.map_block(REGION, block, attributes, past.written)
             .unwrap();
     } else {
         let page = machine.data().allocate(Level::L3).unwrap();

@@ -41,10 +41,11 @@ impl World<'_> {
     fn live(&self, page: Ipa, value: u64) {
         let data = self.machine.data();
         let range = IpaRange::entry(page, Level::L3);
-        let pa = data.allocate(Level::L3).unwrap();
-        data.write(pa, 0);
-        while let Err(error) = self.vm.map_page(page, pa, Attributes::RAM, false) {
-            assert_eq!(error, MapError::Busy);
+        let mut frame = data.allocate(Level::L3).unwrap();
+        data.write(frame.pa(), 0);
+        while let Err(refused) = self.vm.map_page(page, frame, Attributes::RAM, false) {
+            assert_eq!(refused.reason, MapError::Busy);
+            frame = refused.frame;
             std::thread::yield_now();
         }
         self.store(page, value);
@@ -61,7 +62,7 @@ impl World<'_> {
             .unmap(range, |leaf| {
                 unmapped += 1;
                 assert_eq!(data.read(leaf.descriptor.output()), value);
-                data.release(leaf.descriptor.output(), leaf.level);
+                data.release(leaf.frame);
             })
             .unwrap();
         assert_eq!(unmapped, 1);
@@ -82,10 +83,11 @@ impl World<'_> {
 
     fn move_page(&self, page: Ipa) {
         let data = self.machine.data();
-        let to = data.allocate(Level::L3).unwrap();
+        let mut to = data.allocate(Level::L3).unwrap();
         let from = self.vm.query(page).unwrap().descriptor.output();
-        while let Err(error) = self.vm.move_page(page, from, to, &mut data.copier()) {
-            assert_eq!(error, MoveError::Busy);
+        while let Err(refused) = self.vm.move_page(page, from, to, &mut data.copier()) {
+            assert_eq!(refused.reason, MoveError::Busy);
+            to = refused.frame;
             std::thread::yield_now();
         }
     }
@@ -159,5 +161,6 @@ fn a_few_pages_and_everybody() {
     );
     assert_eq!(machine.frames().outstanding(), 1);
     assert_eq!(machine.data().outstanding(), 0);
-    vm.destroy(|leaf| panic!("{leaf:?} was left"));
+    machine.leave_all();
+    vm.destroy(|leaf| panic!("{leaf:?} was left")).unwrap();
 }

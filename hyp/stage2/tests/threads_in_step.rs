@@ -3,7 +3,7 @@
 
 use stage2::fake::{Copier, FakeMachine, Setup};
 use stage2::{
-    Attributes, Contents, CopyPlan, Descriptor, ENTRIES, Ipa, Level, PAGE_SIZE, Pa, Stage2,
+    Attributes, Contents, CopyPlan, ENTRIES, GuestPage, Ipa, Level, PAGE_SIZE, Stage2, Unmapped,
 };
 use std::sync::Barrier;
 
@@ -27,7 +27,7 @@ struct InStep<'a> {
 }
 
 impl Contents for InStep<'_> {
-    fn copy(&mut self, from: Pa, to: Pa) {
+    fn copy(&mut self, from: GuestPage<'_>, to: GuestPage<'_>) {
         if !self.begun {
             self.begun = true;
             self.moments.claimed.wait();
@@ -36,14 +36,14 @@ impl Contents for InStep<'_> {
         self.copier.copy(from, to);
     }
 
-    fn zero(&mut self, to: Pa) {
+    fn zero(&mut self, to: GuestPage<'_>) {
         self.copier.zero(to);
         self.moments.seen.wait();
         self.moments.back.wait();
     }
 
-    fn release(&mut self, ipa: Ipa, old: Descriptor) {
-        self.copier.release(ipa, old);
+    fn release(&mut self, leaf: Unmapped) {
+        self.copier.release(leaf);
     }
 }
 
@@ -61,10 +61,10 @@ fn race_13_a_page_is_away_while_the_others_are_copied() {
     let vm = Stage2::new(&machine, machine.config(1)).unwrap();
     let data = machine.data();
     let frames = data.allocate(Level::L2).unwrap();
-    for index in 0..ENTRIES {
-        let pa = frames.offset(index as u64 * PAGE_SIZE);
-        data.write(pa, 1 + index as u64);
-        vm.map_page(page(index), pa, Attributes::RAM, false)
+    let away = frames.page(AWAY).unwrap().pa();
+    for (index, frame) in frames.into_parts().enumerate() {
+        data.write(frame.pa(), 1 + index as u64);
+        vm.map_page(page(index), frame, Attributes::RAM, false)
             .unwrap();
     }
     let moments = Moments {
@@ -77,13 +77,12 @@ fn race_13_a_page_is_away_while_the_others_are_copied() {
         scope.spawn(|| {
             let _cpu = machine.on_cpu(1);
             moments.claimed.wait();
-            let stays = |_| {
+            let stays = |_: GuestPage<'_>| {
                 moments.away.wait();
                 moments.seen.wait();
                 false
             };
-            let from = frames.offset(AWAY as u64 * PAGE_SIZE);
-            let went = vm.unmap_page_if(page(AWAY), from, stays, &mut data.copier());
+            let went = vm.unmap_page_if(page(AWAY), away, stays, &mut data.copier());
             assert_eq!(went, Ok(false));
             moments.back.wait();
         });
@@ -98,7 +97,7 @@ fn race_13_a_page_is_away_while_the_others_are_copied() {
             moments: &moments,
             begun: false,
         };
-        let collapsed = vm.collapse_by_copying(REGION, Level::L2, to, plan, &mut contents);
+        let collapsed = vm.collapse_by_copying(REGION, to, plan, &mut contents);
         assert_eq!(collapsed, Ok(()));
     });
     let guest = machine.enter(&vm);

@@ -11,8 +11,8 @@
 use stage2::fake::{Copier, FakeCpus, FakeFrames, FakeMachine, Fault, Setup};
 use stage2::vmid::Vmid;
 use stage2::{
-    Access, Attributes, Contents, CopyPlan, Descriptor, ENTRIES, Environment, Ipa, IpaRange, Level,
-    MapError, PAGE_SIZE, Pa, Published, Resolution, Rights, Scope, Stage2, Tlb, Unmapped,
+    Access, Attributes, Contents, CopyPlan, ENTRIES, Environment, GuestPage, Ipa, IpaRange, Level,
+    Loaded, MapError, PAGE_SIZE, Published, Resolution, Rights, Scope, Stage2, Tlb, Unmapped,
 };
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -31,6 +31,10 @@ struct Slow(FakeMachine);
 
 // SAFETY: the fake TLB does what is asked; this only takes its time.
 unsafe impl Tlb for Slow {
+    fn load(&self, tables: Option<Loaded>) {
+        self.0.tlb().load(tables);
+    }
+
     fn publish(&self) {
         self.0.tlb().publish();
     }
@@ -55,7 +59,8 @@ unsafe impl Tlb for Slow {
     }
 }
 
-impl Environment for Slow {
+// SAFETY: the parts are the same at all times.
+unsafe impl Environment for Slow {
     type Frames = FakeFrames;
     type Window = FakeFrames;
     type Tlb = Slow;
@@ -81,17 +86,17 @@ impl Environment for Slow {
 struct SlowCopier<'m>(Copier<'m>);
 
 impl Contents for SlowCopier<'_> {
-    fn copy(&mut self, from: Pa, to: Pa) {
+    fn copy(&mut self, from: GuestPage<'_>, to: GuestPage<'_>) {
         self.0.copy(from, to);
         std::thread::yield_now();
     }
 
-    fn zero(&mut self, to: Pa) {
+    fn zero(&mut self, to: GuestPage<'_>) {
         self.0.zero(to);
     }
 
-    fn release(&mut self, ipa: Ipa, old: Descriptor) {
-        self.0.release(ipa, old);
+    fn release(&mut self, leaf: Unmapped) {
+        self.0.release(leaf);
     }
 }
 
@@ -222,6 +227,7 @@ impl World<'_> {
             Resolution::MustSplit(level) => drop(self.vm.split_for_store(page, level)),
             // Rights are taken away for a moment only.
             Resolution::Busy | Resolution::Denied => std::thread::yield_now(),
+            Resolution::OutOfRange => panic!("{page:?} is an address of the VM"),
         }
     }
 
@@ -236,14 +242,12 @@ impl World<'_> {
             before.is_none() || value == before,
             "{value:?} not {before:?}"
         );
-        let pa = self.machine.data().allocate(Level::L3).unwrap();
-        self.machine.data().write(pa, value.unwrap_or(0));
-        loop {
-            match self.vm.map_page(page, pa, Attributes::RAM, written) {
-                Ok(()) => return,
-                Err(MapError::Busy) => std::thread::yield_now(),
-                Err(error) => panic!("nobody else maps {page:?}: {error:?}"),
-            }
+        let mut frame = self.machine.data().allocate(Level::L3).unwrap();
+        self.machine.data().write(frame.pa(), value.unwrap_or(0));
+        while let Err(refused) = self.vm.map_page(page, frame, Attributes::RAM, written) {
+            assert_eq!(refused.reason, MapError::Busy, "nobody else maps {page:?}");
+            frame = refused.frame;
+            std::thread::yield_now();
         }
     }
 
@@ -274,7 +278,7 @@ impl World<'_> {
 
     fn store(&self, leaf: Unmapped) {
         let data = self.machine.data();
-        let range = IpaRange::entry(leaf.ipa, leaf.level);
+        let range = IpaRange::entry(leaf.ipa, leaf.level());
         for page in pages_of(range) {
             let pa = leaf.descriptor.output().offset(page.get() - leaf.ipa.get());
             let value = data.read(pa);
@@ -283,7 +287,7 @@ impl World<'_> {
             }
             self.swap.lock().unwrap().insert(page, value);
         }
-        data.release(leaf.descriptor.output(), leaf.level);
+        data.release(leaf.frame);
     }
 
     fn copy_dirty(&self, range: IpaRange) {
@@ -335,11 +339,11 @@ impl World<'_> {
             max_hot,
             rounds: 1,
         };
-        let result =
-            self.vm
-                .collapse_by_copying(page, Level::L2, to, plan, &mut SlowCopier(data.copier()));
-        if result.is_err() {
-            data.release(to, Level::L2);
+        let result = self
+            .vm
+            .collapse_by_copying(page, to, plan, &mut SlowCopier(data.copier()));
+        if let Err(refused) = result {
+            data.release(refused.frame);
         }
     }
 
@@ -350,12 +354,11 @@ impl World<'_> {
         let data = self.machine.data();
         let to = data.allocate(Level::L3).unwrap();
         let from = entry.descriptor.output();
-        if self
+        let result = self
             .vm
-            .move_page(page, from, to, &mut SlowCopier(data.copier()))
-            .is_err()
-        {
-            data.release(to, Level::L3);
+            .move_page(page, from, to, &mut SlowCopier(data.copier()));
+        if let Err(refused) = result {
+            data.release(refused.frame);
         }
     }
 }
@@ -365,13 +368,11 @@ fn fill(world: &World<'_>) {
     for region in 0..REGIONS {
         let pa = world.machine.data().allocate(Level::L2).unwrap();
         for page in 0..ENTRIES as u64 {
-            world.machine.data().write(pa.offset(page * PAGE_SIZE), 0);
+            let page = pa.pa().offset(page * PAGE_SIZE);
+            world.machine.data().write(page, 0);
         }
         let ipa = ipa_of(region * ENTRIES);
-        world
-            .vm
-            .map_block(ipa, Level::L2, pa, Attributes::RAM, false)
-            .unwrap();
+        world.vm.map_block(ipa, pa, Attributes::RAM, false).unwrap();
     }
 }
 
@@ -410,7 +411,9 @@ fn run(hardware_dirty: bool, direct_size_change: bool) {
     });
     // Nothing was lost and nothing is left over.
     let World { vm, .. } = world;
-    vm.destroy(|leaf| machine.data().release(leaf.descriptor.output(), leaf.level));
+    machine.leave_all();
+    vm.destroy(|leaf| machine.data().release(leaf.frame))
+        .unwrap();
     assert_eq!(machine.frames().outstanding(), 0);
     assert_eq!(machine.data().outstanding(), 0);
 }

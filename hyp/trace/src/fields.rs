@@ -35,6 +35,8 @@ byte_enum! {
         Outside = 2 => "outside memory",
         /// No frame was left.
         OutOfMemory = 3 => "out of memory",
+        /// The hypervisor has made a mistake.
+        Mistake = 4 => "a mistake",
     }
 }
 

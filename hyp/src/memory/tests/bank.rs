@@ -5,8 +5,8 @@ use super::{Arena, Host, machine};
 use crate::frames::{Contents, LinearMap, Order, Use};
 use crate::memory::{Hardware, Machine, Parts};
 use stage2::grace::{CpuSlot, Grace};
-use stage2::vmid::Vmid;
-use stage2::{Cpus, IpaRange, PAGE_SIZE, Pa, Published, Scope, Tlb};
+use stage2::vmid::{Vmid, VmidAllocator};
+use stage2::{Cpus, IpaRange, Loaded, PAGE_SIZE, Pa, Published, Scope, Tlb};
 use std::cell::Cell;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +17,7 @@ fn word(machine: &Machine<Host>, bank: &Bank, offset: u64) -> u32 {
     let place = machine
         .allocator()
         .map()
-        .pointer(page.offset(offset % PAGE_SIZE));
+        .pointer(page.pa().offset(offset % PAGE_SIZE));
     // SAFETY: a word of a frame of the bank, which nobody else uses meanwhile.
     unsafe { place.cast::<u32>().read() }
 }
@@ -84,6 +84,7 @@ struct Meets {
 
 // SAFETY: nothing is cached, so there is nothing to invalidate.
 unsafe impl Tlb for Meets {
+    fn load(&self, _: Option<Loaded>) {}
     fn publish(&self) {}
     fn finish_walks(&self) {}
     fn invalidate(&self, _: Published, _: Vmid, _: IpaRange, _: Scope) {}
@@ -100,7 +101,7 @@ impl Hardware for Meets {
     }
 }
 
-struct TwoCpus([CpuSlot; 2], Grace);
+struct TwoCpus([CpuSlot; 2], Grace, VmidAllocator);
 
 // SAFETY: the slots are a field; the test runs one thread on each CPU at a time.
 unsafe impl Cpus for TwoCpus {
@@ -109,6 +110,9 @@ unsafe impl Cpus for TwoCpus {
     }
     fn grace(&self) -> &Grace {
         &self.1
+    }
+    fn vmids(&self) -> &VmidAllocator {
+        &self.2
     }
     fn current(&self) -> usize {
         CPU.get()
@@ -122,10 +126,11 @@ fn of_two_that_find_no_frame_one_gives_its_own_back() {
         both: Barrier::new(2),
         on: AtomicBool::new(false),
     };
-    let cpus = TwoCpus([CpuSlot::new(), CpuSlot::new()], Grace::new());
+    let slots = [CpuSlot::new(), CpuSlot::new()];
+    let cpus = TwoCpus(slots, Grace::new(), VmidAllocator::new(8));
     let machine = &Machine::<Meeting>::new(super::frames(2), meets, cpus);
     let bank = &Bank::new();
-    bank.page(machine, 0).unwrap();
+    bank.program(machine, 0, 4, 0).unwrap();
     machine.hardware().on.store(true, Ordering::Relaxed);
     let found = std::thread::scope(|scope| {
         [0, 1]

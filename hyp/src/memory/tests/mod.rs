@@ -13,10 +13,10 @@ use crate::bootargs::HugePolicy;
 use crate::frames::tests::arena::Arena;
 use crate::frames::{FrameAllocator, LinearMap, Setup, VmId};
 use stage2::grace::{CpuSlot, Grace};
-use stage2::vmid::Vmid;
+use stage2::vmid::{Vmid, VmidAllocator};
 use stage2::{
-    Access, Cpus, Format, Geometry, Ipa, IpaRange, Kind, Level, PAGE_SIZE, Pa, Published, Scope,
-    Tlb,
+    Access, Cpus, Format, Geometry, Ipa, IpaRange, Kind, Level, Loaded, PAGE_SIZE, Pa, Published,
+    Scope, Tlb,
 };
 
 /// Where RAM begins, the machine's and the guest's alike.
@@ -41,6 +41,7 @@ pub(crate) struct NoTlb;
 
 // SAFETY: nothing is cached, so there is nothing to invalidate.
 unsafe impl Tlb for NoTlb {
+    fn load(&self, _: Option<Loaded>) {}
     fn publish(&self) {}
     fn finish_walks(&self) {}
     fn invalidate(&self, _: Published, _: Vmid, _: IpaRange, _: Scope) {}
@@ -54,7 +55,13 @@ impl Hardware for NoTlb {
 }
 
 /// The test's thread.
-pub(crate) struct OneCpu([CpuSlot; 1], Grace);
+pub(crate) struct OneCpu([CpuSlot; 1], Grace, VmidAllocator);
+
+impl OneCpu {
+    pub(crate) fn new() -> Self {
+        Self([CpuSlot::new()], Grace::new(), VmidAllocator::new(8))
+    }
+}
 
 // SAFETY: the slots are a field; there is one thread, and one CPU.
 unsafe impl Cpus for OneCpu {
@@ -64,6 +71,9 @@ unsafe impl Cpus for OneCpu {
     fn grace(&self) -> &Grace {
         &self.1
     }
+    fn vmids(&self) -> &VmidAllocator {
+        &self.2
+    }
     fn current(&self) -> usize {
         0
     }
@@ -72,8 +82,7 @@ unsafe impl Cpus for OneCpu {
 
 /// A machine with its memory free.
 pub(crate) fn machine() -> Machine<Host> {
-    let cpus = OneCpu([CpuSlot::new()], Grace::new());
-    Machine::new(frames(1), NoTlb, cpus)
+    Machine::new(frames(1), NoTlb, OneCpu::new())
 }
 
 /// Its memory, free, for so many CPUs.

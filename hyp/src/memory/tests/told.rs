@@ -7,7 +7,6 @@ use crate::frames::tests::arena::Arena;
 use crate::memory::contents::PageCopier;
 use crate::memory::observe::Tracer;
 use crate::memory::{Fault, FaultKind, GuestMemory, Machine, Parts};
-use stage2::grace::{CpuSlot, Grace};
 use stage2::{Access, IpaRange, Level};
 use std::cell::{Cell, RefCell};
 use trace::{Categories, Category, Event};
@@ -47,8 +46,7 @@ impl Parts for Watched {
 }
 
 fn machine() -> Machine<Watched> {
-    let cpus = OneCpu([CpuSlot::new()], Grace::new());
-    Machine::new(frames(1), NoTlb, cpus)
+    Machine::new(frames(1), NoTlb, OneCpu::new())
 }
 
 fn touch(memory: &GuestMemory<'_, Watched>, number: u64) {
@@ -86,13 +84,14 @@ fn the_end_of_a_table_is_told_step_by_step() {
 
     let mut steps = told();
     // What follows is a look at the table above, of which the region is a part.
-    steps.truncate(9);
+    steps.truncate(10);
     let names: Vec<_> = steps.iter().map(Event::name).collect();
     let expected = [
         "Locked",
         "Locked",
         "Written",
         "Unlocked",
+        "Barrier",
         "Written",
         "Unlocked",
         "GraceBegun",
@@ -114,9 +113,9 @@ fn the_end_of_a_table_is_told_step_by_step() {
         steps[2],
         Event::Written { old, new, .. } if old & !0xfff == child && new & 1 == 0 && new != 0
     ));
-    assert!(matches!(steps[4], Event::Written { new: 0, .. }));
+    assert!(matches!(steps[5], Event::Written { new: 0, .. }));
     assert!(matches!(
-        steps[6..8],
+        steps[7..9],
         [
             Event::GraceBegun { number: 2, .. },
             Event::GraceEnded { number: 2, .. }

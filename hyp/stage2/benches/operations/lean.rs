@@ -3,10 +3,10 @@
 //! Unlike `stage2::fake` it checks nothing, so that what is measured is the table manager.
 
 use stage2::grace::{CpuSlot, Grace};
-use stage2::vmid::Vmid;
+use stage2::vmid::{Vmid, VmidAllocator};
 use stage2::{
-    Cpus, Environment, Frames, IpaRange, OutOfFrames, Pa, Published, Scope, Table, TableMeta, Tlb,
-    Window,
+    Cpus, Environment, Frames, IpaRange, Loaded, OutOfFrames, Pa, Published, Scope, Table,
+    TableFrame, TableMeta, Tlb, Window,
 };
 
 use crate::arena::{Arena, cpu};
@@ -21,6 +21,7 @@ pub(crate) struct Lean {
     metas: Box<[Meta]>,
     slots: Box<[CpuSlot]>,
     grace: Grace,
+    vmids: VmidAllocator,
 }
 
 impl Lean {
@@ -31,6 +32,7 @@ impl Lean {
             metas: (0..cpus * each).map(|_| Meta(TableMeta::new())).collect(),
             slots: (0..cpus).map(|_| CpuSlot::new()).collect(),
             grace: Grace::new(),
+            vmids: VmidAllocator::new(16),
         }
     }
 }
@@ -43,8 +45,8 @@ unsafe impl Frames for Lean {
         Ok(Pa::new(address as u64))
     }
 
-    fn free_tables(&self, pa: Pa, _: u32) {
-        self.tables.give(pa.get() as usize);
+    fn free_tables(&self, table: TableFrame, _: u32) {
+        self.tables.give(table.pa().get() as usize);
     }
 
     #[inline]
@@ -59,14 +61,15 @@ unsafe impl Window for Lean {
     type Ref<'a> = &'a Table;
 
     #[inline]
-    fn table(&self, pa: Pa) -> &Table {
-        // SAFETY: the caller names a frame from `allocate_tables` that was not given back.
-        unsafe { self.tables.get(pa.get() as usize) }
+    fn table(&self, table: TableFrame) -> &Table {
+        // SAFETY: it is a frame from `allocate_tables` that was not given back.
+        unsafe { self.tables.get(table.pa().get() as usize) }
     }
 }
 
 // SAFETY: there are no translation caches.
 unsafe impl Tlb for Lean {
+    fn load(&self, _: Option<Loaded>) {}
     fn publish(&self) {}
     fn finish_walks(&self) {}
     fn invalidate(&self, _: Published, _: Vmid, _: IpaRange, _: Scope) {}
@@ -86,6 +89,10 @@ unsafe impl Cpus for Lean {
         &self.grace
     }
 
+    fn vmids(&self) -> &VmidAllocator {
+        &self.vmids
+    }
+
     #[inline]
     fn current(&self) -> usize {
         cpu()
@@ -96,7 +103,8 @@ unsafe impl Cpus for Lean {
     }
 }
 
-impl Environment for Lean {
+// SAFETY: all parts are the machine itself.
+unsafe impl Environment for Lean {
     type Frames = Self;
     type Window = Self;
     type Tlb = Self;

@@ -2,10 +2,19 @@
 
 use std::hint::black_box;
 
-use stage2::{Attributes, Config, Format, Geometry, Ipa, IpaRange, Level, Owner, Pa, Stage2};
+use stage2::{
+    Attributes, Config, Format, Geometry, GuestFrame, Ipa, IpaRange, Level, Owner, Pa, Stage2,
+};
 
 use crate::lean::Lean;
 use crate::subject::{Operation, Subject, TABLES};
+
+/// The page of the address that the guest knows it by.
+#[inline(always)]
+fn same(at: Ipa) -> GuestFrame {
+    // SAFETY: the address is that of a page, and no guest runs.
+    unsafe { GuestFrame::new(Pa::new(at.get()), Level::L3) }
+}
 
 /// This crate's tables.
 pub(crate) struct Ours(Stage2<Lean>);
@@ -28,7 +37,7 @@ impl Ours {
     #[inline(always)]
     fn unmap(&self, range: IpaRange) {
         let unmapped = self.0.unmap(range, |leaf| {
-            black_box(leaf);
+            let _ = black_box(leaf);
         });
         unmapped.expect("no block to split");
     }
@@ -55,7 +64,7 @@ impl Subject for Ours {
         let region = IpaRange::entry(at, Level::L2);
         match operation {
             Operation::MapFirst | Operation::Map => {
-                let mapped = self.0.map_page(at, Pa::new(ipa), Attributes::RAM, true);
+                let mapped = self.0.map_page(at, same(at), Attributes::RAM, true);
                 mapped.expect("an empty entry");
             }
             Operation::Lock => self.lock(at),
@@ -64,7 +73,6 @@ impl Subject for Ours {
             }
             Operation::Unmap => self.unmap(page),
             Operation::MapRange => {
-                let same = |at: Ipa| Pa::new(at.get());
                 let mapped = self.0.map_pages(region, same, Attributes::RAM, true);
                 mapped.expect("empty entries");
             }

@@ -23,12 +23,14 @@ use crate::descriptor::{Descriptor, Kind, Marker, Memory, Work};
 use crate::detached::{Retired, memory};
 use crate::env::{Cpus, Environment, Frames};
 use crate::flush::Flushed;
+use crate::frame::{GuestFrame, GuestPage};
 use crate::held::Held;
 use crate::lookup::Absent;
 use crate::observe::CollapseStep;
 use crate::stage2::{Stage2, next_entry};
 use crate::stats::Counter;
 use crate::sync::Ordering;
+use crate::unmap::Unmapped;
 
 /// Pages copied in one step, after which other threads of the CPU get their turn.
 const STEP: usize = 16;
@@ -49,7 +51,7 @@ impl<E: Environment> Stage2<E> {
     pub(super) fn copy_and_exchange(
         &self,
         ipa: Ipa,
-        to: Pa,
+        to: &GuestFrame,
         plan: CopyPlan,
         contents: &mut impl Contents,
     ) -> Result<Retired, CollapseError> {
@@ -65,7 +67,7 @@ impl<E: Environment> Stage2<E> {
         let block = rest.map(|rest| {
             self.copy_rest(&claim, &rest, to, contents);
             self.deposit.promise();
-            copies.block(self.format(), rest.marks, to)
+            copies.block(self.format(), rest.marks, to.pa())
         });
         let new = block.unwrap_or(Descriptor::table(claim.table));
         self.make_claimed(&claim, marker, new, &flushed);
@@ -77,7 +79,7 @@ impl<E: Environment> Stage2<E> {
 
     /// Claims the table of `ipa`, if it looks as if it could be collapsed.
     fn claim_for_copy(&self, ipa: Ipa, plan: CopyPlan) -> Result<Claim<'_, E>, CollapseError> {
-        let reader = self.read();
+        let reader = self.change();
         let table = table_of(&reader, ipa, Level::L2)?;
         survey(&table, plan.max_empty)?;
         let table = table
@@ -98,7 +100,7 @@ impl<E: Environment> Stage2<E> {
     fn copy_ahead(
         &self,
         claim: &Claim<'_, E>,
-        to: Pa,
+        to: &GuestFrame,
         plan: CopyPlan,
         contents: &mut impl Contents,
     ) -> Result<(Descriptor, PageSet), CollapseError> {
@@ -144,7 +146,7 @@ impl<E: Environment> Stage2<E> {
         first: usize,
         hot: &mut PageSet,
     ) -> Result<(), CollapseError> {
-        let reader = self.read();
+        let reader = self.change();
         let mut table = table_of(&reader, claim.ipa, Level::L2)?
             .lock()
             .map_err(|_| CollapseError::NoTable(Absent::Contended))?;
@@ -168,7 +170,7 @@ impl<E: Environment> Stage2<E> {
         &self,
         claim: &Claim<'_, E>,
         pages: impl Iterator<Item = usize>,
-        to: Pa,
+        to: &GuestFrame,
         zeroed: &mut PageSet,
         contents: &mut impl Contents,
     ) {
@@ -191,16 +193,16 @@ impl<E: Environment> Stage2<E> {
         &self,
         claim: &Claim<'_, E>,
         index: usize,
-        to: Pa,
+        to: &GuestFrame,
         contents: &mut impl Contents,
     ) -> Option<Pa> {
+        let page = to.page(index)?;
         let entry = memory(self, claim.table).entries[index].load(Ordering::Acquire);
         let entry = Descriptor::from_bits(entry);
-        let page = to.offset(index as u64 * Level::L3.size());
         match entry.kind(Level::L3) {
             // A device may have come there since, and would mind. The end of the collapse finds it.
             Kind::Leaf(from) if entry.memory() == Memory::Normal => {
-                contents.copy(from, page);
+                contents.copy(GuestPage::at(from), page);
                 Some(from)
             }
             _ => {
@@ -218,7 +220,7 @@ impl<E: Environment> Stage2<E> {
         plan: CopyPlan,
         zeroed: &PageSet,
     ) -> Result<(Descriptor, PageSet), CollapseError> {
-        let reader = self.read();
+        let reader = self.change();
         let table = table_of(&reader, claim.ipa, Level::L2)?;
         let like = survey(&table, plan.max_empty)?;
         let rest = Copies::new(like, zeroed).rest(table.table(), ENTRIES)?;
@@ -231,7 +233,7 @@ impl<E: Environment> Stage2<E> {
         claim: &Claim<'_, E>,
         plan: CopyPlan,
     ) -> Result<(Marker, Flushed), CollapseError> {
-        let reader = self.read();
+        let reader = self.change();
         let mut parent = reader
             .lock_at_once(claim.ipa, Level::L2)
             .ok_or(CollapseError::NoTable(Absent::Contended))?;
@@ -251,7 +253,13 @@ impl<E: Environment> Stage2<E> {
     }
 
     /// Copies what the first copy has not got, and makes all of the block visible.
-    fn copy_rest(&self, claim: &Claim<'_, E>, rest: &Rest, to: Pa, contents: &mut impl Contents) {
+    fn copy_rest(
+        &self,
+        claim: &Claim<'_, E>,
+        rest: &Rest,
+        to: &GuestFrame,
+        contents: &mut impl Contents,
+    ) {
         for index in rest.pages.iter() {
             if self.copy_page(claim, index, to, contents).is_some() {
                 self.count(Counter::PagesRecopied);
@@ -271,7 +279,7 @@ impl<E: Environment> Stage2<E> {
         // The marker keeps the holder in its place, so it is found at once, or, when other changes
         // crowd the way, after a while.
         loop {
-            let reader = self.read();
+            let reader = self.change();
             if let Some(mut parent) = reader.lock_at_once(claim.ipa, Level::L2) {
                 parent.make_entry(claim.ipa.index(Level::L2), marker, new, flushed);
                 self.publish();
@@ -287,7 +295,7 @@ impl<E: Environment> Stage2<E> {
         for entry in &memory(self, claim.table).entries {
             let old = Descriptor::from_bits(entry.load(Ordering::Relaxed));
             if let Kind::Leaf(_) = old.kind(Level::L3) {
-                contents.release(ipa, old);
+                contents.release(Unmapped::new(ipa, Level::L3, old));
             }
             ipa = next_entry(ipa, Level::L3);
         }

@@ -32,7 +32,7 @@ pub(super) fn survey<E: Environment>(
                 continue;
             }
             Kind::Leaf(_) => {}
-            Kind::Busy(_) | Kind::Table(_) | Kind::Bad => return Err(CollapseError::Busy),
+            other => return Err(in_the_way(other)),
         }
         if entry.is_pinned() || entry.memory() == Memory::Device {
             return Err(CollapseError::Pinned);
@@ -47,6 +47,15 @@ pub(super) fn survey<E: Environment>(
     }
     like.filter(|_| empty <= max_empty)
         .ok_or(CollapseError::TooEmpty)
+}
+
+/// Why what is neither a leaf nor empty stops a collapse.
+fn in_the_way(entry: Kind) -> CollapseError {
+    match entry {
+        Kind::Table(_) => CollapseError::Nested,
+        Kind::Bad => CollapseError::Bad,
+        Kind::Busy(_) | Kind::Empty | Kind::Leaf(_) => CollapseError::Busy,
+    }
 }
 
 /// Whether a page must be copied (again): it was written, or mapped, since the last copy.
@@ -183,7 +192,7 @@ impl Copies {
                 Ok(is_hot(entry) || expected == Descriptor::EMPTY)
             }
             Kind::Leaf(_) => Err(CollapseError::Mixed),
-            Kind::Busy(_) | Kind::Table(_) | Kind::Bad => Err(CollapseError::Busy),
+            other => Err(in_the_way(other)),
         }
     }
 }

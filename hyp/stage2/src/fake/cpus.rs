@@ -5,6 +5,7 @@
 
 use crate::env::Cpus;
 use crate::grace::{CpuSlot, Grace};
+use crate::vmid::VmidAllocator;
 use core::cell::Cell;
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -46,10 +47,11 @@ pub struct FakeCpus {
     cpus: Box<[Cpu]>,
     slots: Box<[CpuSlot]>,
     grace: Grace,
+    vmids: VmidAllocator,
 }
 
 impl FakeCpus {
-    pub(super) fn new(count: usize) -> Self {
+    pub(super) fn new(count: usize, vmid_bits: u32) -> Self {
         let cpu = |_| Cpu {
             occupied: AtomicBool::new(false),
         };
@@ -57,6 +59,7 @@ impl FakeCpus {
             cpus: (0..count).map(cpu).collect(),
             slots: (0..count).map(|_| CpuSlot::new()).collect(),
             grace: Grace::new(),
+            vmids: VmidAllocator::new(vmid_bits),
         };
         this.cpus[0].occupied.store(true, Ordering::Relaxed);
         CPU.with(|cpu| cpu.set(Some(0)));
@@ -122,6 +125,10 @@ unsafe impl Cpus for FakeCpus {
 
     fn grace(&self) -> &Grace {
         &self.grace
+    }
+
+    fn vmids(&self) -> &VmidAllocator {
+        &self.vmids
     }
 
     fn current(&self) -> usize {

@@ -5,11 +5,12 @@
 //! at other times was let through by a stale translation.
 
 use super::witness::Witness;
-use crate::addr::{Ipa, Level, PAGE_SIZE, Pa};
+use crate::addr::{Level, PAGE_SIZE, Pa};
 use crate::copy::Contents;
-use crate::descriptor::Descriptor;
 use crate::env::OutOfFrames;
+use crate::frame::{GuestFrame, GuestPage};
 use crate::sync::{AtomicU64, Lock, Ordering};
+use crate::unmap::Unmapped;
 use core::sync::atomic::AtomicBool;
 
 /// Aligned to all levels' blocks, far from the tables.
@@ -45,7 +46,7 @@ impl FakeData {
     }
 
     /// Allocates as many pages as one entry of `level` covers, aligned to that.
-    pub fn allocate(&self, level: Level) -> Result<Pa, OutOfFrames> {
+    pub fn allocate(&self, level: Level) -> Result<GuestFrame, OutOfFrames> {
         let count = pages_of(level);
         let _guard = self.allocator.lock();
         let is_free = |pages: &[Page]| pages.iter().all(|page| !is_owned(page));
@@ -58,13 +59,23 @@ impl FakeData {
             page.owned.store(true, Ordering::Release);
             page.cell.store(GARBAGE, Ordering::Relaxed);
         }
-        Ok(Pa::new(BASE + first as u64 * PAGE_SIZE))
+        Ok(GuestFrame::of(
+            Pa::new(BASE + first as u64 * PAGE_SIZE),
+            level,
+        ))
     }
 
-    /// Takes back as many pages as one entry of `level` covers. Releasing a page twice is a panic.
-    pub fn release(&self, pa: Pa, level: Level) {
+    /// A frame that nobody has allocated, anywhere. Nothing but cells and panics is behind any address
+    /// here, so that this takes no promise.
+    pub fn frame(pa: Pa, level: Level) -> GuestFrame {
+        GuestFrame::of(pa, level)
+    }
+
+    /// Takes a frame back. Releasing a page twice is a panic.
+    pub fn release(&self, frame: GuestFrame) {
         let _guard = self.allocator.lock();
-        for index in 0..pages_of(level) as u64 {
+        let (pages, pa) = (pages_of(frame.level()), frame.into_pa());
+        for index in 0..pages as u64 {
             let pa = pa.offset(index * PAGE_SIZE);
             let page = self.page(pa);
             let was_owned = page.owned.swap(false, Ordering::AcqRel);
@@ -123,17 +134,17 @@ pub struct Copier<'d> {
 }
 
 impl Contents for Copier<'_> {
-    fn copy(&mut self, from: Pa, to: Pa) {
+    fn copy(&mut self, from: GuestPage<'_>, to: GuestPage<'_>) {
         // The page may have been unmapped and released since it was found; the copy is thrown away then.
-        let value = self.data.page(from).cell.load(Ordering::Relaxed);
-        self.data.write(to, value);
+        let value = self.data.page(from.pa()).cell.load(Ordering::Relaxed);
+        self.data.write(to.pa(), value);
     }
 
-    fn zero(&mut self, to: Pa) {
-        self.data.write(to, 0);
+    fn zero(&mut self, to: GuestPage<'_>) {
+        self.data.write(to.pa(), 0);
     }
 
-    fn release(&mut self, _ipa: Ipa, old: Descriptor) {
-        self.data.release(old.output(), Level::L3);
+    fn release(&mut self, leaf: Unmapped) {
+        self.data.release(leaf.frame);
     }
 }

@@ -7,7 +7,7 @@
 
 use super::witness::Witness;
 use crate::addr::{PAGE_SIZE, Pa};
-use crate::env::{Frames, OutOfFrames, Table, Window};
+use crate::env::{Frames, OutOfFrames, Table, TableFrame, Window};
 use crate::meta::TableMeta;
 use crate::sync::{Lock, Ordering};
 use core::ops::Deref;
@@ -75,7 +75,7 @@ impl FakeFrames {
 
     /// Puts these bits into an entry, past the table manager: what a broken DIMM or a stray store does.
     pub fn corrupt(&self, table: Pa, index: usize, bits: u64) {
-        self.table(table).entries[index].store(bits, Ordering::Release);
+        self.table(TableFrame::at(table)).entries[index].store(bits, Ordering::Release);
     }
 
     /// Whether there is a frame of this machine at `pa`, free or not.
@@ -170,8 +170,8 @@ unsafe impl Frames for FakeFrames {
         Ok(pa)
     }
 
-    fn free_tables(&self, pa: Pa, order: u32) {
-        let _allocator = self.allocator.lock();
+    fn free_tables(&self, first: TableFrame, order: u32) {
+        let (_allocator, pa) = (self.allocator.lock(), first.pa());
         self.run(pa, order).for_each(|frame| frame.end_life(pa));
     }
 
@@ -184,7 +184,8 @@ unsafe impl Frames for FakeFrames {
 unsafe impl Window for FakeFrames {
     type Ref<'a> = FakeTableRef<'a>;
 
-    fn table(&self, pa: Pa) -> FakeTableRef<'_> {
+    fn table(&self, table: TableFrame) -> FakeTableRef<'_> {
+        let pa = table.pa();
         let frame = self.known(pa);
         assert!(frame.lives(), "the table frame at {pa:?} is free");
         FakeTableRef {

@@ -10,7 +10,7 @@ use super::frames::FakeTableRef;
 use super::tlb::{Cached, CpuTlb, Place, Use};
 use crate::addr::{Ipa, IpaRange, Level, PAGE_SHIFT, Pa};
 use crate::descriptor::{Descriptor, Kind, Privilege};
-use crate::env::{Environment, Window};
+use crate::env::{Environment, TableFrame, Window};
 use crate::fault::Access;
 use crate::geometry::Geometry;
 use crate::stage2::Stage2;
@@ -197,7 +197,12 @@ impl<'m> Guest<'m> {
             .root_index(ipa)
             .ok_or(Fault::Translation(start))?;
         let root = self.root.offset(index << PAGE_SHIFT);
-        self.walk_tables(tlb, ipa, self.machine.frames.table(root), start)
+        self.walk_tables(
+            tlb,
+            ipa,
+            self.machine.frames.table(TableFrame::at(root)),
+            start,
+        )
     }
 
     fn walk_tables(
@@ -237,7 +242,7 @@ impl<'m> Guest<'m> {
                     return Err(Fault::External(level));
                 }
                 (Kind::Table(pa), Some(next)) => {
-                    let child = self.machine.frames.table(pa);
+                    let child = self.machine.frames.table(TableFrame::at(pa));
                     self.learn(tlb, found(descriptor, Use::Table(child.life())));
                     table = child;
                     level = next;

@@ -20,9 +20,10 @@
 //! assert_eq!(guest.read(Ipa::new(0x1000)), Err(Fault::Translation(Level::L1)));
 //!
 //! let page = machine.data().allocate(Level::L3).unwrap();
+//! let pa = page.pa();
 //! stage2.map_page(Ipa::new(0x1000), page, Attributes::RAM, true).unwrap();
 //! guest.write(Ipa::new(0x1000), 7).unwrap();
-//! assert_eq!(machine.data().read(page), 7);
+//! assert_eq!(machine.data().read(pa), 7);
 //! # }
 //! ```
 //!
@@ -47,7 +48,6 @@ use crate::env::Environment;
 use crate::geometry::Geometry;
 use crate::meta::Owner;
 use crate::stage2::{Config, Stage2};
-use crate::vmid::VmidAllocator;
 use std::sync::Arc;
 
 /// What a [`FakeMachine`] has.
@@ -94,7 +94,6 @@ pub struct FakeMachine {
     data: FakeData,
     tlb: FakeTlb,
     cpus: FakeCpus,
-    vmids: VmidAllocator,
 }
 
 impl FakeMachine {
@@ -105,8 +104,7 @@ impl FakeMachine {
             frames: FakeFrames::new(setup.table_frames),
             data: FakeData::new(setup.data_pages),
             tlb: FakeTlb::new(setup.cpus),
-            cpus: FakeCpus::new(setup.cpus),
-            vmids: VmidAllocator::new(setup.vmid_bits),
+            cpus: FakeCpus::new(setup.cpus, setup.vmid_bits),
         }
     }
 
@@ -147,14 +145,22 @@ impl FakeMachine {
     /// Loads a VM onto the CPU of this index, which no thread need be.
     pub fn enter_on<E: Environment>(&self, cpu: usize, stage2: &Stage2<E>) -> Guest<'_> {
         use crate::env::Cpus;
-        let vmid = self
-            .vmids
-            .activate(&self.tlb, self.cpus.slots(), cpu, stage2.vmid());
+        let vmid = stage2.activate(cpu);
+        self.cpus.slots()[cpu].vmid.set_loaded(Some(stage2.root()));
         Guest::new(self, cpu, vmid, stage2)
+    }
+
+    /// Has all CPUs forget what is loaded on them, so that it can be destroyed.
+    pub fn leave_all(&self) {
+        use crate::env::Cpus;
+        for slot in self.cpus.slots() {
+            slot.vmid.set_loaded(None);
+        }
     }
 }
 
-impl Environment for FakeMachine {
+// SAFETY: the parts are fields of the machine.
+unsafe impl Environment for FakeMachine {
     type Frames = FakeFrames;
     type Window = FakeFrames;
     type Tlb = FakeTlb;
@@ -177,7 +183,8 @@ impl Environment for FakeMachine {
     }
 }
 
-impl Environment for Arc<FakeMachine> {
+// SAFETY: as above; the machine stays where it is.
+unsafe impl Environment for Arc<FakeMachine> {
     type Frames = FakeFrames;
     type Window = FakeFrames;
     type Tlb = FakeTlb;

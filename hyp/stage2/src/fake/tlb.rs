@@ -7,7 +7,7 @@
 
 use crate::addr::{Ipa, IpaRange, Level, Pa};
 use crate::descriptor::Descriptor;
-use crate::env::{Scope, Tlb};
+use crate::env::{Loaded, Scope, Tlb};
 use crate::flush::Published;
 use crate::sync::{Lock, LockGuard, Ordering, fence};
 use crate::vmid::Vmid;
@@ -141,6 +141,10 @@ impl FakeTlb {
 
 // SAFETY: the caches are walked one by one, each under its lock, which an access holds from its walk to its effect.
 unsafe impl Tlb for FakeTlb {
+    fn load(&self, _tables: Option<Loaded>) {
+        // A guest walks what it was made with.
+    }
+
     fn publish(&self) {
         // Pairs with the fence at the beginning of a walk.
         fence(Ordering::SeqCst);

@@ -4,7 +4,8 @@ use super::ops::{Op, Place};
 use super::{Mapped, PAGES, Page, Region, Vm, is_movable};
 use stage2::lookup::Absent;
 use stage2::{
-    Attributes, CollapseError, CopyPlan, Level, MapError, MoveError, OutOfFrames, Pa, SplitError,
+    Attributes, CollapseError, CopyPlan, GuestFrame, Level, MapError, MoveError, OutOfFrames, Pa,
+    Refused, SplitError,
 };
 
 impl Vm {
@@ -102,35 +103,33 @@ impl Vm {
         written: bool,
     ) -> Result<(), OutOfFrames> {
         // Without memory for the guest there is nothing to try.
-        let Ok(pa) = self.machine.data().allocate(Level::L3) else {
+        let Ok(frame) = self.machine.data().allocate(Level::L3) else {
             return Ok(());
         };
-        let mapped = self.map_page_at(place, pa, attributes, written);
-        if mapped != Ok(true) {
-            self.machine.data().release(pa, Level::L3);
-        }
-        mapped.map(|_| ())
+        self.map_page_at(place, frame, attributes, written)
     }
 
-    /// Maps a page to a frame; says whether it is mapped now.
+    /// Maps a page to a frame, which goes back if that cannot be done.
     fn map_page_at(
         &self,
         (region, index): Place,
-        pa: Pa,
+        frame: GuestFrame,
         attributes: Attributes,
         written: bool,
-    ) -> Result<bool, OutOfFrames> {
+    ) -> Result<(), OutOfFrames> {
+        let pa = frame.pa();
         let page = self.new_page(pa, attributes, written);
         let ipa = self.ipa(region, index);
-        match self.stage2.map_page(ipa, pa, attributes, written) {
+        let result = self.stage2.map_page(ipa, frame, attributes, written);
+        match self.given_back(result, pa) {
             Err(MapError::OutOfFrames) => return Err(OutOfFrames),
             Err(MapError::Unsupported) => {
                 assert_ne!(self.effective(attributes.rights), attributes.rights);
-                return Ok(false);
+                return Ok(());
             }
             Err(MapError::Occupied(_)) => {
                 assert!(self.page(region, index).is_some());
-                return Ok(false);
+                return Ok(());
             }
             result => assert_eq!(result, Ok(())),
         }
@@ -138,7 +137,16 @@ impl Vm {
         let region = &mut self.regions.borrow_mut()[region];
         region.mapped = Mapped::Table;
         region.pages[index] = Some(page);
-        Ok(true)
+        Ok(())
+    }
+
+    /// Releases the frame at `pa`, which a call that was refused has given back.
+    fn given_back<R>(&self, result: Result<(), Refused<R>>, pa: Pa) -> Result<(), R> {
+        result.map_err(|Refused { reason, frame }| {
+            assert_eq!(frame.pa(), pa);
+            self.machine.data().release(frame);
+            reason
+        })
     }
 
     pub(super) fn new_page(&self, pa: Pa, attributes: Attributes, written: bool) -> Page {
@@ -160,19 +168,15 @@ impl Vm {
         attributes: Attributes,
         written: bool,
     ) -> Result<(), OutOfFrames> {
-        let Ok(pa) = self.machine.data().allocate(Level::L2) else {
+        let Ok(block) = self.machine.data().allocate(Level::L2) else {
             return Ok(());
         };
+        let pa = block.pa();
         let page = |index| self.new_page(nth(pa, index), attributes, written);
         let pages: Vec<Page> = (0..PAGES).map(page).collect();
         let ipa = self.ipa(region, 0);
-        let result = self
-            .stage2
-            .map_block(ipa, Level::L2, pa, attributes, written);
-        if result.is_err() {
-            self.machine.data().release(pa, Level::L2);
-        }
-        match result {
+        let result = self.stage2.map_block(ipa, block, attributes, written);
+        match self.given_back(result, pa) {
             Err(MapError::OutOfFrames) => return Err(OutOfFrames),
             Err(MapError::Unsupported) => {
                 assert_ne!(self.effective(attributes.rights), attributes.rights);
@@ -202,19 +206,18 @@ impl Vm {
         let Ok(block) = self.machine.data().allocate(Level::L2) else {
             return Ok(());
         };
+        let mut frames: Vec<GuestFrame> = block.into_parts().collect();
+        if !adjacent {
+            frames.reverse();
+        }
         let mut result = Ok(());
-        for index in 0..PAGES {
-            let pa = nth(block, if adjacent { index } else { PAGES - 1 - index });
+        for (index, frame) in frames.into_iter().enumerate() {
             let wanted = self.page(region, index).is_none() && !holes.contains(&index);
-            let mapped = if wanted && result.is_ok() {
-                self.map_page_at((region, index), pa, attributes, written)
+            if wanted && result.is_ok() {
+                result = self.map_page_at((region, index), frame, attributes, written);
             } else {
-                Ok(false)
-            };
-            if mapped != Ok(true) {
-                self.machine.data().release(pa, Level::L3);
+                self.machine.data().release(frame);
             }
-            result = result.and(mapped.map(|_| ()));
         }
         result
     }
@@ -264,21 +267,18 @@ impl Vm {
         let Ok(to) = self.machine.data().allocate(Level::L3) else {
             return;
         };
-        let page = self.page(region, index);
-        let from = page.map_or(to, |page| page.pa);
+        let (page, new) = (self.page(region, index), to.pa());
+        let from = page.map_or(new, |page| page.pa);
         let result =
             self.stage2
                 .move_page(self.ipa(region, index), from, to, &mut self.mover(place));
-        if result.is_err() {
-            self.machine.data().release(to, Level::L3);
-        }
-        match (page, self.mapped(region), result) {
+        match (page, self.mapped(region), self.given_back(result, new)) {
             (None, _, Err(MoveError::Changed)) => {}
             (_, Mapped::Block, Err(MoveError::Changed)) => {}
             (Some(page), _, Err(MoveError::Pinned)) => assert!(!is_movable(page)),
             (Some(page), Mapped::Table, Ok(())) => {
                 assert!(is_movable(page));
-                self.update(region, index..index + 1, |page| page.pa = to);
+                self.update(region, index..index + 1, |page| page.pa = new);
             }
             unexpected => panic!("{unexpected:?}"),
         }
@@ -288,7 +288,7 @@ impl Vm {
         let Ok(to) = self.machine.data().allocate(Level::L3) else {
             return;
         };
-        let elsewhere = nth(to, 1);
+        let (new, elsewhere) = (to.pa(), nth(to.pa(), 1));
         if self
             .page(region, index)
             .is_none_or(|page| page.pa != elsewhere)
@@ -297,9 +297,10 @@ impl Vm {
             let result = self
                 .stage2
                 .move_page(ipa, elsewhere, to, &mut self.mover(place));
-            assert_eq!(result, Err(MoveError::Changed));
+            assert_eq!(self.given_back(result, new), Err(MoveError::Changed));
+        } else {
+            self.machine.data().release(to);
         }
-        self.machine.data().release(to, Level::L3);
     }
 }
 

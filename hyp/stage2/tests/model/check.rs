@@ -149,7 +149,10 @@ impl Vm {
         let roots = 1 << self.stage2.geometry().root_order();
         let frames = self.machine.frames();
         assert_eq!(frames.outstanding(), roots, "tables were left over");
-        self.stage2.destroy(|leaf| panic!("{leaf:?} was left over"));
+        self.machine.leave_all();
+        self.stage2
+            .destroy(|leaf| panic!("{leaf:?} was left over"))
+            .unwrap();
         assert_eq!(self.machine.frames().outstanding(), 0);
     }
 
@@ -162,10 +165,13 @@ impl Vm {
             ..
         } = self;
         let mut leaves = 0;
-        stage2.destroy(|leaf| {
-            leaves += leaf.level.size() as usize / PAGE_SIZE as usize;
-            machine.data().release(leaf.descriptor.output(), leaf.level);
-        });
+        machine.leave_all();
+        stage2
+            .destroy(|leaf| {
+                leaves += leaf.level().size() as usize / PAGE_SIZE as usize;
+                machine.data().release(leaf.frame);
+            })
+            .unwrap();
         let regions = regions.into_inner();
         assert_eq!(
             leaves,

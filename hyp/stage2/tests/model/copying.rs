@@ -3,7 +3,9 @@
 use super::apply::nth;
 use super::ops::{Op, Place};
 use super::{PAGES, Page, Vm};
-use stage2::{CollapseError, Contents, CopyPlan, Descriptor, Ipa, Level, OutOfFrames, Pa};
+use stage2::{
+    CollapseError, Contents, CopyPlan, GuestPage, Level, OutOfFrames, Pa, Refused, Unmapped,
+};
 
 /// Copies pages, and does operations before the copies of certain pages.
 pub(super) struct Copying<'v> {
@@ -34,24 +36,24 @@ impl Copying<'_> {
 }
 
 impl Contents for Copying<'_> {
-    fn copy(&mut self, from: Pa, to: Pa) {
+    fn copy(&mut self, from: GuestPage<'_>, to: GuestPage<'_>) {
         self.call();
         self.vm.machine.data().copier().copy(from, to);
     }
 
-    fn zero(&mut self, to: Pa) {
+    fn zero(&mut self, to: GuestPage<'_>) {
         self.call();
         self.vm.machine.data().copier().zero(to);
     }
 
-    fn release(&mut self, ipa: Ipa, old: Descriptor) {
-        let (region, index) = self.vm.place(ipa);
+    fn release(&mut self, leaf: Unmapped) {
+        let (region, index) = self.vm.place(leaf.ipa);
         let page = self
             .vm
             .page(region, index)
             .expect("only what was mapped is released");
-        self.vm.compare(page, old, 0);
-        self.vm.machine.data().release(old.output(), Level::L3);
+        self.vm.compare(page, leaf.descriptor, 0);
+        self.vm.machine.data().release(leaf.frame);
     }
 }
 
@@ -77,6 +79,7 @@ impl Vm {
         let Ok(to) = self.machine.data().allocate(Level::L2) else {
             return Ok(());
         };
+        let block = to.pa();
         let mut copying = Copying {
             vm: self,
             region,
@@ -89,19 +92,21 @@ impl Vm {
         let could = self.regions.borrow()[region].can_be_copied(plan.max_empty);
         self.claimed.set(Some(region));
         let ipa = self.ipa(region, 5);
-        let result = self
-            .stage2
-            .collapse_by_copying(ipa, Level::L2, to, plan, &mut copying);
+        let result = self.stage2.collapse_by_copying(ipa, to, plan, &mut copying);
         self.claimed.set(None);
         let Copying { out_of_frames, .. } = copying;
-        if result.is_ok() {
-            assert!(self.regions.borrow()[region].can_be_copied(plan.max_empty));
-            self.adopt_copy(region, to);
-        } else {
-            // Whatever else happened, an undisturbed collapse of what can be collapsed succeeds.
-            assert!(!could || !meanwhile.is_empty(), "{result:?}");
-            assert!(could || result != Err(CollapseError::Hot));
-            self.machine.data().release(to, Level::L2);
+        match result {
+            Ok(()) => {
+                assert!(self.regions.borrow()[region].can_be_copied(plan.max_empty));
+                self.adopt_copy(region, block);
+            }
+            Err(Refused { reason, frame }) => {
+                // Whatever else happened, an undisturbed collapse of what can be collapsed succeeds.
+                assert!(!could || !meanwhile.is_empty(), "{reason:?}");
+                assert!(could || reason != CollapseError::Hot);
+                assert_eq!(frame.pa(), block);
+                self.machine.data().release(frame);
+            }
         }
         if out_of_frames {
             Err(OutOfFrames)

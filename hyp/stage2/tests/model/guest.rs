@@ -108,6 +108,7 @@ impl Vm {
                 return Ok(true);
             }
             Resolution::Busy => panic!("nobody else is at work"),
+            Resolution::OutOfRange => panic!("an address of the VM"),
         }
         Ok(false)
     }

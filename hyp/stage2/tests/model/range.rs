@@ -4,7 +4,8 @@ use super::ops::{Pages, Place};
 use super::{Mapped, PAGES, Page, Vm};
 use core::ops::Range;
 use stage2::{
-    Attributes, Ipa, IpaRange, Level, MapError, OutOfFrames, PAGE_SIZE, Rights, Unmapped,
+    Attributes, Ipa, IpaRange, Level, MapError, MappedInPart, OutOfFrames, PAGE_SIZE, Rights,
+    Unmapped,
 };
 
 impl Vm {
@@ -71,34 +72,43 @@ impl Vm {
         let data = self.machine.data();
         let mut frames = Vec::new();
         while frames.len() < places.len() {
-            let Ok(pa) = data.allocate(Level::L3) else {
+            let Ok(frame) = data.allocate(Level::L3) else {
                 // Without memory for the guest there is nothing to try.
-                frames
-                    .into_iter()
-                    .for_each(|pa| data.release(pa, Level::L3));
+                frames.into_iter().for_each(|frame| data.release(frame));
                 return Ok(());
             };
-            frames.push(pa);
+            frames.push(frame);
         }
         let nth = |ipa: Ipa| ((ipa.get() - start.get()) / PAGE_SIZE) as usize;
         let new: Vec<Page> = frames
             .iter()
-            .map(|pa| self.new_page(*pa, attributes, written))
+            .map(|frame| self.new_page(frame.pa(), attributes, written))
             .collect();
-        let frame = |ipa| frames[nth(ipa)];
+        let mut rest = frames.into_iter().enumerate();
+        let frame = |ipa| {
+            let (n, frame) = rest.next().expect("no more than it has pages");
+            assert_eq!(n, nth(ipa), "each page is asked for once, in order");
+            frame
+        };
         let result = self.stage2.map_pages(range, frame, attributes, written);
-        let mapped = result.map_or_else(|stopped| nth(stopped.end), |()| places.len());
+        let (mapped, result) = match result {
+            Ok(()) => (places.len(), Ok(())),
+            Err(MappedInPart { end, reason, frame }) => {
+                frame.into_iter().for_each(|frame| data.release(frame));
+                (nth(end), Err(reason))
+            }
+        };
+        rest.for_each(|(_, frame)| data.release(frame));
         for (n, ((region, index), page)) in places.iter().copied().zip(new).enumerate() {
             if n >= mapped {
-                data.release(page.pa, Level::L3);
-                continue;
+                break;
             }
             assert!(self.page(region, index).is_none(), "mapped over a page");
             let region = &mut self.regions.borrow_mut()[region];
             region.mapped = Mapped::Table;
             region.pages[index] = Some(page);
         }
-        match result.map_err(|stopped| stopped.error) {
+        match result {
             Ok(()) => {}
             Err(MapError::OutOfFrames) => return Err(OutOfFrames),
             Err(MapError::Unsupported) => {
@@ -144,17 +154,15 @@ impl Vm {
     /// A leaf is no longer mapped: compares it with the model, and gives its frames back.
     pub(super) fn take_away(&self, leaf: Unmapped) {
         let (region, first) = self.place(leaf.ipa);
-        let count = (leaf.level.size() / Level::L3.size()) as usize;
+        let count = (leaf.level().size() / Level::L3.size()) as usize;
         let is_block = self.mapped(region) == Mapped::Block;
-        assert_eq!(leaf.level, if is_block { Level::L2 } else { Level::L3 });
+        assert_eq!(leaf.level(), if is_block { Level::L2 } else { Level::L3 });
         for index in first..first + count {
             let page = self.regions.borrow_mut()[region].pages[index].take();
             let page = page.expect("only what was mapped is unmapped");
             self.compare(page, leaf.descriptor, index - first);
         }
-        self.machine
-            .data()
-            .release(leaf.descriptor.output(), leaf.level);
+        self.machine.data().release(leaf.frame);
     }
 
     pub(super) fn protect(&self, pages: Pages, rights: Rights) -> Result<(), OutOfFrames> {

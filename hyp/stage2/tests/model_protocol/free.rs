@@ -137,9 +137,9 @@ fn race_41_the_vm_ends_under_compaction() {
         });
         let World { vm, machine } = world;
         let vm = Arc::into_inner(vm).expect("the last user");
-        vm.destroy(|leaf| {
-            machine.data().release(leaf.descriptor.output(), leaf.level);
-        });
+        machine.leave_all();
+        let ended = vm.destroy(|leaf| machine.data().release(leaf.frame));
+        assert!(ended.is_ok());
         assert_eq!(machine.tlb().cached(1), 0, "a translation outlives its VM");
         assert_eq!(machine.frames().outstanding(), 0);
         assert_eq!(machine.data().outstanding(), 0);

@@ -137,7 +137,8 @@ fn race_05_a_table_becomes_another_vms() {
         world.map(0, 1);
         world.unmap(only(0));
         let other = World::beside(&world.machine, 2);
-        let theirs = other.memory(2);
+        let frame = other.memory(2);
+        let theirs = frame.pa();
         let look_and_lock = |world: &World| {
             assert_eq!(world.where_is(1), None, "another VM's page was seen");
             let reader = world.vm.read();
@@ -149,7 +150,7 @@ fn race_05_a_table_becomes_another_vms() {
         let vm = other.vm.clone();
         world.race(look_and_lock, move |world| {
             free_tables(world);
-            let mapped = vm.map_page(page(1), theirs, Attributes::RAM, true);
+            let mapped = vm.map_page(page(1), frame, Attributes::RAM, true);
             assert_eq!(mapped, Ok(()));
         });
         assert_eq!((world.where_is(0), world.where_is(1)), (None, None));
@@ -210,12 +211,16 @@ fn race_10_no_error_leaves_its_section_open() {
     explore(|| {
         let world = World::new(small());
         let fail_and_wait = |world: &World| {
-            let pa = world.map(0, 1);
-            let again = world.vm.map_page(page(0), pa, Attributes::RAM, true);
-            assert!(matches!(again, Err(MapError::Occupied(_))));
+            world.map(0, 1);
+            let map = |n| {
+                let mapped = world
+                    .vm
+                    .map_page(page(n), world.memory(2), Attributes::RAM, true);
+                world.given_back(mapped)
+            };
+            assert!(matches!(map(0), Err(MapError::Occupied(_))));
             world.machine.frames().fail_nth(1);
-            let no_frame = world.vm.map_page(page(2), pa, Attributes::RAM, true);
-            assert_eq!(no_frame, Err(MapError::OutOfFrames));
+            assert_eq!(map(2), Err(MapError::OutOfFrames));
             assert!(world.vm.split_block(page(0), Level::L2).is_err());
             assert!(world.vm.collapse_in_place(page(0), Level::L2).is_err());
             world.vm.synchronize();

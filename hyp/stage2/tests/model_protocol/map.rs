@@ -1,7 +1,6 @@
 //! Mapping several pages by one call, while others change their table: races 13 and 14 as they meet it.
 
-use crate::support::{World, explore, free_tables, only, page, small};
-use stage2::{Attributes, MapError};
+use crate::support::{World, explore, free_tables, only, small};
 
 /// A call finds the entries of two pages empty, and a fault fills one of them.
 ///
@@ -11,13 +10,10 @@ fn race_13_a_fault_amid_a_run() {
     explore(|| {
         let world = World::new(small());
         let (memory, faulted) = world.race(World::map_both, |world| {
-            let memory = world.memory(1);
-            loop {
-                match world.vm.map_page(page(1), memory, Attributes::RAM, true) {
-                    Err(MapError::Busy) => world.relax(),
-                    result => return result.is_ok().then_some(memory),
-                }
-            }
+            let frame = world.memory(1);
+            let pa = frame.pa();
+            let mapped = world.map_when_free(1, frame);
+            mapped.is_ok().then_some(pa)
         });
         assert_eq!(world.where_is(0), Some(memory[0]));
         let expected = faulted.unwrap_or(memory[1]);

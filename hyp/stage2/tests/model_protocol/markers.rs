@@ -4,9 +4,7 @@
 //! meets a marker lets go of everything, gives the CPU away once, and comes back by address.
 
 use crate::support::{ANYTHING, World, explore, free_tables, only, page, small};
-use stage2::{
-    Access, Attributes, Contents, Descriptor, Ipa, Kind, Level, MapError, Pa, Resolution,
-};
+use stage2::{Access, Attributes, Contents, GuestPage, Kind, MapError, Resolution, Unmapped};
 
 /// An unmap waits for a marker, and the table in which the marker stood is freed meanwhile.
 ///
@@ -126,18 +124,18 @@ struct Onlooker<'w> {
 }
 
 impl Contents for Onlooker<'_> {
-    fn copy(&mut self, from: Pa, to: Pa) {
+    fn copy(&mut self, from: GuestPage<'_>, to: GuestPage<'_>) {
         self.look();
         self.world.machine.data().copier().copy(from, to);
     }
 
-    fn zero(&mut self, to: Pa) {
+    fn zero(&mut self, to: GuestPage<'_>) {
         self.look();
         self.world.machine.data().copier().zero(to);
     }
 
-    fn release(&mut self, ipa: Ipa, old: Descriptor) {
-        self.world.machine.data().copier().release(ipa, old);
+    fn release(&mut self, leaf: Unmapped) {
+        self.world.machine.data().copier().release(leaf);
     }
 }
 
@@ -150,10 +148,9 @@ impl Onlooker<'_> {
                 .world
                 .vm
                 .map_page(page(1), spare, Attributes::RAM, true);
-            assert_eq!(mapped, Err(MapError::Busy));
+            assert_eq!(self.world.given_back(mapped), Err(MapError::Busy));
             let fault = self.world.vm.resolve_fault(page(1), Access::Read, false);
             assert_eq!(fault, Resolution::Busy);
-            self.world.machine.data().release(spare, Level::L3);
         }
     }
 }
@@ -169,9 +166,10 @@ fn race_32_a_fault_below_a_marker() {
         let collapse = |world: &World| {
             let to = world.block();
             let mut onlooker = Onlooker { world };
-            world
+            let collapsed = world
                 .vm
-                .collapse_by_copying(page(0), Level::L2, to, ANYTHING, &mut onlooker)
+                .collapse_by_copying(page(0), to, ANYTHING, &mut onlooker);
+            world.given_back(collapsed)
         };
         let (collapsed, _) = world.race(collapse, |world| {
             // Between the survey and the break, so that the collapse has a page to copy again.

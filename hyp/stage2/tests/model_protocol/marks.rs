@@ -92,8 +92,7 @@ fn race_49_the_hardware_marks_a_page_that_is_unmapped() {
             let mut written = false;
             let unmapped = world.vm.unmap(only(0), |leaf| {
                 written = leaf.descriptor.is_written();
-                let frame = leaf.descriptor.output();
-                world.machine.data().release(frame, leaf.level);
+                world.machine.data().release(leaf.frame);
             });
             assert_eq!(unmapped, Ok(()));
             written

@@ -46,9 +46,7 @@ fn race_23_no_frame_for_the_second_split() {
         let world = World::new(small());
         world.map_block();
         let second = world.filled_block();
-        let mapped = world
-            .vm
-            .map_block(page(2), Level::L2, second, Attributes::RAM, true);
+        let mapped = world.vm.map_block(page(2), second, Attributes::RAM, true);
         assert_eq!(mapped, Ok(()));
         world.machine.frames().fail_nth(2);
         let unmap = |world: &World| {

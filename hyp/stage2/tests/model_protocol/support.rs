@@ -7,8 +7,8 @@ use stage2::fake::{FakeMachine, Guest, Setup};
 use stage2::stats::Counter;
 use stage2::vmid::Vmid;
 use stage2::{
-    Access, Attributes, CollapseError, CopyPlan, Cpus, Entry, Environment, Ipa, IpaRange, Kind,
-    Level, MapError, MoveError, PAGE_SIZE, Pa, Resolution, Stage2,
+    Access, Attributes, CollapseError, CopyPlan, Cpus, Entry, Environment, GuestFrame, Ipa,
+    IpaRange, Kind, Level, MapError, MoveError, PAGE_SIZE, Pa, Refused, Resolution, Stage2,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -120,68 +120,95 @@ impl World {
     }
 
     /// A page of memory that holds `value`.
-    pub(crate) fn memory(&self, value: u64) -> Pa {
-        let pa = self.machine.data().allocate(Level::L3).expect("a page");
-        self.machine.data().write(pa, value);
-        pa
+    pub(crate) fn memory(&self, value: u64) -> GuestFrame {
+        let frame = self.machine.data().allocate(Level::L3).expect("a page");
+        self.machine.data().write(frame.pa(), value);
+        frame
     }
 
     /// Memory for a block of level 2, with garbage in it.
-    pub(crate) fn block(&self) -> Pa {
+    pub(crate) fn block(&self) -> GuestFrame {
         self.machine.data().allocate(Level::L2).expect("a block")
     }
 
     /// Memory for a block of level 2 that holds 10 in its first and 11 in its second page.
-    pub(crate) fn filled_block(&self) -> Pa {
+    pub(crate) fn filled_block(&self) -> GuestFrame {
         let block = self.block();
         for n in 0..2 {
             self.machine
                 .data()
-                .write(block.offset(n * PAGE_SIZE), 10 + n);
+                .write(block.pa().offset(n * PAGE_SIZE), 10 + n);
         }
         block
     }
 
     /// Maps the `n`-th page of the VM, where nothing is mapped, to fresh memory that holds `value`.
     pub(crate) fn map(&self, n: u64, value: u64) -> Pa {
-        let pa = self.memory(value);
-        loop {
-            match self.vm.map_page(page(n), pa, Attributes::RAM, true) {
-                Ok(()) => return pa,
-                Err(MapError::Busy) => self.relax(),
-                Err(error) => panic!("page {n} cannot be mapped: {error:?}"),
-            }
+        let frame = self.memory(value);
+        let pa = frame.pa();
+        match self.map_when_free(n, frame) {
+            Ok(()) => pa,
+            Err(refused) => panic!("page {n} cannot be mapped: {:?}", refused.reason),
         }
+    }
+
+    /// Maps the `n`-th page of the VM to a frame, after all work on it has ended.
+    pub(crate) fn map_when_free(
+        &self,
+        n: u64,
+        mut frame: GuestFrame,
+    ) -> Result<(), Refused<MapError>> {
+        loop {
+            match self.vm.map_page(page(n), frame, Attributes::RAM, true) {
+                Err(refused) if refused.reason == MapError::Busy => frame = refused.frame,
+                result => return result,
+            }
+            self.relax();
+        }
+    }
+
+    /// Releases the frame that a call which was refused has given back.
+    pub(crate) fn given_back<R>(&self, result: Result<(), Refused<R>>) -> Result<(), R> {
+        result.map_err(|Refused { reason, frame }| {
+            self.machine.data().release(frame);
+            reason
+        })
     }
 
     /// Maps pages 0 and 1 to the two halves of a filled block's memory, which could be one block.
     pub(crate) fn map_contiguous(&self) -> Pa {
         let block = self.filled_block();
-        for n in 0..2 {
-            let pa = block.offset(n * PAGE_SIZE);
-            let mapped = self.vm.map_page(page(n), pa, Attributes::RAM, true);
+        let pa = block.pa();
+        for (n, frame) in (0..).zip(block.into_parts()) {
+            let mapped = self.vm.map_page(page(n), frame, Attributes::RAM, true);
             assert_eq!(mapped, Ok(()));
         }
-        block
+        pa
     }
 
     /// Maps pages 0 and 1 by one call to memory that holds 20 and 21, where nothing is mapped; where
     /// somebody was faster for one of them, that one stays.
     pub(crate) fn map_both(&self) -> [Pa; 2] {
-        let memory = [20, 21].map(|value| self.memory(value));
-        let frame = |ipa: Ipa| memory[(ipa.get() / PAGE_SIZE) as usize];
-        let mut from = page(0);
+        let frames = [20, 21].map(|value| self.memory(value));
+        let memory = frames.each_ref().map(GuestFrame::pa);
+        let (mut frames, mut from) = (frames.map(Some), page(0));
         while let Some(rest) = IpaRange::new(from, page(2)) {
+            let place = |ipa: Ipa| (ipa.get() / PAGE_SIZE) as usize;
+            let frame = |ipa| frames[place(ipa)].take().expect("asked for once");
             let Err(stopped) = self.vm.map_pages(rest, frame, Attributes::RAM, true) else {
                 break;
             };
             from = stopped.end;
-            match stopped.error {
+            let frame = stopped.frame.expect("the frame of that page");
+            match stopped.reason {
                 MapError::Occupied(_) => {
-                    self.machine.data().release(frame(from), Level::L3);
+                    self.machine.data().release(frame);
                     from = from.offset(PAGE_SIZE);
                 }
-                MapError::Busy => self.relax(),
+                MapError::Busy => {
+                    frames[place(from)] = Some(frame);
+                    self.relax();
+                }
                 error => panic!("pages from {from:?} on cannot be mapped: {error:?}"),
             }
         }
@@ -191,11 +218,10 @@ impl World {
     /// Maps pages 0 and 1 as one block.
     pub(crate) fn map_block(&self) -> Pa {
         let block = self.filled_block();
-        let mapped = self
-            .vm
-            .map_block(page(0), Level::L2, block, Attributes::RAM, true);
+        let pa = block.pa();
+        let mapped = self.vm.map_block(page(0), block, Attributes::RAM, true);
         assert_eq!(mapped, Ok(()));
-        block
+        pa
     }
 
     /// Collapses pages 0 and 1 by copying, as far as `plan` allows it.
@@ -204,11 +230,8 @@ impl World {
         let data = self.machine.data();
         let result = self
             .vm
-            .collapse_by_copying(page(0), Level::L2, to, plan, &mut data.copier());
-        if result.is_err() {
-            data.release(to, Level::L2);
-        }
-        result
+            .collapse_by_copying(page(0), to, plan, &mut data.copier());
+        self.given_back(result)
     }
 
     /// Moves the `n`-th page to fresh memory, if it is where it is expected to be.
@@ -216,18 +239,13 @@ impl World {
         let data = self.machine.data();
         let to = data.allocate(Level::L3).expect("a page");
         let result = self.vm.move_page(page(n), from, to, &mut data.copier());
-        if result.is_err() {
-            data.release(to, Level::L3);
-        }
-        result
+        self.given_back(result)
     }
 
     /// Unmaps a range and releases its memory.
     pub(crate) fn unmap(&self, range: IpaRange) {
         let unmapped = self.vm.unmap(range, |leaf| {
-            self.machine
-                .data()
-                .release(leaf.descriptor.output(), leaf.level);
+            self.machine.data().release(leaf.frame);
         });
         assert_eq!(unmapped, Ok(()));
     }
@@ -259,12 +277,9 @@ impl World {
     }
 
     fn map_on_demand(&self, ipa: Ipa) {
-        let pa = self.memory(0);
-        let result = self.vm.map_page(ipa, pa, Attributes::RAM, true);
-        if result.is_err() {
-            self.machine.data().release(pa, Level::L3);
-        }
-        match result {
+        let frame = self.memory(0);
+        let result = self.vm.map_page(ipa, frame, Attributes::RAM, true);
+        match self.given_back(result) {
             Ok(()) | Err(MapError::Occupied(_)) => {}
             Err(MapError::Busy) => self.relax(),
             Err(error) => panic!("no page on demand: {error:?}"),
@@ -299,9 +314,9 @@ impl World {
     pub(crate) fn end(self) {
         let World { machine, vm } = self;
         let vm = Arc::into_inner(vm).expect("all threads were joined");
-        vm.destroy(|leaf| {
-            machine.data().release(leaf.descriptor.output(), leaf.level);
-        });
+        machine.leave_all();
+        let ended = vm.destroy(|leaf| machine.data().release(leaf.frame));
+        assert!(ended.is_ok());
         assert_eq!(machine.frames().outstanding(), 0, "a table frame leaked");
         assert_eq!(machine.data().outstanding(), 0, "a page leaked");
     }

@@ -1,6 +1,6 @@
 //! One region of 2 MiB of a VM on a fake machine, for tests of what happens to its pages.
 
-use stage2::fake::{FakeMachine, Setup};
+use stage2::fake::{FakeData, FakeMachine, Setup};
 use stage2::{
     Access, Attributes, ENTRIES, Ipa, IpaRange, Level, PAGE_SIZE, Pa, Resolution, Stage2,
 };
@@ -31,11 +31,12 @@ pub(crate) fn fill(
     order: impl Fn(usize) -> usize,
     attributes: impl Fn(usize) -> Attributes,
 ) -> Pa {
-    let frames = machine.data().allocate(Level::L2).unwrap();
+    let frames = machine.data().allocate(Level::L2).unwrap().into_pa();
     for index in 0..ENTRIES {
         let pa = frames.offset(order(index) as u64 * PAGE_SIZE);
         machine.data().write(pa, 0);
-        vm.map_page(page(index), pa, attributes(index), false)
+        let frame = FakeData::frame(pa, Level::L3);
+        vm.map_page(page(index), frame, attributes(index), false)
             .unwrap();
     }
     frames
