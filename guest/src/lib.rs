@@ -24,6 +24,8 @@ pub mod console;
 #[cfg(target_os = "none")]
 pub mod exceptions;
 #[cfg(target_os = "none")]
+pub mod gic;
+#[cfg(target_os = "none")]
 pub mod hypervisor;
 #[cfg(target_os = "none")]
 pub mod probe;

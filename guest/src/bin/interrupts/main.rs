@@ -8,8 +8,6 @@
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
-mod gic;
-#[cfg(target_os = "none")]
 mod pair;
 #[cfg(target_os = "none")]
 mod private;

@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use guest::{boot, machine::Machine, time};
 use spin::Once;
 
-use crate::gic::{Bits, Gic, NOTHING, interface, sgi_to, sgi_to_others};
+use guest::gic::{Bits, Gic, NOTHING, interface, sgi_to, sgi_to_others};
 
 /// A shared interrupt without a device.
 const SHARED: u32 = 40;

@@ -1,6 +1,6 @@
 //! A vCPU's own interrupts: more of them at once than the hardware has list registers.
 
-use crate::gic::{Bits, Gic, NOTHING, interface};
+use guest::gic::{Bits, Gic, NOTHING, interface};
 
 /// All SGIs.
 const ALL: u32 = 0xffff;

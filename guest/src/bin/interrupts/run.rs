@@ -2,8 +2,8 @@
 
 use guest::{machine::Machine, println};
 
-use crate::gic::Gic;
 use crate::{pair, private, timers};
+use guest::gic::Gic;
 
 guest::main!(run);
 

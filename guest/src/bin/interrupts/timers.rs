@@ -5,7 +5,7 @@ use core::arch::asm;
 use aarch64_cpu::registers::{ID_AA64PFR0_EL1, Readable};
 use guest::{psci, time};
 
-use crate::gic::{Bits, Gic, NOTHING, interface};
+use guest::gic::{Bits, Gic, NOTHING, interface};
 
 /// `CNTx_CTL_EL0`: ENABLE; IMASK.
 const ENABLE: u64 = 1;

@@ -2,7 +2,7 @@
 
 use core::arch::asm;
 
-use guest::{machine::Machine, span::Span};
+use crate::{machine::Machine, span::Span};
 
 /// Size of a redistributor's two frames in bytes.
 const REDISTRIBUTOR_SIZE: u64 = 0x2_0000;
@@ -21,30 +21,37 @@ const BUSY: u32 = 1 << 31;
 const ASLEEP: u32 = 0b110;
 
 /// What IAR reads when nothing is pending.
-pub(crate) const NOTHING: u32 = 1023;
+pub const NOTHING: u32 = 1023;
 
 /// Registers with a bit for each interrupt, by the offset of the first.
 #[derive(Clone, Copy)]
-pub(crate) enum Bits {
+pub enum Bits {
+    /// `IGROUPR`.
     Group = 0x80,
+    /// `ISENABLER`.
     SetEnable = 0x100,
+    /// `ICENABLER`.
     ClearEnable = 0x180,
+    /// `ISPENDR`.
     SetPending = 0x200,
+    /// `ICPENDR`.
     ClearPending = 0x280,
+    /// `ISACTIVER`.
     SetActive = 0x300,
+    /// `ICACTIVER`.
     ClearActive = 0x380,
 }
 
 /// The distributor and one vCPU's redistributor.
 #[derive(Clone, Copy)]
-pub(crate) struct Gic {
+pub struct Gic {
     distributor: u64,
     redistributor: u64,
 }
 
 impl Gic {
     /// The registers as vCPU number `vcpu` needs them.
-    pub(crate) fn of(machine: &Machine<'static>, vcpu: usize) -> Self {
+    pub fn of(machine: &Machine<'static>, vcpu: usize) -> Self {
         let Some([distributor, redistributors]) = machine.interrupt_controller() else {
             panic!("no arm,gic-v3 node with registers in the device tree");
         };
@@ -57,7 +64,7 @@ impl Gic {
 
     /// Wakes the redistributor, and lets this vCPU take private interrupts of Group 1 with the priority
     /// 0xa0.
-    pub(crate) fn init_vcpu(self) {
+    pub fn init_vcpu(self) {
         write(
             self.redistributor + GICR_WAKER,
             read(self.redistributor + GICR_WAKER) & !ASLEEP,
@@ -75,42 +82,42 @@ impl Gic {
     }
 
     /// Lets the distributor forward interrupts of both groups.
-    pub(crate) fn init_distributor(self) {
+    pub fn init_distributor(self) {
         write(self.distributor + GICD_CTLR, CONTROL);
         self.wait();
     }
 
     /// Waits until writes have taken effect.
-    pub(crate) fn wait(self) {
+    pub fn wait(self) {
         while read(self.distributor + GICD_CTLR) & BUSY != 0 {}
         // GICR_CTLR.RWP
         while read(self.redistributor) & 1 << 3 != 0 {}
     }
 
     /// The bits of the SGIs and PPIs.
-    pub(crate) fn private(self, register: Bits) -> u32 {
+    pub fn private(self, register: Bits) -> u32 {
         read(self.redistributor + SGI_FRAME + register as u64)
     }
 
     /// Writes the bits of the SGIs and PPIs.
-    pub(crate) fn write_private(self, register: Bits, value: u32) {
+    pub fn write_private(self, register: Bits, value: u32) {
         write(self.redistributor + SGI_FRAME + register as u64, value);
     }
 
     /// The bit of shared interrupt `intid`.
-    pub(crate) fn shared(self, register: Bits, intid: u32) -> bool {
+    pub fn shared(self, register: Bits, intid: u32) -> bool {
         let at = self.distributor + register as u64 + u64::from(intid / 32 * 4);
         read(at) >> (intid % 32) & 1 == 1
     }
 
     /// Writes a one for shared interrupt `intid`, and zeros for others.
-    pub(crate) fn write_shared(self, register: Bits, intid: u32) {
+    pub fn write_shared(self, register: Bits, intid: u32) {
         let at = self.distributor + register as u64 + u64::from(intid / 32 * 4);
         write(at, 1 << (intid % 32));
     }
 
     /// Sets the priority of any interrupt.
-    pub(crate) fn set_priority(self, intid: u32, priority: u8) {
+    pub fn set_priority(self, intid: u32, priority: u8) {
         let frame = match intid {
             0..32 => self.redistributor + SGI_FRAME,
             _ => self.distributor,
@@ -121,7 +128,7 @@ impl Gic {
     }
 
     /// Routes shared interrupt `intid` to the vCPU with this affinity.
-    pub(crate) fn route(self, intid: u32, mpidr: u64) {
+    pub fn route(self, intid: u32, mpidr: u64) {
         let at = (self.distributor + GICD_IROUTER + 8 * u64::from(intid)) as *mut u64;
         // SAFETY: as above; the register has 64 bits.
         unsafe { at.write_volatile(mpidr & 0xff_00ff_ffff) };
@@ -158,13 +165,13 @@ fn write(at: u64, value: u32) {
 }
 
 /// The CPU interface, by system registers.
-pub(crate) mod interface {
+pub mod interface {
     use super::asm;
 
     macro_rules! register {
         ($(#[$doc:meta])* $name:ident reads $register:literal) => {
             $(#[$doc])*
-            pub(crate) fn $name() -> u32 {
+            pub fn $name() -> u32 {
                 let value: u64;
                 // SAFETY: interrupts are masked: reading changes the controller's state at most.
                 unsafe {
@@ -180,7 +187,7 @@ pub(crate) mod interface {
         };
         ($(#[$doc:meta])* $name:ident writes $register:literal) => {
             $(#[$doc])*
-            pub(crate) fn $name(value: u64) {
+            pub fn $name(value: u64) {
                 // SAFETY: interrupts are masked: only the controller's state changes.
                 unsafe {
                     asm!(
@@ -228,19 +235,29 @@ pub(crate) mod interface {
     register!(
         /// Lets interrupts through that are more urgent.
         set_mask writes "icc_pmr_el1");
-    register!(set_control writes "icc_ctlr_el1");
-    register!(set_group0 writes "icc_igrpen0_el1");
-    register!(set_group1 writes "icc_igrpen1_el1");
-    register!(set_point writes "icc_bpr1_el1");
-    register!(system_registers reads "icc_sre_el1");
+    register!(
+        /// How the interface works from now on.
+        set_control writes "icc_ctlr_el1");
+    register!(
+        /// Lets interrupts of Group 0 through, or not.
+        set_group0 writes "icc_igrpen0_el1");
+    register!(
+        /// Lets interrupts of Group 1 through, or not.
+        set_group1 writes "icc_igrpen1_el1");
+    register!(
+        /// From which bit on priorities do not pre-empt.
+        set_point writes "icc_bpr1_el1");
+    register!(
+        /// Whether the interface is used by system registers (bit 0).
+        system_registers reads "icc_sre_el1");
 
     /// Makes a write of `end` leave the interrupt active, or not.
-    pub(crate) fn split_ends(split: bool) {
+    pub fn split_ends(split: bool) {
         set_control(u64::from(split) << 1);
     }
 
     /// Lets everything through, every priority pre-empting all less urgent.
-    pub(super) fn open() {
+    pub fn open() {
         assert!(
             system_registers() & 1 == 1,
             "the interrupt controller has no system registers"
@@ -253,14 +270,14 @@ pub(crate) mod interface {
     }
 
     /// Waits for an interrupt.
-    pub(crate) fn wait() {
+    pub fn wait() {
         aarch64_cpu::asm::barrier::dsb(aarch64_cpu::asm::barrier::SY);
         aarch64_cpu::asm::wfi();
     }
 }
 
 /// The value that sends SGI `number` to the vCPU with this affinity.
-pub(crate) fn sgi_to(mpidr: u64, number: u32) -> u64 {
+pub fn sgi_to(mpidr: u64, number: u32) -> u64 {
     let affinity = |level: u32| mpidr >> (if level == 3 { 32 } else { 8 * level }) & 0xff;
     assert!(
         affinity(0) < 16,
@@ -274,6 +291,6 @@ pub(crate) fn sgi_to(mpidr: u64, number: u32) -> u64 {
 }
 
 /// The value that sends SGI `number` to all other vCPUs.
-pub(crate) fn sgi_to_others(number: u32) -> u64 {
+pub fn sgi_to_others(number: u32) -> u64 {
     1 << 40 | u64::from(number) << 24
 }
