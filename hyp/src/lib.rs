@@ -38,6 +38,7 @@ pub mod sched {
 
 /// What of virtual CPUs needs no EL2.
 pub mod vcpu {
+    pub mod debug_registers;
     pub mod wait;
 }
 

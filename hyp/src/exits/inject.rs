@@ -20,6 +20,11 @@ pub(crate) fn undefined() {
     take(EC_UNKNOWN << 26 | IL);
 }
 
+/// Has EL1 trap the instruction at `ELR_EL2`, of which EL2's syndrome is `esr`.
+pub(crate) fn trapped(esr: u64) {
+    take(esr);
+}
+
 /// Answers a stage-2 abort with a synchronous external abort at the same instruction.
 ///
 /// `esr` and `far` are those of EL2, `status` is the status code for the guest.

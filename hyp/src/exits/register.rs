@@ -2,8 +2,11 @@
 
 use core::arch::asm;
 
+use aarch64_cpu::registers::{Readable, SPSR_EL2};
 use arch::{Encoding, id};
+use hyp::exits::pstate::is_el0;
 use hyp::exits::syndrome::SystemAccess;
+use hyp::vcpu::debug_registers::Refusal;
 use hyp::vgic::SgiRegister;
 
 use super::{Frame, inject, skip_instruction};
@@ -12,10 +15,6 @@ use crate::vcpu::{Exit, Vcpu, interface};
 
 /// `ACTLR_EL1`, which a guest may write without effect.
 const ACTLR_EL1: Encoding = Encoding::new(3, 0, 1, 0, 1);
-/// `OSLSR_EL1`, which says that there is an OS lock.
-const OSLSR_EL1: Encoding = Encoding::new(2, 0, 1, 1, 4);
-/// `OSLSR_EL1.OSLM`: the OS lock is implemented.
-const OSLSR_IMPLEMENTED: u64 = 1 << 3;
 /// `ICC_SRE_EL1`, which says that the interrupt controller is used by system registers.
 const ICC_SRE_EL1: Encoding = Encoding::new(3, 0, 12, 12, 5);
 /// `ICC_SRE_EL1`: SRE, DFB and DIB, fixed.
@@ -44,10 +43,11 @@ pub(super) fn access(frame: &mut Frame, esr: u64) {
         id if id::contains(id) && access.read => machine().guest.get(id::index(id.crm(), id.op2())),
         REVIDR_EL1 if access.read => revision(),
         AIDR_EL1 if access.read => auxiliary_id(),
-        OSLSR_EL1 if access.read => OSLSR_IMPLEMENTED,
         ACTLR_EL1 => 0,
-        // Breakpoints and watchpoints that never hit, an OS lock without effect.
-        debug if debug.op0() == 2 && matches!(debug.op1(), 0 | 3) => 0,
+        debug if debug.op0() == 2 => match access_debug(frame, access) {
+            Ok(value) => value,
+            Err(refusal) => return refuse(vcpu, refusal, esr),
+        },
         ICC_SRE_EL1 => SYSTEM_REGISTERS_ONLY,
         common @ (ICC_CTLR_EL1 | ICC_PMR_EL1 | ICC_RPR_EL1) if access.read => read_common(common),
         command
@@ -55,16 +55,36 @@ pub(super) fn access(frame: &mut Frame, esr: u64) {
         {
             0
         }
-        _ => {
-            vcpu.counters.count(Exit::Injected);
-            return inject::undefined();
-        }
+        _ => return refuse(vcpu, Refusal::Undefined, esr),
     };
     vcpu.counters.count(Exit::Register);
     if access.read {
         frame.set_register(access.register, value);
     }
     skip_instruction(esr);
+}
+
+/// The guest's EL1 is told of an access that is not answered.
+#[inline(never)]
+fn refuse(vcpu: &Vcpu, refusal: Refusal, esr: u64) {
+    vcpu.counters.count(Exit::Injected);
+    match refusal {
+        Refusal::Undefined => inject::undefined(),
+        Refusal::TrappedByEl1 => inject::trapped(esr),
+    }
+}
+
+/// Reads or writes a debug register.
+// As below.
+#[inline(never)]
+fn access_debug(frame: &Frame, access: SystemAccess) -> Result<u64, Refusal> {
+    let is_el0 = is_el0(SPSR_EL2.get());
+    if access.read {
+        return frame.vcpu.read_debug(access.encoding, is_el0);
+    }
+    let value = frame.register(access.register);
+    frame.vcpu.write_debug(access.encoding, value, is_el0)?;
+    Ok(0)
 }
 
 /// What a register of the CPU interface says that is common to both groups.

@@ -11,7 +11,7 @@ use arch::id::{Ids, index};
 
 use hyp::exits::pstate::Features;
 
-use super::{interface, registers};
+use super::{debug, interface, registers};
 use crate::boot;
 use crate::machine;
 
@@ -31,6 +31,7 @@ pub(crate) fn init_cpu() {
     }
     registers::init_cpu(&ids, machine);
     interface::init_cpu();
+    debug::init_cpu(&ids);
     // SAFETY: The register only concerns guests.
     unsafe {
         asm!(

@@ -12,10 +12,12 @@
 //!
 //! Which registers are switched is said by the contract ([`arch::contract`]).
 //!
-//! The file `wait` of this folder needs no EL2 and belongs to the library (`lib.rs`), where it is tested.
+//! The files `debug_registers` and `wait` of this folder need no EL2 and belong to the library (`lib.rs`), where they
+//! are tested.
 
 mod control;
 mod counters;
+mod debug;
 mod errors;
 mod fp;
 pub(crate) mod interface;
@@ -30,6 +32,8 @@ use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
 
 use aarch64_cpu::registers::{ELR_EL2, SPSR_EL2, VMPIDR_EL2, Writeable};
+use arch::Encoding;
+use hyp::vcpu::debug_registers::{DebugRegisters, Refusal};
 use hyp::vm::power::Entry;
 use platform::board::MAX_CPUS;
 use spin::Mutex;
@@ -90,6 +94,8 @@ struct Saved {
     registers: Registers,
     interface: InterfaceState,
     fp: FpRegisters,
+    /// These stay here; the CPU has what of them has an effect.
+    debug: DebugRegisters,
 }
 
 impl Saved {
@@ -97,6 +103,7 @@ impl Saved {
         registers: Registers::RESET,
         interface: InterfaceState::RESET,
         fp: FpRegisters::ZERO,
+        debug: DebugRegisters::RESET,
     };
 }
 
@@ -169,6 +176,7 @@ impl Vcpu {
         let saved = self.saved.get();
         // SAFETY: We are on the vCPU's own thread, and no reference to `saved` is alive.
         unsafe { saved.write(Saved::RESET) };
+        debug::quiet();
         self.load();
         ELR_EL2.set(entry.address);
         SPSR_EL2.set(SPSR_START);
@@ -217,7 +225,9 @@ impl Vcpu {
         let held = LOADED[cpu].load(Ordering::Relaxed).cast_const();
         if core::ptr::eq(held, self) && self.cpu.load(Ordering::Relaxed) == cpu {
             // SAFETY: We are on the vCPU's own thread.
-            unsafe { &*self.saved.get() }.registers.load_timers();
+            let saved = unsafe { &*self.saved.get() };
+            saved.registers.load_timers();
+            debug::load(&saved.debug);
         } else {
             self.load();
         }
@@ -234,6 +244,7 @@ impl Vcpu {
         saved.fp.load();
         saved.interface.load();
         saved.registers.load_timers();
+        debug::load(&saved.debug);
     }
 
     fn save(&self) {
@@ -243,6 +254,31 @@ impl Vcpu {
         saved.fp.save();
         saved.interface.save();
         registers::disable_timers();
+        if saved.debug.is_active() {
+            debug::quiet();
+        }
+    }
+
+    /// What its guest reads from a debug register. Only for the vCPU's own thread.
+    pub(crate) fn read_debug(&self, register: Encoding, is_el0: bool) -> Result<u64, Refusal> {
+        // SAFETY: We are on the vCPU's own thread.
+        let saved = unsafe { &*self.saved.get() };
+        saved.debug.read(register, is_el0, debug::shown())
+    }
+
+    /// Writes a debug register for its guest, which sees the effect when it is entered. Only for the vCPU's own
+    /// thread.
+    pub(crate) fn write_debug(
+        &self,
+        register: Encoding,
+        value: u64,
+        is_el0: bool,
+    ) -> Result<(), Refusal> {
+        // SAFETY: We are on the vCPU's own thread, and no other reference to `saved` is alive.
+        let saved = unsafe { &mut *self.saved.get() };
+        let change = saved.debug.write(register, value, is_el0, debug::shown())?;
+        debug::follow(&saved.debug, change);
+        Ok(())
     }
 }
 

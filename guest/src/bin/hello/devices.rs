@@ -175,7 +175,7 @@ fn calls(check: &mut Check) {
     check.is("smc #0xffff", call!("smc #0xffff"), u64::MAX);
 }
 
-/// Registers of a debugger that is not there, and of features that are hidden.
+/// Registers of a debugger that is not there, the OS lock, and of features that are hidden.
 fn registers(check: &mut Check) {
     macro_rules! read {
         ($register:literal) => {{
@@ -193,7 +193,7 @@ fn registers(check: &mut Check) {
     }
     check.is("MDCCSR_EL0", read!("mdccsr_el0"), 0);
     check.is("MDSCR_EL1", read!("mdscr_el1"), 0);
-    check.is("OSLSR_EL1", read!("oslsr_el1"), 1 << 3);
+    check.is("OSLSR_EL1", read!("oslsr_el1"), 1 << 3 | 1 << 1);
     // ID_AA64ZFR0_EL1, and one that is yet to be defined.
     check.is("ID_AA64ZFR0_EL1", read!("s3_0_c0_c4_4"), 0);
     check.is("S3_0_C0_C7_7", read!("s3_0_c0_c7_7"), 0);

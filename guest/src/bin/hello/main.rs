@@ -2,6 +2,8 @@
 //!
 //! The boot argument `mode=` chooses what it does:
 //! - `hello` (default): prints what it finds of CPU, memory and PSCI, starts every other vCPU, and passes.
+//! - `debug`: breakpoints, watchpoints and software step; then all vCPUs use them for `ms=` milliseconds, with values
+//!   that depend on `seed=`.
 //! - `devices`: accesses of every kind to devices' registers, and other instructions that trap.
 //! - `error`: has the hypervisor find an asynchronous error with the syndrome `syndrome=`, and looks whether it comes;
 //!   with `syndrome=0`, or `comes=0`, none may.
@@ -21,6 +23,8 @@
 
 #[cfg(target_os = "none")]
 mod catch;
+#[cfg(target_os = "none")]
+mod debug;
 #[cfg(target_os = "none")]
 mod devices;
 #[cfg(target_os = "none")]

@@ -6,7 +6,7 @@ use guest::{
     psci,
 };
 
-use crate::{devices, error, facts, hold, origins, outside, reset, share, storm};
+use crate::{debug, devices, error, facts, hold, origins, outside, reset, share, storm};
 
 guest::main!(run);
 
@@ -18,11 +18,12 @@ fn run(machine: &'static Machine<'static>) {
 
 fn run_mode(machine: &'static Machine<'static>) -> Result<(), ArgsError<'static>> {
     let known = &[
-        "mode", "step", "wait", "least", "kind", "ms", "times", "syndrome", "comes",
+        "mode", "step", "wait", "least", "kind", "ms", "times", "syndrome", "comes", "seed",
     ];
     let args = Args::new(machine.arguments, known)?;
     match args.value("mode").unwrap_or("hello") {
         "hello" => facts::print(machine),
+        "debug" => debug::run(machine, args.number("ms", 0)?, args.number("seed", 1)?),
         "devices" => devices::run(machine),
         "error" => {
             let syndrome = args.number("syndrome", 0)?;
@@ -48,7 +49,7 @@ fn run_mode(machine: &'static Machine<'static>) -> Result<(), ArgsError<'static>
             );
         }
         other => panic!(
-            "mode={other} is none of hello, devices, error, hold, origins, outside, poweroff, reset, share, storm"
+            "mode={other} is none of hello, debug, devices, error, hold, origins, outside, poweroff, reset, share, storm"
         ),
     }
     Ok(())

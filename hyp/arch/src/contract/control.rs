@@ -127,7 +127,13 @@ registers! {
     Mpam1 = "MPAM1_EL1" (3, 0, 10, 5, 0) if MPAM;
     /// The partition of EL0.
     Mpam0 = "MPAM0_EL1" (3, 0, 10, 5, 1) if MPAM;
-    /// Breakpoints, watchpoints and software step: off.
+    /// The OS lock: open, else nothing of the following has an effect for anybody.
+    Oslar = "OSLAR_EL1" (2, 0, 1, 0, 4);
+    /// The OS double lock: open.
+    Osdlr = "OSDLR_EL1" (2, 0, 1, 3, 4);
+    /// Interrupts of the channel to an external debugger: off.
+    Mdccint = "MDCCINT_EL1" (2, 0, 0, 2, 0);
+    /// Breakpoints, watchpoints and software step: off, but while a vCPU is on the CPU that has them on.
     Mdscr = "MDSCR_EL1" (2, 0, 0, 2, 2);
     /// Trace filters of EL1 and EL0: nothing may be traced.
     Trfcr1 = "TRFCR_EL1" (3, 0, 1, 2, 1) if TRF;
@@ -238,6 +244,8 @@ const OTHERS: &[Control] = &[
     set("HCR_EL2.AMO", El2::Hcr, 1 << 5),
     set("HCR_EL2.RW", El2::Hcr, 1 << 31),
     clear("HCR_EL2.TGE", El2::Hcr, 1 << 27),
+    // Debug exceptions are EL1's, so EL2 is never stepped and meets no breakpoint.
+    clear("MDCR_EL2.TDE", El2::Mdcr, 1 << 8),
     clear("HCR_EL2.E2H", El2::Hcr, 1 << 34),
     clear("HCR_EL2.NV", El2::Hcr, 1 << 42),
     // What a guest does to caches and TLBs of its CPU reaches all CPUs, as its vCPU may move; what would drop dirty

@@ -121,16 +121,17 @@ const FPFR0: &[Field] = &[
     f("F8MM8 to F8CVT", 28, Hidden),
 ];
 
-/// The least that is allowed: breakpoints, watchpoints and breakpoints that compare contexts are counted from one.
+/// Breakpoints, watchpoints and breakpoints that compare contexts are counted from one; what there is beyond Armv8.0's
+/// debugging is hidden.
 const DFR0: &[Field] = &[
     f("DebugVer", 0, Fixed(6)),
     f("TraceVer", 4, Hidden),
     f("PMUVer", 8, Hidden).signed(),
-    f("BRPs", 12, Fixed(1)),
+    f("BRPs", 12, All),
     f("PMSS", 16, Hidden),
-    f("WRPs", 20, Fixed(1)),
+    f("WRPs", 20, All),
     f("SEBEP", 24, Hidden),
-    f("CTX_CMPs", 28, Fixed(0)),
+    f("CTX_CMPs", 28, All),
     f("PMSVer", 32, Hidden),
     f("DoubleLock", 36, Fixed(0xf)).signed(),
     f("TraceFilt", 40, Hidden),
