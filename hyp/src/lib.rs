@@ -10,6 +10,7 @@ pub mod compaction;
 pub mod features;
 pub mod flush;
 pub mod frames;
+pub mod masked;
 pub mod memory;
 pub mod speculation;
 pub mod tlbi;

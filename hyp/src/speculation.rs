@@ -12,6 +12,7 @@
 
 use core::fmt;
 
+use arch::id::{Ids, index};
 use bootargs::Mitigations;
 
 /// `SMCCC_ARCH_WORKAROUND_1`: makes the CPU forget what its branch predictors have learnt.
@@ -52,6 +53,17 @@ pub struct Identity {
 const CLRBHB_SHIFT: u32 = 28;
 
 impl Identity {
+    /// A CPU with this `MIDR_EL1` and these ID registers.
+    pub const fn new(midr: u64, ids: &Ids) -> Self {
+        Self {
+            midr,
+            pfr0: ids.get(index(4, 0)),
+            pfr1: ids.get(index(4, 1)),
+            mmfr1: ids.get(index(7, 1)),
+            isar2: ids.get(index(6, 2)),
+        }
+    }
+
     /// Branch targets of other contexts do not matter (FEAT_CSV2), and from 3 on their history does not either.
     const fn csv2(&self) -> u64 {
         field(self.pfr0, 56)

@@ -5,9 +5,7 @@
 
 use core::arch::asm;
 
-use aarch64_cpu::registers::{
-    ID_AA64MMFR1_EL1, ID_AA64PFR0_EL1, ID_AA64PFR1_EL1, MIDR_EL1, Readable, SCTLR_EL2, Writeable,
-};
+use aarch64_cpu::registers::{MIDR_EL1, Readable, SCTLR_EL2, Writeable};
 use arch::id::index;
 use hyp::bootargs::Mitigations;
 use hyp::speculation::{Answers, Attacks, Firmware, Identity, Protection};
@@ -15,6 +13,7 @@ use log::{debug, info};
 use platform::board::Conduit;
 use spin::{Mutex, Once};
 
+use super::features::ids_of_this_cpu;
 use crate::boot;
 use crate::el2::vectors;
 
@@ -41,13 +40,7 @@ pub(super) fn start(mitigations: Mitigations) {
 
 /// Protects the CPU that calls this.
 pub(super) fn protect_this_cpu() {
-    let identity = Identity {
-        midr: MIDR_EL1.get(),
-        pfr0: ID_AA64PFR0_EL1.get(),
-        pfr1: ID_AA64PFR1_EL1.get(),
-        mmfr1: ID_AA64MMFR1_EL1.get(),
-        isar2: isar2(),
-    };
+    let identity = Identity::new(MIDR_EL1.get(), &ids_of_this_cpu());
     let conduit = boot::conduit();
     let firmware = Firmware::ask(|function| match conduit {
         Conduit::Smc => conduit.architecture_feature(function),
@@ -93,16 +86,6 @@ pub(crate) fn answers() -> &'static Answers {
     ANSWERS
         .get()
         .expect("how CPUs speculate is known once all are up")
-}
-
-/// `ID_AA64ISAR2_EL1`, which assemblers of old do not know by name.
-fn isar2() -> u64 {
-    let value;
-    // SAFETY: The whole space of ID registers can be read at EL2.
-    unsafe {
-        asm!("mrs {}, s3_0_c0_c6_2", out(reg) value, options(nomem, nostack, preserves_flags))
-    };
-    value
 }
 
 /// Lets loads of EL2 bypass older stores, or not: from now on, and after each exception. Only where there is

@@ -76,6 +76,8 @@ memcpy:
     subs    x2, x2, #1
     b.ne    9b
 .Lcopied:
-    ret
+    ret                             // nothing behind it is executed ahead
+    dsb     nsh
+    isb
     "#
 );

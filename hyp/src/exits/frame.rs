@@ -22,25 +22,24 @@ use crate::vcpu::Vcpu;
 /// A guest's general-purpose registers.
 #[repr(C, align(16))]
 pub(crate) struct Frame {
-    /// x0 to x30.
-    pub(crate) x: [u64; 31],
+    /// x0 to x30, and a zero for XZR: so that a register's number, whatever a CPU supposes of it, is in range.
+    pub(crate) x: [u64; 32],
     /// Whose they are.
     pub(crate) vcpu: &'static Vcpu,
 }
 
-const _: () = assert!(size_of::<Frame>() == 256 && offset_of!(Frame, vcpu) == 248);
+const _: () = assert!(size_of::<Frame>() == 272 && offset_of!(Frame, vcpu) == 256);
 
 impl Frame {
-    /// Register `number`; number 31 is zero.
+    /// Register `number`, up to 31, which is zero.
     pub(crate) fn register(&self, number: usize) -> u64 {
-        self.x.get(number).copied().unwrap_or(0)
+        self.x[number % 32]
     }
 
-    /// Sets register `number`, unless that is 31.
+    /// Sets register `number`, up to 31, which stays zero.
     pub(crate) fn set_register(&mut self, number: usize, value: u64) {
-        if let Some(register) = self.x.get_mut(number) {
-            *register = value;
-        }
+        self.x[number % 32] = value;
+        self.x[31] = 0;
     }
 }
 
@@ -131,5 +130,5 @@ unsafe extern "C" {
     ///
     /// `frame` must be the first field of a [`Frame`] on the current thread's stack, and the thread be
     /// that of its vCPU, whose registers are loaded and whose machine may be entered.
-    pub(crate) fn guest_enter(frame: *const [u64; 31]) -> !;
+    pub(crate) fn guest_enter(frame: *const [u64; 32]) -> !;
 }

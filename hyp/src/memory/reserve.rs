@@ -12,6 +12,7 @@
 use super::env::{Machine, Parts};
 use super::frames::of_data;
 use crate::frames::{Contents, FrameAllocator, LinearMap, Order, OutOfFrames, Use, VmId};
+use crate::masked::mask;
 use core::sync::atomic::{AtomicU64, Ordering, fence};
 use stage2::{GuestFrame, Ipa, IpaRange, Level, PAGE_SHIFT, PAGE_SIZE, Pa};
 
@@ -72,7 +73,11 @@ impl Reservations {
         let first = allocator.map().pointer(self.words).cast::<AtomicU64>();
         // SAFETY: `new` allocated zeroed frames for `regions` words, which are accessed by atomics
         // only until `free` takes `self`; `region` is below that number.
-        Some(unsafe { first.add(region as usize).as_ref() })
+        Some(unsafe {
+            first
+                .add(mask(region as usize, self.regions as usize))
+                .as_ref()
+        })
     }
 
     /// The number of the region round `ipa`; that of one before the first is none of them.

@@ -51,7 +51,9 @@ thread_switch:
     msr     elr_el2, x9
     msr     spsr_el2, x10
     add     sp, sp, #{size}
-    ret
+    ret                             // nothing behind it is executed ahead
+    dsb     nsh
+    isb
 
 // A new thread begins here, as if it came back from a switch: x19 is its function, x20 the argument.
 thread_begin:

@@ -70,7 +70,9 @@ fp_save:
     mrs     x2, fpsr
     str     x1, [x0, #512]
     str     x2, [x0, #520]
-    ret
+    ret                             // nothing behind it is executed ahead
+    dsb     nsh
+    isb
 
     .global fp_load
 fp_load:
@@ -80,6 +82,8 @@ fp_load:
     msr     fpcr, x1
     msr     fpsr, x2
     ret
+    dsb     nsh
+    isb
 
     .arch_extension nosimd
     .arch_extension nofp

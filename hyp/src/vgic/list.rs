@@ -12,6 +12,7 @@ use arrayvec::ArrayVec;
 
 use super::list_register::{End, ListRegister, is_active, is_pending};
 use super::{BLOCK, HARDWARE, INTERRUPTS, NOBODY, VcpuSet, Vgic, bits};
+use crate::masked::Masked;
 use crate::vgic::block::Block;
 
 /// The most list registers that the architecture has room for.
@@ -313,7 +314,7 @@ impl Vgic {
         match (intid / BLOCK).checked_sub(1) {
             None => self.private.get_mut(vcpu).map(|own| &mut own.block),
             Some(index) => {
-                let shared = self.shared.get_mut(index as usize);
+                let shared = self.shared.get_masked_mut(index as usize);
                 shared.map(|shared| &mut shared.block)
             }
         }
@@ -321,7 +322,7 @@ impl Vgic {
 
     fn set_holder(&mut self, intid: u32, holder: u8) {
         let index = (intid / BLOCK).checked_sub(1);
-        if let Some(shared) = index.and_then(|index| self.shared.get_mut(index as usize)) {
+        if let Some(shared) = index.and_then(|index| self.shared.get_masked_mut(index as usize)) {
             shared.holder[(intid % BLOCK) as usize] = holder;
         }
     }

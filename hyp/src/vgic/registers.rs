@@ -4,6 +4,8 @@
 //! with a size or at an address that the register does not have, reads as zero and ignores writes.
 
 use super::block::Register;
+use crate::masked::{Masked, mask};
+
 use super::{BLOCK, ENABLE_GROUPS, FIRST_SHARED, INTERRUPTS, NOBODY, VcpuSet, Vgic, bits};
 
 /// Size of the registers of one redistributor in bytes: two frames of 64 KiB.
@@ -49,8 +51,11 @@ const SLEEP: u32 = 1 << 1;
 const CHILDREN_ASLEEP: u32 = 1 << 2;
 /// The affinity fields of `GICD_IROUTER`.
 const AFFINITY: u64 = 0xff_00ff_ffff;
-/// `PIDR4` to `PIDR7`, `PIDR0` to `PIDR3`, `CIDR0` to `CIDR3`: a GICv3.
-const IDENTIFIERS: [u8; 12] = [0x44, 0, 0, 0, 0x92, 0xb4, 0x3b, 0, 0x0d, 0xf0, 0x05, 0xb1];
+/// `PIDR4` to `PIDR7`, `PIDR0` to `PIDR3`, `CIDR0` to `CIDR3`: a GICv3. Nothing is in the place behind them, which
+/// makes their number one that an offset can be cut to.
+const IDENTIFIERS: [u8; 16] = [
+    0x44, 0, 0, 0, 0x92, 0xb4, 0x3b, 0, 0x0d, 0xf0, 0x05, 0xb1, 0, 0, 0, 0,
+];
 
 /// What the guest loads at `offset` of a frame, if that is the same at all times.
 #[inline]
@@ -184,13 +189,15 @@ impl Vgic {
             Frame::Redistributor(_) if self.has(frame) => (offset.checked_sub(SGI_FRAME)?, 0..=0),
             Frame::Redistributor(_) => return None,
         };
-        block_register(offset, size).filter(|(_, block)| blocks.contains(block))
+        let (register, block) = block_register(offset, size)?;
+        let masked = mask(block, blocks.end() + 1);
+        blocks.contains(&block).then_some((register, masked))
     }
 
     fn read_distributor(&self, offset: u64, size: u32) -> u64 {
         if let Some((interrupt, shift)) = router(offset, size) {
             let route = |shared: &super::Shared| shared.route[interrupt % BLOCK as usize];
-            let shared = self.shared.get(interrupt / BLOCK as usize);
+            let shared = self.shared.get_masked(interrupt / BLOCK as usize);
             return shared.map_or(0, route) >> shift & (u64::MAX >> (64 - 8 * size));
         }
         if (offset, size) != (GICD_CTLR, 4) {
@@ -266,7 +273,7 @@ impl Vgic {
     fn write_route(&mut self, interrupt: usize, shift: u32, size: u32, value: u64) -> VcpuSet {
         let (index, bit) = (interrupt / BLOCK as usize, interrupt % BLOCK as usize);
         let before = self.concerned(1 + index, 1 << bit);
-        let Some(shared) = self.shared.get_mut(index) else {
+        let Some(shared) = self.shared.get_masked_mut(index) else {
             return VcpuSet::EMPTY;
         };
         let mask = u64::MAX >> (64 - 8 * size) << shift;
@@ -283,9 +290,8 @@ impl Vgic {
 
 /// The identification register `offset` bytes behind the first; zero if there is none.
 const fn identifier(offset: u64) -> u64 {
-    let index = offset as usize / 4;
-    if offset.is_multiple_of(4) && index < IDENTIFIERS.len() {
-        IDENTIFIERS[index] as u64
+    if offset.is_multiple_of(4) {
+        IDENTIFIERS[offset as usize / 4 % IDENTIFIERS.len()] as u64
     } else {
         0
     }

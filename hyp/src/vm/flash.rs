@@ -9,6 +9,8 @@
 //! word by word as the words come, also of a buffered program that is not confirmed, which chips leave
 //! open.
 
+use crate::masked::Masked;
+
 /// Size of the bank in bytes.
 pub const SIZE: u64 = 2 << 20;
 /// Size of a block, which is what is erased at once, in bytes.
@@ -110,7 +112,7 @@ impl Flash {
         let answer = match self.mode {
             Mode::Contents => return None,
             Mode::Query => query(index).into(),
-            Mode::Identifiers => IDENTIFIERS.get(index % 0x100).copied().unwrap_or(0),
+            Mode::Identifiers => IDENTIFIERS.get_masked(index % 0x100).copied().unwrap_or(0),
             _ => self.status,
         };
         let both = u64::from(answer) | u64::from(answer) << 16;

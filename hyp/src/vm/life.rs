@@ -126,7 +126,7 @@ fn one_less() {
 /// What a vCPU's thread does: waits until it is on, then runs the guest for good.
 extern "C" fn run(argument: usize) {
     let vcpu = &VMS[argument / MAX_VCPUS].vcpus[argument % MAX_VCPUS];
-    let mut frame = Frame { x: [0; 31], vcpu };
+    let mut frame = Frame { x: [0; 32], vcpu };
     let vm = vcpu.vm();
     vm.wait_for_power(&mut frame);
     vm.admit(&mut frame);
@@ -188,7 +188,7 @@ impl Vm {
             }
             let entry = self.power.lock().take_entry(vcpu.index());
             if let Some(entry) = entry {
-                frame.x = [0; 31];
+                frame.x = [0; 32];
                 frame.x[0] = entry.context;
                 vcpu.reset(entry);
                 return;

@@ -75,7 +75,7 @@ pub fn device_at(ipa: u64) -> Option<(Device, u64)> {
         }
         REDISTRIBUTORS..REDISTRIBUTORS_END => {
             let offset = ipa - REDISTRIBUTORS;
-            let vcpu = (offset / vgic::REDISTRIBUTOR_SIZE) as usize;
+            let vcpu = (offset / vgic::REDISTRIBUTOR_SIZE) as usize % MAX_VCPUS;
             let frame = vgic::Frame::Redistributor(vcpu);
             Some((Device::Vgic(frame), offset % vgic::REDISTRIBUTOR_SIZE))
         }

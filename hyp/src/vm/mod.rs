@@ -26,6 +26,7 @@ pub(crate) use life::{all_made, create};
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
+use hyp::masked::Masked;
 use hyp::vgic::Vgic;
 use hyp::vm::chips::Chips;
 use hyp::vm::gate::Gate;
@@ -219,7 +220,7 @@ impl Vm {
 
     /// Wakes the thread of vCPU number `vcpu`, whose power state has changed.
     pub(crate) fn wake(&self, vcpu: usize) {
-        if let Some(thread) = self.vcpus.get(vcpu).and_then(Vcpu::thread) {
+        if let Some(thread) = self.vcpus.get_masked(vcpu).and_then(Vcpu::thread) {
             sched::wake(thread);
         }
     }

@@ -50,8 +50,7 @@ impl Pl031 {
             CR => RUNS,
             IMSC => self.mask,
             IDENTIFICATION..FRAME_SIZE if offset.is_multiple_of(4) => {
-                let index = (offset - IDENTIFICATION) as usize / 4;
-                IDENTIFIERS.get(index).copied().unwrap_or(0).into()
+                IDENTIFIERS[offset as usize / 4 % IDENTIFIERS.len()].into()
             }
             // RIS and MIS among them: no alarm comes.
             _ => 0,

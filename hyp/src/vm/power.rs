@@ -6,7 +6,11 @@
 //! leaves at its next chance; the last to leave is told so, and from then on nobody runs the
 //! guest until [`Power::boot`].
 
+use core::slice;
+
 use arm_psci::{AffinityInfo, ErrorCode};
+
+use crate::masked::Masked;
 
 /// How many vCPUs a virtual machine can have. All have Aff1 to Aff3 zero.
 pub const MAX_VCPUS: usize = 8;
@@ -86,14 +90,14 @@ impl Power {
         entry: Entry,
         is_valid: bool,
     ) -> Result<(), ErrorCode> {
-        match self.live().get(target) {
+        match self.live().get_masked(target) {
             None => return Err(ErrorCode::InvalidParameters),
             Some(State::On) => return Err(ErrorCode::AlreadyOn),
             Some(State::Pending(_)) => return Err(ErrorCode::OnPending),
             Some(State::Off) if !is_valid => return Err(ErrorCode::InvalidAddress),
             Some(State::Off) => {}
         }
-        self.vcpus[target] = State::Pending(entry);
+        self.vcpus[target % MAX_VCPUS] = State::Pending(entry);
         Ok(())
     }
 
@@ -124,9 +128,7 @@ impl Power {
             _ => 32,
         };
         let group = match level {
-            0 => target
-                .checked_add(1)
-                .and_then(|end| self.live().get(target..end)),
+            0 => self.live().get_masked(target).map(slice::from_ref),
             // All vCPUs share Aff1 and up, so every such group is the whole machine.
             _ if target >> begin == 0 => Some(self.live()),
             _ => None,

@@ -18,6 +18,10 @@ const MAX_IPA_BITS: u32 = 48;
 pub struct Geometry {
     ipa_bits: u32,
     start: Level,
+    /// log2 of what one of the root's tables covers, in bytes.
+    root_shift: u32,
+    /// The bits of a root table's number.
+    root_mask: u64,
 }
 
 /// Why there are no tables of such a shape.
@@ -56,7 +60,14 @@ impl Geometry {
         if ipa_bits > start.shift() + INDEX_BITS + MAX_ROOT_ORDER || ipa_bits > MAX_IPA_BITS {
             return Err(GeometryError::TooWide);
         }
-        Ok(Self { ipa_bits, start })
+        let root_shift = start.shift() + INDEX_BITS;
+        let root_order = ipa_bits.saturating_sub(root_shift);
+        Ok(Self {
+            ipa_bits,
+            start,
+            root_shift,
+            root_mask: (1 << root_order) - 1,
+        })
     }
 
     /// Width of guest addresses.
@@ -73,8 +84,7 @@ impl Geometry {
     /// log2 of the number of tables at the root.
     #[inline]
     pub const fn root_order(&self) -> u32 {
-        self.ipa_bits
-            .saturating_sub(self.start.shift() + INDEX_BITS)
+        self.ipa_bits.saturating_sub(self.root_shift)
     }
 
     /// All addresses of the guest.
@@ -87,12 +97,15 @@ impl Geometry {
     }
 
     /// Which of the root's tables has the entry for `ipa`; none for an address that is too large.
+    ///
+    /// What is too large is cut off as well as refused: a CPU that only supposes while it looks ahead that an address is
+    /// small enough must not walk tables from wherever a guest would have it (Spectre v1).
     #[inline]
     pub(crate) const fn root_index(&self, ipa: Ipa) -> Option<u64> {
         if ipa.get() >> self.ipa_bits != 0 {
             return None;
         }
-        Some(ipa.get() >> (self.start.shift() + INDEX_BITS))
+        Some(ipa.get() >> self.root_shift & self.root_mask)
     }
 
     /// The fields of VTCR_EL2 that the shape decides: T0SZ, SL0, TG0 (4 KiB).

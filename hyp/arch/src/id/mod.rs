@@ -147,9 +147,9 @@ impl Ids {
         Self(values)
     }
 
-    /// The value of the register at `index`.
+    /// The value of the register at `index`, of which the bits beyond [`COUNT`] do not count: a guest may have chosen it.
     pub const fn get(&self, index: usize) -> u64 {
-        self.0[index]
+        self.0[index % COUNT]
     }
 
     /// What the CPUs with these values and with those have in common. Of bits that are in no field, nothing.
