@@ -5,11 +5,13 @@
 //! runs on, and two runs of one build agree but for an interrupt here and there.
 //!
 //! - `rows`: what is measured, and what others take;
+//! - `speculation`: what is done against attacks by speculation takes on top;
 //! - `linux`: booting Linux, beside the same without a hypervisor;
 //! - `table`: figures for a person, and as JSON.
 
 mod linux;
 mod rows;
+mod speculation;
 mod table;
 
 use std::fs;
@@ -52,19 +54,18 @@ pub fn bench(options: &BenchOptions) -> Result<u8> {
     let mut figures = Figures::default();
     for cpu in CPUS {
         for boot in Boot::ALL {
-            let lines = measure(&images, cpu, boot)?;
+            let lines = measure(&images, cpu, &boot.hyp_args())?;
             for row in ROWS.iter().filter(|row| row.boot == boot) {
-                let figure = lines.iter().find_map(|line| figure(line, row.line));
-                let figure = figure
-                    .with_context(|| format!("the guest `{GUEST}` has no row `{}`", row.line))?;
-                figures.add(cpu, row.key, figure / row.parts);
+                figures.add(cpu, row.key, figure_of(&lines, row.line)? / row.parts);
             }
         }
     }
+    speculation::add(&images, &mut figures)?;
     if options.linux {
         linux::measure(&images, &mut figures)?;
     }
     print!("{}", table::table(&figures));
+    print!("\n{}", speculation::table(&figures));
     if options.linux {
         print!("\n{}", linux::table(&figures));
     }
@@ -93,13 +94,21 @@ fn read(path: &Path) -> Result<Figures> {
         })
 }
 
-/// Boots, and returns the lines of the console.
-fn measure(images: &Images, cpu: &str, boot: Boot) -> Result<Vec<String>> {
+/// The instructions in the guest's line for `row`.
+fn figure_of(lines: &[String], row: &str) -> Result<f64> {
+    lines
+        .iter()
+        .find_map(|line| figure(line, row))
+        .with_context(|| format!("the guest `{GUEST}` has no row `{row}`"))
+}
+
+/// Boots with these boot arguments, and returns the lines of the console.
+fn measure(images: &Images, cpu: &str, hyp_args: &str) -> Result<Vec<String>> {
     let machine = Machine {
         cpu: cpu.parse().map_err(anyhow::Error::msg)?,
         cpus: 1,
         memory: Size::mib(512),
-        hyp_args: boot.hyp_args(),
+        hyp_args: hyp_args.to_owned(),
         extra: ["-icount", "shift=0,sleep=off"].map(Into::into).to_vec(),
     };
     let guest = images.guest(GUEST)?;
@@ -115,8 +124,7 @@ fn measure(images: &Images, cpu: &str, boot: Boot) -> Result<Vec<String>> {
     )?;
     if outcome.exit_code() != 0 || outcome == Outcome::TimedOut {
         bail!(
-            "`{GUEST}` on {cpu} with {}: {outcome}; the end of its console:\n{}",
-            boot.hyp_args(),
+            "`{GUEST}` on {cpu} with {hyp_args}: {outcome}; the end of its console:\n{}",
             lines.end()
         );
     }

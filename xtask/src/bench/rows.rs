@@ -24,11 +24,16 @@ impl Boot {
         }
     }
 
-    /// The hypervisor's boot arguments. No compaction: nothing else runs. The second vCPU is off but for
-    /// the rows in which two take turns.
+    /// The hypervisor's boot arguments, with nothing done against attacks by speculation.
     pub(super) fn hyp_args(self) -> String {
+        self.hyp_args_with("off")
+    }
+
+    /// The hypervisor's boot arguments, with this value of `mitigations`. No compaction: nothing else runs. The
+    /// second vCPU is off but for the rows in which two take turns.
+    pub(super) fn hyp_args_with(self, mitigations: &str) -> String {
         let policy = self.policy();
-        format!("huge={policy} compaction=off vcpus=2 table-calls=on")
+        format!("huge={policy} compaction=off vcpus=2 table-calls=on mitigations={mitigations}")
     }
 }
 

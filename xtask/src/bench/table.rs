@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::CPUS;
 use super::linux;
 use super::rows::{ROWS, Row};
+use super::speculation;
 
 /// Instructions, by CPU model and row.
 #[derive(Debug, Default, PartialEq)]
@@ -55,6 +56,7 @@ impl Figures {
 fn names() -> impl Iterator<Item = (&'static str, &'static str)> {
     ROWS.iter()
         .map(|row| (row.key, row.text))
+        .chain(speculation::ROWS)
         .chain(linux::ROWS)
 }
 
