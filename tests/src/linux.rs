@@ -11,6 +11,7 @@ const MAX: &str = "max,pauth-impdef=on";
 /// Every boot test with Linux.
 pub fn linux() -> Vec<Scenario> {
     let mut tests = boots();
+    tests.extend(speculation());
     tests.extend(memory());
     tests.extend(life());
     tests.extend(others());
@@ -55,6 +56,35 @@ fn boots() -> Vec<Scenario> {
             .types("/ # ", "grep processor /proc/cpuinfo\npoweroff\n")
             .ends(Ending::PoweredOff)
             .wants(r"^vm0\| processor\s+: 1$"),
+    ]
+}
+
+/// Linux finds itself as well protected as on hardware with the same firmware.
+fn speculation() -> Vec<Scenario> {
+    let told = |name, cpu, hyp_args| {
+        Scenario::new(name, "guest=linux,append=test=speculation quiet")
+            .on(1, cpu)
+            .args(hyp_args)
+            .within(120)
+    };
+    vec![
+        told(
+            "linux-speculation-firmware",
+            "cortex-a57",
+            "guest-memory=256M mitigations=firmware",
+        )
+        .wants("spectre_v2:Mitigation: Branch predictor hardening, BHB$")
+        .wants("spec_store_bypass:Not affected$"),
+        told(
+            "linux-speculation-neoverse-n1",
+            "neoverse-n1",
+            "guest-memory=256M",
+        )
+        .wants("spectre_v2:Mitigation: CSV2, BHB$")
+        .wants("spec_store_bypass:Mitigation: Speculative Store Bypass disabled via prctl$"),
+        told("linux-speculation-none", "cortex-a57", "guest-memory=256M")
+            .wants("spectre_v2:Vulnerable$")
+            .wants("spec_store_bypass:Vulnerable$"),
     ]
 }
 
