@@ -19,8 +19,8 @@ mod survey;
 
 use crate::addr::{Ipa, IpaRange, Level, Pa};
 use crate::copy::Contents;
-use crate::descriptor::{Descriptor, Work};
-use crate::detached::{Retired, TableList, memory};
+use crate::descriptor::{Descriptor, Difference, Work};
+use crate::detached::Retired;
 use crate::env::{Environment, Frames};
 use crate::flush::Flushed;
 use crate::frame::{GuestFrame, Refused};
@@ -28,7 +28,7 @@ use crate::lookup::{Absent, Locked, Reader, Unlocked};
 use crate::observe::{CollapseStep, Observation, Topic};
 use crate::stage2::Stage2;
 use crate::stats::Counter;
-use crate::sync::Ordering;
+use survey::Run;
 
 /// Why nothing was collapsed. What the guest sees is unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -98,7 +98,7 @@ impl<E: Environment> Stage2<E> {
     /// Collapses the table below the entry of `level` for `ipa` to a block, if its leaves are
     /// contiguous. The guest is held up for one invalidation, or not at all where the CPU allows it.
     ///
-    /// Waits for a grace period afterwards.
+    /// May wait for a grace period.
     ///
     /// # Panics
     ///
@@ -117,7 +117,7 @@ impl<E: Environment> Stage2<E> {
     /// On success the frames that were mapped before have been given to [`Contents::release`]. On error none was,
     /// and the contents of `to` are unspecified.
     ///
-    /// Waits for a grace period afterwards.
+    /// May wait for a grace period.
     ///
     /// # Panics
     ///
@@ -162,7 +162,7 @@ impl<E: Environment> Stage2<E> {
         Ok(())
     }
 
-    /// Counts, and sends the emptied table on its way.
+    /// Counts what has come of a collapse, and frees what was kept for blocks that are part of the new one.
     fn finish(
         &self,
         ipa: Ipa,
@@ -176,12 +176,7 @@ impl<E: Environment> Stage2<E> {
         })?;
         self.count(done);
         self.tell_of_collapse(ipa, level, CollapseStep::Done);
-        self.after_grace(retired, |table| {
-            self.forget_deposits_of(table);
-            if let Some(surplus) = self.deposit.keep(self.env().frames(), table) {
-                self.free_table(surplus);
-            }
-        });
+        self.reclaim(retired);
         Ok(())
     }
 
@@ -193,65 +188,73 @@ impl<E: Environment> Stage2<E> {
         });
     }
 
-    /// The blocks of a collapsed table are gone, and with them what was kept for splitting them.
-    fn forget_deposits_of(&self, table: Pa) {
-        let table = memory(self, table);
-        let marked = table
-            .entries
-            .iter()
-            .filter(|entry| Descriptor::from_bits(entry.load(Ordering::Relaxed)).has_deposit());
-        for _ in marked {
-            self.forget_deposit();
-        }
-    }
-
     fn exchange_in_place(&self, ipa: Ipa, level: Level) -> Result<Retired, CollapseError> {
         let reader = self.change();
-        let run = {
-            let table = table_of(&reader, ipa, level)?;
-            survey::run(&table, level)?
-        };
+        let table = table_of(&reader, ipa, level)?;
+        let run = Run::of(&table, level)?;
         let mut parent = lock_holder(&reader, ipa, level)?;
-        let child = parent.slot(ipa).lock().map_err(CollapseError::NoTable)?;
+        let mut child = parent.slot(ipa).lock().map_err(CollapseError::NoTable)?;
         if child.meta().is_claimed() {
             return Err(CollapseError::Claimed);
         }
         let difference = run.difference(&child);
         if !difference.is_of_use() {
-            return Err(CollapseError::Changed);
+            drop(child);
+            drop(parent);
+            return Err(survey::why_no_run(&table));
         }
         let block = run.block(self.format(), level).with_deposit(true);
-        self.deposit.promise();
-        let index = ipa.index(level);
-        let flushed = if self.direct_size_change() {
-            // Nobody is to fault on what went through before. What the hardware marks in the old entries up
-            // to the flush holds for the block as well.
-            let used = block.with_use_of(difference.marks_of_use());
+        let flushed = self.exchange(&mut parent, ipa, block, &child, difference);
+        self.publish();
+        let mut retired = Retired::none();
+        child.give_up_kept(usize::MAX, &mut retired);
+        self.keep(&mut parent, child.pa(), ipa, &flushed);
+        Ok(retired)
+    }
+
+    /// Puts `block` in the place of the table `child`, whose entries are what this `difference` says.
+    fn exchange(
+        &self,
+        parent: &mut Locked<'_, E>,
+        ipa: Ipa,
+        block: Descriptor,
+        child: &Locked<'_, E>,
+        difference: Difference,
+    ) -> Flushed {
+        let index = ipa.index(parent.level());
+        // What the hardware marks in the old entries up to the flush holds for the block as well.
+        let used = block.with_use_of(difference.marks_of_use());
+        let marked = || used.with_use_of(survey::marks(child));
+        if self.direct_size_change() {
+            // Nobody is to fault on what went through before.
             let (_, stale) = parent.replace(index, used);
             let flushed = self.flush(stale);
-            let marks = survey::marks(&child);
-            let _ = parent.update(index, |block| block.with_use_of(marks));
+            if used.may_gain_marks() {
+                let marks = marked();
+                let _ = parent.update(index, |block| block.with_use_of(marks));
+            }
             flushed
         } else {
             let marker = self.marker(Work::Collapse);
             let (_, stale) = parent.break_entry(index, marker);
             let flushed = self.flush(stale);
-            let block = block.with_use_of(survey::marks(&child));
+            let block = if used.may_gain_marks() {
+                marked()
+            } else {
+                used
+            };
             parent.make_entry(index, marker, block, &flushed);
             flushed
-        };
-        self.publish();
-        Ok(self.retire(child.pa(), ipa, level, &flushed))
+        }
     }
 
-    /// Sends the table that a block of `level` at `ipa` has replaced on its way.
-    fn retire(&self, table: Pa, ipa: Ipa, level: Level, flushed: &Flushed) -> Retired {
-        let mut tables = TableList::new();
-        tables.push(self.env().frames(), table);
-        self.count(Counter::TablesDetached);
+    /// Keeps the table that a marked block at `ipa` has replaced with the one that has the block's entry.
+    fn keep(&self, parent: &mut Locked<'_, E>, table: Pa, ipa: Ipa, flushed: &Flushed) {
+        let level = parent.level();
+        parent.keep(table, flushed);
+        parent.count(Counter::TablesDetached);
         let level = level.next().unwrap_or(level);
         self.tell(Topic::Frees, move || Observation::Detached { ipa, level });
-        Retired::new(tables, flushed)
     }
 }
 

@@ -1,71 +1,90 @@
 //! Tables kept for the day on which a block must be split.
 //!
-//! Owns the deposit of one VM. A collapse puts the table that it emptied here instead of freeing it,
-//! and marks its block; splitting a marked block takes a table from here, so it never fails for
-//! want of memory.
+//! A collapse keeps the table that it emptied with the table that holds the new block, and marks the block;
+//! splitting a marked block takes a table from there, so it never fails for want of memory.
 //!
-//! Invariants: `promised` is the number of marked blocks in the tree, or more for as long as one is
-//! being split, unmapped or made part of a larger one; the tables kept never outnumber it. A collapse marks its block before
-//! the table arrives, since the table has a grace period to wait for.
-//!
-//! Lock order: the deposit's lock comes after every table lock; nothing is taken under it.
+//! Invariants:
+//! - A table has as many tables in its deposit as marked blocks in its entries. All of that changes under its lock. (Bits
+//!   that fell over in memory may bring a mark that nothing was kept for, or leave a table that nobody asks for:
+//!   the one is split like any block, the other is freed with the table.)
+//! - A kept table is detached and flushed, and still a table: who found it before may look at it, and it is nobody
+//!   else's until a grace period has passed since, and the collapse that emptied it has let go its claim.
+//! - The list is linked through metadata: `next` of a table in the tree names the first that it keeps, `next` of that
+//!   the second.
 
 use crate::addr::Pa;
-use crate::detached::TableList;
-use crate::env::Frames;
-use crate::sync::Lock;
+use crate::detached::Retired;
+use crate::env::{Cpus, Environment, Frames};
+use crate::flush::Flushed;
+use crate::grace::Moment;
+use crate::lookup::Locked;
+use crate::meta::TableMeta;
 
-struct Contents {
-    tables: TableList,
-    kept: u64,
-    promised: u64,
+/// Takes the first table out of the deposit of the one that has this metadata, whoever may still look at it.
+fn pop<F: Frames>(frames: &F, holder: &TableMeta) -> Option<Pa> {
+    let pa = holder.next()?;
+    holder.set_next(frames.table_meta(pa).and_then(TableMeta::next));
+    Some(pa)
 }
 
-/// The tables kept for one VM's blocks.
-pub(crate) struct Deposit(Lock<Contents>);
+/// Takes so many tables, or all that there are, out of the deposit of the one that has this metadata.
+pub(crate) fn give_up<F: Frames>(
+    frames: &F,
+    holder: &TableMeta,
+    most: usize,
+    retired: &mut Retired,
+) {
+    for _ in 0..most {
+        let Some(pa) = pop(frames, holder) else {
+            break;
+        };
+        retired.push_kept(frames, pa);
+    }
+}
 
-impl Deposit {
-    pub(crate) fn new() -> Self {
-        Self(Lock::new(Contents {
-            tables: TableList::new(),
-            kept: 0,
-            promised: 0,
-        }))
+/// Why a table in the deposit cannot be had yet.
+pub(crate) enum InUse {
+    /// The collapse that emptied it has not done with it.
+    Claimed,
+    /// Who found it before it was detached, at this moment, may still look at it.
+    Seen(Moment),
+}
+
+impl<E: Environment> Locked<'_, E> {
+    /// Keeps the table at `child`, which a marked block of this one has replaced.
+    pub(crate) fn keep(&mut self, child: Pa, _proof: &Flushed) {
+        let env = self.stage2().env();
+        let frames = env.frames();
+        let Some(kept) = frames.table_meta(child) else {
+            return;
+        };
+        kept.set_detached(env.cpus().grace().now());
+        // Behind the first: that one is older, and most likely to be nobody's by now.
+        let first = self.meta().next().and_then(|pa| frames.table_meta(pa));
+        let before = first.unwrap_or(self.meta());
+        kept.set_next(before.next());
+        before.set_next(Some(child));
     }
 
-    /// A block was marked: a table will come for it.
-    pub(crate) fn promise(&self) {
-        self.0.lock().promised += 1;
-    }
-
-    /// Keeps a frame for a marked block; returns it when there are enough already.
-    pub(crate) fn keep<F: Frames>(&self, frames: &F, pa: Pa) -> Option<Pa> {
-        let mut contents = self.0.lock();
-        if contents.kept >= contents.promised {
-            return Some(pa);
+    /// Takes a frame for splitting a marked block, if there is a table in the deposit.
+    pub(crate) fn take_kept(&mut self) -> Option<Result<Pa, InUse>> {
+        let stage2 = self.stage2();
+        let (frames, grace) = (stage2.env().frames(), stage2.env().cpus().grace());
+        let kept = frames.table_meta(self.meta().next()?)?;
+        if kept.is_claimed() {
+            return Some(Err(InUse::Claimed));
         }
-        contents.kept += 1;
-        contents.tables.push(frames, pa);
-        None
-    }
-
-    /// A marked block is gone; returns a frame that is not needed any more, to be freed.
-    pub(crate) fn forget<F: Frames>(&self, frames: &F) -> Option<Pa> {
-        let mut contents = self.0.lock();
-        contents.promised = contents.promised.saturating_sub(1);
-        if contents.kept <= contents.promised {
-            return None;
+        let detached = kept.detached();
+        if !grace.is_known_to_have_passed(detached) {
+            return Some(Err(InUse::Seen(detached)));
         }
-        contents.kept -= 1;
-        contents.tables.pop(frames)
+        let frame = pop(frames, self.meta())?;
+        stage2.end_table(frame);
+        Some(Ok(frame))
     }
 
-    /// Takes a frame for a marked block that is being split. None when the one promised has not
-    /// arrived: the collapse that promised it is waiting for a grace period.
-    pub(crate) fn take<F: Frames>(&self, frames: &F) -> Option<Pa> {
-        let mut contents = self.0.lock();
-        let pa = contents.tables.pop(frames)?;
-        contents.kept -= 1;
-        Some(pa)
+    /// Takes out what was kept for so many marked blocks, which are gone.
+    pub(crate) fn give_up_kept(&mut self, blocks: usize, retired: &mut Retired) {
+        give_up(self.stage2().env().frames(), self.meta(), blocks, retired);
     }
 }

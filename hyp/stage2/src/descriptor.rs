@@ -371,6 +371,12 @@ impl Descriptor {
         self.0 & ACCESS_FLAG == 0 || self.0 & (S2AP_WRITE | DBM) == DBM
     }
 
+    /// Whether the hardware may mark a leaf like this in a way that it is not marked yet.
+    #[inline]
+    pub(crate) const fn may_gain_marks(self) -> bool {
+        self.0 & (ACCESS_FLAG | S2AP_WRITE) != ACCESS_FLAG | S2AP_WRITE
+    }
+
     /// Whether the mapping must keep its frame.
     #[inline]
     pub const fn is_pinned(self) -> bool {

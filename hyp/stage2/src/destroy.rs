@@ -1,11 +1,11 @@
 //! The end of a VM's tables.
 
 use crate::addr::{ENTRIES, Ipa, Level, PAGE_SHIFT, Pa};
+use crate::deposit;
 use crate::descriptor::{Descriptor, Kind};
-use crate::detached::memory;
+use crate::detached::{Retired, memory};
 use crate::env::{Cpus, Environment, Frames, Scope};
 use crate::flush::Stale;
-use crate::observe::Observation;
 use crate::stage2::{Stage2, next_entry};
 use crate::sync::Ordering;
 use crate::unmap::Unmapped;
@@ -52,25 +52,24 @@ impl<E: Environment> Stage2<E> {
         };
         let _ = self.flush(everything);
         let (start, order) = (self.geometry().start(), self.geometry().root_order());
-        let mut ipa = Ipa::new(0);
+        let (mut ipa, mut kept) = (Ipa::new(0), Retired::none());
         for index in 0..1u64 << order {
             let root = self.root().offset(index << PAGE_SHIFT);
-            ipa = self.destroy_table(root, start, ipa, &mut sink);
+            ipa = self.destroy_table(root, start, ipa, &mut kept, &mut sink);
         }
         self.free_root();
-        // Marked blocks are gone, so nothing is promised any more: whatever is kept comes out.
-        while let Some(pa) = self.deposit.take(self.env().frames()) {
-            self.free_table(pa);
-        }
+        self.reclaim(kept);
         Ok(())
     }
 
-    /// Empties a table, frees those below it, and returns the address behind what it covered.
+    /// Empties a table, frees those below it, adds those that are kept to `kept`, and returns the address behind what
+    /// it covered.
     fn destroy_table(
         &self,
         table: Pa,
         level: Level,
         first: Ipa,
+        kept: &mut Retired,
         sink: &mut impl FnMut(Unmapped),
     ) -> Ipa {
         let mut ipa = first;
@@ -79,24 +78,36 @@ impl<E: Environment> Stage2<E> {
             let descriptor = Descriptor::from_bits(bits);
             match (descriptor.kind(level), level.next()) {
                 (Kind::Leaf(_), _) => sink(Unmapped::new(ipa, level, descriptor)),
-                (Kind::Table(child), Some(next)) => self.destroy_child(child, next, ipa, sink),
+                (Kind::Table(child), Some(next)) => {
+                    self.destroy_child(child, next, ipa, kept, sink);
+                }
                 _ => {}
             }
             ipa = next_entry(ipa, level);
         }
+        let frames = self.env().frames();
+        if let Some(meta) = frames.table_meta(table) {
+            deposit::give_up(frames, meta, usize::MAX, kept);
+        }
         ipa
     }
 
-    fn destroy_child(&self, pa: Pa, level: Level, ipa: Ipa, sink: &mut impl FnMut(Unmapped)) {
+    fn destroy_child(
+        &self,
+        pa: Pa,
+        level: Level,
+        ipa: Ipa,
+        kept: &mut Retired,
+        sink: &mut impl FnMut(Unmapped),
+    ) {
         let Some(meta) = self.env().frames().table_meta(pa) else {
             return;
         };
         if !meta.is_table_of(self.owner(), level) {
             return;
         }
-        self.destroy_table(pa, level, ipa, sink);
-        meta.cease_to_be_table();
-        self.tell_checker(|order| Observation::TableEnded { order, table: pa });
+        self.destroy_table(pa, level, ipa, kept, sink);
+        self.end_table(pa);
         self.free_table(pa);
         self.env().cpus().give_way();
     }

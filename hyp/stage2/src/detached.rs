@@ -8,9 +8,10 @@
 //! child), flush, grace period, free.
 
 use crate::addr::{Level, Pa};
-use crate::descriptor::Descriptor;
-use crate::env::{Environment, Frames, OutOfFrames, TableFrame, Window};
+use crate::env::{Cpus, Environment, Frames, OutOfFrames, TableFrame, Window};
 use crate::flush::Flushed;
+use crate::grace::Moment;
+use crate::meta::TableMeta;
 use crate::observe::{Observation, Topic};
 use crate::stage2::Stage2;
 use crate::stats::Counter;
@@ -45,48 +46,90 @@ impl TableList {
 
 /// Detached tables whose translations are flushed; readers may still look at them.
 #[must_use = "the frames are lost unless a grace period is awaited and they are freed"]
-pub(crate) struct Retired(TableList);
+pub(crate) struct Retired {
+    tables: TableList,
+    /// When the last of them was detached.
+    since: Moment,
+}
 
 impl Retired {
-    /// The detached tables, of which the proof says that no walk cache holds them any more.
-    pub(crate) fn new(tables: TableList, _proof: &Flushed) -> Self {
-        Self(tables)
+    /// No tables.
+    pub(crate) const fn none() -> Self {
+        Self {
+            tables: TableList::new(),
+            since: Moment::FIRST,
+        }
+    }
+
+    /// Adds tables that were detached by this moment, of which the proof says that no walk cache holds them any more.
+    pub(crate) fn add<F: Frames>(
+        &mut self,
+        frames: &F,
+        mut tables: TableList,
+        since: Moment,
+        _proof: &Flushed,
+    ) {
+        while let Some(pa) = tables.pop(frames) {
+            self.tables.push(frames, pa);
+        }
+        self.since = self.since.max(since);
+    }
+
+    /// Adds a table that was kept, and so flushed, when it was detached.
+    pub(crate) fn push_kept<F: Frames>(&mut self, frames: &F, pa: Pa) {
+        if let Some(meta) = frames.table_meta(pa) {
+            self.since = self.since.max(meta.detached());
+            self.tables.push(frames, pa);
+        }
     }
 }
 
 impl<E: Environment> Stage2<E> {
-    /// Waits for a grace period and hands each retired frame to `reuse`, which nobody can reach then.
+    /// Frees retired tables, which nobody can reach when a grace period has passed since they were detached: waits
+    /// for that, and for the collapses that have claims on them.
     ///
     /// Called outside read sections and with no lock held.
-    pub(crate) fn after_grace(&self, retired: Retired, mut reuse: impl FnMut(Pa)) {
-        let Retired(mut tables) = retired;
+    pub(crate) fn reclaim(&self, retired: Retired) {
+        let Retired { mut tables, since } = retired;
         if tables.is_empty() {
             return;
         }
-        self.synchronize();
+        self.wait_since(since);
         let frames = self.env().frames();
         while let Some(pa) = tables.pop(frames) {
-            if let Some(meta) = frames.table_meta(pa) {
-                meta.cease_to_be_table();
-                self.tell_checker(|order| Observation::TableEnded { order, table: pa });
+            while frames.table_meta(pa).is_some_and(TableMeta::is_claimed) {
+                self.env().cpus().relax();
             }
-            reuse(pa);
+            self.end_table(pa);
+            self.free_table(pa);
         }
     }
 
-    /// Frees retired tables after a grace period.
-    pub(crate) fn reclaim(&self, retired: Retired) {
-        self.after_grace(retired, |pa| self.free_table(pa));
+    /// Makes a table of `level` of a frame that is the caller's alone.
+    #[inline]
+    pub(crate) fn make_table(&self, pa: Pa, level: Level) {
+        if let Some(meta) = self.env().frames().table_meta(pa) {
+            meta.become_table(self.owner(), level);
+            self.tell_checker(|order| Observation::TableMade {
+                order,
+                table: pa,
+                level,
+                root: None,
+            });
+        }
     }
 
-    /// Gives a frame back that was not used. It may have come from the deposit, so that is where it is
-    /// offered first.
+    /// Makes an ordinary frame of a table that nobody can reach any more.
+    pub(crate) fn end_table(&self, pa: Pa) {
+        if let Some(meta) = self.env().frames().table_meta(pa) {
+            meta.cease_to_be_table();
+            self.tell_checker(|order| Observation::TableEnded { order, table: pa });
+        }
+    }
+
     #[cold]
     fn give_back(&self, pa: Pa) {
-        let frames = self.env().frames();
-        if let Some(pa) = self.deposit.keep(frames, pa) {
-            frames.free_tables(TableFrame::at(pa), 0);
-        }
+        self.env().frames().free_tables(TableFrame::at(pa), 0);
     }
 
     /// Gives a frame back that is no table any more, or never became one.
@@ -114,15 +157,6 @@ impl<'s, E: Environment> Spare<'s, E> {
         self.pa.is_none()
     }
 
-    /// Sees to it that there is a frame for splitting `block`, which may have one in the deposit. Its
-    /// contents are whatever they are.
-    pub(crate) fn fill_for(&mut self, block: Descriptor) -> Result<(), OutOfFrames> {
-        if self.pa.is_none() && block.has_deposit() {
-            self.pa = self.stage2.deposit.take(self.stage2.env().frames());
-        }
-        self.fill_with_any()
-    }
-
     /// Sees to it that there is a frame. Its contents are whatever they are.
     #[inline]
     pub(crate) fn fill_with_any(&mut self) -> Result<(), OutOfFrames> {
@@ -140,20 +174,10 @@ impl<'s, E: Environment> Spare<'s, E> {
         Ok(())
     }
 
-    /// Takes the frame, as a table of `level` that nobody can see yet.
+    /// Takes the frame.
     #[inline]
-    pub(crate) fn take(&mut self, level: Level) -> Option<Pa> {
-        let pa = self.pa.take()?;
-        if let Some(meta) = self.stage2.env().frames().table_meta(pa) {
-            meta.become_table(self.stage2.owner(), level);
-            self.stage2.tell_checker(|order| Observation::TableMade {
-                order,
-                table: pa,
-                level,
-                root: None,
-            });
-        }
-        Some(pa)
+    pub(crate) fn take(&mut self) -> Option<Pa> {
+        self.pa.take()
     }
 }
 

@@ -95,7 +95,7 @@
 //! ([`read`](crate::Stage2::read), [`query`](crate::Stage2::query), [`walk`](crate::Stage2::walk)): in a section
 //! they panic, before anything has changed. Those that only look may also be made by an interrupt handler, whatever it
 //! has interrupted. Those of the table above never wait. Those that change a range, move a page, or collapse wait for whoever works there
-//! ([`Cpus::relax`](crate::Cpus::relax)), and those that free tables or collapse wait for a grace period as
+//! ([`Cpus::relax`](crate::Cpus::relax)), and those that free tables may wait for a grace period as
 //! well: make them from a thread, where other threads may run meanwhile.
 //!
 //! # A whole environment

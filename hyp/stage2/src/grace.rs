@@ -8,7 +8,7 @@
 //! Invariants:
 //! - A section's announcement is visible to all before its first load of an entry (the full fence
 //!   in `Section::enter`); a grace period's detach is visible to all before it looks at the first
-//!   slot (the full fence in [`Grace::begin`]). So either the reader sees the detach, or the grace
+//!   slot (the full fences in [`Grace::now`] and [`Grace::begin_after`]). So either the reader sees the detach, or the grace
 //!   period sees the reader.
 //! - What a section has announced stands until the last section of its CPU ends. A handler may interrupt
 //!   [`Section::enter`] and the end of a section between any two of their steps, and enter sections of its own that
@@ -89,6 +89,13 @@ impl CpuSlot {
         self.section.load(Ordering::Relaxed)
     }
 
+    /// Whether the CPU is in no section that may have begun before the grace period of this number did.
+    fn is_past(&self, number: u64) -> bool {
+        // Acquire: what the section did is before what follows its end.
+        let section = self.section.load(Ordering::Acquire);
+        section == 0 || section >= number
+    }
+
     /// A number that no other marker has: 12 bits of CPU above 36 bits of count. It comes again after 2^36
     /// markers of one CPU, days of nothing else, when the work of the first has long ended.
     pub(crate) fn next_ticket(&self, cpu: usize) -> u64 {
@@ -113,16 +120,33 @@ fn inside_a_section() -> ! {
 }
 
 /// The count of grace periods that began, shared by all CPUs. Read on every entry of a section,
-/// written only when a grace period begins.
+/// written only when a grace period begins or ends.
+///
+/// One that began after a table was detached will do for it, whoever began it: so all who wait at one time wait
+/// for one, and who asks late enough waits for none.
 pub struct Grace {
+    /// The youngest that began.
     epoch: AtomicU64,
+    /// The youngest of which somebody has seen the end.
+    ended: AtomicU64,
 }
 
-/// A grace period under way.
-#[must_use = "a grace period is of use only to whoever waits for its end"]
-#[derive(Clone, Copy, Debug)]
-pub struct GracePeriod {
-    epoch: u64,
+/// A moment, as the youngest grace period that had begun by then. What was detached before it can be reached by
+/// nobody once a younger one has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Moment(u64);
+
+impl Moment {
+    /// Before all others.
+    pub(crate) const FIRST: Moment = Moment(0);
+
+    pub(crate) const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    pub(crate) const fn bits(self) -> u64 {
+        self.0
+    }
 }
 
 impl Grace {
@@ -132,6 +156,7 @@ impl Grace {
     pub const fn new() -> Self {
         Self {
             epoch: AtomicU64::new(1),
+            ended: AtomicU64::new(1),
         }
     }
 
@@ -141,26 +166,37 @@ impl Grace {
     pub fn new() -> Self {
         Self {
             epoch: AtomicU64::new(1),
+            ended: AtomicU64::new(1),
         }
     }
 
-    /// Begins a grace period: it ends when every section that may have begun before now has ended.
-    pub fn begin(&self) -> GracePeriod {
-        // Pairs with the fence in `Section::enter`: what was detached before is seen by every
-        // section whose announcement the look at the slots misses.
+    /// This moment, for what this CPU has just detached.
+    pub(crate) fn now(&self) -> Moment {
+        // Pairs with the fence in `Section::enter`, by way of the epoch: whoever makes it larger than what is loaded
+        // here has a fence behind that. So what was detached before is seen by every section whose announcement
+        // the look at the slots misses.
         fence(Ordering::SeqCst);
-        let epoch = self.epoch.fetch_add(1, Ordering::AcqRel) + 1;
-        fence(Ordering::SeqCst);
-        GracePeriod { epoch }
+        Moment(self.epoch.load(Ordering::Relaxed))
     }
 
-    /// Whether the grace period has ended.
-    pub fn has_ended(&self, period: GracePeriod, slots: &[CpuSlot]) -> bool {
-        slots.iter().all(|slot| {
-            // Acquire: what the section did is before what follows its end.
-            let section = slot.section.load(Ordering::Acquire);
-            section == 0 || section >= period.epoch
-        })
+    /// Whether a grace period that began after `moment` is known to have ended.
+    pub(crate) fn is_known_to_have_passed(&self, moment: Moment) -> bool {
+        // Acquire: what the sections did is before what follows their end.
+        self.ended.load(Ordering::Acquire) > moment.0
+    }
+
+    /// Sees to it that a grace period has begun after `moment`, and returns its number.
+    fn begin_after(&self, moment: Moment) -> u64 {
+        let number = moment.0 + 1;
+        if self.epoch.load(Ordering::Relaxed) < number {
+            // Another CPU may do it first: its will do.
+            let _ =
+                self.epoch
+                    .compare_exchange(moment.0, number, Ordering::AcqRel, Ordering::Relaxed);
+        }
+        // Between the epoch, whoever has changed it, and the look at the slots.
+        fence(Ordering::SeqCst);
+        number
     }
 }
 
@@ -171,20 +207,53 @@ impl<E: Environment> Stage2<E> {
     ///
     /// Inside a read section: it would wait for itself.
     pub fn synchronize(&self) {
+        self.wait_since(self.env().cpus().grace().now());
+    }
+
+    /// Waits until a grace period has passed since `moment`, which one may have by now.
+    ///
+    /// # Panics
+    ///
+    /// Inside a read section.
+    pub(crate) fn wait_since(&self, moment: Moment) {
         self.may_wait();
         let cpus = self.env().cpus();
-        let (grace, asked) = (cpus.grace(), self.env().clock());
-        let period = grace.begin();
-        let number = period.epoch;
-        self.tell_checker(move |order| Observation::GraceBegun { order, number });
-        while !grace.has_ended(period, cpus.slots()) {
+        if cpus.grace().is_known_to_have_passed(moment) {
+            return;
+        }
+        let asked = self.env().clock();
+        let number = self.begin_grace_period(moment);
+        while !self.grace_period_has_ended(number) {
             cpus.relax();
         }
-        self.tell_checker(move |order| Observation::GraceEnded { order, number });
         self.count(Counter::GracePeriods);
         self.tell(Topic::Frees, move || Observation::GraceAwaited {
             ticks: self.env().clock().wrapping_sub(asked),
         });
+    }
+
+    /// Whether a grace period has passed since `moment`. Waits for nobody; who goes on asking, outside read sections,
+    /// is told in the end that one has.
+    pub(crate) fn has_passed_since(&self, moment: Moment) -> bool {
+        self.env().cpus().grace().is_known_to_have_passed(moment)
+            || self.grace_period_has_ended(self.begin_grace_period(moment))
+    }
+
+    fn begin_grace_period(&self, moment: Moment) -> u64 {
+        let number = self.env().cpus().grace().begin_after(moment);
+        self.tell_checker(move |order| Observation::GraceBegun { order, number });
+        number
+    }
+
+    fn grace_period_has_ended(&self, number: u64) -> bool {
+        let cpus = self.env().cpus();
+        let ended = cpus.slots().iter().all(|slot| slot.is_past(number));
+        if ended {
+            // Told before anybody relies on it.
+            self.tell_checker(move |order| Observation::GraceEnded { order, number });
+            cpus.grace().ended.fetch_max(number, Ordering::Release);
+        }
+        ended
     }
 }
 

@@ -131,6 +131,34 @@ impl<'s, E: Environment> Reader<'s, E> {
         }
     }
 
+    /// The table of `level` that has the entry for `ipa`, locked and surely part of the tree, or why there is none:
+    /// [`Slot::lock`] from the root on, in one call.
+    ///
+    /// None if the address is too large, or `level` above the root's.
+    #[inline(always)]
+    pub fn lock(&self, ipa: Ipa, level: Level) -> Option<Result<Locked<'_, E>, Absent>> {
+        match self.lock_at_once(ipa, level) {
+            Some(table) => Some(Ok(table)),
+            None => self.lock_somehow(ipa, level),
+        }
+    }
+
+    /// As [`lock`](Self::lock), whatever is in the way.
+    #[cold]
+    #[inline(never)]
+    fn lock_somehow(&self, ipa: Ipa, level: Level) -> Option<Result<Locked<'_, E>, Absent>> {
+        for _ in 0..MAX_RETRIES {
+            match self.descend(ipa, level)? {
+                Ok(table) => match table.lock() {
+                    Ok(table) => return Some(Ok(table)),
+                    Err(Changed) => continue,
+                },
+                Err(stopped) => return Some(Err(stopped.absent)),
+            }
+        }
+        Some(Err(Absent::Contended))
+    }
+
     /// The table of `level` that has the entry for `ipa`, locked, if nothing is in the way.
     #[inline(always)]
     pub(crate) fn lock_at_once(&self, ipa: Ipa, level: Level) -> Option<Locked<'_, E>> {
@@ -508,6 +536,10 @@ impl<'r, E: Environment> Locked<'r, E> {
 
     pub(crate) fn meta(&self) -> &'r TableMeta {
         self.meta
+    }
+
+    pub(crate) fn stage2(&self) -> &'r Stage2<E> {
+        self.reader.stage2
     }
 }
 

@@ -379,7 +379,8 @@ impl<E: Environment> Stage2<E> {
         let Some(level) = holder.level().next() else {
             return;
         };
-        if let Some(table) = spare.take(level) {
+        if let Some(table) = spare.take() {
+            self.make_table(table, level);
             holder.fill(index, Descriptor::table(table));
             self.publish();
             self.count(Counter::TablesInstalled);

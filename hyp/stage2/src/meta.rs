@@ -1,7 +1,7 @@
 //! What is known of a frame that serves as a table.
 //!
 //! Owns [`TableMeta`]: the table's lock, its level and owner, the count of entries in use, and the
-//! link of the list of tables that wait to be freed. One lives in the metadata of every frame that
+//! links of the lists of tables that are kept for splits or wait to be freed. One lives in the metadata of every frame that
 //! may become a table, outside the frame itself, because the hardware reads all of the frame.
 //!
 //! Invariants:
@@ -10,11 +10,13 @@
 //!   section, may rely on lock and level.
 //! - `live`, `claimed` and the entries of the table change only under `lock`; a fresh table that nobody can
 //!   see yet is the exception.
-//! - `next` belongs to whoever holds the detached table.
+//! - `next` names the first table of the deposit of a table that is in the tree, and changes under `lock` then. It belongs
+//!   to whoever holds the detached table, which may be another table's deposit, together with `detached`.
 
 use crate::addr::{Level, Pa};
+use crate::grace::Moment;
 use crate::sync::{AtomicU16, Lock, LockGuard};
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Names the tables of one VM among all table frames, so that a frame which became another VM's
 /// table is never taken for this one's. Never zero, and below 2^28.
@@ -50,18 +52,19 @@ impl Owner {
 /// once and never touches it again, also when the frame is freed and used for something else: the
 /// lock must not be made anew while anybody may wait for it.
 ///
-/// `live` is the model checker's, because it is looked at without the lock. The plain atomics are
+/// `live` and `claimed` are the model checker's, because they are looked at without the lock. The plain atomics are
 /// not: each is written only under the table's lock or by the only one who can reach it, so that
 /// the lock, which is modelled, orders them.
 pub struct TableMeta {
     lock: Lock,
     next: AtomicU64,
+    detached: AtomicU64,
     kind: AtomicU32,
     live: AtomicU16,
-    claimed: AtomicBool,
-    /// No byte is left between the fields, so that metadata is made by storing pairs of whole words: there is
-    /// a lot of it at boot.
-    _filled: u8,
+    /// Not zero if somebody has a claim.
+    claimed: AtomicU16,
+    // No byte is left between the fields, so that metadata is made by storing pairs of whole words: there is
+    // a lot of it at boot.
 }
 
 const NO_TABLE: u32 = 0;
@@ -74,10 +77,10 @@ impl TableMeta {
         Self {
             lock: Lock::new(()),
             next: AtomicU64::new(0),
+            detached: AtomicU64::new(0),
             kind: AtomicU32::new(NO_TABLE),
             live: AtomicU16::new(0),
-            claimed: AtomicBool::new(false),
-            _filled: 0,
+            claimed: AtomicU16::new(0),
         }
     }
 
@@ -88,10 +91,10 @@ impl TableMeta {
         Self {
             lock: Lock::new(()),
             next: AtomicU64::new(0),
+            detached: AtomicU64::new(0),
             kind: AtomicU32::new(NO_TABLE),
             live: AtomicU16::new(0),
-            claimed: AtomicBool::new(false),
-            _filled: 0,
+            claimed: AtomicU16::new(0),
         }
     }
 
@@ -109,7 +112,8 @@ impl TableMeta {
     #[inline]
     pub(crate) fn become_table(&self, owner: Owner, level: Level) {
         self.live.store(0, Ordering::Relaxed);
-        self.claimed.store(false, Ordering::Relaxed);
+        self.claimed.store(0, Ordering::Relaxed);
+        self.next.store(0, Ordering::Relaxed);
         self.kind.store(kind_of(owner, level), Ordering::Relaxed);
     }
 
@@ -149,19 +153,33 @@ impl TableMeta {
     }
 
     /// Claims the table, under its lock; says whether nobody had. A claimed table is neither
-    /// detached nor claimed by anybody else, so that it can be found again after its lock was dropped.
+    /// detached nor claimed by anybody else, so that it can be found again after its lock was dropped. One that
+    /// was detached by the claimant is used for nothing else as long as he has the claim.
     pub(crate) fn claim(&self) -> bool {
-        !self.claimed.swap(true, Ordering::Relaxed)
+        let was_claimed = self.is_claimed();
+        self.claimed.store(1, Ordering::Relaxed);
+        !was_claimed
     }
 
-    /// Lets a claim go. Under the lock, or by the claimant when the table is detached.
+    /// Lets a claim go, under the lock.
     pub(crate) fn release_claim(&self) {
-        self.claimed.store(false, Ordering::Relaxed);
+        // Release: what the claimant has read of a table that he has detached is before its next use.
+        self.claimed.store(0, Ordering::Release);
     }
 
-    /// Whether somebody has a claim on the table. Exact under the lock.
+    /// Whether somebody has a claim on the table. Exact under the lock, or if the table is detached.
     pub(crate) fn is_claimed(&self) -> bool {
-        self.claimed.load(Ordering::Relaxed)
+        self.claimed.load(Ordering::Acquire) != 0
+    }
+
+    /// Notes when the table was detached. By who did so, under the lock of the table that keeps this one.
+    pub(crate) fn set_detached(&self, moment: Moment) {
+        self.detached.store(moment.bits(), Ordering::Relaxed);
+    }
+
+    /// When the table was detached, if it is kept by another one, whose lock is held.
+    pub(crate) fn detached(&self) -> Moment {
+        Moment::from_bits(self.detached.load(Ordering::Relaxed))
     }
 
     pub(crate) fn set_next(&self, next: Option<Pa>) {
@@ -180,4 +198,4 @@ const fn kind_of(owner: Owner, level: Level) -> u32 {
 }
 
 #[cfg(not(loom))]
-const _: () = assert!(size_of::<TableMeta>() <= 32);
+const _: () = assert!(size_of::<TableMeta>() == 40);

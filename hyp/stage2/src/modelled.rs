@@ -61,6 +61,10 @@ impl AtomicU64 {
         self.accessed().fetch_add(value, order)
     }
 
+    pub(crate) fn fetch_max(&self, value: u64, order: Ordering) -> u64 {
+        self.accessed().fetch_max(value, order)
+    }
+
     pub(crate) fn fetch_or(&self, value: u64, order: Ordering) -> u64 {
         self.accessed().fetch_or(value, order)
     }

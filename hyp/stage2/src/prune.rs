@@ -10,7 +10,7 @@
 use crate::addr::{ENTRIES, Ipa, IpaRange, Level};
 use crate::descriptor::{Descriptor, Kind, Marker, Work};
 use crate::detached::{Retired, TableList};
-use crate::env::Environment;
+use crate::env::{Cpus, Environment};
 use crate::flush::Stale;
 use crate::lookup::{Absent, Locked};
 use crate::observe::{Observation, Topic};
@@ -75,22 +75,23 @@ impl<E: Environment> Stage2<E> {
         let Ok(mut table) = table.lock() else {
             return cursor;
         };
-        let retired = self.detach_empty(&mut table, cursor, range);
+        let mut retired = Retired::none();
+        let count = self.detach_empty(&mut table, cursor, range, &mut retired);
         drop(table);
         drop(reader);
-        if let Some((retired, count)) = retired {
-            *freed += count;
-            self.reclaim(retired);
-        }
+        *freed += count;
+        self.reclaim(retired);
         behind
     }
 
+    /// Takes the empty tables below `parent` out of the tree, and returns how many there were.
     fn detach_empty(
         &self,
         parent: &mut Locked<'_, E>,
         cursor: Ipa,
         range: IpaRange,
-    ) -> Option<(Retired, usize)> {
+        retired: &mut Retired,
+    ) -> usize {
         let level = parent.level();
         let marker = self.marker(Work::FreeTable);
         let mut tables = TableList::new();
@@ -98,20 +99,25 @@ impl<E: Environment> Stage2<E> {
         for index in cursor.index(level)..ENTRIES {
             let ipa = parent.ipa(index);
             if range.covers(&IpaRange::entry(ipa, level))
-                && let Some(change) = self.break_empty(parent, index, marker, &mut tables)
+                && let Some(change) = self.break_empty(parent, index, marker, &mut tables, retired)
             {
                 stale = Some(change.after(stale));
                 count += 1;
             }
         }
-        let flushed = self.flush(stale?);
+        let Some(stale) = stale else {
+            return 0;
+        };
+        let flushed = self.flush(stale);
         for index in cursor.index(level)..ENTRIES {
             if parent.get(index) == marker.descriptor() {
                 parent.make_entry(index, marker, Descriptor::EMPTY, &flushed);
             }
         }
         self.count_many(Counter::TablesDetached, count as u64);
-        Some((Retired::new(tables, &flushed), count))
+        let env = self.env();
+        retired.add(env.frames(), tables, env.cpus().grace().now(), &flushed);
+        count
     }
 
     /// Puts the marker in the place of a child table, if that is empty and nobody's claim.
@@ -121,15 +127,18 @@ impl<E: Environment> Stage2<E> {
         index: usize,
         marker: Marker,
         tables: &mut TableList,
+        retired: &mut Retired,
     ) -> Option<Stale> {
         let Kind::Table(_) = parent.kind(index) else {
             return None;
         };
-        let child = parent.slot(parent.ipa(index)).lock().ok()?;
+        let mut child = parent.slot(parent.ipa(index)).lock().ok()?;
         if !child.is_empty() || child.meta().is_claimed() {
             return None;
         }
         let (_, stale) = parent.break_entry(index, marker);
+        // An empty table has no blocks: this is for what fell over in memory.
+        child.give_up_kept(usize::MAX, retired);
         tables.push(self.env().frames(), child.pa());
         let (ipa, level) = (child.ipa(0), child.level());
         self.tell(Topic::Frees, move || Observation::Detached { ipa, level });

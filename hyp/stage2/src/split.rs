@@ -7,6 +7,7 @@
 //! Lock order: the table that holds the entry, the new table.
 
 use crate::addr::{ENTRIES, Ipa, IpaRange, Level, Pa};
+use crate::deposit::InUse;
 use crate::descriptor::{Descriptor, Kind, Work};
 use crate::detached::{Spare, memory};
 use crate::env::{Environment, Frames, OutOfFrames, TableFrame, Window};
@@ -36,10 +37,16 @@ pub enum SplitError {
     /// The VM's tables have no blocks of this level.
     #[error("the level has no blocks")]
     WrongLevel,
-    /// Somebody works on the region, or on the table promised for this block: wait, holding nothing,
+    /// Somebody works on the region, or may still look at the table in the deposit: wait, holding nothing,
     /// and try again.
     #[error("somebody works on the region")]
     Busy,
+}
+
+impl From<OutOfFrames> for SplitError {
+    fn from(_: OutOfFrames) -> Self {
+        SplitError::OutOfFrames
+    }
 }
 
 impl<E: Environment> Stage2<E> {
@@ -87,10 +94,11 @@ impl<E: Environment> Stage2<E> {
         // One with a table in the deposit gets that one.
         let fits =
             is_block && block.is_writable() && !block.lets_stores_through() && !block.has_deposit();
-        if fits {
-            self.split_locked(&mut table, LEVEL, index, block, &mut spare, Some(ipa));
+        if fits && let Some(frame) = spare.take() {
+            self.split_locked(&mut table, LEVEL, index, block, frame, Some(ipa));
+            return true;
         }
-        fits
+        false
     }
 
     #[inline(never)]
@@ -124,10 +132,10 @@ impl<E: Environment> Stage2<E> {
                 Kind::Busy(_) => return Err(SplitError::Busy),
                 Kind::Empty | Kind::Table(_) | Kind::Bad => return Err(SplitError::NoBlock),
             }
-            if spare.is_none() {
+            if spare.is_none() && !seen.has_deposit() {
                 drop(table);
                 drop(reader);
-                self.fill_for_split(&mut spare, seen)?;
+                spare.fill_with_any()?;
                 continue;
             }
             let Ok(mut table) = table.lock() else {
@@ -139,30 +147,30 @@ impl<E: Environment> Stage2<E> {
             if !matches!(block.kind(level), Kind::Leaf(_)) {
                 continue;
             }
-            self.split_locked(&mut table, level, index, block, &mut spare, stored);
-            drop(table);
-            drop(reader);
-            if block.has_deposit() {
-                self.forget_deposit();
-            }
+            let kept = block.has_deposit().then(|| table.take_kept()).flatten();
+            let frame = match kept.or_else(|| spare.take().map(Ok)) {
+                Some(Ok(frame)) => frame,
+                Some(Err(InUse::Seen(since))) => {
+                    drop(table);
+                    drop(reader);
+                    if self.has_passed_since(since) {
+                        continue;
+                    }
+                    return Err(SplitError::Busy);
+                }
+                Some(Err(InUse::Claimed)) => return Err(SplitError::Busy),
+                // Its mark is gone, or came of a bit that fell over.
+                None => {
+                    drop(table);
+                    drop(reader);
+                    spare.fill_with_any()?;
+                    continue;
+                }
+            };
+            self.split_locked(&mut table, level, index, block, frame, stored);
             return Ok(());
         }
         Err(SplitError::Busy)
-    }
-
-    fn fill_for_split(
-        &self,
-        spare: &mut Spare<'_, E>,
-        block: Descriptor,
-    ) -> Result<(), SplitError> {
-        spare.fill_for(block).map_err(|OutOfFrames| {
-            // A promised table is on its way: the collapse that made the block waits for readers.
-            if block.has_deposit() {
-                SplitError::Busy
-            } else {
-                SplitError::OutOfFrames
-            }
-        })
     }
 
     #[inline(always)]
@@ -172,12 +180,10 @@ impl<E: Environment> Stage2<E> {
         level: Level,
         index: usize,
         block: Descriptor,
-        spare: &mut Spare<'_, E>,
+        child: Pa,
         stored: Option<Ipa>,
     ) {
-        let Some(child) = level.next().and_then(|next| spare.take(next)) else {
-            return;
-        };
+        self.make_table(child, level.next().unwrap_or(level));
         self.fill_parts(child, block, level, stored);
         if stored.is_some() {
             table.count(Counter::WriteFaults);

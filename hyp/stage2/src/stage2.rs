@@ -1,11 +1,10 @@
 //! One VM's stage-2 tables.
 //!
-//! Owns [`Stage2`]: the root, the shape, the VMID and the deposit. The operations are in modules of
+//! Owns [`Stage2`]: the root, the shape and the VMID. The operations are in modules of
 //! their own, one a subject; this file has what they share: entering a read section, flushing,
 //! waiting, and repairing a bad entry.
 
 use crate::addr::{ENTRIES, Ipa, IpaRange, Level, PAGE_SHIFT, Pa};
-use crate::deposit::Deposit;
 use crate::descriptor::{Descriptor, Format, Marker, Work};
 use crate::env::{Cpus, Environment, Frames, Loaded, OutOfFrames, Scope, TableFrame, Tlb};
 use crate::flush::{Flushed, Published, Stale};
@@ -52,7 +51,6 @@ pub struct Stage2<E: Environment> {
     config: Config,
     root: Pa,
     vmid: VmidCell,
-    pub(crate) deposit: Deposit,
 }
 
 impl<E: Environment> fmt::Debug for Stage2<E> {
@@ -80,7 +78,6 @@ impl<E: Environment> Stage2<E> {
             config,
             root,
             vmid: VmidCell::new(),
-            deposit: Deposit::new(),
         };
         stage2.tell_of_root();
         // The zeroed root is complete before VTTBR_EL2 can name it.

@@ -5,6 +5,7 @@
 
 use crate::addr::{ENTRIES, Ipa, IpaRange, Level, Pa};
 use crate::descriptor::{Descriptor, Kind};
+use crate::detached::Retired;
 use crate::env::{Environment, OutOfFrames, Scope};
 use crate::flush::Stale;
 use crate::frame::GuestFrame;
@@ -17,6 +18,7 @@ use crate::stats::Counter;
 use crate::sync::{AtomicU64, Ordering};
 use arrayvec::ArrayVec;
 use core::iter::repeat_n;
+use core::mem;
 
 /// Entries looked at under one hold of a table's lock: bounds the time that a fault on another page
 /// of the region waits, and the gatherer's room on the stack.
@@ -138,6 +140,8 @@ struct Unmap<F> {
     gathered: Gathered,
     /// Leaves of the run.
     leaves: usize,
+    /// Tables that were kept for them.
+    kept: Retired,
     sink: F,
 }
 
@@ -163,6 +167,11 @@ impl<E: Environment, F: FnMut(UnmappedRun<'_>)> Edit<E> for Unmap<F> {
             level => remove_run(entries, level, &mut self.gathered),
         };
         let entries = self.gathered.len() - at;
+        if level != Level::L3 {
+            let unmapped = &self.gathered[at..];
+            let marked = unmapped.iter().filter(|entry| entry.has_deposit());
+            table.give_up_kept(marked.count(), &mut self.kept);
+        }
         let leaf = |entry: &Descriptor| *entry != Descriptor::EMPTY;
         let last = self.gathered.iter().rposition(leaf);
         self.gathered.truncate(last.map_or(0, |last| last + 1));
@@ -200,6 +209,7 @@ impl<E: Environment, F: FnMut(UnmappedRun<'_>)> Edit<E> for Unmap<F> {
         };
         stage2.note_unmapped(&run, self.leaves);
         (self.sink)(run);
+        stage2.reclaim(mem::replace(&mut self.kept, Retired::none()));
         self.gathered.clear();
         self.leaves = 0;
     }
@@ -255,30 +265,19 @@ impl<E: Environment> Stage2<E> {
                 ipa: range.start(),
                 gathered: Gathered::new(),
                 leaves: 0,
+                kept: Retired::none(),
                 sink,
             },
         )
     }
 
-    /// Counts and tells what was unmapped, and lets go what was kept for it.
+    /// Counts and tells what was unmapped.
     fn note_unmapped(&self, run: &UnmappedRun<'_>, leaves: usize) {
         self.count_many(Counter::LeavesUnmapped, leaves as u64);
         let (level, entries) = (run.level, run.entries.len() as u64);
         let end = run.ipa.offset(entries * level.size());
         if let Some(range) = IpaRange::new(run.ipa, end) {
             self.tell(Topic::Maps, move || Observation::Unmapped { range, level });
-        }
-        if level != Level::L3 {
-            for _ in run.entries.iter().filter(|entry| entry.has_deposit()) {
-                self.forget_deposit();
-            }
-        }
-    }
-
-    /// A block with a table in the deposit is gone: the table is not needed any more.
-    pub(crate) fn forget_deposit(&self) {
-        if let Some(pa) = self.deposit.forget(self.env().frames()) {
-            self.free_table(pa);
         }
     }
 }

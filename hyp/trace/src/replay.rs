@@ -55,7 +55,8 @@
 //! sections a table is locked by who has claimed it.
 //!
 //! [`GraceBegun`](crate::Event::GraceBegun), [`GraceEnded`](crate::Event::GraceEnded): a grace period,
-//! by its number. It may end on another CPU than it began on, and several may be under way.
+//! by its number. It may end on another CPU than it began on, and several may be under way. One does for all CPUs
+//! that need one at a time, and each of them tells that it has begun, and of its end as far as it has seen that.
 //!
 //! [`RootMade`](crate::Event::RootMade), [`TableMade`](crate::Event::TableMade),
 //! [`TableEnded`](crate::Event::TableEnded): the life of a table, of the VM in the stamp. A root of

@@ -75,6 +75,11 @@ impl<T> Arena<T> {
         Some(address)
     }
 
+    /// A frame from this CPU's store, with whatever it held last.
+    pub(crate) fn take_as_it_is(&self) -> Option<usize> {
+        self.store().pop()
+    }
+
     /// Puts a frame that nobody uses into this CPU's store.
     pub(crate) fn give(&self, address: usize) {
         self.store().push(address);

@@ -2,10 +2,12 @@
 //!
 //! Unlike `stage2::fake` it checks nothing, so that what is measured is the table manager.
 
+use std::ptr::with_exposed_provenance_mut;
+
 use stage2::grace::{CpuSlot, Grace};
 use stage2::vmid::{Vmid, VmidAllocator};
 use stage2::{
-    Cpus, Environment, Frames, IpaRange, Loaded, OutOfFrames, Pa, Published, Scope, Table,
+    Cpus, ENTRIES, Environment, Frames, IpaRange, Loaded, OutOfFrames, Pa, Published, Scope, Table,
     TableFrame, TableMeta, Tlb, Window,
 };
 
@@ -45,6 +47,11 @@ unsafe impl Frames for Lean {
         Ok(Pa::new(address as u64))
     }
 
+    fn allocate_filled_table(&self) -> Result<Pa, OutOfFrames> {
+        let address = self.tables.take_as_it_is().ok_or(OutOfFrames)?;
+        Ok(Pa::new(address as u64))
+    }
+
     fn free_tables(&self, table: TableFrame, _: u32) {
         self.tables.give(table.pa().get() as usize);
     }
@@ -64,6 +71,16 @@ unsafe impl Window for Lean {
     fn table(&self, table: TableFrame) -> &Table {
         // SAFETY: it is a frame from `allocate_tables` that was not given back.
         unsafe { self.tables.get(table.pa().get() as usize) }
+    }
+
+    #[inline]
+    fn fill(&self, table: TableFrame, first: u64, step: u64) {
+        let entries = with_exposed_provenance_mut::<[u64; ENTRIES]>(table.pa().get() as usize);
+        // SAFETY: the caller names a frame that he has taken and nobody else can reach.
+        let entries = unsafe { &mut *entries };
+        for (index, entry) in (0..).zip(entries) {
+            *entry = first.wrapping_add(index * step);
+        }
     }
 }
 

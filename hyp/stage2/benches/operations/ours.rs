@@ -3,7 +3,8 @@
 use std::hint::black_box;
 
 use stage2::{
-    Attributes, Config, Format, Geometry, GuestFrame, Ipa, IpaRange, Level, Owner, Pa, Stage2,
+    Attributes, Config, Format, Geometry, GuestFrame, Ipa, IpaRange, Level, Owner, Pa, SplitError,
+    Stage2,
 };
 
 use crate::lean::Lean;
@@ -23,21 +24,16 @@ impl Ours {
     #[inline(always)]
     fn lock(&self, at: Ipa) {
         let reader = self.0.read();
-        let root = reader.root(at).expect("an address of the guest");
-        let middle = root.slot(at).map().expect("a table");
-        black_box(
-            middle
-                .slot(at)
-                .lock()
-                .expect("a table")
-                .get(at.index(Level::L3)),
-        );
+        let table = reader.lock(at, Level::L3).expect("an address of the guest");
+        black_box(table.expect("a table").get(at.index(Level::L3)));
     }
 
     #[inline(always)]
     fn unmap(&self, range: IpaRange) {
-        let unmapped = self.0.unmap(range, |leaf| {
-            let _ = black_box(leaf);
+        let unmapped = self.0.unmap_runs(range, |run| {
+            run.entries().iter().for_each(|entry| {
+                black_box(*entry);
+            });
         });
         unmapped.expect("no block to split");
     }
@@ -84,7 +80,12 @@ impl Subject for Ours {
                 let collapsed = self.0.collapse_in_place(at, Level::L2);
                 collapsed.expect("512 contiguous pages");
             }
-            Operation::Split => self.0.split_block(at, Level::L2).expect("a block"),
+            Operation::Split => {
+                while let Err(error) = self.0.split_block(at, Level::L2) {
+                    assert_eq!(error, SplitError::Busy);
+                    std::hint::spin_loop();
+                }
+            }
         }
     }
 }

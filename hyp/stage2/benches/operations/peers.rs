@@ -70,10 +70,13 @@ impl Subject for Paging {
                 tables.map_range_with_constraints(&page, PAGE, PAGES)
             }
             Operation::Lock | Operation::Walk => walk(&mut tables, &page),
-            Operation::Unmap => tables.map_range(&page, Stage2Attributes::empty()),
+            // It does not tell what was mapped, and whoever unmaps has to know.
+            Operation::Unmap => walk(&mut tables, &page)
+                .and_then(|()| tables.map_range(&page, Stage2Attributes::empty())),
             Operation::MapRange => tables.map_range_with_constraints(&region, PAGE, PAGES),
             Operation::WalkRange => walk(&mut tables, &region),
-            Operation::UnmapRange => tables.map_range(&region, Stage2Attributes::empty()),
+            Operation::UnmapRange => walk(&mut tables, &region)
+                .and_then(|()| tables.map_range(&region, Stage2Attributes::empty())),
             // A block is split where a part of it is to be mapped otherwise.
             Operation::Split => tables.map_range(&page, READ_ONLY),
             Operation::Collapse => unreachable!("see `can`"),
@@ -245,7 +248,16 @@ impl Subject for Multiarch {
                     black_box(tables.query(at + offset)?);
                     Ok(())
                 }),
-            Operation::UnmapRange => tables.cursor().unmap_region(at, size),
+            // By one call for all of it, it would not tell what was mapped.
+            Operation::UnmapRange => {
+                let mut cursor = tables.cursor();
+                (0..size)
+                    .step_by(PAGE_SIZE as usize)
+                    .try_for_each(|offset| {
+                        black_box(cursor.unmap(at + offset)?);
+                        Ok(())
+                    })
+            }
             Operation::Collapse | Operation::Split => unreachable!("see `can`"),
         };
         done.expect(FITS);

@@ -10,6 +10,7 @@
 
 use std::hint::black_box;
 use std::marker::PhantomData;
+use std::ptr::with_exposed_provenance_mut;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -177,9 +178,12 @@ impl<D: Discipline> Plain<D> {
     fn split(&self, at: Ipa) {
         let entry = self.entry(at, Level::L2).expect("a table");
         let block = entry.load(Ordering::Relaxed);
-        let page = |index| ((block & ADDRESS) + index as u64 * PAGE_SIZE) | PAGE;
-        let pages = Table(std::array::from_fn(|index| AtomicU64::new(page(index))));
-        let table = self.tables.take(pages).expect("enough tables");
+        let table = self.tables.take_as_it_is().expect("enough tables");
+        // SAFETY: the frame has just been taken, and nobody knows of it yet.
+        let pages = unsafe { &mut *with_exposed_provenance_mut::<[u64; ENTRIES]>(table) };
+        for (index, page) in (0..).zip(pages) {
+            *page = ((block & ADDRESS) + index * PAGE_SIZE) | PAGE;
+        }
         entry.store(0, Ordering::Relaxed);
         entry.store(named(table), Ordering::Release);
     }

@@ -66,15 +66,15 @@ impl<E: Environment> Stage2<E> {
         let rest = copies.rest(&memory(self, claim.table), plan.max_hot);
         let block = rest.map(|rest| {
             self.copy_rest(&claim, &rest, to, contents);
-            self.deposit.promise();
             copies.block(self.format(), rest.marks, to.pa())
         });
         let new = block.unwrap_or(Descriptor::table(claim.table));
         self.make_claimed(&claim, marker, new, &flushed);
         contents.held_up(self.env().clock().wrapping_sub(begin));
         block?;
+        // As long as it is claimed, the table is kept as it is.
         self.release_old(&claim, contents);
-        Ok(self.retire(claim.table, ipa, Level::L2, &flushed))
+        Ok(Retired::none())
     }
 
     /// Claims the table of `ipa`, if it looks as if it could be collapsed.
@@ -283,6 +283,9 @@ impl<E: Environment> Stage2<E> {
             if let Some(mut parent) = reader.lock_at_once(claim.ipa, Level::L2) {
                 parent.make_entry(claim.ipa.index(Level::L2), marker, new, flushed);
                 self.publish();
+                if new.has_deposit() {
+                    self.keep(&mut parent, claim.table, claim.ipa, flushed);
+                }
                 return;
             }
             drop(reader);
@@ -304,7 +307,7 @@ impl<E: Environment> Stage2<E> {
 
 impl<E: Environment> Drop for Claim<'_, E> {
     fn drop(&mut self) {
-        // The claim keeps the table where it is or, once detached, from being freed before this.
+        // The claim keeps the table where it is or, once detached, from being used for something else before this.
         if let Some(meta) = self.stage2.env().frames().table_meta(self.table) {
             let _held = Held::lock(self.stage2, meta, self.table, self.ipa, Level::L3);
             meta.release_claim();

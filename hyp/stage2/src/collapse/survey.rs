@@ -10,7 +10,7 @@ use super::pages::PageSet;
 use crate::addr::{ENTRIES, Level, Pa};
 use crate::descriptor::{Descriptor, Difference, Format, Kind, Memory};
 use crate::env::{Environment, Table};
-use crate::lookup::View;
+use crate::lookup::{Unlocked, View};
 use crate::sync::{AtomicU64, Ordering};
 
 /// Entries compared in one go. Small enough to be unrolled, and to be looked at one by one if one of them
@@ -69,22 +69,38 @@ pub(super) struct Run {
     step: u64,
 }
 
-/// Looks whether the leaves of a table are the parts of a block of `level` where they are.
-pub(super) fn run<E: Environment>(table: &View<'_, E>, level: Level) -> Result<Run, CollapseError> {
-    let like = survey(table, 0)?;
-    let first = table.get(0).output();
-    let run = Run {
-        first: like.unused_at(first),
-        step: table.level().size(),
-    };
-    if first.is_aligned(level) && run.difference(table).is_of_use() {
-        Ok(run)
-    } else {
-        Err(CollapseError::Scattered)
-    }
+/// Why the leaves of a table are not the parts of a block where they are, or what has changed there since they
+/// were found not to be.
+#[cold]
+pub(super) fn why_no_run<E: Environment>(table: &View<'_, E>) -> CollapseError {
+    survey(table, 0).err().unwrap_or(CollapseError::Scattered)
 }
 
 impl Run {
+    /// The run that the leaves of a table would be in a block of `level`, from a look at the first and the last
+    /// one: enough to tell most tables that are none without a lock.
+    pub(super) fn of<E: Environment>(
+        table: &Unlocked<'_, E>,
+        level: Level,
+    ) -> Result<Self, CollapseError> {
+        let (first, last) = (table.get(0), table.get(ENTRIES - 1));
+        let run = Self {
+            first: first.unused_at(first.output()),
+            step: table.level().size(),
+        };
+        let behind = run.first.bits() + run.step * (ENTRIES as u64 - 1);
+        let likely = matches!(first.kind(table.level()), Kind::Leaf(pa) if pa.is_aligned(level))
+            && !first.is_pinned()
+            && first.memory() == Memory::Normal
+            && table.entries_in_use() == ENTRIES
+            && last.difference(Descriptor::from_bits(behind)).is_of_use();
+        if likely {
+            Ok(run)
+        } else {
+            Err(why_no_run(table))
+        }
+    }
+
     /// What the entries of the table differ in from what they would be in a block that nobody has used yet.
     pub(super) fn difference<E: Environment>(&self, table: &View<'_, E>) -> Difference {
         let mut expected = self.first.bits();

@@ -11,7 +11,10 @@
 
 use crate::support::{World, collapse_in_place, explore, free_tables, only, page, small};
 use stage2::stats::Counter;
-use stage2::{Access, Attributes, Cpus, Environment, Ipa, Kind, Level, MapError, Resolution};
+use stage2::{
+    Access, Attributes, Cpus, Environment, Ipa, Kind, Level, MapError, PAGE_SIZE, Resolution,
+    SplitError,
+};
 
 /// A reader has a table in hand while it is emptied, detached and freed.
 ///
@@ -60,6 +63,26 @@ fn race_01_a_reader_comes_back() {
     });
 }
 
+/// A grace period is awaited by one CPU, and another one, which relies on its having ended, frees a table that the
+/// first one has looked at.
+///
+/// Rule: who is told that a grace period has passed is past all that was read before its end. Taken out by
+/// `01-end-passed-on-unordered.patch`.
+#[test]
+fn race_01_the_end_of_a_grace_period_that_another_cpu_has_seen() {
+    explore(|| {
+        let world = World::new(small());
+        world.map(0, 1);
+        world.unmap(only(0));
+        let look_and_wait = |world: &World| {
+            assert_eq!(world.where_is(0), None);
+            world.vm.synchronize();
+        };
+        world.race(look_and_wait, free_tables);
+        world.end();
+    });
+}
+
 /// An unmap has the table, not yet its lock, when a collapse makes a block of it.
 ///
 /// Rule: after locking, the parent entry is loaded again. Taken out by `02-no-recheck.patch`.
@@ -83,21 +106,34 @@ fn race_03_collapse_and_split_between_map_and_lock() {
     explore(|| {
         let world = World::new(small());
         world.map_contiguous();
-        let split_and_lock = |world: &World| {
+        keep_a_table(&world);
+        let collapse_and_split = |world: &World| {
+            assert!(collapse_in_place(world));
+            // The table that was kept first: somebody may still look at the other one.
+            assert_eq!(world.vm.split_block(page(0), Level::L2), Ok(()));
+        };
+        world.race(collapse_and_split, |world| {
             let reader = world.vm.read();
             let root = reader.root(page(0)).expect("a root");
-            if let Ok(table) = root.slot(page(0)).map_nolock() {
-                // The collapse waits for this section to end, so the split makes a table of its own.
-                let _ = world.vm.split_block(page(0), Level::L2);
-                if let Ok(table) = table.lock() {
-                    let named = root.kind(0);
-                    assert_eq!(named, Kind::Table(table.pa()), "a dead table is locked");
-                }
+            if let Ok(table) = root.slot(page(0)).map_nolock()
+                && let Ok(table) = table.lock()
+            {
+                let named = root.kind(0);
+                assert_eq!(named, Kind::Table(table.pa()), "a dead table is locked");
             }
-        };
-        world.race(split_and_lock, collapse_in_place);
+        });
         world.end();
     });
+}
+
+/// Maps pages 2 and 3 and makes a block of them, whose table is kept and has been left by all.
+fn keep_a_table(world: &World) {
+    for (n, frame) in (2..).zip(world.filled_block().into_parts()) {
+        let mapped = world.vm.map_page(page(n), frame, Attributes::RAM, true);
+        assert_eq!(mapped, Ok(()));
+    }
+    assert_eq!(world.vm.collapse_in_place(page(2), Level::L2), Ok(()));
+    world.vm.synchronize();
 }
 
 /// A table is freed and comes back in the same slot, as the same value, while somebody waits for its lock.
@@ -123,6 +159,30 @@ fn race_04_a_table_comes_back_in_its_slot() {
             world.map(1, 2);
         });
         assert!(world.where_is(1).is_some());
+        world.end();
+    });
+}
+
+/// A table that a collapse has kept becomes another block's while somebody looks into it.
+///
+/// Rule: a kept table is used a grace period after it was detached. Taken out by `04-kept-table-used-at-once.patch`.
+#[test]
+fn race_04_a_kept_table_comes_back_for_another_block() {
+    explore(|| {
+        let world = World::new(small());
+        let block = world.map_contiguous();
+        keep_a_table(&world);
+        let collapse_and_split = |world: &World| {
+            assert!(collapse_in_place(world));
+            [0, 2].map(|n| world.vm.split_block(page(n), Level::L2))
+        };
+        let (split, seen) = world.race(collapse_and_split, |world| world.where_is(1));
+        assert!(matches!(split, [Ok(()), Ok(()) | Err(SplitError::Busy)]));
+        let here = block.offset(PAGE_SIZE);
+        assert!(
+            seen.is_none_or(|seen| seen == here),
+            "another block's page is seen"
+        );
         world.end();
     });
 }

@@ -103,7 +103,8 @@ fn race_24_a_reader_of_a_table_that_was_just_installed() {
 
 /// A block made by a collapse is split when no frame is left.
 ///
-/// Rule: the collapse keeps its old table for that. Taken out by `26-nothing-kept-for-the-split.patch`.
+/// Rule: the collapse keeps its old table for that, and lets nobody have it before it has given the old pages back.
+/// Taken out by `26-nothing-kept-for-the-split.patch` and `26-kept-table-used-while-claimed.patch`.
 #[test]
 fn race_26_no_frame_for_splitting_a_collapsed_block() {
     explore(|| {

@@ -67,13 +67,26 @@ fn a_grace_period_waits_for_older_sections() {
 }
 
 #[test]
-fn grace_periods_begin_once_and_before_they_end() {
+fn grace_periods_begin_before_they_end() {
     let mut story = Story::running();
     story.grace_ends(2);
     assert_eq!(story.broken(), [TRUE]);
-    let mut twice = Story::running();
-    twice.grace_begins(2).grace_begins(2);
-    assert_eq!(twice.broken(), [TRUE]);
+}
+
+#[test]
+fn many_may_wait_for_one_grace_period() {
+    let mut story = emptied();
+    story.grace_begins(2).grace_begins(2);
+    story.grace_ends(2).grace_ends(2).ended(L3);
+    assert_eq!(story.broken(), [""; 0]);
+    // It began when the first was told of it.
+    let mut older = Story::running();
+    older.grace_begins(2);
+    let events = std::mem::take(&mut older.events);
+    older = emptied();
+    older.events.splice(0..events.len() - 1, events);
+    older.grace_begins(2).grace_ends(2).ended(L3);
+    assert_eq!(older.broken(), [GRACE]);
 }
 
 #[test]
