@@ -1,37 +1,87 @@
 //! The console: lines to the PL011, from any CPU, and what is typed there.
 //!
+//! What is to be sent is put into one queue, in order, and the UART is given what it takes at once; when it is full,
+//! a thread goes on. So nobody waits for a slow line with the lock held, and who speaks pays for what the UART takes.
+//! What has been put there keeps its order, and none is lost:
+//! - a guest has no more than one piece of a line in the queue: before it adds to it, its vCPU waits for that to be
+//!   sent, with no lock held ([`has_room`]). So the queue has room for all guests, and none delays others by more than
+//!   such a piece of its own;
+//! - the thread that sends traces waits likewise, for its last frame;
+//! - everyone else, who may hold locks, does not wait unless the queue is full. What guests cause of that is limited
+//!   (`vm::ratelimit`), or slows down nobody but who wants it (`trace=replay`).
+//!
 //! One lock, held for a line or less at a time, the last in the lock order: nothing is locked while it is
 //! held. Its holder runs with interrupts masked, as all of EL2 does. A failing CPU takes the console
-//! away for good ([`seize`]).
+//! away for good ([`seize`]), and who switches the machine off sends what there is first ([`flush`]).
 
 use core::fmt::{self, Write};
 use core::mem;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use hyp::output::{self, Pace, Queue, Text};
 use hyp::vm::lines::Piece;
 use platform::board::Uart;
 use platform::timer;
 use platform::uart::Console;
-use spin::Mutex;
+use spin::{Mutex, MutexGuard, Once};
 use trace::frame::{BEGIN, END};
 
 use crate::el2::fatal::mmu_is_on;
 use crate::machine::tracing;
+use crate::sched::{self, SpawnError, ThreadId};
+use crate::vm::MAX_VMS;
 
 /// How long a failing CPU waits for the line that another CPU is writing, in milliseconds.
 const PATIENCE_MS: u64 = 200;
+/// How often a second it is looked whether the UART has room: often enough for the 16 bytes of its FIFO to last.
+const LOOKS_PER_SECOND: u64 = 2000;
+/// Bytes that can wait: more than a piece of each guest, and what the hypervisor says meanwhile.
+const QUEUE: usize = 64 << 10;
 
 static SCREEN: Mutex<Screen> = Mutex::new(Screen {
-    console: None,
+    line: None,
+    queue: Queue::new(),
     unfinished: None,
 });
 
 /// The console, and where it is in a line.
 struct Screen {
-    console: Option<Console>,
+    line: Option<Line>,
+    queue: Queue<QUEUE>,
     /// The guest of whose line the start was printed last.
     unfinished: Option<usize>,
 }
+
+/// The UART, as fast as it is, or slower.
+struct Line {
+    console: Console,
+    pace: Option<Pace>,
+}
+
+impl output::Line for Line {
+    fn take(&mut self, byte: u8) -> bool {
+        let Some(pace) = self.pace.as_mut() else {
+            return self.console.try_write_byte(byte);
+        };
+        let room = pace.take(timer::now());
+        if room {
+            // A paced line is slower than the UART, so this does not wait long, if at all.
+            self.console.write_byte(byte);
+        }
+        room
+    }
+}
+
+/// How many bytes have been sent so far; as in the queue, to be looked at without the lock.
+static SENT: AtomicU64 = AtomicU64::new(0);
+/// Where in the queue ends what each guest has put there last.
+static ENDS: [AtomicU64; MAX_VMS] = [const { AtomicU64::new(0) }; MAX_VMS];
+/// Where the last frame of a trace ends.
+static FRAMES_END: AtomicU64 = AtomicU64::new(0);
+/// The thread that sends what is left.
+static THREAD: Once<ThreadId> = Once::new();
+/// A CPU has failed, and has the console for itself.
+static SEIZED: AtomicBool = AtomicBool::new(false);
 
 /// The UART's address for [`seize`]; zero until known. Stored and loaded plainly, which is allowed
 /// before the MMU is on.
@@ -45,62 +95,143 @@ pub(crate) fn announce(uart: &Uart) {
 /// Opens the console for lines. To be called once, with the MMU on.
 pub(crate) fn open(uart: &Uart) {
     // SAFETY: EL2's tables map the UART as a device, and this is the only lasting user.
-    SCREEN.lock().console = unsafe { Console::new(uart.registers.base) };
+    let console = unsafe { Console::new(uart.registers.base) };
+    SCREEN.lock().line = console.map(|console| Line {
+        console,
+        pace: None,
+    });
+}
+
+/// Sends no faster than `baud` bits a second from now on.
+pub(crate) fn slow_down(baud: u32) {
+    if let Some(line) = SCREEN.lock().line.as_mut() {
+        line.pace = Some(Pace::new(baud.into(), timer::frequency()));
+    }
+}
+
+/// Starts the thread that sends what the UART did not take at once.
+///
+/// # Errors
+///
+/// There is no room for it: what is left goes with what is said next.
+pub(crate) fn start() -> Result<(), SpawnError> {
+    let thread = sched::spawn("console", run, 0, None)?;
+    THREAD.call_once(|| thread);
+    Ok(())
+}
+
+extern "C" fn run(_: usize) {
+    loop {
+        if SCREEN.lock().send() {
+            sched::park();
+        } else {
+            pause();
+        }
+    }
+}
+
+/// Lets others run until the UART may have room again.
+pub(crate) fn pause() {
+    sched::sleep_until(timer::now() + timer::frequency() / LOOKS_PER_SECOND);
 }
 
 /// Lets the console's interrupt come when something is typed.
 pub(crate) fn listen() {
-    if let Some(console) = SCREEN.lock().console.as_mut() {
-        console.listen();
+    if let Some(line) = SCREEN.lock().line.as_mut() {
+        line.console.listen();
     }
 }
 
 /// What was typed next, if anything.
 pub(crate) fn read_byte() -> Option<u8> {
-    SCREEN.lock().console.as_mut()?.read_byte()
+    SCREEN.lock().line.as_mut()?.console.read_byte()
+}
+
+/// Whether guest `vm` may print: what it printed before is sent.
+#[inline]
+pub(crate) fn has_room(vm: usize) -> bool {
+    ENDS.get(vm).is_none_or(is_sent)
+}
+
+/// Whether the last frame is sent.
+pub(crate) fn has_room_for_frames() -> bool {
+    is_sent(&FRAMES_END)
+}
+
+#[inline]
+fn is_sent(end: &AtomicU64) -> bool {
+    SENT.load(Ordering::Relaxed) >= end.load(Ordering::Relaxed)
+}
+
+/// Has `speak` put something into the queue, and sends what the UART takes of it. Nothing once a CPU has failed.
+fn say(speak: impl FnOnce(&mut Screen)) {
+    if SEIZED.load(Ordering::Relaxed) {
+        return;
+    }
+    let mut screen = SCREEN.lock();
+    speak(&mut screen);
+    let sent = screen.send();
+    drop(screen);
+    if !sent && let Some(&thread) = THREAD.get() {
+        sched::wake(thread);
+    }
+}
+
+/// Sends all that was said, for whoever is about to switch the machine off.
+pub(crate) fn flush() {
+    while !SEIZED.load(Ordering::Relaxed) {
+        let mut screen = SCREEN.lock();
+        if screen.send() {
+            return screen.line.iter().for_each(|line| line.console.drain());
+        }
+    }
 }
 
 /// Prints a line. Before [`open`] it is lost.
 pub(crate) fn line(text: fmt::Arguments<'_>) {
-    let mut screen = SCREEN.lock();
-    screen.end_line();
-    screen.write(format_args!("{text}\n"));
+    say(|screen| {
+        screen.end_line();
+        screen.write(format_args!("{text}\n"));
+    });
 }
 
 /// Sends a frame of trace events: its text, which has no control characters, as an escape sequence
 /// that terminals take in and do not show. No guest can forge one, since theirs are shown as text.
 pub(crate) fn frame(text: &[u8]) {
-    if let Some(console) = SCREEN.lock().console.as_mut() {
+    say(|screen| {
         for &byte in BEGIN.iter().chain(text).chain(END) {
-            console.write_byte(byte);
+            screen.put(byte);
         }
-    }
+        FRAMES_END.store(screen.queue.end(), Ordering::Relaxed);
+    });
 }
 
 /// Prints a piece of a line that guest `vm` wrote.
 ///
 /// Control characters are shown as escapes, so that a guest cannot forge the hypervisor's lines.
 pub(crate) fn guest_piece(vm: usize, piece: Piece<'_>) {
-    let mut screen = SCREEN.lock();
-    if screen.unfinished != Some(vm) {
-        screen.end_line();
-        screen.write(format_args!("vm{vm}| "));
-    }
-    let end = if piece.ends { "\n" } else { "" };
-    screen.write(format_args!("{}{end}", Printable(piece.text)));
-    screen.unfinished = (!piece.ends).then_some(vm);
+    say(|screen| {
+        if screen.unfinished != Some(vm) {
+            screen.end_line();
+            screen.write(format_args!("vm{vm}| "));
+        }
+        let end = if piece.ends { "\n" } else { "" };
+        screen.write(format_args!("{}{end}", Printable(piece.text)));
+        screen.unfinished = (!piece.ends).then_some(vm);
+        screen.ends_here(vm);
+    });
 }
 
 /// Prints a byte that guest `vm` wrote, as it is.
 pub(crate) fn guest_byte(vm: usize, byte: u8) {
-    let mut screen = SCREEN.lock();
-    if screen.unfinished.is_some_and(|other| other != vm) {
-        screen.end_line();
-    }
-    if let Some(console) = screen.console.as_mut() {
-        console.write_byte(byte);
-    }
-    screen.unfinished = (byte != b'\n').then_some(vm);
+    say(|screen| {
+        if screen.unfinished.is_some_and(|other| other != vm) {
+            screen.end_line();
+        }
+        screen.put(byte);
+        screen.unfinished = (byte != b'\n').then_some(vm);
+        screen.ends_here(vm);
+    });
 }
 
 impl Screen {
@@ -112,10 +243,31 @@ impl Screen {
     }
 
     fn write(&mut self, text: fmt::Arguments<'_>) {
-        if let Some(console) = self.console.as_mut() {
-            // The console's writer does not fail.
-            let _ = console.write_fmt(text);
+        if let Some(line) = self.line.as_mut() {
+            let queue = &mut self.queue;
+            // Writing to the queue does not fail.
+            let _ = Text { queue, line }.write_fmt(text);
         }
+    }
+
+    fn put(&mut self, byte: u8) {
+        if let Some(line) = self.line.as_mut() {
+            self.queue.put(byte, line);
+        }
+    }
+
+    /// Notes that what guest `vm` has said so far ends here.
+    fn ends_here(&self, vm: usize) {
+        if let Some(end) = ENDS.get(vm) {
+            end.store(self.queue.end(), Ordering::Relaxed);
+        }
+    }
+
+    /// Gives the UART what it takes; says whether that was all.
+    fn send(&mut self) -> bool {
+        let all = self.line.as_mut().is_none_or(|line| self.queue.send(line));
+        SENT.store(self.queue.sent(), Ordering::Relaxed);
+        all
     }
 }
 
@@ -142,16 +294,19 @@ impl fmt::Display for Printable<'_> {
 
 /// Takes the console away from everyone, for a CPU's last words; `None` if its place is not known.
 ///
-/// A line that another CPU is writing is waited for, a while. The lock is never given back, so no
-/// other CPU prints afterwards.
+/// A line that another CPU is writing is waited for, a while, and what was said before is sent. The lock is never given
+/// back, so no other CPU prints afterwards.
 pub(crate) fn seize() -> Option<Console> {
     if mmu_is_on() {
-        let deadline = timer::now() + timer::frequency() * PATIENCE_MS / 1000;
-        while timer::now() < deadline {
-            if let Some(guard) = SCREEN.try_lock() {
-                mem::forget(guard);
-                break;
+        SEIZED.store(true, Ordering::Relaxed);
+        if let Some(mut screen) = lock_patiently() {
+            if let Some(line) = screen.line.as_mut() {
+                line.pace = None;
             }
+            while !screen.send() {
+                core::hint::spin_loop();
+            }
+            mem::forget(screen);
         }
     }
     // SAFETY: The registers are mapped as a device, or the MMU is off. Other users are shut out by the
@@ -162,4 +317,16 @@ pub(crate) fn seize() -> Option<Console> {
         END.iter().for_each(|&byte| console.write_byte(byte));
     }
     Some(console)
+}
+
+/// The lock, unless whoever has it does not give it back: it may have failed, too, or be this CPU.
+fn lock_patiently() -> Option<MutexGuard<'static, Screen>> {
+    let deadline = timer::now() + timer::frequency() * PATIENCE_MS / 1000;
+    while timer::now() < deadline {
+        let guard = SCREEN.try_lock();
+        if guard.is_some() {
+            return guard;
+        }
+    }
+    None
 }

@@ -12,6 +12,7 @@ pub mod flush;
 pub mod frames;
 pub mod masked;
 pub mod memory;
+pub mod output;
 pub mod speculation;
 pub mod tlbi;
 pub mod vgic;

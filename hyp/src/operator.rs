@@ -114,8 +114,7 @@ fn quit() -> ! {
     for vm in vm::all().filter(|vm| vm.is_there()) {
         console::line(format_args!("tessera: vm{} off", vm.index()));
     }
-    console::line(format_args!("tessera: off"));
-    boot::conduit().system_off()
+    boot::switch_off()
 }
 
 fn help() {

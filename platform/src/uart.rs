@@ -31,10 +31,25 @@ impl Console {
 
     /// Writes one byte, waiting while the transmit FIFO is full.
     pub fn write_byte(&mut self, byte: u8) {
-        while self.uart.is_tx_fifo_full() {
+        while !self.try_write_byte(byte) {
             core::hint::spin_loop();
         }
-        self.uart.write_word(byte);
+    }
+
+    /// Writes one byte, unless the transmit FIFO is full; says whether it did.
+    pub fn try_write_byte(&mut self, byte: u8) -> bool {
+        let room = !self.uart.is_tx_fifo_full();
+        if room {
+            self.uart.write_word(byte);
+        }
+        room
+    }
+
+    /// Waits until all that was written has been sent.
+    pub fn drain(&self) {
+        while self.uart.is_busy() {
+            core::hint::spin_loop();
+        }
     }
 
     /// Lets the UART raise its interrupt as long as there are bytes to read.

@@ -46,5 +46,31 @@ pub fn shares() -> Vec<Scenario> {
             "share-reset",
             "guest=hello,append=mode=storm kind=reset times=200",
         ),
+        // At 115200 baud a line of the storm's takes 5 ms.
+        beside(
+            "share-console-slow",
+            "guest=hello,append=mode=storm kind=console ms=150",
+        )
+        .args("console-baud=115200"),
+        slow_console(),
     ]
+}
+
+/// A line is said at once, though the line is slow and another machine has always something to send: at 38400 baud each
+/// of its lines takes 15 ms.
+fn slow_console() -> Scenario {
+    Scenario::new(
+        "console-slow",
+        "guest=hello,append=mode=say lines=4 every=100 most=2000",
+    )
+    .on(1, "max")
+    .beside("guest=hello,append=mode=storm kind=console ms=500")
+    .args("console-baud=38400")
+    .counts_instructions()
+    .wants(r"^vm0\| say: line 3 of those that are said now and then$")
+    .wants(r"^vm0\| say: a line takes \d+ us at most$")
+    .wants(r"^vm1\| storm: console, [1-9]\d* times$")
+    .wants("^tessera: vm0 off$")
+    .wants("^tessera: vm1 off$")
+    .within(180)
 }

@@ -106,6 +106,8 @@ pub struct BootArgs<'a> {
     pub table_calls: bool,
     /// `error-calls`: guests may have asynchronous errors found that they have caused, for tests.
     pub error_calls: bool,
+    /// `console-baud`: the most bits a second that are sent over the console; `None` means as fast as the UART is.
+    pub console_baud: Option<u32>,
     /// `gic-tdir`: `ICH_HCR_EL2.TDIR` is used where there is one; off for tests of what CPUs without it need.
     pub gic_tdir: bool,
     /// `mitigations`: what is done against attacks by speculation.
@@ -131,6 +133,7 @@ impl Default for BootArgs<'_> {
             trace: Categories::NONE,
             table_calls: false,
             error_calls: false,
+            console_baud: None,
             gic_tdir: true,
             mitigations: Mitigations::On,
             panic: None,
@@ -145,6 +148,7 @@ pub const KNOWN: &[&str] = &[
     "guest-memory=SIZE",
     "guest-args=\"...\"",
     "console=lines|raw",
+    "console-baud=300..10000000",
     "compaction=on|off|stress",
     "compaction-period=MILLISECONDS",
     "compaction-step=PAGES",
@@ -261,6 +265,10 @@ fn set<'a>(args: &mut BootArgs<'a>, argument: &'a str) -> Result<(), Reason> {
                     ("stress", Compaction::Stress),
                 ],
             )?;
+        }
+        "console-baud" => {
+            const EXPECTED: &str = "bits a second from 300 to 10000000";
+            args.console_baud = Some(number(value, 300, 10_000_000, EXPECTED)?);
         }
         "compaction-period" => {
             const EXPECTED: &str = "milliseconds from 1 to 60000";
@@ -417,7 +425,7 @@ mod tests {
     #[test]
     fn every_key_is_understood() {
         let (args, complaints) = parse_all(
-            "log=trace vcpus=3 guest-memory=64M guest-args=\"seconds=5 seed=7\" console=raw compaction=stress \
+            "log=trace vcpus=3 guest-memory=64M guest-args=\"seconds=5 seed=7\" console=raw console-baud=9600 compaction=stress \
              compaction-period=2 compaction-step=512 collapse-fill=17 huge=never frames=1G trace=map,tlb \
              table-calls=on error-calls=on gic-tdir=off mitigations=off panic=now",
         );
@@ -439,6 +447,7 @@ mod tests {
                 trace: Categories::NONE.with(Category::Map).with(Category::Tlb),
                 table_calls: true,
                 error_calls: true,
+                console_baud: Some(9600),
                 gic_tdir: false,
                 mitigations: Mitigations::Off,
                 panic: Some(Sabotage::Panic),

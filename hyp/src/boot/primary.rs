@@ -134,6 +134,9 @@ pub(super) extern "C" fn with_mmu() -> ! {
         panic!("{error}");
     }
     tracing::start(arguments.trace, arguments.console);
+    if let Some(baud) = arguments.console_baud {
+        console::slow_down(baud);
+    }
     if arguments.error_calls {
         call::allow_error_calls();
     }

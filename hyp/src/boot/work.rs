@@ -12,13 +12,16 @@ use super::gic;
 use crate::el2::serror;
 use crate::exits::interrupts;
 use crate::vm::keeper;
-use crate::{compactor, operator, percpu, sched, vcpu, vm};
+use crate::{compactor, console, operator, percpu, sched, vcpu, vm};
 
 /// Starts the guests that the boot loader passed in the initial RAM disk. One that cannot be started
 /// is named on the console, and the others are.
 ///
 /// Without a guest there is nothing to do, and the machine is switched off.
 pub(super) fn start_guests(board: &'static Board<'static>, arguments: &BootArgs<'static>) {
+    if let Err(reason) = console::start() {
+        error!("a slow console is left to whoever prints: {reason}");
+    }
     if let Err(reason) = compactor::start(arguments) {
         error!("memory is not compacted: {reason}");
     }

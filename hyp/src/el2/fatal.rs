@@ -73,6 +73,7 @@ fn finish(report: impl FnOnce(&mut Console) -> fmt::Result) -> ! {
     if let Some(mut console) = console::seize() {
         // The console's writer does not fail.
         let _ = report(&mut console);
+        console.drain();
     }
     power_off()
 }

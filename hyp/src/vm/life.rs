@@ -118,8 +118,7 @@ pub(crate) fn all_made() {
 /// Ends the hypervisor if nothing is left.
 fn one_less() {
     if ALIVE.fetch_sub(1, Ordering::AcqRel) == 1 {
-        console::line(format_args!("tessera: off"));
-        boot::conduit().system_off();
+        boot::switch_off();
     }
 }
 

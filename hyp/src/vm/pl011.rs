@@ -12,7 +12,8 @@ const QUEUE_LENGTH: usize = 1024;
 /// The depth of the receive FIFO, if it is enabled.
 const FIFO_DEPTH: usize = 32;
 
-const DR: u64 = 0x00;
+/// The data register: what is stored there is sent.
+pub const DR: u64 = 0x00;
 const FR: u64 = 0x18;
 const ILPR: u64 = 0x20;
 const IBRD: u64 = 0x24;

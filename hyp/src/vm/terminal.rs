@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use hyp::vm::lines::{Lines, Piece};
 use hyp::vm::machine::UART_INTERRUPT;
-use hyp::vm::pl011::{Pl011, Shown};
+use hyp::vm::pl011::{self, Pl011, Shown};
 use platform::timer;
 use spin::{Mutex, MutexGuard};
 
@@ -45,7 +45,7 @@ impl Vm {
         let Some(since) = state.lines.waiting_since() else {
             return false;
         };
-        if timer::now() < since + operator::patience() {
+        if timer::now() < since + operator::patience() || !console::has_room(self.index) {
             return true;
         }
         let print = |piece: Piece<'_>| console::guest_piece(self.index, piece);
@@ -88,11 +88,35 @@ impl Terminal {
     /// `vcpu` stores `value` to the register at `offset`.
     #[inline(never)]
     pub(super) fn write(&self, vm: &Vm, vcpu: &Vcpu, offset: u64, value: u32) {
-        let mut state = self.state.lock();
+        let mut state = self.lock_to_write(vm, offset);
         let sent = state.uart.write(offset, value);
         self.show(&state, vm, Some(vcpu));
         if let Some(byte) = sent {
             send(state, vm, byte);
+        }
+    }
+
+    /// Locks the state for a store to the register at `offset`. One that sends has what the machine has sent before go
+    /// out first, with nothing locked: so a machine sends as fast as the line does, and holds up itself only.
+    #[inline]
+    fn lock_to_write(&self, vm: &Vm, offset: u64) -> MutexGuard<'_, State> {
+        let state = self.state.lock();
+        if offset != pl011::DR || console::has_room(vm.index) {
+            return state;
+        }
+        drop(state);
+        self.lock_when_sent(vm)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn lock_when_sent(&self, vm: &Vm) -> MutexGuard<'_, State> {
+        loop {
+            console::pause();
+            let state = self.state.lock();
+            if console::has_room(vm.index) || vm.is_stopping() {
+                return state;
+            }
         }
     }
 

@@ -15,6 +15,8 @@
 //!   long), and looks whether they are as they were.
 //! - `poweroff`: turns the machine off without a verdict.
 //! - `reset`: resets the machine once; the second boot must find its memory fresh.
+//! - `say`: prints `lines=` lines, one every `every=` milliseconds, none of which may hold it up for more than `most=`
+//!   microseconds.
 //! - `share`: measures how much of a CPU it gets, which must be `least=` percent.
 //! - `storm`: does what `kind=` names as often as it can for `ms=` milliseconds; `kind=reset` resets the machine
 //!   `times=` times.
@@ -43,6 +45,8 @@ mod outside;
 mod reset;
 #[cfg(target_os = "none")]
 mod run;
+#[cfg(target_os = "none")]
+mod say;
 #[cfg(target_os = "none")]
 mod share;
 #[cfg(target_os = "none")]

@@ -6,7 +6,7 @@ use guest::{
     psci,
 };
 
-use crate::{debug, devices, error, facts, hold, origins, outside, reset, share, storm};
+use crate::{debug, devices, error, facts, hold, origins, outside, reset, say, share, storm};
 
 guest::main!(run);
 
@@ -19,6 +19,7 @@ fn run(machine: &'static Machine<'static>) {
 fn run_mode(machine: &'static Machine<'static>) -> Result<(), ArgsError<'static>> {
     let known = &[
         "mode", "step", "wait", "least", "kind", "ms", "times", "syndrome", "comes", "seed",
+        "lines", "every", "most",
     ];
     let args = Args::new(machine.arguments, known)?;
     match args.value("mode").unwrap_or("hello") {
@@ -38,6 +39,11 @@ fn run_mode(machine: &'static Machine<'static>) -> Result<(), ArgsError<'static>
         "outside" => outside::run(machine),
         "poweroff" => psci::system_off(),
         "reset" => reset::run(machine),
+        "say" => say::run(
+            args.number("lines", 5)?,
+            args.number("every", 100)?,
+            args.number("most", u64::MAX)?,
+        ),
         "share" => share::run(args.number("least", 0)?),
         "storm" => {
             let kind = args.value("kind").unwrap_or("work");
@@ -49,7 +55,7 @@ fn run_mode(machine: &'static Machine<'static>) -> Result<(), ArgsError<'static>
             );
         }
         other => panic!(
-            "mode={other} is none of hello, debug, devices, error, hold, origins, outside, poweroff, reset, share, storm"
+            "mode={other} is none of hello, debug, devices, error, hold, origins, outside, poweroff, reset, say, share, storm"
         ),
     }
     Ok(())

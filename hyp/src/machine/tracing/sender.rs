@@ -45,6 +45,9 @@ pub(super) extern "C" fn run(_: usize) {
         note_frames();
         let mut sent = 0;
         while sent < FRAMES_BETWEEN_LOOKS {
+            while !console::has_room_for_frames() {
+                console::pause();
+            }
             let now = send_round();
             if now == 0 {
                 sched::sleep_until(timer::now() + timer::frequency() * PERIOD_MS / 1000);
