@@ -22,6 +22,14 @@ pub const ARCH_WORKAROUND_2: u32 = 0x8000_7fff;
 /// `SMCCC_ARCH_WORKAROUND_3`: as the first, and the history of branches is forgotten, too.
 pub const ARCH_WORKAROUND_3: u32 = 0x8000_3fff;
 
+/// Says whether the firmware has a call; that of PSCI knows of [`SMCCC_VERSION`], too.
+const PSCI_FEATURES: u32 = 0x8400_000a;
+/// The version of the calls' convention, and the first that has [`SMCCC_ARCH_FEATURES`].
+const SMCCC_VERSION: u32 = 0x8000_0000;
+const SMCCC_1_1: i32 = 0x1_0001;
+/// Says whether there is a call of the architecture's.
+const SMCCC_ARCH_FEATURES: u32 = 0x8000_0001;
+
 /// What `SMCCC_ARCH_FEATURES` answers if there is no such call, or it cannot help.
 const NOT_SUPPORTED: i32 = -1;
 /// What it answers for `ARCH_WORKAROUND_2` if no CPU needs the call.
@@ -208,8 +216,17 @@ pub struct Firmware {
 }
 
 impl Firmware {
-    /// Asks; `features` is `SMCCC_ARCH_FEATURES`, or always negative where there is no such call.
-    pub fn ask(features: impl Fn(u32) -> i32) -> Self {
+    /// Asks; `call` makes the call of 32 bits that its first argument names, with the second as that call's own.
+    ///
+    /// That there is a call to ask by has to be asked for, too, since firmware of old may do anything with functions that
+    /// it does not know (DEN 0028, appendix B).
+    pub fn ask(call: impl Fn(u32, u32) -> i32) -> Self {
+        let can_ask =
+            call(PSCI_FEATURES, SMCCC_VERSION) >= 0 && call(SMCCC_VERSION, 0) >= SMCCC_1_1;
+        if !can_ask {
+            return Self::default();
+        }
+        let features = |function| call(SMCCC_ARCH_FEATURES, function);
         let offer = |function| Offer::new(features(function));
         Self {
             workaround_1: offer(ARCH_WORKAROUND_1),

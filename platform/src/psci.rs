@@ -3,7 +3,7 @@
 //! Arm DEN 0022, Power State Coordination Interface. Nothing here is owned or locked: the firmware
 //! orders calls itself.
 
-use smccc::{Call, Hvc, Smc, arch, psci};
+use smccc::{Call, Hvc, Smc, psci};
 
 use crate::board::{Conduit, Mpidr};
 
@@ -26,25 +26,18 @@ impl Conduit {
         }
     }
 
-    /// What the firmware says of the architecture's call `function`, on this CPU: `SMCCC_ARCH_FEATURES`, or
-    /// NOT_SUPPORTED where there is no such question.
-    pub fn architecture_feature(self, function: u32) -> i32 {
-        let answer = match self {
-            Self::Smc => ask::<Smc>(function),
-            Self::Hvc => ask::<Hvc>(function),
+    /// Makes the call `function` of 32 bits with one argument, and returns its result.
+    ///
+    /// # Safety
+    ///
+    /// The call must not change what Rust relies on: memory that is in use, or where this CPU goes on.
+    pub unsafe fn call32(self, function: u32, argument: u32) -> i32 {
+        let arguments = [argument, 0, 0, 0, 0, 0, 0];
+        let [result, ..] = match self {
+            Self::Smc => Smc::call32(function, arguments),
+            Self::Hvc => Hvc::call32(function, arguments),
         };
-        // Answers that are no errors are small.
-        answer.map_or_else(i32::from, |answer| answer as i32)
-    }
-
-    /// Has the firmware keep loads on this CPU from bypassing older stores: `ARCH_WORKAROUND_2`, which
-    /// [`Self::architecture_feature`] must have said is needed.
-    pub fn stop_store_bypass(self) {
-        // Where it is offered it does not fail (DEN 0070).
-        let _ = match self {
-            Self::Smc => arch::arch_workaround_2::<Smc>(true),
-            Self::Hvc => arch::arch_workaround_2::<Hvc>(true),
-        };
+        result as i32
     }
 
     /// Switches the machine off. If the firmware refuses, this CPU waits for ever.
@@ -64,17 +57,6 @@ impl Conduit {
         };
         park()
     }
-}
-
-/// `SMCCC_ARCH_FEATURES` of `function`. That there is this call has to be asked for first, in two steps, since
-/// firmware of old may do anything with functions that it does not know (DEN 0028, appendix B).
-fn ask<C: Call>(function: u32) -> Result<u32, arch::Error> {
-    const VERSION_1_1: arch::Version = arch::Version { major: 1, minor: 1 };
-    psci::psci_features::<C>(arch::SMCCC_VERSION).map_err(|_| arch::Error::NotSupported)?;
-    if arch::version::<C>()? < VERSION_1_1 {
-        return Err(arch::Error::NotSupported);
-    }
-    arch::features::<C>(function)
 }
 
 /// Stops this CPU for good, at low power.

@@ -8,7 +8,7 @@ use core::arch::asm;
 use aarch64_cpu::registers::{MIDR_EL1, Readable, SCTLR_EL2, Writeable};
 use arch::id::index;
 use hyp::bootargs::Mitigations;
-use hyp::speculation::{Answers, Attacks, Firmware, Identity, Protection};
+use hyp::speculation::{ARCH_WORKAROUND_2, Answers, Attacks, Firmware, Identity, Protection};
 use log::{debug, info};
 use platform::board::Conduit;
 use spin::{Mutex, Once};
@@ -42,18 +42,20 @@ pub(super) fn start(mitigations: Mitigations) {
 pub(super) fn protect_this_cpu() {
     let identity = Identity::new(MIDR_EL1.get(), &ids_of_this_cpu());
     let conduit = boot::conduit();
-    let firmware = Firmware::ask(|function| match conduit {
-        Conduit::Smc => conduit.architecture_feature(function),
+    let firmware = match conduit {
+        // SAFETY: Questions change nothing.
+        Conduit::Smc => Firmware::ask(|function, about| unsafe { conduit.call32(function, about) }),
         // The vectors reach the firmware by SMC only.
-        Conduit::Hvc => -1,
-    });
+        Conduit::Hvc => Firmware::default(),
+    };
     let mitigations = *MITIGATIONS.get().unwrap_or(&Mitigations::On);
     let protection = Protection::decide(identity, firmware, mitigations);
     debug!("{identity:x?}, {firmware:?}");
     info!("on leaving a guest: {}", protection.sequence);
     vectors::use_sequence(protection.sequence);
     if protection.firmware_stops_bypass {
-        conduit.stop_store_bypass();
+        // SAFETY: The CPU computes the same without bypassing stores.
+        unsafe { conduit.call32(ARCH_WORKAROUND_2, 1) };
     }
     if identity.has_ssbs() {
         set_ssbs(protection.bypass_at_el2);

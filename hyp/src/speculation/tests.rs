@@ -207,9 +207,19 @@ fn a_test_can_have_what_the_machine_lacks() {
     );
 }
 
+/// A firmware of PSCI 1.0 or later with this version of the convention, that answers like this for workarounds.
+fn firmware(version: i32, answer: impl Fn(u32) -> i32) -> Firmware {
+    Firmware::ask(|function, about| match (function, about) {
+        (0x8400_000a, 0x8000_0000) => 0,
+        (0x8000_0000, _) => version,
+        (0x8000_0001, about) if version >= 0x1_0001 => answer(about),
+        _ => panic!("{function:#x} is not there"),
+    })
+}
+
 #[test]
 fn the_firmware_is_asked_for_each_workaround() {
-    let firmware = Firmware::ask(|function| match function {
+    let answered = firmware(0x1_0002, |function| match function {
         ARCH_WORKAROUND_1 => 1,
         ARCH_WORKAROUND_2 => -2,
         ARCH_WORKAROUND_3 => 0,
@@ -220,11 +230,20 @@ fn the_firmware_is_asked_for_each_workaround() {
         workaround_2: Offer::NotNeeded,
         workaround_3: Offer::Needed,
     };
-    assert_eq!(firmware, expected);
-    assert_eq!(Firmware::ask(|_| -1), NONE);
+    assert_eq!(answered, expected);
+    assert_eq!(firmware(0x1_0001, |_| -1), NONE);
     // That no CPU needs it is no answer for the others.
-    let firmware = Firmware::ask(|_| -2);
-    assert_eq!(firmware.workaround_1, Offer::Missing);
+    assert_eq!(firmware(0x1_0001, |_| -2).workaround_1, Offer::Missing);
+}
+
+#[test]
+fn firmware_of_old_is_not_asked_what_it_may_not_know() {
+    assert_eq!(firmware(0x1_0000, |_| 0), NONE);
+    let older = Firmware::ask(|function, _| match function {
+        0x8400_000a => -1,
+        _ => panic!("{function:#x} is not there"),
+    });
+    assert_eq!(older, NONE);
 }
 
 #[test]
