@@ -5,6 +5,8 @@
 //! by the way.
 
 use core::arch::naked_asm;
+use core::ops::Range;
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use aarch64_rt::RegisterStateRef;
 
@@ -128,8 +130,38 @@ unsafe extern "C" {
     static probe_fetch_back: u8;
 }
 
+/// First and last address of the code that [`forgive`] was told of.
+static FORGIVEN: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
+
+/// From now on an exception of an instruction in this code puts its ESR_EL1 into x1, and the next instruction is run.
+/// One area at a time.
+///
+/// # Safety
+///
+/// All code there, which nobody else runs, works if any of its instructions does nothing but this.
+pub unsafe fn forgive(code: Range<usize>) {
+    FORGIVEN[0].store(code.start, Relaxed);
+    FORGIVEN[1].store(code.end, Relaxed);
+}
+
+/// If the exception is of code that is forgiven, goes on behind its instruction, and says so.
+fn forgiven(state: &mut RegisterStateRef<'_>, esr: u64) -> bool {
+    let [start, end] = FORGIVEN.each_ref().map(|end| end.load(Relaxed));
+    let of_code = (start..end).contains(&state.elr);
+    if of_code {
+        // SAFETY: whoever called `forgive` says that the code is made for it.
+        let registers = unsafe { state.get_mut() };
+        registers.registers[1] = esr;
+        registers.elr += 4;
+    }
+    of_code
+}
+
 /// If the exception is a probe's, makes the probe return `esr` and `far`, and says so.
 pub(crate) fn recover(state: &mut RegisterStateRef<'_>, esr: u64, far: u64) -> bool {
+    if forgiven(state, esr) {
+        return true;
+    }
     let accesses = [
         &raw const probe_load_at,
         &raw const probe_store_at,

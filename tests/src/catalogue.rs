@@ -11,6 +11,7 @@ use crate::shares::shares;
 pub fn catalogue() -> Vec<Scenario> {
     let mut tests = cpu_models();
     tests.extend(speculation());
+    tests.extend(registers());
     tests.extend(stress());
     tests.extend(policies());
     tests.extend(logging());
@@ -159,6 +160,29 @@ fn speculation() -> Vec<Scenario> {
             "mitigations=clrbhb compaction=stress guest-args=\"seconds=3 seed=22\"",
         )
         .wants("cpu1 INFO .* on leaving a guest: CLRBHB$"),
+    ]
+}
+
+/// Every register is as the contract has it, and nobody else's, on every CPU model: three machines take turns on two CPUs.
+fn registers() -> Vec<Scenario> {
+    let sweep = |name, cpu| {
+        Scenario::new(name, "guest=sweep,vcpus=1,memory=64M,append=seed=1")
+            .beside("guest=sweep,vcpus=1,memory=64M,append=seed=2")
+            .beside("guest=sweep,vcpus=1,memory=64M,append=seed=3")
+            .on(2, cpu)
+            .args("trace=sched")
+            .takes_turns()
+            .wants(r"^vm0\| sweep: 100 rounds, 0 mismatches$")
+            .wants(r"^vm1\| verdict: passed$")
+            .wants(r"^vm2\| verdict: passed$")
+            .within(30)
+    };
+    vec![
+        sweep("registers-cortex-a57", "cortex-a57"),
+        sweep("registers-cortex-a72", "cortex-a72"),
+        sweep("registers-cortex-a76", "cortex-a76"),
+        sweep("registers-neoverse-n1", "neoverse-n1").quick(),
+        sweep("registers-max", "max").quick(),
     ]
 }
 

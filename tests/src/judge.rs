@@ -1,7 +1,10 @@
 //! A run compared with what its test expects.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result};
 use regex::Regex;
+use trace::event::NOBODY;
 use xtask::console::Verdict;
 use xtask::run::Outcome;
 use xtask::trace::Recording;
@@ -93,6 +96,39 @@ pub fn judge_trace(scenario: &Scenario, recording: &Recording) -> Vec<String> {
     }
     if scenario.replayed {
         wrong.extend(judge_replay(scenario, recording));
+    }
+    if scenario.in_turns {
+        wrong.extend(judge_turns(scenario.vms.len(), recording));
+    }
+    wrong
+}
+
+/// Which of so many VMs have not taken turns with another on a CPU, or were on one CPU only.
+fn judge_turns(vms: usize, recording: &Recording) -> Vec<String> {
+    let came = |record: &&trace::Record| {
+        matches!(record.event, trace::Event::Switch { .. }) && record.stamp.vcpu != NOBODY
+    };
+    // The VMs whose vCPUs came to each CPU, in order.
+    let mut on: BTreeMap<u8, Vec<u8>> = BTreeMap::new();
+    for record in recording.records.iter().filter(came) {
+        on.entry(record.stamp.cpu)
+            .or_default()
+            .push(record.stamp.vm);
+    }
+    let mut wrong = Vec::new();
+    for vm in (0..vms).map(|vm| vm as u8) {
+        let cpus = on.values().filter(|came| came.contains(&vm)).count();
+        if cpus < 2 {
+            wrong.push(format!("vm{vm} was on {cpus} CPUs"));
+        }
+        let returns = |came: &Vec<u8>| {
+            let away = came.iter().skip_while(|&&who| who != vm);
+            let mut away = away.skip_while(|&&who| who == vm);
+            away.any(|&who| who == vm)
+        };
+        if !on.values().any(returns) {
+            wrong.push(format!("vm{vm} took turns with nobody"));
+        }
     }
     wrong
 }
@@ -219,6 +255,34 @@ mod tests {
         assert_eq!(
             judge_trace(&scenario, &recording)[0],
             "2 frames of events are broken"
+        );
+    }
+
+    #[test]
+    fn turns_must_be_taken_on_more_than_one_cpu() {
+        let on = |cpu, vm| trace::Record {
+            stamp: trace::Stamp {
+                time: 0,
+                cpu,
+                vm,
+                vcpu: 0,
+            },
+            event: trace::Event::Switch { from: 8, to: 9 },
+        };
+        let wrong = |records: &[trace::Record]| {
+            let recording = Recording {
+                records: records.to_vec(),
+                ..Recording::default()
+            };
+            judge_turns(2, &recording)
+        };
+        let both = [on(0, 0), on(0, 1), on(0, 0), on(0, 1), on(1, 0), on(1, 1)];
+        assert_eq!(wrong(&both), [""; 0]);
+        assert_eq!(wrong(&both[..5]), ["vm1 was on 1 CPUs"], "vm1 did not move");
+        let apart = [on(0, 0), on(1, 1), on(1, 0), on(0, 1)];
+        assert_eq!(
+            wrong(&apart),
+            ["vm0 took turns with nobody", "vm1 took turns with nobody"]
         );
     }
 

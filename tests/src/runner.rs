@@ -128,7 +128,7 @@ fn boot(
     let terminal = keyboard(scenario, console)?;
     let outcome = run(command, timeout, Some(&symbols), &terminal, console)?;
     let mut wrong = judge(scenario, &outcome, &console.lines)?;
-    if scenario.replayed || !scenario.traced.is_empty() {
+    if scenario.is_traced() {
         fs::write(folder.join("trace"), &console.raw).context("no trace")?;
         wrong.extend(judge_trace(scenario, &Recording::parse(&console.raw)));
     }

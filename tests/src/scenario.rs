@@ -48,6 +48,8 @@ pub struct Scenario {
     pub counted: bool,
     /// Whether what was traced is replayed by the checker of the protocol.
     pub replayed: bool,
+    /// Whether each VM must have taken turns with others on a CPU, and have been on more than one.
+    pub in_turns: bool,
     /// What it must have seen, as it calls it.
     pub seen: Vec<&'static str>,
     /// How long the run may take.
@@ -74,6 +76,7 @@ impl Scenario {
             traced: Vec::new(),
             counted: false,
             replayed: false,
+            in_turns: false,
             seen: Vec::new(),
             timeout: Duration::from_secs(60),
             quick: false,
@@ -97,6 +100,11 @@ impl Scenario {
             false => Ok(Spec::of_guest(vm)),
         };
         self.vms.iter().map(spec).collect()
+    }
+
+    /// Whether what is traced is judged.
+    pub fn is_traced(&self) -> bool {
+        self.replayed || self.in_turns || !self.traced.is_empty()
     }
 
     /// On so many CPUs of this model.
@@ -151,6 +159,12 @@ impl Scenario {
     /// What was traced for a checker must come whole and keep the rules.
     pub fn keeps_the_rules(mut self) -> Self {
         self.replayed = true;
+        self
+    }
+
+    /// Each VM must take turns with others on a CPU, and get from one CPU to another. Needs `trace=sched`.
+    pub fn takes_turns(mut self) -> Self {
+        self.in_turns = true;
         self
     }
 

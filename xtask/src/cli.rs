@@ -123,7 +123,7 @@ pub enum Verb {
 /// The options of `cargo xtask qemu`.
 #[derive(Args, Debug)]
 pub struct QemuOptions {
-    /// The guest: hello, stress, chaos, interrupts, touch, dirty, linux, installer, u-boot or edk2
+    /// The guest: hello, stress, chaos, interrupts, touch, dirty, sweep, linux, installer, u-boot or edk2
     /// [default: stress, or --kernel]
     ///
     /// linux (Debian's kernel with BusyBox), installer (Debian's), u-boot and edk2 are fetched with apt into

@@ -279,9 +279,10 @@ pub const CONTROLS: [&[Control]; 1] = [OTHERS];
 /// All controls, those of rows as often as they are named.
 pub(super) fn all() -> impl Iterator<Item = &'static Control> {
     let of_row = |guest: &'static Guest| match guest {
-        Guest::Emulated(controls) | Guest::Hidden(controls) | Guest::HiddenOrOwn(controls, _) => {
-            *controls
-        }
+        Guest::Emulated(controls)
+        | Guest::Modelled(controls)
+        | Guest::Hidden(controls)
+        | Guest::HiddenOrOwn(controls, _) => *controls,
         _ => &[],
     };
     let rows = ROWS.into_iter().flatten();

@@ -41,6 +41,8 @@ pub enum Guest {
     Own(Home),
     /// What the hypervisor answers; accesses come to EL2 by these controls.
     Emulated(&'static [Control]),
+    /// The vCPU's own value, in a model of the hypervisor's: accesses come to EL2 by these controls.
+    Modelled(&'static [Control]),
     /// Nothing: the access is undefined, by these controls where the CPU has the register.
     Hidden(&'static [Control]),
     /// Nothing where the CPU has these controls; where it has not, the register is in reach and so is the vCPU's own.
