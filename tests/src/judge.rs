@@ -85,7 +85,9 @@ fn find<'a>(pattern: &str, console: &'a [String]) -> Result<Option<&'a String>> 
 /// What is wrong with the events that were traced.
 pub fn judge_trace(scenario: &Scenario, recording: &Recording) -> Vec<String> {
     let mut wrong = Vec::new();
-    if recording.broken > 0 {
+    // The last one may be cut when the machine goes off, which is nothing to who only counts.
+    let whole = scenario.replayed || !scenario.traced.is_empty();
+    if whole && recording.broken > 0 {
         wrong.push(format!("{} frames of events are broken", recording.broken));
     }
     let came = |name: &str| recording.records.iter().any(|r| r.event.name() == name);
