@@ -368,6 +368,14 @@ fn replayed() -> Vec<Scenario> {
             .args("trace=replay table-calls=on vcpus=2 huge=never compaction=off")
             .sees(&["block split", "table collapsed", "leaf moved"])
             .sees(&["leaf taken away", "table put in"]),
+        // More starts than there are VMIDs of 8 bits: a new generation begins.
+        replay(
+            "trace-replay-generations",
+            "guest=hello,vcpus=1,memory=16M,restarts=270,append=mode=poweroff",
+            "cortex-a57",
+        )
+        .ends(Ending::PoweredOff)
+        .sees(&["tlbi alle1is", "TreeEnded", "Held"]),
         replay(
             "trace-replay-empty",
             "guest=hello,append=mode=storm kind=calls ms=1000",

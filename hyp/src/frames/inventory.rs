@@ -182,13 +182,7 @@ impl Inventory {
             }
             let index = block.plus(offset);
             let state = self.frame(index).state();
-            offset += match state {
-                State::Free { order }
-                | State::Isolated { order }
-                | State::Cached { order }
-                | State::Allocated { order, .. } => order.frames(),
-                State::Absent | State::Permanent | State::Tail => 1,
-            };
+            offset += state.frames();
             Some((index, state))
         })
     }

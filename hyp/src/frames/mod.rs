@@ -13,7 +13,7 @@
 //! - `alloc` the calls that allocate and free, `run` the one that frees many, `shape` those that split and join
 //!   allocated blocks;
 //! - `isolate` how a 2 MiB block is made free, `survey` which one is worth it;
-//! - `account` the figures.
+//! - `account` the figures, `holdings` who has which ranges.
 //!
 //! Lock order: one CPU's cache or its block ahead, then the buddy. While one of these locks is held no other is
 //! taken, nothing is logged, and no memory is zeroed but a page of the block ahead, under its own lock. No call
@@ -34,6 +34,7 @@ mod alloc;
 mod buddy;
 mod cache;
 mod frame;
+mod holdings;
 mod init;
 mod inventory;
 mod isolate;
@@ -48,6 +49,7 @@ pub(crate) mod tests;
 pub use account::Usage;
 pub use alloc::{OutOfFrames, Refused};
 pub use frame::Frame;
+pub use holdings::Holding;
 pub use init::{InitError, Setup};
 pub use isolate::{Isolation, NotIsolated};
 pub use linear::LinearMap;

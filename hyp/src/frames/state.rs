@@ -162,6 +162,19 @@ pub enum State {
     },
 }
 
+impl State {
+    /// Frames of the block that begins with a frame in this state; 1 if none does.
+    pub(super) const fn frames(self) -> u32 {
+        match self {
+            Self::Free { order }
+            | Self::Isolated { order }
+            | Self::Cached { order }
+            | Self::Allocated { order, .. } => order.frames(),
+            Self::Absent | Self::Permanent | Self::Tail => 1,
+        }
+    }
+}
+
 /// A [`State`] in 64 bits: kind in bits 0..3, order in 3..8, VM in 8..24, page number in 24..64.
 ///
 /// Kinds with [`ALLOCATED`] set are the four uses; their other two bits are the index of the use.

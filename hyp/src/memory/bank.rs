@@ -8,7 +8,7 @@
 //! compare-and-exchange, and who comes second gives its frame back.
 
 use super::env::{Hardware, Machine, Parts};
-use crate::frames::{Contents, LinearMap, Order, OutOfFrames, Use};
+use crate::frames::{Contents, LinearMap, Order, OutOfFrames};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use stage2::{GuestFrame, Level, PAGE_SIZE, Pa};
 
@@ -103,7 +103,7 @@ impl Bank {
         let entries = (0..PAGES).map(|index| entry(machine, Pa::new(list), index * PAGE_SIZE));
         let pages = entries.map(|entry| entry.load(Ordering::Acquire));
         for frame in pages.filter(|&page| page != 0).chain([list]) {
-            give_back(machine, Pa::new(frame));
+            machine.give_back_own(Pa::new(frame), Order::PAGE);
         }
     }
 }
@@ -125,22 +125,16 @@ fn address<P: Parts>(
     if found != 0 {
         return Ok(Pa::new(found));
     }
-    let (allocator, cpu) = (machine.allocator(), machine.cpu());
-    let new = allocator.alloc(cpu, Order::PAGE, contents, Use::Hypervisor)?;
+    let new = machine.take_own(Order::PAGE, contents)?;
     prepare(new);
     let (success, failure) = (Ordering::AcqRel, Ordering::Acquire);
     match place.compare_exchange(0, new.get(), success, failure) {
         Ok(_) => Ok(new),
         Err(faster) => {
-            give_back(machine, new);
+            machine.give_back_own(new, Order::PAGE);
             Ok(Pa::new(faster))
         }
     }
-}
-
-fn give_back<P: Parts>(machine: &Machine<P>, frame: Pa) {
-    // A refusal is a mistake that the allocator has logged.
-    let _ = machine.allocator().free(machine.cpu(), frame, Order::PAGE);
 }
 
 /// The list's entry for the page round `offset`; the bank repeats behind its end.

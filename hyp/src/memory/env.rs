@@ -2,12 +2,14 @@
 
 use super::frames::order_of;
 use super::observe::{self, Tracer};
-use crate::frames::{Contents, FrameAllocator, LinearMap, Order, Use};
+use crate::frames::{self, Contents, FrameAllocator, LinearMap, Order, Use};
 use core::ops::Deref;
 use stage2::{
     Cpus, ENTRIES, Environment, Frames, GuestFrame, Observation, OutOfFrames, Owner, PAGE_SIZE, Pa,
     Table, TableFrame, TableMeta, Tlb, Topic, Window,
 };
+use trace::event::{Holder, NOBODY};
+use trace::{Category, Event};
 
 /// What the hardware does for guest memory beside translating.
 pub trait Hardware: Tlb + Sync {
@@ -54,6 +56,40 @@ impl<P: Parts> Machine<P> {
     #[inline]
     pub fn allocator(&self) -> &FrameAllocator<P::Map> {
         &self.frames
+    }
+
+    /// Takes a block for the hypervisor's own use, which is no guest's until it is given back.
+    ///
+    /// # Errors
+    ///
+    /// There is no free block of this order.
+    pub fn take_own(&self, order: Order, contents: Contents) -> Result<Pa, frames::OutOfFrames> {
+        let block = self
+            .frames
+            .alloc(self.cpu(), order, contents, Use::Hypervisor)?;
+        self.tell_holder(block, order, Holder::Hypervisor, NOBODY);
+        Ok(block)
+    }
+
+    /// Gives back what [`take_own`](Self::take_own) returned.
+    pub fn give_back_own(&self, block: Pa, order: Order) {
+        // Before it can be a guest's.
+        self.tell_holder(block, order, Holder::Guests, NOBODY);
+        // A refusal is a mistake that the allocator has logged.
+        let _ = self.frames.free(self.cpu(), block, order);
+    }
+
+    /// Tells a checker whose a block is from now on.
+    pub(super) fn tell_holder(&self, block: Pa, order: Order, holder: Holder, vm: u8) {
+        if P::Tracer::wanted().has(Category::Replay) {
+            let event = Event::Held {
+                holder,
+                order: P::Tracer::next_order(),
+                start: block.get(),
+                end: block.get() + order.bytes(),
+            };
+            P::Tracer::emit(vm, event);
+        }
     }
 
     /// Caches and TLBs.

@@ -9,6 +9,7 @@
 use super::contents::PageCopier;
 use super::env::{Machine, Parts};
 use super::logging::Logging;
+use super::observe;
 use super::reserve::Reservations;
 use crate::bootargs::HugePolicy;
 use crate::frames::{Contents, Order, OutOfFrames, Use, VmId};
@@ -17,6 +18,7 @@ use stage2::{
     Access, Attributes, Config, Contents as _, Format, Geometry, GuestFrame, Ipa, IpaRange, Level,
     MapError, Owner, Pa, Refused, Resolution, Rights, SplitError, Stage2, UnmappedRun,
 };
+use trace::event::Holder;
 
 /// What kind of stage-2 fault was taken (ESR_EL2.xFSC).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -347,6 +349,9 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
             pinned: true,
         };
         let page = ipa.align_down(Level::L3);
+        let vm = observe::vm(owner(self.vm()));
+        self.machine
+            .tell_holder(frame.pa(), Order::PAGE, Holder::Shown, vm);
         let mapped = self.stage2.map_page(page, frame, attributes, true);
         // The frame is its owner's, mapped or not.
         match mapped.map_err(|refused| refused.reason) {

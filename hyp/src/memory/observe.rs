@@ -197,6 +197,7 @@ pub fn event(what: Observation) -> Event {
             level,
             root,
         } => table_made(order, table, number(level), root),
+        Observation::TreeEnded { order } => Event::TreeEnded { order },
         Observation::TableEnded { order, table } => Event::TableEnded {
             order,
             table: table.get(),

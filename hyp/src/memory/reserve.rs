@@ -47,10 +47,7 @@ impl Reservations {
             .ok_or(OutOfFrames {
                 order: Order::BLOCK_1G,
             })?;
-        let words =
-            machine
-                .allocator()
-                .alloc(machine.cpu(), order, Contents::Zeroed, Use::Hypervisor)?;
+        let words = machine.take_own(order, Contents::Zeroed)?;
         Ok(Self {
             vm,
             first_region,
@@ -235,9 +232,7 @@ impl Reservations {
     /// Gives up all reservations and the words themselves, at the end of the VM.
     pub fn free<P: Parts>(self, machine: &Machine<P>) {
         self.give_up_all(machine);
-        let _ = machine
-            .allocator()
-            .free(machine.cpu(), self.words, self.order);
+        machine.give_back_own(self.words, self.order);
     }
 }
 

@@ -51,6 +51,7 @@ impl<E: Environment> Stage2<E> {
             scope: Scope::Tables,
         };
         let _ = self.flush(everything);
+        self.tell_checker(|order| Observation::TreeEnded { order });
         let (start, order) = (self.geometry().start(), self.geometry().root_order());
         let (mut ipa, mut kept) = (Ipa::new(0), Retired::none());
         for index in 0..1u64 << order {

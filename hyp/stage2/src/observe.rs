@@ -206,6 +206,11 @@ pub enum Observation {
         /// Which.
         number: u64,
     },
+    /// The tables are about to be taken down, after the last flush: their leaves' frames are free to be given away.
+    TreeEnded {
+        /// Its number.
+        order: u64,
+    },
     /// A frame that nobody can find any more is no table now.
     TableEnded {
         /// Its number.

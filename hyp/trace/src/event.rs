@@ -7,7 +7,8 @@
 
 use crate::category::{Category, Stream};
 pub use crate::fields::{
-    Access, Barrier, Cause, Exit, Outcome, Reach, Reason, Register, Step, Store, Taking, Tlbi, Work,
+    Access, Barrier, Cause, Exit, Holder, Outcome, Reach, Reason, Register, Step, Store, Taking,
+    Tlbi, Work,
 };
 use crate::record::{Code, Packed, Shape};
 pub use crate::record::{EVENT_WORDS, REPLAY_WORDS, WORDS};
@@ -390,6 +391,31 @@ events! {
     }
     /// The instruction caches of all CPUs were emptied (`ic ialluis`).
     FetchesForgotten = 33 in Replay { ;
+        /// Its place in the order.
+        order,
+    }
+    /// Whose physical addresses these are from here on.
+    Held = 34 in Replay {
+        /// The holder; [`Shown`](Holder::Shown) means to the VM in the stamp.
+        holder: Holder, ;
+        /// Its place in the order.
+        order,
+        /// The first PA.
+        start,
+        /// The PA behind the last.
+        end,
+    }
+    /// The VM's RAM: the addresses at which it may store. Nothing of it is mapped.
+    RamMade = 35 in Replay { ;
+        /// Its place in the order.
+        order,
+        /// The first IPA.
+        ipa,
+        /// The IPA behind the last.
+        end,
+    }
+    /// The VM's tables are about to be taken down. No CPU can walk them any more, nor has a TLB anything of them.
+    TreeEnded = 36 in Replay { ;
         /// Its place in the order.
         order,
     }

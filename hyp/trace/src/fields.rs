@@ -199,3 +199,21 @@ byte_enum! {
         Tried = 1 => "taken by a try",
     }
 }
+
+byte_enum! {
+    /// Who has a range of physical addresses.
+    Holder {
+        /// Guests: their tables and their memory, or free frames for these.
+        Guests = 0 => "guests'",
+        /// The hypervisor, for itself: frames that it has taken out of what guests could have.
+        Hypervisor = 1 => "the hypervisor's own",
+        /// The hypervisor, from the start: its image.
+        Image = 2 => "the hypervisor's image",
+        /// Memory that nobody is given: what firmware and loader left there, and the frames' metadata.
+        Kept = 3 => "kept",
+        /// A device: its registers.
+        Device = 4 => "a device's registers",
+        /// The hypervisor, which lets one VM load and fetch from there.
+        Shown = 5 => "shown",
+    }
+}

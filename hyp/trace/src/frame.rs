@@ -35,7 +35,7 @@ use crate::record::{CODES, EVENT_WORDS, Packed, Shape, parts};
 use crate::varint;
 
 /// The version of the encoding, in every frame. A reader takes no other.
-pub const VERSION: u8 = 3;
+pub const VERSION: u8 = 4;
 
 /// What a frame begins with on the console.
 pub const BEGIN: &[u8] = b"\x1b_tessera;";

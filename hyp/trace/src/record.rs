@@ -2,7 +2,8 @@
 
 use crate::event::{Event, Record, Stamp};
 use crate::fields::{
-    Access, Barrier, Cause, Exit, Outcome, Reach, Reason, Register, Step, Store, Taking, Tlbi, Work,
+    Access, Barrier, Cause, Exit, Holder, Outcome, Reach, Reason, Register, Step, Store, Taking,
+    Tlbi, Work,
 };
 
 /// The words of a record in a ring.
@@ -44,7 +45,8 @@ macro_rules! read_from_code {
     })* };
 }
 read_from_code!(
-    Access, Barrier, Cause, Exit, Outcome, Reach, Reason, Register, Step, Store, Taking, Tlbi, Work
+    Access, Barrier, Cause, Exit, Holder, Outcome, Reach, Reason, Register, Step, Store, Taking,
+    Tlbi, Work
 );
 
 /// An event without its types.

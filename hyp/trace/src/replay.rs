@@ -20,6 +20,9 @@
 //! - **a frame** that becomes a table gets its number before anybody can find it, and before its
 //!   entries are written; one that ceases to be a table gets it when nobody can find it any more,
 //!   before it is given away;
+//! - **an address range** that becomes somebody else's gets its number while it can't be mapped: after the
+//!   hypervisor took it, before it gives it back;
+//! - **a tree** ends when its TLB entries were flushed, before its first frame is given away;
 //! - **a grace period** that begins gets its number before the first look at a CPU's read section, one
 //!   that ends after the last; an **emptying of instruction caches** gets it before it is executed.
 //!
@@ -35,6 +38,13 @@
 //! [`Allowed`](crate::Event::Allowed), once, before all others: with FEAT_BBM level 2 a block and a
 //! table of the same addresses and attributes may replace each other without a break; where CTR_EL0.DIC is 0,
 //! what was fetched through a translation has to be forgotten as well as the translation.
+//!
+//! [`Held`](crate::Event::Held), at the start: for all physical addresses who has them: guests, the hypervisor as image
+//! or frame, a device, or nobody. What is not told is nobody's. Later, when frames of guests become
+//! the hypervisor's own and go back, and when one of these is shown to a VM, which may load and fetch from it
+//! then. Frames that go from one guest to another, or become tables, stay guests'.
+//!
+//! [`RamMade`](crate::Event::RamMade): a VM's RAM, before its root. Outside of that a VM has nothing that it can store to.
 //!
 //! [`Written`](crate::Event::Written): the PA of an entry, its old and new value, and whether the
 //! store had release semantics. The hardware, too, changes entries, where VTCR_EL2.HA and HD allow it: the access
@@ -59,7 +69,8 @@
 //! that need one at a time, and each of them tells that it has begun, and of its end as far as it has seen that.
 //!
 //! [`RootMade`](crate::Event::RootMade), [`TableMade`](crate::Event::TableMade),
-//! [`TableEnded`](crate::Event::TableEnded): the life of a table, of the VM in the stamp. A root of
+//! [`TableEnded`](crate::Event::TableEnded), [`TreeEnded`](crate::Event::TreeEnded): the life of a table, and of all
+//! tables, of the VM in the stamp. After a tree's end its leaves' frames are free to be given to others. A root of
 //! several tables gives an event for each. A new table is zeroed, or every entry of it is written
 //! before it can be found.
 //!

@@ -4,8 +4,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use proptest::prelude::*;
 use trace::event::{
-    Access, Barrier, Cause, Exit, Outcome, REPLAY_WORDS, Reach, Reason, Register, Step, Store,
-    Taking, Tlbi, WORDS, Work,
+    Access, Barrier, Cause, Exit, Holder, Outcome, REPLAY_WORDS, Reach, Reason, Register, Step,
+    Store, Taking, Tlbi, WORDS, Work,
 };
 use trace::frame::{BEGIN, END, Header, LONGEST_TEXT, Unreadable, VERSION, Writer};
 use trace::stream::{Piece, Splitter};
@@ -77,6 +77,18 @@ fn replayed(seed: u8, [order, b, c, d]: [u64; 4]) -> Vec<Event> {
         Event::GraceBegun { order, number: b },
         Event::GraceEnded { order, number: b },
         Event::FetchesForgotten { order },
+        Event::Held {
+            holder: pick(Holder::ALL, seed),
+            order,
+            start: b,
+            end: c,
+        },
+        Event::RamMade {
+            order,
+            ipa: b,
+            end: c,
+        },
+        Event::TreeEnded { order },
     ]
 }
 

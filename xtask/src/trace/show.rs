@@ -155,6 +155,10 @@ fn for_checker(event: &Event) -> String {
             level, table, ipa, ..
         } => format!("{table:#x}, level {level}, for {ipa:#x}"),
         Event::Unlocked { table, .. } | Event::TableEnded { table, .. } => format!("{table:#x}"),
+        Event::Held {
+            holder, start, end, ..
+        } => format!("{start:#x} to {end:#x}: {}", holder.text()),
+        Event::RamMade { ipa, end, .. } => format!("{ipa:#x} to {end:#x}"),
         Event::Allowed { bbm, dic, .. } => format!("FEAT_BBM level {bbm}, CTR_EL0.DIC {dic}"),
         _ => String::new(),
     };

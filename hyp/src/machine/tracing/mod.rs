@@ -10,18 +10,20 @@ mod sender;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use hyp::bootargs::ConsoleMode;
+use hyp::frames::Holding;
 use hyp::memory::observe::{self, Tracer};
 use hyp::memory::{Fault, FaultKind, Outcome};
 use log::warn;
 use platform::timer;
 use stage2::{Access, Ipa};
-use trace::event::{Barrier, Exit, NOBODY, Register, Tlbi};
+use trace::event::{Barrier, Exit, Holder, NOBODY, Register, Tlbi};
 use trace::{Categories, Category, Event};
 
 pub(super) use sender::drain;
 
 use self::rings::{write, write_here};
-use super::El2;
+use super::{El2, machine};
+use crate::el2::layout;
 use crate::sched;
 
 /// The bit of `WANTED` that says [`wants_exits`]; no category's.
@@ -86,17 +88,50 @@ pub(crate) fn start(wanted: Categories, console: ConsoleMode) {
             let exits = if exits { EXITS } else { 0 };
             WANTED.store(wanted.bits() | exits, Ordering::Relaxed);
             if replays() {
-                let features = crate::boot::features();
-                let event = Event::Allowed {
-                    bbm: features.bbm_level,
-                    dic: features.instructions_follow_data.into(),
-                    order: El2::next_order(),
-                };
-                write(NOBODY, event);
+                begin_replay();
             }
         }
         Err(reason) => warn!("no trace: {reason}"),
     }
+}
+
+/// Tells a checker what the CPUs allow, and whose all addresses are. No other CPU takes frames yet.
+fn begin_replay() {
+    let features = crate::boot::features();
+    let event = Event::Allowed {
+        bbm: features.bbm_level,
+        dic: features.instructions_follow_data.into(),
+        order: El2::next_order(),
+    };
+    write(NOBODY, event);
+    machine().allocator().holdings(|range, holding| {
+        let holder = match holding {
+            Holding::Guests => Holder::Guests,
+            Holding::Hypervisor => Holder::Hypervisor,
+            Holding::Kept => Holder::Kept,
+        };
+        held(range.start.get(), range.end.get(), holder);
+    });
+    let image = layout::image();
+    held(image.start as u64, image.end as u64, Holder::Image);
+    let board = crate::boot::board();
+    let gic = &board.gic;
+    let devices = [board.uart.registers, gic.distributor].into_iter();
+    let devices = devices.chain(gic.redistributors.iter().copied());
+    for registers in devices.chain(board.clock) {
+        held(registers.base, registers.end(), Holder::Device);
+    }
+}
+
+/// Tells a checker whose these physical addresses are.
+fn held(start: u64, end: u64, holder: Holder) {
+    let event = Event::Held {
+        holder,
+        order: El2::next_order(),
+        start,
+        end,
+    };
+    write(NOBODY, event);
 }
 
 /// Whether a checker is to be told of what this CPU does to its translations.
@@ -202,5 +237,9 @@ pub(crate) fn logged(level: log::Level, module: &str) {
 pub(crate) fn ram(vm: u8, ipa: u64, end: u64) {
     if wants(Category::Map) {
         write(vm, Event::Ram { ipa, end });
+    }
+    if replays() {
+        let order = El2::next_order();
+        write(vm, Event::RamMade { order, ipa, end });
     }
 }

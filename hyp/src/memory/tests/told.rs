@@ -4,11 +4,13 @@ use super::{NoTlb, OneCpu, RAM, frames, guest_at, page};
 use crate::bootargs::HugePolicy;
 use crate::compaction::Stress;
 use crate::frames::tests::arena::Arena;
+use crate::memory::bank::Bank;
 use crate::memory::contents::PageCopier;
 use crate::memory::observe::Tracer;
-use crate::memory::{Fault, FaultKind, GuestMemory, Machine, Parts};
-use stage2::{Access, IpaRange, Level};
+use crate::memory::{Fault, FaultKind, GuestMemory, Machine, Outcome, Parts};
+use stage2::{Access, Ipa, IpaRange, Level, Rights};
 use std::cell::{Cell, RefCell};
+use trace::event::{Holder, NOBODY};
 use trace::{Categories, Category, Event};
 
 thread_local! {
@@ -26,7 +28,8 @@ impl Tracer for Ears {
     }
 
     fn emit(vm: u8, event: Event) {
-        assert_eq!(vm, 0);
+        let own = matches!(event, Event::Held { holder, .. } if holder != Holder::Shown);
+        assert_eq!(vm, if own { NOBODY } else { 0 }, "{event:?}");
         TOLD.with_borrow_mut(|told| told.push(event));
     }
 
@@ -122,6 +125,55 @@ fn the_end_of_a_table_is_told_step_by_step() {
         ]
     ));
     memory.destroy();
+}
+
+/// Frames that the hypervisor takes for itself, one that it shows, and that all of a VM's go back after its tree's end.
+#[test]
+fn whose_frames_are_whose_is_told() {
+    let machine = machine();
+    let memory = guest_at(&machine, HugePolicy::Never, RAM);
+    touch(&memory, 0);
+    let bank = Bank::new();
+    let frame = bank.page(&machine, 0).expect("a frame");
+    let shown = frame.pa();
+    told();
+    let outside = Ipa::new(RAM - 0x1000);
+    let outcome = memory.show(outside, frame, Rights::READ_EXECUTE);
+    assert_eq!(outcome, Outcome::Resume);
+    let told_of = |told: &[Event]| {
+        let held = told.iter().filter_map(|event| match *event {
+            Event::Held {
+                holder, start, end, ..
+            } => Some((holder, start, end - start)),
+            _ => None,
+        });
+        held.collect::<Vec<_>>()
+    };
+    let first = told();
+    assert_eq!(told_of(&first), [(Holder::Shown, shown.get(), 0x1000)]);
+    let written = |event: &Event| matches!(event, Event::Written { new, .. } if new & 1 != 0);
+    let (held, made) = (
+        first
+            .iter()
+            .position(|event| matches!(event, Event::Held { .. })),
+        first.iter().rposition(written),
+    );
+    assert!(held < made && held.is_some(), "{first:?}");
+    memory.destroy();
+    bank.free(&machine);
+    let last = told();
+    let ended = last
+        .iter()
+        .position(|event| matches!(event, Event::TreeEnded { .. }));
+    let table = last
+        .iter()
+        .position(|event| matches!(event, Event::TableEnded { .. }));
+    assert!(ended.is_some() && ended < table, "{last:?}");
+    let given: Vec<_> = told_of(&last);
+    assert!(given.contains(&(Holder::Guests, shown.get(), 0x1000)));
+    assert!(given.iter().all(|(holder, ..)| *holder == Holder::Guests));
+    // The list of reservations, the bank's list, and its page.
+    assert_eq!(given.len(), 3);
 }
 
 /// A page that is unmapped for what it holds is unmapped like any other.

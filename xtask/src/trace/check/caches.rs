@@ -42,6 +42,18 @@ pub(super) struct Stale {
     flushed: bool,
     /// CPUs that have begun to empty the instruction caches since.
     forgetting: Vec<u8>,
+    /// The VM has another VMID by now: nothing comes of it unless it gets this one back.
+    dormant: bool,
+}
+
+/// A change that hardware walks may not see: no DSB of the CPU that made it has followed. (Acquire, release and DMB
+/// say nothing of walks.)
+#[derive(Clone, Debug)]
+struct Unseen {
+    /// What a walk would find.
+    stale: Stale,
+    /// The VMIDs under which the VM could be cached when it was made: what they hold is flushed.
+    cached: Vec<u16>,
 }
 
 /// How far a CPU has come with invalidating it.
@@ -64,10 +76,10 @@ enum Stage {
 }
 
 impl Stale {
-    pub(super) fn new(vm: u8, vmid: u16, range: Range, level: u8, entry: u64, by: u8) -> Self {
+    pub(super) fn new(vm: u8, range: Range, level: u8, entry: u64, by: u8) -> Self {
         Self {
             vm,
-            vmid,
+            vmid: 0,
             range,
             level,
             entry,
@@ -78,6 +90,7 @@ impl Stale {
             progress: Vec::new(),
             flushed: false,
             forgetting: Vec::new(),
+            dormant: false,
         }
     }
 
@@ -121,11 +134,52 @@ impl Stale {
 #[derive(Debug, Default)]
 pub(super) struct Caches {
     pub(super) stale: Vec<Stale>,
+    unseen: Vec<Unseen>,
     /// Instruction caches do not follow data caches.
     pub(super) fetches: bool,
 }
 
 impl Caches {
+    /// An entry has changed, and `stale` may be cached under the VMIDs in `cached`. The VM had `current` last.
+    pub(super) fn add(&mut self, stale: Stale, cached: Vec<u16>, current: Option<u16>) {
+        self.stale.extend(cached.iter().map(|&vmid| Stale {
+            vmid,
+            dormant: Some(vmid) != current,
+            ..stale.clone()
+        }));
+        self.unseen.push(Unseen { stale, cached });
+    }
+
+    /// The entry of what a VM will find under this VMID, which it had before, though it is no more.
+    pub(super) fn returned(&self, vm: u8, vmid: u16) -> Option<u64> {
+        let mut dormant = self
+            .stale
+            .iter()
+            .filter(|stale| stale.dormant && !stale.flushed);
+        let found = dormant.find(|stale| (stale.vm, stale.vmid) == (vm, vmid));
+        found.map(|stale| stale.entry)
+    }
+
+    /// The VM is about to be loaded under this VMID, under which nothing of it was cached: from now on what it was
+    /// before changes that walks may not see can be. Returns their entries, and who made each.
+    pub(super) fn load(&mut self, vm: u8, vmid: u16) -> Vec<(u64, u8)> {
+        let mine = |unseen: &mut Unseen| unseen.stale.vm == vm && !unseen.cached.contains(&vmid);
+        let found: Vec<_> = self.unseen.extract_if(.., mine).collect();
+        let stale = found
+            .into_iter()
+            .map(|Unseen { stale, .. }| Stale { vmid, ..stale });
+        let first = self.stale.len();
+        self.stale.extend(stale);
+        let new = self.stale[first..].iter();
+        new.map(|stale| (stale.entry, stale.by)).collect()
+    }
+
+    /// The VM is over.
+    pub(super) fn forget(&mut self, vm: u8) {
+        self.stale.retain(|stale| stale.vm != vm);
+        self.unseen.retain(|unseen| unseen.stale.vm != vm);
+    }
+
     /// CPU `cpu` is about to execute a TLBI under this VMID.
     pub(super) fn tlbi(&mut self, cpu: u8, tlbi: Tlbi, operand: u64, vmid: u16) {
         for stale in &mut self.stale {
@@ -167,6 +221,7 @@ impl Caches {
         for stale in &mut self.stale {
             stale.synced |= stale.by == cpu;
         }
+        self.unseen.retain(|unseen| unseen.stale.by != cpu);
         if barrier != Barrier::DsbIsh {
             return;
         }
@@ -194,9 +249,10 @@ impl Caches {
         }
     }
 
-    /// What TLBs and walk caches may hold.
+    /// What TLBs and walk caches may hold under the VMIDs that VMs have now.
     fn in_tlbs(&self) -> impl Iterator<Item = &Stale> {
-        self.stale.iter().filter(|stale| !stale.flushed)
+        let all = self.stale.iter();
+        all.filter(|stale| !stale.flushed && !stale.dormant)
     }
 
     /// What may be cached of translations by this entry.
@@ -253,11 +309,12 @@ impl Caches {
         all.flat_map(|stale| stale.leaves.iter().map(move |old| (stale, old)))
     }
 
-    /// What TLBs may still hold as leading to this frame.
-    pub(super) fn of_frame(&self, pa: u64) -> Option<&Stale> {
-        self.in_tlbs().find(|stale| {
-            stale.table == Some(pa) || stale.leaves.iter().any(|leaf| leaf.has_frame(pa))
-        })
+    /// What TLBs may still hold as leading to one of these frames.
+    pub(super) fn of_frames(&self, [start, end]: [u64; 2]) -> Option<&Stale> {
+        let within = |pa: u64| start <= pa && pa < end;
+        let reaches = |leaf: &Leaf| leaf.pa < end && start < leaf.pa + leaf.size;
+        self.in_tlbs()
+            .find(|stale| stale.table.is_some_and(within) || stale.leaves.iter().any(reaches))
     }
 }
 

@@ -13,8 +13,11 @@
 //! | freed after the flush | a table ends while it can be found, or walk caches may hold it (TLBI without leaf hint, DSB) |
 //! | freed after a grace period | a table ends, and none that began after it was taken out has ended; one ends while a CPU has a lock in an older section |
 //! | found in a read section | a table that is not claimed is locked by a CPU outside of read sections |
-//! | reused after the flush | a frame serves anew while a translation to it may be cached, or instruction caches may hold of it what somebody else fetched; it is a table and guest memory at once |
-//! | right VMID | a VM runs under VMID 0, another's or two; a TLBI follows VTTBR_EL2 without an ISB |
+//! | reused after the flush | a frame serves anew while a translation to it may be cached, or instruction caches may hold of it what somebody else fetched; it is a table, or a holder's that is no guest, and guest memory at once; two VMs have it |
+//! | a frame has one place | a frame is mapped at two addresses of a VM |
+//! | guests' own frames | a VM gets mapped, or a table is made of, what is the hypervisor's, a device's or nobody's; a VM may store to what is only shown to it, or outside its RAM |
+//! | right VMID | a VM runs under VMID 0, under one by which another's translations may be cached, or two; it gets one back by which old ones of its own may be; it runs when its tables are taken down; a TLBI follows VTTBR_EL2 without an ISB |
+//! | seen by walks | a VM comes to run under a VMID and walks may find what an entry was: no DSB has followed the change, which nobody flushes |
 //! | stage 1 after stage 2 | stage 1 is invalidated with no DSB behind the TLBI by IPA before it |
 //! | each vCPU its stage 1 | a vCPU runs where another of its VM did, and the CPU has not forgotten stage 1 between |
 //! | lock order | a lock is waited for under that of a table below or beside it, or is had twice |
@@ -24,6 +27,7 @@
 mod caches;
 mod changes;
 mod cpus;
+mod frames;
 mod grace;
 mod model;
 mod tables;

@@ -2,12 +2,13 @@
 
 mod entries;
 
-use trace::event::{Barrier, Register, Store, Taking, Tlbi};
+use trace::event::{Barrier, Holder, Register, Store, Taking, Tlbi};
 use trace::{Event, Record};
 
 use super::caches::Caches;
 use super::changes::{Changes, Counts};
 use super::cpus::{Cpu, Lock};
+use super::frames::Frames;
 use super::grace::Graces;
 use super::tables::{Kind, PAGE, State, Table, Tables, kind, marked_by_hardware};
 use super::vms::Vms;
@@ -24,7 +25,10 @@ pub(super) const FREE: &str = "freed after the flush";
 pub(super) const GRACE: &str = "freed after a grace period";
 pub(super) const SECTION: &str = "found in a read section";
 pub(super) const REUSE: &str = "reused after the flush";
+pub(super) const ONCE: &str = "a frame has one place";
+pub(super) const GUESTS: &str = "guests' own frames";
 pub(super) const VMID: &str = "right VMID";
+pub(super) const WALKS: &str = "seen by walks";
 pub(super) const STAGES: &str = "stage 1 after stage 2";
 pub(super) const VCPU: &str = "each vCPU its stage 1";
 pub(super) const ORDER: &str = "lock order";
@@ -39,6 +43,7 @@ pub(super) struct Model {
     tables: Tables,
     caches: Caches,
     vms: Vms,
+    frames: Frames,
     graces: Graces,
     changes: Changes,
     /// FEAT_BBM level 2: a block and its parts may replace each other directly.
@@ -55,9 +60,17 @@ impl Model {
                 self.direct = bbm >= 2;
                 (self.caches.fetches, self.vms.fetches) = (dic == 0, dic == 0);
             }
+            Event::Held {
+                holder, start, end, ..
+            } => self.held([start, end], holder, vm),
+            Event::RamMade { ipa, end, .. } => self.frames.set_ram(vm, (ipa, end)),
             Event::RootMade {
                 level, table, ipa, ..
-            } => self.made(table, Table::new(vm, level, ipa, State::Attached(None))),
+            } => {
+                self.vms.begin(vm);
+                self.made(table, Table::new(vm, level, ipa, State::Attached(None)));
+            }
+            Event::TreeEnded { .. } => self.tree_ended(vm),
             Event::TableMade { level, table, .. } => {
                 self.made(table, Table::new(vm, level, 0, State::Fresh(cpu)));
             }
@@ -132,35 +145,67 @@ impl Model {
         if self.tables.0.contains_key(&pa) {
             self.breaks(REUSE, format!("{pa:#x} becomes a table and is one already"));
         }
-        if let Some(vm) = self.vms.maps(pa) {
-            self.breaks(
-                REUSE,
-                format!("{pa:#x} becomes a table, and vm{vm} has it mapped"),
-            );
+        if let Some(whose) = self.frames.foreign(pa) {
+            let what = format!("{pa:#x} becomes a table, and is {whose}");
+            self.breaks(GUESTS, what);
         }
-        if let Some(stale) = self.caches.of_frame(pa) {
+        self.leads_to([pa, pa + PAGE], "a table");
+        self.tables.0.insert(pa, table);
+    }
+
+    /// Nothing leads to these frames when they become something else.
+    fn leads_to(&mut self, frames: [u64; 2], what: &str) {
+        if let Some((pa, place)) = self.frames.mapped(frames) {
+            let what = format!("{pa:#x} becomes {what}, and vm{} has it mapped", place.vm);
+            return self.breaks(REUSE, what);
+        }
+        if let Some(stale) = self.caches.of_frames(frames) {
             let what = format!(
-                "{pa:#x} becomes a table, and translations of vm{} to it may be cached",
-                stale.vm
+                "{:#x} becomes {what}, and translations of vm{} to it may be cached",
+                frames[0], stale.vm
             );
             self.breaks(REUSE, what);
         }
-        self.tables.0.insert(pa, table);
+    }
+
+    fn held(&mut self, frames: [u64; 2], holder: Holder, vm: u8) {
+        match self.frames.mapped(frames) {
+            // Shown to the same VM once more.
+            Some((_, place)) if holder == Holder::Shown && place.vm == vm => {}
+            _ => self.leads_to(frames, holder.text()),
+        }
+        let table = self
+            .tables
+            .0
+            .keys()
+            .find(|&&pa| frames[0] <= pa && pa < frames[1]);
+        if let Some(pa) = table.copied() {
+            let what = format!("{pa:#x} becomes {}, and is a table", holder.text());
+            self.breaks(REUSE, what);
+        }
+        self.frames.hold(frames, holder, vm);
+    }
+
+    fn tree_ended(&mut self, vm: u8) {
+        if let Some(how) = self.vms.end(vm) {
+            self.breaks(
+                FREE,
+                format!("the tables of vm{vm} are taken down, and {how}"),
+            );
+        }
+        self.caches.forget(vm);
+        self.frames.forget(vm);
     }
 
     fn ended(&mut self, pa: u64) {
         let Some(table) = self.tables.0.remove(&pa) else {
             return self.breaks(TRUE, format!("{pa:#x} ends and is no table"));
         };
-        if let State::Attached(entry) = table.state {
-            // With the whole VM, whose TLB entries are gone.
-            if !self.vms.is_out(table.vm) {
+        if let State::Attached(_) = table.state {
+            // With the whole tree.
+            if !self.vms.is_over(table.vm) {
                 let what = format!("{pa:#x} ends, and vm{} can walk to it", table.vm);
                 self.breaks(FREE, what);
-            }
-            if entry.is_none() {
-                self.caches.stale.retain(|stale| stale.vm != table.vm);
-                self.vms.forget(table.vm);
             }
         } else if let Some(stale) = self.caches.of_table(pa) {
             let what = format!("{pa:#x} ends, and vm{}'s walk caches may hold it", stale.vm);
@@ -250,10 +295,7 @@ impl Model {
     /// Under the lock of the table at `pa`, which is let go, all that had to be flushed was.
     fn flushed_in_time(&mut self, pa: u64) {
         // A marker keeps its place until its owner has flushed.
-        let late = self.caches.of_entries(pa, |entry| {
-            self.bits(entry)
-                .is_some_and(|bits| bits == 0 || bits & 1 != 0)
-        });
+        let late = self.caches.of_entries(pa, |entry| self.is_settled(entry));
         if let Some(entry) = late {
             let what =
                 format!("what the entry {entry:#x} was may be cached when its lock is let go");
@@ -297,6 +339,10 @@ impl Model {
                     DETACHED,
                     format!("{entry:#x} is in a table that was taken out"),
                 );
+            }
+            State::Attached(_) if self.vms.is_over(vm) => {
+                let what = format!("{entry:#x} is in a tree that has ended");
+                return self.breaks(DETACHED, what);
             }
             State::Attached(_) => {}
         }
@@ -374,11 +420,41 @@ impl Model {
                 self.breaks(PUBLISH, what);
             }
         }
-        if let Err(what) = self.vms.load(cpu, (vttbr >> 48) as u16, vm, order) {
+        let vmid = (vttbr >> 48) as u16;
+        if let Err(what) = self.vms.load(cpu, vmid, vm, order) {
             self.breaks(VMID, what);
+        }
+        if let Some(vm) = vm {
+            self.walks(vm, vmid);
         }
         if let Some(what) = self.cpu(cpu).load(vttbr, vm, vcpu) {
             self.breaks(VCPU, what);
         }
+    }
+
+    /// From now on walks may make translations of the VM under this VMID.
+    fn walks(&mut self, vm: u8, vmid: u16) {
+        if let Some(entry) = self.caches.returned(vm, vmid) {
+            let what = format!(
+                "vm{vm} is loaded with VMID {vmid}, which it had before, and under which what {entry:#x} was may be cached"
+            );
+            self.breaks(VMID, what);
+        }
+        for (entry, by) in self.caches.load(vm, vmid) {
+            // Who has the lock will flush, or break another rule. So will the owner of a marker.
+            let holder = self.tables.at(entry).and_then(|(table, _)| table.holder);
+            if holder != Some(by) && self.is_settled(entry) {
+                let what = format!(
+                    "vm{vm} is loaded, and no DSB of cpu{by} has followed its change of {entry:#x}: walks may find what that was"
+                );
+                self.breaks(WALKS, what);
+            }
+        }
+    }
+
+    /// Whether the entry is no marker of work under way.
+    fn is_settled(&self, entry: u64) -> bool {
+        let bits = self.bits(entry);
+        bits.is_some_and(|bits| bits == 0 || bits & 1 != 0)
     }
 }

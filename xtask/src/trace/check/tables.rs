@@ -33,6 +33,8 @@ pub(super) struct Leaf {
     pub(super) pa: u64,
     /// Bytes.
     pub(super) size: u64,
+    /// Whether stores go through, or the hardware lets them.
+    pub(super) stores: bool,
     attributes: u64,
 }
 
@@ -55,10 +57,6 @@ impl Leaf {
 
     pub(super) fn shares_frames(&self, other: &Self) -> bool {
         self.pa < other.pa + other.size && other.pa < self.pa + self.size
-    }
-
-    pub(super) fn has_frame(&self, pa: u64) -> bool {
-        (self.pa..self.pa + self.size).contains(&pa)
     }
 
     pub(super) fn frames(&self) -> impl Iterator<Item = u64> + use<> {
@@ -92,6 +90,7 @@ pub(super) fn leaf(bits: u64, level: u8, ipa: u64) -> Leaf {
         ipa,
         pa: bits & ADDRESS & !(size - 1),
         size,
+        stores: bits & (WRITE | DBM) != 0,
         attributes: bits & ATTRIBUTES,
     }
 }

@@ -1,16 +1,13 @@
 //! VMs, their VMIDs, and which CPUs can translate with their tables.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::cpus::{Cpu, Cpus};
-use super::tables::Leaf;
 
-/// One VM.
-#[derive(Debug, Default)]
-pub(super) struct Vm {
-    /// The VMID under which it ran last.
-    pub(super) vmid: Option<u16>,
-    /// When a CPU last had its root, in the order.
+/// What TLBs may hold of a VM under one of the VMIDs that it has had.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tag {
+    /// When a CPU last had the VM's root under it, in the order.
     last_used: u64,
     /// When an invalidation of all of it began, which is complete.
     emptied: u64,
@@ -38,22 +35,34 @@ enum Stage {
 
 #[derive(Debug, Default)]
 pub(super) struct Vms {
-    pub(super) vms: BTreeMap<u8, Vm>,
+    /// By VM and VMID.
+    tags: BTreeMap<(u8, u16), Tag>,
+    /// The VMID under which each VM ran last.
+    current: BTreeMap<u8, u16>,
+    /// VMs whose trees have ended.
+    over: BTreeSet<u8>,
     pub(super) cpus: Cpus,
     /// What was fetched by instruction caches has to be forgotten as well.
     pub(super) fetches: bool,
     emptying: Vec<Emptying>,
-    owners: HashMap<u16, u8>,
-    /// The VM that maps each frame, and how often.
-    live: HashMap<u64, (u8, u32)>,
 }
 
 impl Vms {
-    /// Whether no TLB can hold a translation of the VM, nor a CPU make one.
-    pub(super) fn is_out(&self, vm: u8) -> bool {
-        let known = self.vms.get(&vm);
-        self.cpus.running(vm, |_| true).is_none()
-            && known.is_none_or(|vm| vm.vmid.is_none() || vm.emptied > vm.last_used)
+    /// The VMID under which the VM ran last: that by which it is invalidated.
+    pub(super) fn current(&self, vm: u8) -> Option<u16> {
+        self.current.get(&vm).copied()
+    }
+
+    /// The VMIDs under which TLBs may hold translations of the VM, or a CPU may make some.
+    pub(super) fn cached(&self, vm: u8) -> impl Iterator<Item = u16> {
+        let tags = self.tags.range((vm, 0)..=(vm, u16::MAX));
+        let tags = tags.filter(|&(&key, tag)| self.may_be_cached(key, tag));
+        tags.map(|(&(_, vmid), _)| vmid)
+    }
+
+    fn may_be_cached(&self, (vm, vmid): (u8, u16), tag: &Tag) -> bool {
+        let loaded = |cpu: &Cpu| cpu.vmid() == vmid;
+        tag.emptied <= tag.last_used || self.cpus.running(vm, loaded).is_some()
     }
 
     /// A CPU takes a value for its VTTBR_EL2, with this VMID; `vm` is the one whose root that is.
@@ -64,13 +73,21 @@ impl Vms {
         vm: Option<u8>,
         order: u64,
     ) -> Result<(), String> {
-        for used in [self.cpus.get(cpu).vm, vm].into_iter().flatten() {
-            self.vms.entry(used).or_default().last_used = order;
+        let before = self.cpus.get(cpu);
+        let left = before.vm.map(|vm| (vm, before.vmid()));
+        let taken = vm.map(|vm| (vm, vmid));
+        // What was cached under a number that was another's is looked for before it is this one's.
+        let result = vm.map_or(Ok(()), |vm| self.take_vmid(cpu, vm, vmid));
+        for used in [left, taken].into_iter().flatten() {
+            self.tags.entry(used).or_default().last_used = order;
         }
-        vm.map_or(Ok(()), |vm| self.take_vmid(cpu, vm, vmid))
+        result
     }
 
     fn take_vmid(&mut self, cpu: u8, vm: u8, vmid: u16) -> Result<(), String> {
+        if self.over.contains(&vm) {
+            return Err(format!("vm{vm} is loaded, and its tables were taken down"));
+        }
         if vmid == 0 {
             return Err(format!("vm{vm} is loaded with VMID 0"));
         }
@@ -81,13 +98,19 @@ impl Vms {
                 "vm{vm} is loaded with VMID {vmid}, and cpu{other} has it with another"
             ));
         }
-        let owner = self.owners.insert(vmid, vm);
-        if let Some(other) = owner.filter(|&other| other != vm && !self.is_out(other)) {
+        self.current.insert(vm, vmid);
+        let others = |&(&key, tag): &(&(u8, u16), &Tag)| {
+            key.1 == vmid && key.0 != vm && self.may_be_cached(key, tag)
+        };
+        let other = self.tags.iter().find(others).map(|(&key, _)| key);
+        if let Some(other) = other {
+            // Once is enough.
+            self.tags.remove(&other);
             return Err(format!(
-                "vm{vm} is loaded with VMID {vmid}, under which translations of vm{other} may be cached"
+                "vm{vm} is loaded with VMID {vmid}, under which translations of vm{} may be cached",
+                other.0
             ));
         }
-        self.vms.entry(vm).or_default().vmid = Some(vmid);
         Ok(())
     }
 
@@ -113,16 +136,17 @@ impl Vms {
 
     /// A CPU has executed `dsb ish`.
     pub(super) fn complete(&mut self, cpu: u8) {
-        let (fetches, vms) = (self.fetches, &mut self.vms);
+        let (fetches, tags) = (self.fetches, &mut self.tags);
         self.emptying.retain_mut(|emptying| {
             match emptying.stage {
                 _ if emptying.cpu != cpu => return true,
                 Stage::Tlbs if fetches => emptying.stage = Stage::Between,
                 Stage::Between => {}
                 Stage::Tlbs | Stage::Fetches => {
-                    let mine = |vm: &Vm| emptying.vmid.is_none() || emptying.vmid == vm.vmid;
-                    for vm in vms.values_mut().filter(|vm| mine(vm)) {
-                        vm.emptied = vm.emptied.max(emptying.order);
+                    for (&(_, vmid), tag) in tags.iter_mut() {
+                        if emptying.vmid.is_none_or(|emptied| emptied == vmid) {
+                            tag.emptied = tag.emptied.max(emptying.order);
+                        }
                     }
                     return false;
                 }
@@ -131,41 +155,27 @@ impl Vms {
         });
     }
 
-    /// The VM is gone; its number may be another's from now on.
-    pub(super) fn forget(&mut self, vm: u8) {
-        self.owners.retain(|_, owner| *owner != vm);
-        self.live.retain(|_, (owner, _)| *owner != vm);
-        self.vms.remove(&vm);
+    /// The VM's tables are about to be taken down. Says how a translation by them is still possible, if one is.
+    pub(super) fn end(&mut self, vm: u8) -> Option<String> {
+        let running = self.cpus.running(vm, |_| true);
+        let how = running.map(|cpu| format!("cpu{cpu} can walk to them"));
+        let how = how.or_else(|| {
+            let vmid = self.cached(vm).next()?;
+            Some(format!("TLBs may hold some of it under VMID {vmid}"))
+        });
+        self.tags.retain(|&(other, _), _| other != vm);
+        self.current.remove(&vm);
+        self.over.insert(vm);
+        how
     }
 
-    /// The VM, other than those that are out, that maps this frame.
-    pub(super) fn maps(&self, frame: u64) -> Option<u8> {
-        let (vm, _) = self.live.get(&frame)?;
-        (!self.is_out(*vm)).then_some(*vm)
+    /// Whether the VM's tables are being taken down.
+    pub(super) fn is_over(&self, vm: u8) -> bool {
+        self.over.contains(&vm)
     }
 
-    /// A leaf translates from now on.
-    pub(super) fn map(&mut self, vm: u8, leaf: &Leaf) {
-        for frame in leaf.frames() {
-            let live = self.live.entry(frame).or_insert((vm, 0));
-            if live.0 != vm {
-                *live = (vm, 0);
-            }
-            live.1 += 1;
-        }
-    }
-
-    /// A leaf translates no more.
-    pub(super) fn unmap(&mut self, vm: u8, leaf: &Leaf) {
-        for frame in leaf.frames() {
-            if let Some(live) = self.live.get_mut(&frame)
-                && live.0 == vm
-            {
-                live.1 -= 1;
-                if live.1 == 0 {
-                    self.live.remove(&frame);
-                }
-            }
-        }
+    /// The VM has tables.
+    pub(super) fn begin(&mut self, vm: u8) {
+        self.over.remove(&vm);
     }
 }

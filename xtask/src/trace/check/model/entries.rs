@@ -3,7 +3,7 @@
 
 use super::super::caches::Stale;
 use super::super::tables::{self, Kind, Leaf, State, kind, leaf, restricts};
-use super::{BREAK, DETACHED, Model, PUBLISH, REUSE, TIME};
+use super::{BREAK, DETACHED, GUESTS, Model, ONCE, PUBLISH, REUSE, TIME};
 
 /// A write of an entry, and where it is.
 pub(super) struct Write {
@@ -31,7 +31,7 @@ impl Model {
         match was {
             Kind::Leaf => {
                 let old = leaf(write.old, write.level, write.ipa);
-                self.vms.unmap(write.vm, &old);
+                self.frames.unmap(write.vm, &old);
                 self.becomes_stale(&write, None, vec![old]);
             }
             Kind::Table(child) => self.detach(&write, child),
@@ -76,8 +76,10 @@ impl Model {
                 write.entry, write.old, write.new
             );
             self.breaks(BREAK, what);
-            self.vms.unmap(write.vm, &old);
-            self.vms.map(write.vm, &new);
+            self.frames.unmap(write.vm, &old);
+            self.given(write.vm, &new);
+        } else if let Some(what) = self.frames.forbids(write.vm, &new) {
+            self.breaks(GUESTS, what);
         }
         if restricts(write.old, write.new) {
             self.becomes_stale(write, None, vec![old]);
@@ -109,20 +111,18 @@ impl Model {
     }
 
     fn becomes_stale(&mut self, write: &Write, table: Option<u64>, leaves: Vec<Leaf>) {
-        // Of a VM that no CPU has had, nothing is cached.
-        let Some(vmid) = self.vms.vms.get(&write.vm).and_then(|vm| vm.vmid) else {
-            return;
-        };
         let range = (write.ipa, write.ipa + tables::size(write.level));
-        let mut stale = Stale::new(write.vm, vmid, range, write.level, write.entry, write.cpu);
+        let mut stale = Stale::new(write.vm, range, write.level, write.entry, write.cpu);
         (stale.table, stale.leaves) = (table, leaves);
-        self.caches.stale.push(stale);
+        let cached = self.vms.cached(write.vm).collect();
+        let current = self.vms.current(write.vm);
+        self.caches.add(stale, cached, current);
     }
 
     fn detach(&mut self, write: &Write, child: u64) {
         let leaves = self.tables.leaves(child, write.ipa);
         for leaf in &leaves {
-            self.vms.unmap(write.vm, leaf);
+            self.frames.unmap(write.vm, leaf);
         }
         if let Some(table) = self.tables.0.get_mut(&child) {
             (table.state, table.taken_out) = (State::Detached(write.entry), write.order);
@@ -181,7 +181,7 @@ impl Model {
             stale.table == Some(child) || stale.vm == vm && self.direct && leaf.agrees(old)
         });
         if same {
-            self.vms.map(vm, &leaf);
+            self.given(vm, &leaf);
         } else {
             self.leaf_made(vm, leaf);
         }
@@ -215,22 +215,38 @@ impl Model {
             );
             self.breaks(REUSE, what);
         }
-        let taken = leaf
+        self.given(vm, &leaf);
+    }
+
+    /// The frames of a leaf that translates from now on: guests' they are, and no other page's.
+    fn given(&mut self, vm: u8, leaf: &Leaf) {
+        let table = leaf
             .frames()
             .find(|frame| self.tables.0.contains_key(frame));
-        if let Some(frame) = taken {
+        if let Some(frame) = table {
             self.breaks(
                 REUSE,
                 format!("vm{vm} gets {frame:#x} mapped, which is a table"),
             );
         }
-        let other = leaf
-            .frames()
-            .find_map(|frame| self.vms.maps(frame).filter(|&o| o != vm));
-        if let Some(other) = other {
-            let what = format!("vm{vm} gets {:#x} mapped, which vm{other} has", leaf.pa);
-            self.breaks(REUSE, what);
+        if let Some(what) = self.frames.forbids(vm, leaf) {
+            self.breaks(GUESTS, what);
         }
-        self.vms.map(vm, &leaf);
+        match self.frames.mapped([leaf.pa, leaf.pa + leaf.size]) {
+            Some((frame, place)) if place.vm == vm => {
+                let ipa = leaf.ipa + (frame - leaf.pa);
+                let what = format!(
+                    "vm{vm} gets {frame:#x} mapped at {ipa:#x}, and has it at {:#x}",
+                    place.ipa
+                );
+                self.breaks(ONCE, what);
+            }
+            Some((frame, place)) => {
+                let what = format!("vm{vm} gets {frame:#x} mapped, which vm{} has", place.vm);
+                self.breaks(REUSE, what);
+            }
+            None => {}
+        }
+        self.frames.map(vm, leaf);
     }
 }

@@ -164,7 +164,7 @@ fn what_was_fetched_is_forgotten_with_the_vm() {
             let event = Event::FetchesForgotten { order: 0 };
             story.tell(0, NOBODY, event).barrier(0, Barrier::DsbIsh);
         }
-        story.ended(L3).ended(L2).ended(ROOT);
+        story.tree_ended(0).ended(L3).ended(L2).ended(ROOT);
         story.broken()
     };
     assert_eq!(end(true), [""; 0]);

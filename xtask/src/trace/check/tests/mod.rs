@@ -1,10 +1,11 @@
 //! Made-up streams for the checker: an event at a time, or what a VM does.
 
 mod cpus;
+mod isolation;
 mod rules;
 mod sections;
 
-use trace::event::{Barrier, NOBODY, Register, Store, Taking, Tlbi};
+use trace::event::{Barrier, Holder, NOBODY, Register, Store, Taking, Tlbi};
 use trace::{Event, Record, Stamp};
 
 use super::changes::Counts;
@@ -21,6 +22,9 @@ const PAGE: u64 = 0x9000_0000;
 const BLOCK: u64 = 0xa000_0000;
 const NORMAL: u64 = 0b1111 << 2 | 0b11 << 8 | 0b11 << 6 | 1 << 10;
 const LEAF: u64 = NORMAL | 0b11;
+/// What guests have, and what they see as their RAM.
+const FRAMES: [u64; 2] = [0x8000_0000, 0xb000_0000];
+const RAM: [u64; 2] = [0, 0x1000_0000];
 const MARKER: u64 = 0x1_0004;
 /// A root that was never told.
 const NOTHING: u64 = 0x4000_0000;
@@ -135,7 +139,20 @@ impl Story {
         .barrier(cpu, Barrier::Isb)
     }
 
+    fn held(&mut self, holder: Holder, [start, end]: [u64; 2], vm: u8) -> &mut Self {
+        let event = Event::Held {
+            holder,
+            order: 0,
+            start,
+            end,
+        };
+        self.tell(0, vm, event)
+    }
+
+    /// A VM with a root and RAM.
     fn root(&mut self, vm: u8, table: u64) -> &mut Self {
+        let [ipa, end] = RAM;
+        self.tell(0, vm, Event::RamMade { order: 0, ipa, end });
         let event = Event::RootMade {
             level: 1,
             order: 0,
@@ -155,6 +172,10 @@ impl Story {
                 table,
             },
         )
+    }
+
+    fn tree_ended(&mut self, vm: u8) -> &mut Self {
+        self.tell(0, vm, Event::TreeEnded { order: 0 })
     }
 
     fn ended(&mut self, table: u64) -> &mut Self {
@@ -182,6 +203,7 @@ impl Story {
         };
         story
             .tell(0, NOBODY, allowed)
+            .held(Holder::Guests, FRAMES, NOBODY)
             .load(0, NOTHING, 0)
             .root(0, ROOT)
             .table(0, 0, 2, L2)
@@ -308,6 +330,9 @@ fn number(event: &mut Event, number: u64) {
         | Event::GraceBegun { order, .. }
         | Event::GraceEnded { order, .. }
         | Event::FetchesForgotten { order }
+        | Event::TreeEnded { order }
+        | Event::Held { order, .. }
+        | Event::RamMade { order, .. }
         | Event::Allowed { order, .. } => *order = number,
         _ => {}
     }
