@@ -6,6 +6,7 @@ use crate::descriptor::{Descriptor, Kind};
 use crate::detached::{Retired, memory};
 use crate::env::{Cpus, Environment, Frames, Scope};
 use crate::flush::Stale;
+use crate::observe::Observation;
 use crate::stage2::{Stage2, next_entry};
 use crate::sync::Ordering;
 use crate::unmap::Unmapped;
