@@ -59,8 +59,8 @@ impl<E: Environment> Stage2<E> {
             let root = self.root().offset(index << PAGE_SHIFT);
             ipa = self.destroy_table(root, start, ipa, &mut kept, &mut sink);
         }
-        self.free_root();
         self.reclaim(kept);
+        self.free_root();
         Ok(())
     }
 
