@@ -546,6 +546,10 @@ fn trouble() -> Vec<Scenario> {
         fails("stack-overflow", "panic=overflow").wants("^tessera: PANIC.*stack overflow"),
         fails("write-to-code", "panic=write-code").wants("ESR 0x"),
         fails("run-data", "panic=run-data").wants("ESR 0x"),
+        // What a guest's memory refuses is an error value, and the panic that of the test.
+        fails("bad-memory", "panic=bad-memory")
+            .wants(r"boot: loaded: Err\(Unreadable\), copied: Err\(Unreadable\)$")
+            .wants("asked for by the boot argument"),
     ]
 }
 

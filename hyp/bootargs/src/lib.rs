@@ -72,6 +72,8 @@ pub enum Sabotage {
     WriteCode,
     /// Execute data.
     RunData,
+    /// Load what the hardware refuses, as if it were a guest's, before failing.
+    BadMemory,
 }
 
 /// The boot arguments, with defaults for those not given.
@@ -160,7 +162,7 @@ pub const KNOWN: &[&str] = &[
     "error-calls=on|off",
     "gic-tdir=on|off",
     "mitigations=on|off|firmware|clrbhb",
-    "panic=now|overflow|write-code|run-data",
+    "panic=now|overflow|write-code|run-data|bad-memory",
 ];
 
 /// An argument that was left out, and why.
@@ -317,12 +319,13 @@ fn set<'a>(args: &mut BootArgs<'a>, argument: &'a str) -> Result<(), Reason> {
         "panic" => {
             let sabotage = choice(
                 value,
-                "now, overflow, write-code or run-data",
+                "now, overflow, write-code, run-data or bad-memory",
                 &[
                     ("now", Sabotage::Panic),
                     ("overflow", Sabotage::Overflow),
                     ("write-code", Sabotage::WriteCode),
                     ("run-data", Sabotage::RunData),
+                    ("bad-memory", Sabotage::BadMemory),
                 ],
             )?;
             args.panic = Some(sabotage);

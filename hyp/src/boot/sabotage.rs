@@ -3,10 +3,12 @@
 
 use core::hint::black_box;
 use core::mem;
+use core::ptr::NonNull;
 
 use hyp::bootargs::Sabotage;
+use log::info;
 
-use crate::el2::layout;
+use crate::el2::{layout, recover};
 
 /// Fails in the way that was asked for.
 pub(super) fn fail(way: Sabotage) -> ! {
@@ -26,6 +28,7 @@ pub(super) fn fail(way: Sabotage) -> ! {
             // did not, it would be a function that returns at once.
             unsafe { mem::transmute::<*const (), extern "C" fn()>(address)() };
         }
+        Sabotage::BadMemory => load_refused(),
     }
     panic!("asked for by the boot argument `panic` ({way:?})");
 }
@@ -40,3 +43,24 @@ fn descend(depth: u64) -> u64 {
     }
     descend(depth + 1) + black_box(room)[0]
 }
+
+/// Loads a word, and copies a page, where EL2 has access and nothing answers: behind the redistributors of the CPUs that
+/// there are, which QEMU's device tree leaves room for. Both must be error values.
+fn load_refused() {
+    let regions = &super::board().gic.redistributors;
+    let Some(end) = regions.last().map(|region| region.end()) else {
+        return;
+    };
+    let page = (end - stage2::PAGE_SIZE) as *mut u8;
+    let mut to = Page([0; stage2::PAGE_SIZE as usize]);
+    if let (Some(page), Some(to)) = (NonNull::new(page), NonNull::new(to.0.as_mut_ptr())) {
+        // SAFETY: EL2's tables map the page, as a device's, and what is there has no effect when it is loaded. The page
+        // on the stack is ours.
+        let (word, copy) = unsafe { (recover::load(page.cast()), recover::copy_page(page, to)) };
+        info!("loaded: {word:?}, copied: {copy:?}");
+    }
+}
+
+/// Room for what is copied.
+#[repr(align(4096))]
+struct Page([u8; stage2::PAGE_SIZE as usize]);

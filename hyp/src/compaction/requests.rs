@@ -13,7 +13,7 @@ use crate::vm::table_calls::{MOST_FRAMES, Step, TableCall};
 use core::ops::Range;
 use stage2::{
     Access, Contents as _, CopyPlan, Environment, GuestFrame, GuestPage, Ipa, IpaRange, Kind,
-    Level, PAGE_SIZE, Pa, Unmapped,
+    Level, PAGE_SIZE, Pa, Unmapped, Unreadable,
 };
 
 /// What an answer may hold behind its status, for the registers from x1 on: a bit for each page of 2 MiB, or
@@ -166,9 +166,10 @@ impl<P: Parts> StoredTo<'_, '_, P> {
 }
 
 impl<P: Parts> stage2::Contents for StoredTo<'_, '_, P> {
-    fn copy(&mut self, from: GuestPage<'_>, to: GuestPage<'_>) {
-        self.copier.copy(from, to);
+    fn copy(&mut self, from: GuestPage<'_>, to: GuestPage<'_>) -> Result<(), Unreadable> {
+        self.copier.copy(from, to)?;
         self.copied();
+        Ok(())
     }
 
     fn zero(&mut self, to: GuestPage<'_>) {
@@ -220,9 +221,9 @@ struct Interrupted<'a, 'm, P: Parts> {
 }
 
 impl<P: Parts> stage2::Contents for Interrupted<'_, '_, P> {
-    fn copy(&mut self, from: GuestPage<'_>, to: GuestPage<'_>) {
+    fn copy(&mut self, from: GuestPage<'_>, to: GuestPage<'_>) -> Result<(), Unreadable> {
         (0..self.turns).for_each(|_| self.memory.machine().relax());
-        self.copier.copy(from, to);
+        self.copier.copy(from, to)
     }
 
     fn zero(&mut self, to: GuestPage<'_>) {
@@ -257,8 +258,8 @@ fn cost<P: Parts>(memory: &GuestMemory<'_, P>, step: Step, count: usize) -> Opti
         for pair in frames.chunks_exact(2) {
             if let [Some(from), Some(to)] = pair {
                 let (from, to) = (from.first_page(), to.first_page());
-                copier.copy(from, to);
-                copier.copy(to, from);
+                copier.copy(from, to).ok()?;
+                copier.copy(to, from).ok()?;
             }
         }
         ticks = clock().wrapping_sub(begin);

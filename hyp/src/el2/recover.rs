@@ -11,6 +11,9 @@
 //! them back where it goes on.
 
 use core::arch::asm;
+use core::ptr::NonNull;
+
+use stage2::{PAGE_SIZE, Unreadable};
 
 /// Lines of assembly: begins an entry of the table, `$first` to `$behind`, that goes on at `$landing`.
 macro_rules! fixup {
@@ -77,6 +80,116 @@ pub(crate) fn translate(address: u64) -> u64 {
         );
     }
     par
+}
+
+/// Loads a word.
+///
+/// # Errors
+///
+/// The load ended in an external abort.
+///
+/// # Panics
+///
+/// If it ended in another exception, which is EL2's fault.
+///
+/// # Safety
+///
+/// The word is RAM that is mapped, at a multiple of eight bytes. Others may store to it meanwhile.
+pub(crate) unsafe fn load(word: NonNull<u64>) -> Result<u64, Unreadable> {
+    let (value, esr): (u64, u64);
+    // SAFETY: The caller says that the word may be loaded. What an exception changes is put back.
+    unsafe {
+        asm!(
+            keep!(),
+            "mov {esr}, xzr",
+            "2: ldr {value}, [{word}]",
+            "3:",
+            fixup!("2b", "3b", "4f"),
+            ".pushsection .text.recover, \"ax\"",
+            "4: mrs {esr}, esr_el2",
+            put_back!(),
+            "b 3b",
+            ".popsection",
+            word = in(reg) word.as_ptr(),
+            value = out(reg) value,
+            esr = out(reg) esr,
+            elr = out(reg) _,
+            spsr = out(reg) _,
+            scratch = out(reg) _,
+            options(nostack, preserves_flags),
+        );
+    }
+    accessed(esr)?;
+    Ok(value)
+}
+
+/// Copies a page.
+///
+/// # Errors
+///
+/// As [`load`]. The page at `to` may hold anything then.
+///
+/// # Panics
+///
+/// As [`load`].
+///
+/// # Safety
+///
+/// Both are pages of RAM that is mapped, and `to` is the caller's alone. Others may store to `from` meanwhile.
+pub(crate) unsafe fn copy_page(from: NonNull<u8>, to: NonNull<u8>) -> Result<(), Unreadable> {
+    let esr: u64;
+    // SAFETY: The caller says that the pages may be loaded from and stored to. What an exception changes is put back.
+    unsafe {
+        asm!(
+            keep!(),
+            "mov {esr}, xzr",
+            "2:",
+            ".rept 4",
+            "ldp {a}, {b}, [{from}], #64",
+            "ldp {c}, {d}, [{from}, #-48]",
+            "ldp {e}, {f}, [{from}, #-32]",
+            "ldp {g}, {h}, [{from}, #-16]",
+            "stp {a}, {b}, [{to}], #64",
+            "stp {c}, {d}, [{to}, #-48]",
+            "stp {e}, {f}, [{to}, #-32]",
+            "stp {g}, {h}, [{to}, #-16]",
+            ".endr",
+            "tst {from}, #{last}",
+            "b.ne 2b",
+            "3:",
+            fixup!("2b", "3b", "4f"),
+            ".pushsection .text.recover, \"ax\"",
+            "4: mrs {esr}, esr_el2",
+            put_back!(),
+            "b 3b",
+            ".popsection",
+            from = inout(reg) from.as_ptr() => _,
+            to = inout(reg) to.as_ptr() => _,
+            a = out(reg) _, b = out(reg) _, c = out(reg) _, d = out(reg) _,
+            e = out(reg) _, f = out(reg) _, g = out(reg) _, h = out(reg) _,
+            esr = out(reg) esr,
+            elr = out(reg) _,
+            spsr = out(reg) _,
+            scratch = out(reg) _,
+            last = const PAGE_SIZE - 1,
+            options(nostack),
+        );
+    }
+    accessed(esr)
+}
+
+/// What an access has come to that ended in an exception with this syndrome, or in none if that is zero.
+fn accessed(esr: u64) -> Result<(), Unreadable> {
+    if esr == 0 {
+        return Ok(());
+    }
+    // Synchronous external aborts, of the access and of EL2's own walk, and parity or ECC errors.
+    let refused = matches!(esr & 0x3f, 0x10 | 0x13..=0x1f);
+    assert!(
+        refused,
+        "EL2 has no access to a guest's memory: ESR {esr:#x}"
+    );
+    Err(Unreadable)
 }
 
 /// Lets an asynchronous error that is pending be taken, here; returns its `ESR_EL2`, or zero if none was.

@@ -9,6 +9,7 @@
 //! In which order is said, and tested, by [`hyp::flush`]; here are the instructions.
 
 use core::arch::asm;
+use core::ptr::NonNull;
 use core::sync::atomic::AtomicU64;
 
 use aarch64_cpu::asm::barrier;
@@ -17,10 +18,11 @@ use hyp::features::Features;
 use hyp::flush::{self, Instructions};
 use hyp::tlbi::{self, Abilities, Operation};
 use stage2::vmid::Vmid;
-use stage2::{Geometry, Ipa, IpaRange, Loaded, Pa, Published, Scope};
+use stage2::{Geometry, Ipa, IpaRange, Loaded, Pa, Published, Scope, Unreadable};
 use trace::event::{Barrier, Register, Tlbi};
 
 use super::{caches, tracing};
+use crate::el2::recover;
 
 /// The largest root that stage-2 tables can have: sixteen tables, aligned to their size.
 #[repr(align(0x10000))]
@@ -415,5 +417,15 @@ impl hyp::memory::Hardware for Hardware {
         if !self.features.forced_write_back {
             caches::clean(page);
         }
+    }
+
+    unsafe fn load_word(&self, word: NonNull<u64>) -> Result<u64, Unreadable> {
+        // SAFETY: as the caller promises.
+        unsafe { recover::load(word) }
+    }
+
+    unsafe fn copy_page(&self, from: NonNull<u8>, to: NonNull<u8>) -> Result<(), Unreadable> {
+        // SAFETY: as the caller promises.
+        unsafe { recover::copy_page(from, to) }
     }
 }

@@ -5,8 +5,7 @@
 
 use super::env::{Hardware, Machine, Parts};
 use crate::frames::LinearMap;
-use core::ptr;
-use stage2::{GuestPage, PAGE_SIZE, Unmapped};
+use stage2::{GuestPage, PAGE_SIZE, Unmapped, Unreadable};
 
 /// Moves contents between frames of one machine, and frees frames that lost their mapping.
 pub struct PageCopier<'m, P: Parts> {
@@ -28,21 +27,20 @@ impl<'m, P: Parts> PageCopier<'m, P> {
         self.held_up
     }
 
-    /// Whether a page is all zeros.
+    /// Whether a page is all zeros, as far as that can be told: one that cannot be read is not.
     pub fn is_zero(&self, page: GuestPage<'_>) -> bool {
         let pa = page.pa();
         self.machine.hardware().before_reading(pa);
         let words = self.machine.allocator().map().pointer(pa).cast::<u64>();
         (0..PAGE_SIZE as usize / size_of::<u64>()).all(|index| {
             // SAFETY: `pa` is a guest's frame: a page of RAM, which the linear map makes readable.
-            // Volatile, since a guest may store to it at any time.
-            unsafe { words.add(index).read_volatile() == 0 }
+            unsafe { self.machine.hardware().load_word(words.add(index)) == Ok(0) }
         })
     }
 }
 
 impl<P: Parts> stage2::Contents for PageCopier<'_, P> {
-    fn copy(&mut self, from: GuestPage<'_>, to: GuestPage<'_>) {
+    fn copy(&mut self, from: GuestPage<'_>, to: GuestPage<'_>) -> Result<(), Unreadable> {
         let (from, to) = (from.pa(), to.pa());
         let (hardware, map) = (self.machine.hardware(), self.machine.allocator().map());
         hardware.before_reading(from);
@@ -50,14 +48,9 @@ impl<P: Parts> stage2::Contents for PageCopier<'_, P> {
         // caller's alone. `from` may be stored to meanwhile: by a guest, or by its next owner if it
         // was unmapped and freed since it was looked up. Such a copy is torn at worst, and the table
         // manager throws it away.
-        unsafe {
-            ptr::copy_nonoverlapping(
-                map.pointer(from).as_ptr(),
-                map.pointer(to).as_ptr(),
-                PAGE_SIZE as usize,
-            );
-        }
+        unsafe { hardware.copy_page(map.pointer(from), map.pointer(to)) }?;
         hardware.after_writing(to);
+        Ok(())
     }
 
     fn zero(&mut self, to: GuestPage<'_>) {

@@ -4,9 +4,10 @@ use super::frames::order_of;
 use super::observe::{self, Tracer};
 use crate::frames::{self, Contents, FrameAllocator, LinearMap, Order, Use};
 use core::ops::Deref;
+use core::ptr::NonNull;
 use stage2::{
     Cpus, ENTRIES, Environment, Frames, GuestFrame, Observation, OutOfFrames, Owner, PAGE_SIZE, Pa,
-    Table, TableFrame, TableMeta, Tlb, Topic, Window,
+    Table, TableFrame, TableMeta, Tlb, Topic, Unreadable, Window,
 };
 use trace::event::{Holder, NOBODY};
 use trace::{Category, Event};
@@ -21,6 +22,27 @@ pub trait Hardware: Tlb + Sync {
     /// of coherency. Nothing to do with FEAT_S2FWB. Instruction fetches see it too when the page is mapped
     /// next: no instruction cache holds anything of a frame that is not.
     fn after_writing(&self, page: Pa);
+
+    /// Loads a word of a guest's memory, or says that the hardware refuses that.
+    ///
+    /// # Safety
+    ///
+    /// The word is RAM that is mapped, at a multiple of eight bytes. A guest may store to it meanwhile.
+    unsafe fn load_word(&self, word: NonNull<u64>) -> Result<u64, Unreadable> {
+        // SAFETY: as the caller promises. Volatile, since it may change.
+        Ok(unsafe { word.read_volatile() })
+    }
+
+    /// Copies a page of a guest's memory, or says that the hardware refuses that; then `to` may hold anything.
+    ///
+    /// # Safety
+    ///
+    /// Both are pages of RAM that is mapped; `to` is the caller's alone. A guest may store to `from` meanwhile.
+    unsafe fn copy_page(&self, from: NonNull<u8>, to: NonNull<u8>) -> Result<(), Unreadable> {
+        // SAFETY: as the caller promises.
+        unsafe { from.copy_to_nonoverlapping(to, PAGE_SIZE as usize) };
+        Ok(())
+    }
 }
 
 /// What a machine is made of: EL2's own parts, or a test's.

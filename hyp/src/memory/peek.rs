@@ -12,6 +12,8 @@ pub enum Unreadable {
     Busy,
     /// There is no memory.
     Outside,
+    /// There is, and the hardware refuses to read it.
+    Failed,
 }
 
 impl<P: Parts> GuestMemory<'_, P> {
@@ -33,12 +35,15 @@ impl<P: Parts> GuestMemory<'_, P> {
         self.machine().hardware().before_reading(page);
         let words = self.machine().allocator().map().pointer(page).cast::<u64>();
         let index = ipa.get() % PAGE_SIZE / size_of::<u64>() as u64;
-        // SAFETY: the page is a frame, RAM which the linear map makes readable, and the word lies in it.
-        // Volatile, since a guest may store to it at any time, or its next owner if it was freed since it was
-        // looked up: that is noticed below.
-        let value = unsafe { words.add(index as usize).read_volatile() };
+        // SAFETY: the page is a frame, RAM which the linear map makes readable, and the word lies in it. A guest may
+        // store to it at any time, or its next owner if it was freed since it was looked up: that is noticed below.
+        let value = unsafe {
+            self.machine()
+                .hardware()
+                .load_word(words.add(index as usize))
+        };
         if self.stage2().query(ipa) == Some(entry) {
-            Ok(u64::from_le(value))
+            value.map(u64::from_le).map_err(|_| Unreadable::Failed)
         } else {
             Err(Unreadable::Busy)
         }

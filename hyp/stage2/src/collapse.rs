@@ -55,6 +55,9 @@ pub enum CollapseError {
     /// More entries are empty than the plan allows.
     #[error("too many entries are empty")]
     TooEmpty,
+    /// By copying: a page's memory cannot be read.
+    #[error("a page's memory cannot be read")]
+    Unreadable,
     /// Somebody works on an entry: wait, holding nothing, and try again.
     #[error("somebody works on an entry")]
     Busy,

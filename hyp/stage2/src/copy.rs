@@ -3,13 +3,22 @@
 use crate::frame::GuestPage;
 use crate::unmap::Unmapped;
 
+/// The memory of a page could not be read: the hardware refused the access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the memory of a page cannot be read")]
+pub struct Unreadable;
+
 /// Copies guest memory, page by page.
 ///
 /// Pages may be written by the guest while they are copied; such copies are thrown away or made again.
 pub trait Contents {
     /// Copies a page to another, which no guest can reach. `from` may have been unmapped a moment ago, and be its
     /// next owner's; such a copy is thrown away.
-    fn copy(&mut self, from: GuestPage<'_>, to: GuestPage<'_>);
+    ///
+    /// # Errors
+    ///
+    /// `from` cannot be read. The page stays where it is, and `to` may hold anything.
+    fn copy(&mut self, from: GuestPage<'_>, to: GuestPage<'_>) -> Result<(), Unreadable>;
 
     /// Fills a page with zeros: what the guest finds in memory that it never touched.
     fn zero(&mut self, to: GuestPage<'_>);

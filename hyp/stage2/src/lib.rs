@@ -174,7 +174,7 @@ pub mod vmid;
 
 pub use addr::{ENTRIES, INDEX_BITS, Ipa, IpaRange, Level, PAGE_SHIFT, PAGE_SIZE, Pa};
 pub use collapse::{CollapseError, CopyPlan};
-pub use copy::Contents;
+pub use copy::{Contents, Unreadable};
 pub use descriptor::{
     Attributes, Descriptor, Execute, Format, Kind, Marker, Memory, Privilege, Rights, Work,
 };

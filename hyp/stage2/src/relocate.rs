@@ -1,7 +1,7 @@
 //! Moving a page to another frame, or taking it away, while the guest runs.
 
 use crate::addr::{Ipa, IpaRange, Level, Pa};
-use crate::copy::Contents;
+use crate::copy::{Contents, Unreadable};
 use crate::descriptor::{Descriptor, Kind, Marker, Memory, Work};
 use crate::env::{Environment, Frames};
 use crate::flush::Flushed;
@@ -31,6 +31,9 @@ pub enum MoveError {
     /// The page must keep its frame.
     #[error("the page must keep its frame")]
     Pinned,
+    /// The page's memory cannot be read.
+    #[error("the page's memory cannot be read")]
+    Unreadable,
     /// Somebody works on the page or its region: wait, holding nothing, and try again.
     #[error("somebody works on the page")]
     Busy,
@@ -64,10 +67,7 @@ impl<E: Environment> Stage2<E> {
     ) -> Result<(), Refused<MoveError>> {
         self.may_wait();
         match self.begin_move(ipa, from, &to) {
-            Ok(broken) => {
-                self.end_move(broken, to, contents);
-                Ok(())
-            }
+            Ok(broken) => self.end_move(broken, to, contents),
             Err(reason) => Err(Refused { reason, frame: to }),
         }
     }
@@ -82,15 +82,27 @@ impl<E: Environment> Stage2<E> {
         self.break_page(ipa, from)
     }
 
-    fn end_move(&self, broken: Broken, to: GuestFrame, contents: &mut impl Contents) {
+    fn end_move(
+        &self,
+        broken: Broken,
+        to: GuestFrame,
+        contents: &mut impl Contents,
+    ) -> Result<(), Refused<MoveError>> {
         let (ipa, from) = (broken.ipa, broken.old.output());
-        contents.copy(GuestPage::at(from), GuestPage::at(to.pa()));
+        let copied = contents.copy(GuestPage::at(from), GuestPage::at(to.pa()));
+        if let Err(Unreadable) = copied {
+            self.make_page(&broken, broken.old);
+            self.count(Counter::MovesAborted);
+            let reason = MoveError::Unreadable;
+            return Err(Refused { reason, frame: to });
+        }
         contents.complete();
         let to = to.into_pa();
         self.make_page(&broken, broken.old.moved(to));
         self.count(Counter::Moves);
         self.tell(Topic::Changes, move || Observation::Moved { ipa, to });
         contents.release(Unmapped::new(ipa, Level::L3, broken.old));
+        Ok(())
     }
 
     /// Unmaps the page at `ipa`, mapped to the frame at `from`, if `may_go` says so of its contents,

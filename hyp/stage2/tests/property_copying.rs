@@ -8,7 +8,7 @@ use region::{REGION, dirty, fill, machine, page, store, vm};
 use stage2::fake::{Copier, FakeMachine};
 use stage2::{
     Attributes, CollapseError, Contents, CopyPlan, ENTRIES, GuestPage, IpaRange, Level, PAGE_SIZE,
-    Pa, Stage2, Unmapped,
+    Pa, Stage2, Unmapped, Unreadable,
 };
 
 /// Stores to more pages than a collapse may copy twice, while it copies.
@@ -31,13 +31,13 @@ impl<'m> Storing<'m> {
 }
 
 impl Contents for Storing<'_> {
-    fn copy(&mut self, from: GuestPage<'_>, to: GuestPage<'_>) {
+    fn copy(&mut self, from: GuestPage<'_>, to: GuestPage<'_>) -> Result<(), Unreadable> {
         self.copies += 1;
         if self.copies == ENTRIES {
             store(self.machine, self.vm, 200, 2);
             store(self.machine, self.vm, 201, 2);
         }
-        self.copier.copy(from, to);
+        self.copier.copy(from, to)
     }
 
     fn zero(&mut self, to: GuestPage<'_>) {
@@ -100,10 +100,11 @@ impl<'m, F: FnMut(usize)> Meanwhile<'m, F> {
 }
 
 impl<F: FnMut(usize)> Contents for Meanwhile<'_, F> {
-    fn copy(&mut self, from: GuestPage<'_>, to: GuestPage<'_>) {
-        self.copier.copy(from, to);
+    fn copy(&mut self, from: GuestPage<'_>, to: GuestPage<'_>) -> Result<(), Unreadable> {
+        self.copier.copy(from, to)?;
         self.from.push(from.pa());
         self.done();
+        Ok(())
     }
 
     fn zero(&mut self, to: GuestPage<'_>) {

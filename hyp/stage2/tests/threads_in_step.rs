@@ -4,6 +4,7 @@
 use stage2::fake::{Copier, FakeMachine, Setup};
 use stage2::{
     Attributes, Contents, CopyPlan, ENTRIES, GuestPage, Ipa, Level, PAGE_SIZE, Stage2, Unmapped,
+    Unreadable,
 };
 use std::sync::Barrier;
 
@@ -27,13 +28,13 @@ struct InStep<'a> {
 }
 
 impl Contents for InStep<'_> {
-    fn copy(&mut self, from: GuestPage<'_>, to: GuestPage<'_>) {
+    fn copy(&mut self, from: GuestPage<'_>, to: GuestPage<'_>) -> Result<(), Unreadable> {
         if !self.begun {
             self.begun = true;
             self.moments.claimed.wait();
             self.moments.away.wait();
         }
-        self.copier.copy(from, to);
+        self.copier.copy(from, to)
     }
 
     fn zero(&mut self, to: GuestPage<'_>) {

@@ -13,6 +13,7 @@ use stage2::vmid::Vmid;
 use stage2::{
     Access, Attributes, Contents, CopyPlan, ENTRIES, Environment, GuestPage, Ipa, IpaRange, Level,
     Loaded, MapError, PAGE_SIZE, Published, Resolution, Rights, Scope, Stage2, Tlb, Unmapped,
+    Unreadable,
 };
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -86,9 +87,10 @@ unsafe impl Environment for Slow {
 struct SlowCopier<'m>(Copier<'m>);
 
 impl Contents for SlowCopier<'_> {
-    fn copy(&mut self, from: GuestPage<'_>, to: GuestPage<'_>) {
-        self.0.copy(from, to);
+    fn copy(&mut self, from: GuestPage<'_>, to: GuestPage<'_>) -> Result<(), Unreadable> {
+        let copied = self.0.copy(from, to);
         std::thread::yield_now();
+        copied
     }
 
     fn zero(&mut self, to: GuestPage<'_>) {

@@ -7,8 +7,8 @@
 //! 3. The pages are copied, with no lock held. Those that changed meanwhile are made to trap and
 //!    copied again, [`CopyPlan::rounds`] times at most, until they are few.
 //! 4. The table is taken away, leaving a marker, and flushed: nothing can change it or the pages any more.
-//! 5. What was written or mapped since 2 is copied again, what was unmapped is zeroed. If that is too much, or the entries are no
-//!    parts of one block any more, the table is put back, and nothing has happened.
+//! 5. What was written or mapped since 2 is copied again, what was unmapped is zeroed. If that is too much, the entries are no
+//!    parts of one block any more, or a page cannot be read, the table is put back, and nothing has happened.
 //! 6. The block takes the marker's place.
 //!
 //! Guests are held up by 2, if they fault, for as long as the lock is held at a time, and by 4 to 6: for the
@@ -18,7 +18,7 @@ use super::pages::PageSet;
 use super::survey::{Copies, Rest, is_hot, survey};
 use super::{CollapseError, CopyPlan, table_of};
 use crate::addr::{ENTRIES, Ipa, Level, Pa};
-use crate::copy::Contents;
+use crate::copy::{Contents, Unreadable};
 use crate::descriptor::{Descriptor, Kind, Marker, Memory, Work};
 use crate::detached::{Retired, memory};
 use crate::env::{Cpus, Environment, Frames};
@@ -64,9 +64,9 @@ impl<E: Environment> Stage2<E> {
         // From here on the region is ours alone: the guest faults on the marker, everybody else
         // waits for it, and no translation is left through which a store could come.
         let rest = copies.rest(&memory(self, claim.table), plan.max_hot);
-        let block = rest.map(|rest| {
-            self.copy_rest(&claim, &rest, to, contents);
-            copies.block(self.format(), rest.marks, to.pa())
+        let block = rest.and_then(|rest| {
+            self.copy_rest(&claim, &rest, to, contents)?;
+            Ok(copies.block(self.format(), rest.marks, to.pa()))
         });
         let new = block.unwrap_or(Descriptor::table(claim.table));
         self.make_claimed(&claim, marker, new, &flushed);
@@ -107,7 +107,7 @@ impl<E: Environment> Stage2<E> {
         let mut zeroed = PageSet::default();
         // Whatever looks as if it had been copied was copied by a collapse that failed.
         self.trap_stores_to(claim, contents)?;
-        self.copy_pages(claim, 0..ENTRIES, to, &mut zeroed, contents);
+        self.copy_pages(claim, 0..ENTRIES, to, &mut zeroed, contents)?;
         for round in 0.. {
             let (like, changed) = self.survey_copies(claim, plan, &zeroed)?;
             if changed.len() <= plan.max_hot {
@@ -119,7 +119,7 @@ impl<E: Environment> Stage2<E> {
             // What is made to trap now counts as copied from now on, so all of it is copied.
             let mut pages = self.trap_stores_to(claim, contents)?;
             pages.insert_all(&changed);
-            self.copy_pages(claim, pages.iter(), to, &mut zeroed, contents);
+            self.copy_pages(claim, pages.iter(), to, &mut zeroed, contents)?;
         }
         Err(CollapseError::Hot)
     }
@@ -173,18 +173,19 @@ impl<E: Environment> Stage2<E> {
         to: &GuestFrame,
         zeroed: &mut PageSet,
         contents: &mut impl Contents,
-    ) {
+    ) -> Result<(), CollapseError> {
         for (number, index) in pages.enumerate() {
             if number > 0 && number.is_multiple_of(STEP) {
                 self.env().cpus().give_way();
             }
-            if self.copy_page(claim, index, to, contents).is_some() {
+            if self.copy_page(claim, index, to, contents)?.is_some() {
                 zeroed.remove(index);
             } else {
                 zeroed.insert(index);
             }
         }
         self.env().cpus().give_way();
+        Ok(())
     }
 
     /// Copies a page to its place in the block at `to`, from where it is mapped. What is not mapped is
@@ -195,19 +196,22 @@ impl<E: Environment> Stage2<E> {
         index: usize,
         to: &GuestFrame,
         contents: &mut impl Contents,
-    ) -> Option<Pa> {
-        let page = to.page(index)?;
+    ) -> Result<Option<Pa>, CollapseError> {
+        let Some(page) = to.page(index) else {
+            return Ok(None);
+        };
         let entry = memory(self, claim.table).entries[index].load(Ordering::Acquire);
         let entry = Descriptor::from_bits(entry);
         match entry.kind(Level::L3) {
             // A device may have come there since, and would mind. The end of the collapse finds it.
             Kind::Leaf(from) if entry.memory() == Memory::Normal => {
-                contents.copy(GuestPage::at(from), page);
-                Some(from)
+                let copied = contents.copy(GuestPage::at(from), page);
+                copied.map_err(|Unreadable| CollapseError::Unreadable)?;
+                Ok(Some(from))
             }
             _ => {
                 contents.zero(page);
-                None
+                Ok(None)
             }
         }
     }
@@ -259,13 +263,14 @@ impl<E: Environment> Stage2<E> {
         rest: &Rest,
         to: &GuestFrame,
         contents: &mut impl Contents,
-    ) {
+    ) -> Result<(), CollapseError> {
         for index in rest.pages.iter() {
-            if self.copy_page(claim, index, to, contents).is_some() {
+            if self.copy_page(claim, index, to, contents)?.is_some() {
                 self.count(Counter::PagesRecopied);
             }
         }
         contents.complete();
+        Ok(())
     }
 
     /// Ends the marker of a claimed region.

@@ -6,7 +6,7 @@
 
 use super::witness::Witness;
 use crate::addr::{Level, PAGE_SIZE, Pa};
-use crate::copy::Contents;
+use crate::copy::{Contents, Unreadable};
 use crate::env::OutOfFrames;
 use crate::frame::{GuestFrame, GuestPage};
 use crate::sync::{AtomicU64, Lock, Ordering};
@@ -134,10 +134,11 @@ pub struct Copier<'d> {
 }
 
 impl Contents for Copier<'_> {
-    fn copy(&mut self, from: GuestPage<'_>, to: GuestPage<'_>) {
+    fn copy(&mut self, from: GuestPage<'_>, to: GuestPage<'_>) -> Result<(), Unreadable> {
         // The page may have been unmapped and released since it was found; the copy is thrown away then.
         let value = self.data.page(from.pa()).cell.load(Ordering::Relaxed);
         self.data.write(to.pa(), value);
+        Ok(())
     }
 
     fn zero(&mut self, to: GuestPage<'_>) {

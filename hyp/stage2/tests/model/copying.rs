@@ -5,6 +5,7 @@ use super::ops::{Op, Place};
 use super::{PAGES, Page, Vm};
 use stage2::{
     CollapseError, Contents, CopyPlan, GuestPage, Level, OutOfFrames, Pa, Refused, Unmapped,
+    Unreadable,
 };
 
 /// Copies pages, and does operations before the copies of certain pages.
@@ -36,9 +37,9 @@ impl Copying<'_> {
 }
 
 impl Contents for Copying<'_> {
-    fn copy(&mut self, from: GuestPage<'_>, to: GuestPage<'_>) {
+    fn copy(&mut self, from: GuestPage<'_>, to: GuestPage<'_>) -> Result<(), Unreadable> {
         self.call();
-        self.vm.machine.data().copier().copy(from, to);
+        self.vm.machine.data().copier().copy(from, to)
     }
 
     fn zero(&mut self, to: GuestPage<'_>) {

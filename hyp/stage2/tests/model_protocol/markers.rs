@@ -4,7 +4,9 @@
 //! meets a marker lets go of everything, gives the CPU away once, and comes back by address.
 
 use crate::support::{ANYTHING, World, explore, free_tables, only, page, small};
-use stage2::{Access, Attributes, Contents, GuestPage, Kind, MapError, Resolution, Unmapped};
+use stage2::{
+    Access, Attributes, Contents, GuestPage, Kind, MapError, Resolution, Unmapped, Unreadable,
+};
 
 /// An unmap waits for a marker, and the table in which the marker stood is freed meanwhile.
 ///
@@ -124,9 +126,9 @@ struct Onlooker<'w> {
 }
 
 impl Contents for Onlooker<'_> {
-    fn copy(&mut self, from: GuestPage<'_>, to: GuestPage<'_>) {
+    fn copy(&mut self, from: GuestPage<'_>, to: GuestPage<'_>) -> Result<(), Unreadable> {
         self.look();
-        self.world.machine.data().copier().copy(from, to);
+        self.world.machine.data().copier().copy(from, to)
     }
 
     fn zero(&mut self, to: GuestPage<'_>) {
