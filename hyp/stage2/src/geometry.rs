@@ -97,15 +97,20 @@ impl Geometry {
     }
 
     /// Which of the root's tables has the entry for `ipa`; none for an address that is too large.
-    ///
-    /// What is too large is cut off as well as refused: a CPU that only supposes while it looks ahead that an address is
-    /// small enough must not walk tables from wherever a guest would have it (Spectre v1).
     #[inline]
     pub(crate) const fn root_index(&self, ipa: Ipa) -> Option<u64> {
         if ipa.get() >> self.ipa_bits != 0 {
             return None;
         }
-        Some(ipa.get() >> self.root_shift & self.root_mask)
+        Some(self.root_index_of_any(ipa))
+    }
+
+    /// The same, and some table's number for an address that is too large. So there is a table with this number also where
+    /// a CPU, looking ahead, only supposes that the address was small enough: else it would walk tables from
+    /// wherever a guest would have it (Spectre v1).
+    #[inline]
+    const fn root_index_of_any(&self, ipa: Ipa) -> u64 {
+        ipa.get() >> self.root_shift & self.root_mask
     }
 
     /// The fields of VTCR_EL2 that the shape decides: T0SZ, SL0, TG0 (4 KiB).
@@ -132,6 +137,7 @@ mod tests {
         assert_eq!(geometry.vtcr(), 24 | 1 << 6);
         assert_eq!(geometry.root_index(Ipa::new(1 << 39)), Some(1));
         assert_eq!(geometry.root_index(Ipa::new(1 << 40)), None);
+        assert_eq!(geometry.root_index_of_any(Ipa::new(0b1101 << 39)), 1);
     }
 
     #[test]
