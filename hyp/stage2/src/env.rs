@@ -17,21 +17,21 @@ use crate::frame::GuestFrame;
 use crate::grace::{CpuSlot, Grace};
 use crate::meta::{Owner, TableMeta};
 use crate::observe::{Observation, Topic};
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{Entry, Ordering};
 use crate::vmid::{Vmid, VmidAllocator};
 use core::ops::Deref;
 
 /// The memory of one table: [`ENTRIES`] descriptors.
 #[repr(C, align(4096))]
 pub struct Table {
-    pub(crate) entries: [AtomicU64; ENTRIES],
+    pub(crate) entries: [Entry; ENTRIES],
 }
 
 impl Table {
     /// A table of empty entries. On hardware a zeroed frame is one already.
     pub fn empty() -> Self {
         Self {
-            entries: core::array::from_fn(|_| AtomicU64::new(0)),
+            entries: core::array::from_fn(|_| Entry::new(0)),
         }
     }
 }

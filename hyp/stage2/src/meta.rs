@@ -197,5 +197,5 @@ const fn kind_of(owner: Owner, level: Level) -> u32 {
     owner.0 | level as u32
 }
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 const _: () = assert!(size_of::<TableMeta>() == 40);

@@ -1,14 +1,25 @@
-//! Atomics and the table lock, from `core` and `spin` on hardware, from loom under the model checker.
+//! Atomics and the table lock: from `core` and `spin` on hardware, from loom under the model checker, from shuttle in
+//! random schedules.
 //!
-//! Everything that two CPUs may touch at once goes through this module; that is what lets the model
-//! checker see the very source that runs at EL2.
+//! Everything that two CPUs may touch at once goes through this module; that is what lets the checkers
+//! see the very source that runs at EL2.
 
+#[cfg(any(loom, shuttle))]
+pub(crate) use crate::fake::Entry;
 #[cfg(loom)]
 pub(crate) use crate::modelled::{AtomicU16, AtomicU64};
-#[cfg(not(loom))]
+/// An entry of a table.
+#[cfg(not(any(loom, shuttle)))]
+pub(crate) use core::sync::atomic::AtomicU64 as Entry;
+#[cfg(not(any(loom, shuttle)))]
 pub(crate) use core::sync::atomic::{AtomicU16, AtomicU64, fence};
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::fence;
+pub(crate) use loom::sync::{Mutex as CheckersLock, MutexGuard as CheckersGuard, atomic::fence};
+#[cfg(shuttle)]
+pub(crate) use shuttle::sync::{
+    Mutex as CheckersLock, MutexGuard as CheckersGuard,
+    atomic::{AtomicU16, AtomicU64, fence},
+};
 
 pub(crate) use core::sync::atomic::Ordering;
 
@@ -16,17 +27,17 @@ pub(crate) use core::sync::atomic::Ordering;
 ///
 /// A ticket lock on hardware: first come, first served, so that no CPU spins without bound while
 /// others take turns.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 pub(crate) struct Lock<T = ()>(spin::mutex::TicketMutex<T, Relax>);
-/// A lock round a value, as loom models it.
-#[cfg(loom)]
-pub(crate) struct Lock<T = ()>(loom::sync::Mutex<T>);
+/// A lock round a value, as the checker models it.
+#[cfg(any(loom, shuttle))]
+pub(crate) struct Lock<T = ()>(CheckersLock<T>);
 
 /// What a waiter does until it is its turn.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 pub(crate) struct Relax;
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 impl spin::RelaxStrategy for Relax {
     #[inline(always)]
     fn relax() {
@@ -39,13 +50,13 @@ impl spin::RelaxStrategy for Relax {
 }
 
 /// Proof that a [`Lock`] is held; dropping it unlocks.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 pub(crate) type LockGuard<'a, T = ()> = spin::mutex::TicketMutexGuard<'a, T, Relax>;
 /// Proof that a [`Lock`] is held; dropping it unlocks.
-#[cfg(loom)]
-pub(crate) type LockGuard<'a, T = ()> = loom::sync::MutexGuard<'a, T>;
+#[cfg(any(loom, shuttle))]
+pub(crate) type LockGuard<'a, T = ()> = CheckersGuard<'a, T>;
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 impl<T> Lock<T> {
     pub(crate) const fn new(value: T) -> Self {
         Self(spin::mutex::TicketMutex::new(value))
@@ -62,16 +73,20 @@ impl<T> Lock<T> {
     }
 }
 
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 impl<T> Lock<T> {
+    #[cfg(loom)]
     pub(crate) fn new(value: T) -> Self {
-        Self(loom::sync::Mutex::new(value))
+        Self(CheckersLock::new(value))
+    }
+
+    #[cfg(shuttle)]
+    pub(crate) const fn new(value: T) -> Self {
+        Self(CheckersLock::new(value))
     }
 
     pub(crate) fn lock(&self) -> LockGuard<'_, T> {
-        self.0
-            .lock()
-            .expect("a model thread panicked under this lock")
+        self.0.lock().expect("a thread panicked under this lock")
     }
 
     pub(crate) fn try_lock(&self) -> Option<LockGuard<'_, T>> {

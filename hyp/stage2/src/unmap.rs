@@ -15,7 +15,7 @@ use crate::observe::{Observation, Topic};
 use crate::range::{Edit, Edited};
 use crate::stage2::Stage2;
 use crate::stats::Counter;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{Entry, Ordering};
 use arrayvec::ArrayVec;
 use core::iter::repeat_n;
 use core::mem;
@@ -104,7 +104,7 @@ impl<'a> UnmappedRun<'a> {
 /// Empties leaves of `level` from the first entry on, and adds what they were to `gathered`, which has
 /// room for all entries; what is empty as well. Ends at any other entry. Returns the number of leaves.
 #[inline(always)]
-fn remove_run(entries: &[AtomicU64], level: Level, gathered: &mut Gathered) -> usize {
+fn remove_run(entries: &[Entry], level: Level, gathered: &mut Gathered) -> usize {
     let (before, mut empty) = (gathered.len(), 0);
     gathered.extend(entries.iter().map_while(|entry| {
         let seen = Descriptor::from_bits(entry.load(Ordering::Relaxed));
@@ -123,7 +123,7 @@ fn remove_run(entries: &[AtomicU64], level: Level, gathered: &mut Gathered) -> u
 /// As [`remove_run`], for pages. A function of its own, so that its few values stay in registers, and
 /// the question whether an entry is a leaf is one of two bits.
 #[inline(never)]
-fn remove_pages(entries: &[AtomicU64], gathered: &mut Gathered) -> usize {
+fn remove_pages(entries: &[Entry], gathered: &mut Gathered) -> usize {
     remove_run(entries, Level::L3, gathered)
 }
 

@@ -352,6 +352,21 @@ fn race_45_every_root_table_is_reached() {
     }
 }
 
+/// A guest touches memory of which nothing is mapped, on a machine that was just switched on.
+///
+/// Rule: each CPU empties its TLBs when it comes up. Taken out by `59-tlbs-as-they-are-at-reset.patch`.
+#[test]
+fn race_59_nothing_is_translated_by_what_a_reset_has_left() {
+    let machine = machine();
+    let vm = vm(&machine);
+    for cpu in 0..2 {
+        let guest = machine.enter_on(cpu, &vm);
+        for ipa in [Ipa::new(0), Ipa::new(Level::L1.size())] {
+            assert_eq!(guest.read(ipa), Err(Fault::Translation(Level::L1)));
+        }
+    }
+}
+
 /// There are as many VMIDs as CPUs: one that runs would have to share its number with another VM.
 ///
 /// Rule: that is refused when the first VM is activated.

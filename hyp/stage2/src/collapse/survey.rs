@@ -11,7 +11,7 @@ use crate::addr::{ENTRIES, Level, Pa};
 use crate::descriptor::{Descriptor, Difference, Format, Kind, Memory};
 use crate::env::{Environment, Table};
 use crate::lookup::{Unlocked, View};
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{Entry, Ordering};
 
 /// Entries compared in one go. Small enough to be unrolled, and to be looked at one by one if one of them
 /// is not as expected.
@@ -214,18 +214,18 @@ impl Copies {
 }
 
 #[inline(always)]
-fn difference(entries: &[AtomicU64; CHUNK], expected: &[Descriptor; CHUNK]) -> Difference {
+fn difference(entries: &[Entry; CHUNK], expected: &[Descriptor; CHUNK]) -> Difference {
     let each = |(entry, &expected)| load(entry).difference(expected);
     let all = entries.iter().zip(expected).map(each);
     all.fold(Difference::default(), Difference::bitor)
 }
 
-fn chunks(entries: &[AtomicU64; ENTRIES]) -> &[[AtomicU64; CHUNK]] {
+fn chunks(entries: &[Entry; ENTRIES]) -> &[[Entry; CHUNK]] {
     entries.as_chunks().0
 }
 
 /// Relaxed: what counts is looked at under the table's lock, or when nobody can reach the table any more.
 #[inline(always)]
-fn load(entry: &AtomicU64) -> Descriptor {
+fn load(entry: &Entry) -> Descriptor {
     Descriptor::from_bits(entry.load(Ordering::Relaxed))
 }

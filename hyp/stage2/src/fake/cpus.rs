@@ -10,9 +10,14 @@ use core::cell::Cell;
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 std::thread_local! {
     static CPU: Cell<Option<usize>> = const { Cell::new(None) };
+}
+
+#[cfg(shuttle)]
+shuttle::thread_local! {
+    static CPU: Cell<Option<usize>> = Cell::new(None);
 }
 
 #[cfg(loom)]
@@ -23,8 +28,12 @@ loom::thread_local! {
 
 /// The index of the CPU that the calling thread is.
 pub(super) fn current() -> usize {
+    current_if_any().expect("this thread is no CPU: call FakeMachine::on_cpu first")
+}
+
+/// The same, if it is one.
+pub(super) fn current_if_any() -> Option<usize> {
     CPU.with(Cell::get)
-        .expect("this thread is no CPU: call FakeMachine::on_cpu first")
 }
 
 /// To the model checker a yield means that the thread cannot go on before another one has: needed where
@@ -138,7 +147,9 @@ unsafe impl Cpus for FakeCpus {
     fn relax(&self) {
         #[cfg(loom)]
         yield_every_other_time();
-        #[cfg(not(loom))]
+        #[cfg(shuttle)]
+        shuttle::thread::yield_now();
+        #[cfg(not(any(loom, shuttle)))]
         std::thread::yield_now();
     }
 }

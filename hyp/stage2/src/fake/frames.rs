@@ -9,6 +9,8 @@ use super::witness::Witness;
 use crate::addr::{PAGE_SIZE, Pa};
 use crate::env::{Frames, OutOfFrames, Table, TableFrame, Window};
 use crate::meta::TableMeta;
+#[cfg(any(loom, shuttle))]
+use crate::sync::Entry;
 use crate::sync::{Lock, Ordering};
 use core::ops::Deref;
 use core::sync::atomic::AtomicU64 as PlainAtomicU64;
@@ -17,7 +19,7 @@ use core::sync::atomic::AtomicU64 as PlainAtomicU64;
 const BASE: u64 = 1 << 24;
 
 /// What the entries of a free frame hold: nothing that anybody could take for a descriptor.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 const POISON: u64 = 0x0bad_0bad_0bad_0ba8;
 
 struct Frame {
@@ -128,8 +130,9 @@ impl Frame {
         );
         self.witness.changed();
         self.life.fetch_add(1, Ordering::AcqRel);
-        // The model checker's witness sees more than poison shows, and costs it nothing.
-        #[cfg(not(loom))]
+        // The model checker's witness sees more than poison shows, and costs it nothing. In random schedules each
+        // store is a chance for others.
+        #[cfg(not(any(loom, shuttle)))]
         for entry in &self.table.entries {
             entry.store(POISON, Ordering::Relaxed);
         }
@@ -162,8 +165,8 @@ unsafe impl Frames for FakeFrames {
 
     fn allocate_filled_table(&self) -> Result<Pa, OutOfFrames> {
         let pa = self.allocate_tables(0)?;
-        // Nothing that anybody should take for an entry. The model checker has enough to do without.
-        #[cfg(not(loom))]
+        // Nothing that anybody should take for an entry. The checkers have enough to do without.
+        #[cfg(not(any(loom, shuttle)))]
         for entry in &self.known(pa).table.entries {
             entry.store(POISON, Ordering::Relaxed);
         }
@@ -213,18 +216,29 @@ impl FakeTableRef<'_> {
     pub(super) fn life(&self) -> u64 {
         self.life
     }
-}
 
-impl Deref for FakeTableRef<'_> {
-    type Target = Table;
+    /// An entry, for a walker that may be late: it need not be ordered behind the making of the table.
+    #[cfg(any(loom, shuttle))]
+    pub(super) fn entry(&self, index: usize) -> &Entry {
+        self.check_life();
+        &self.frame.table.entries[index]
+    }
 
-    fn deref(&self) -> &Table {
+    fn check_life(&self) {
         assert_eq!(
             self.frame.life.load(Ordering::Acquire),
             self.life,
             "the table at {:?} was used after it had been freed",
             self.pa
         );
+    }
+}
+
+impl Deref for FakeTableRef<'_> {
+    type Target = Table;
+
+    fn deref(&self) -> &Table {
+        self.check_life();
         self.frame.witness.used();
         &self.frame.table
     }

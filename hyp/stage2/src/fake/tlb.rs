@@ -3,14 +3,21 @@
 //! Each CPU caches leaves and, apart from them, table descriptors (the walk cache), by VMID. An
 //! invalidation takes away exactly what the architecture says it does: with a leaf hint no table
 //! descriptor, with a level hint leaves of that level alone. A walk that finds something at odds
-//! with what is cached is a broken break-before-make, and a panic.
+//! with what is cached is a broken break-before-make, and a panic. At reset the caches are full of rubbish.
 
+use super::Setup;
+#[cfg(any(loom, shuttle))]
+use super::Walks;
+use super::cpus;
+#[cfg(any(loom, shuttle))]
+use super::memory::{Completed, View};
 use crate::addr::{Ipa, IpaRange, Level, Pa};
-use crate::descriptor::Descriptor;
+use crate::descriptor::{Attributes, Descriptor, Format};
 use crate::env::{Loaded, Scope, Tlb};
 use crate::flush::Published;
 use crate::sync::{Lock, LockGuard, Ordering, fence};
 use crate::vmid::Vmid;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Where a descriptor was read.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +32,8 @@ pub(super) struct Place {
 pub(super) enum Use {
     /// It maps memory; it was read here.
     Leaf(Place),
+    /// It maps memory, and was read nowhere.
+    Rubbish,
     /// It names a table, which was in this life.
     Table(u64),
 }
@@ -41,7 +50,7 @@ pub(super) struct Cached {
 
 impl Cached {
     fn is_leaf(&self) -> bool {
-        matches!(self.usage, Use::Leaf(_))
+        !matches!(self.usage, Use::Table(_))
     }
 
     /// Where a leaf maps `ipa`.
@@ -64,11 +73,10 @@ impl CpuTlb {
         self.0.iter().find(serves).copied()
     }
 
-    /// The cached table descriptor that shortens a walk for `ipa` most.
-    pub(super) fn deepest_table(&self, vmid: Vmid, ipa: Ipa) -> Option<Cached> {
-        let serves = |cached: &&Cached| !cached.is_leaf() && cached.serves(vmid, ipa);
-        let tables = self.0.iter().filter(serves);
-        tables.max_by_key(|cached| cached.level).copied()
+    /// The cached table descriptors by which a walk for `ipa` may begin.
+    pub(super) fn tables(&self, vmid: Vmid, ipa: Ipa) -> impl Iterator<Item = Cached> {
+        let serves = move |cached: &&Cached| !cached.is_leaf() && cached.serves(vmid, ipa);
+        self.0.iter().filter(serves).copied()
     }
 
     /// Caches what a walk has found. `direct` allows a change of size without a break.
@@ -96,6 +104,29 @@ impl CpuTlb {
             !(reached && cached.vmid == vmid && cached.range.overlaps(&range))
         });
     }
+
+    /// What a TLB may hold after a reset: under each of the first numbers that a guest can get, blocks of
+    /// memory that is nobody's.
+    fn rubbish(level: Level) -> Vec<Cached> {
+        const NUMBERS: u16 = 8;
+        let block = |vmid, range: IpaRange| Cached {
+            vmid: Vmid::new(vmid),
+            range,
+            level,
+            descriptor: Descriptor::leaf(
+                Format::default(),
+                level,
+                Pa::new(0),
+                Attributes::RAM,
+                true,
+            ),
+            usage: Use::Rubbish,
+        };
+        let range = |index| IpaRange::entry(Ipa::new(index * level.size()), level);
+        (1..=NUMBERS)
+            .flat_map(|vmid| [0, 1].map(|index| block(vmid, range(index))))
+            .collect()
+    }
 }
 
 /// Whether two descriptors of overlapping ranges may be cached at once (Arm ARM, "TLB maintenance": break-before-make
@@ -114,16 +145,32 @@ fn agree(a: &Cached, b: &Cached, direct: bool) -> bool {
     }
 }
 
-/// The translation caches of all CPUs of a [`FakeMachine`](super::FakeMachine).
+/// VTTBR_EL2 of a CPU: what its walker may walk at any moment.
+#[derive(Clone, Copy, Default)]
+struct Vttbr {
+    loaded: Option<Loaded>,
+    /// What was loaded before, and may still be walked: nobody has waited for that to end.
+    lingers: Option<Loaded>,
+}
+
+/// The translation caches of all CPUs of a [`FakeMachine`](super::FakeMachine), and what their walkers find.
 pub struct FakeTlb {
     cpus: Box<[Lock<CpuTlb>]>,
+    vttbr: Box<[Mutex<Vttbr>]>,
+    /// None where walkers are never late.
+    #[cfg(any(loom, shuttle))]
+    completed: Option<Completed>,
 }
 
 impl FakeTlb {
-    pub(super) fn new(cpus: usize) -> Self {
-        let cpu = |_| Lock::new(CpuTlb(Vec::new()));
+    pub(super) fn new(setup: &Setup) -> Self {
+        let rubbish = CpuTlb::rubbish(setup.start.max(Level::L1));
+        let cpu = |_| Lock::new(CpuTlb(rubbish.clone()));
         Self {
-            cpus: (0..cpus).map(cpu).collect(),
+            cpus: (0..setup.cpus).map(cpu).collect(),
+            vttbr: (0..setup.cpus).map(|_| Mutex::default()).collect(),
+            #[cfg(any(loom, shuttle))]
+            completed: (setup.walks != Walks::Newest).then(|| Completed::new(setup.cpus)),
         }
     }
 
@@ -133,40 +180,111 @@ impl FakeTlb {
         self.cpus[cpu].lock()
     }
 
+    /// What VTTBR_EL2 of this CPU has loaded. Whoever asks has the CPU's cache.
+    pub(super) fn loaded(&self, cpu: usize) -> Option<Loaded> {
+        self.vttbr(cpu).loaded
+    }
+
+    /// What a walk of this CPU may be in: what is loaded, or what was before. Whoever asks has the CPU's cache.
+    pub(super) fn walked(&self, cpu: usize) -> Option<Loaded> {
+        let vttbr = self.vttbr(cpu);
+        vttbr.lingers.or(vttbr.loaded)
+    }
+
+    /// No walk of this CPU goes on, and none begins before VTTBR_EL2 is written.
+    pub(super) fn end_walks(&self, cpu: usize) {
+        self.set_vttbr(cpu, |_| Vttbr::default());
+    }
+
+    fn write_vttbr(&self, cpu: usize, tables: Option<Loaded>) {
+        self.set_vttbr(cpu, |old| Vttbr {
+            loaded: tables,
+            lingers: old.lingers.or(old.loaded.filter(|_| old.loaded != tables)),
+        });
+    }
+
+    fn set_vttbr(&self, cpu: usize, change: impl FnOnce(Vttbr) -> Vttbr) {
+        // Between two walks.
+        #[cfg(any(loom, shuttle))]
+        let _cache = self.completed.is_some().then(|| self.of(cpu));
+        let mut vttbr = self.vttbr(cpu);
+        *vttbr = change(*vttbr);
+    }
+
+    fn vttbr(&self, cpu: usize) -> MutexGuard<'_, Vttbr> {
+        self.vttbr[cpu]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a walk that begins on this CPU knows of what CPUs have stored; none where walkers are never late.
+    #[cfg(any(loom, shuttle))]
+    pub(super) fn view(&self, cpu: usize) -> Option<View> {
+        self.completed.as_ref().map(|completed| completed.view(cpu))
+    }
+
+    /// `tlbi alle1; dsb nsh; isb` on this CPU.
+    pub(super) fn forget(&self, cpu: usize) {
+        self.of(cpu).0.clear();
+    }
+
     /// How many descriptors the CPU of this index has cached.
     pub fn cached(&self, cpu: usize) -> usize {
         self.of(cpu).0.len()
     }
+
+    /// A DSB for stores, on the calling thread's CPU.
+    fn dsb(&self) {
+        #[cfg(any(loom, shuttle))]
+        if let Some(completed) = &self.completed {
+            completed.dsb(cpus::current());
+        }
+        // What a DSB is to CPUs. Where walkers are not late, also to walks: it pairs with the fence at their beginning.
+        fence(Ordering::SeqCst);
+    }
+
+    /// A TLBI on all CPUs, and the DSB behind it: done one by one, each between two walks.
+    fn on_all(&self, invalidate: impl Fn(&mut CpuTlb)) {
+        (0..self.cpus.len()).for_each(|cpu| self.on(cpu, &invalidate));
+    }
+
+    fn on(&self, cpu: usize, invalidate: impl Fn(&mut CpuTlb)) {
+        let mut tlb = self.of(cpu);
+        invalidate(&mut tlb);
+        #[cfg(any(loom, shuttle))]
+        if let Some(completed) = &self.completed {
+            completed.invalidated(cpu);
+        }
+    }
 }
 
 // SAFETY: the caches are walked one by one, each under its lock, which an access holds from its walk to its effect.
+// Where a walker may be late, `completed` keeps what it must find.
 unsafe impl Tlb for FakeTlb {
-    fn load(&self, _tables: Option<Loaded>) {
-        // A guest walks what it was made with.
-    }
-
     fn publish(&self) {
-        // Pairs with the fence at the beginning of a walk.
-        fence(Ordering::SeqCst);
+        self.dsb();
     }
 
-    fn finish_walks(&self) {}
+    fn finish_walks(&self) {
+        // Until VTTBR_EL2 is written next: no walk begins at EL2.
+        self.end_walks(cpus::current());
+        self.dsb();
+    }
 
     fn invalidate(&self, _: Published, vmid: Vmid, range: IpaRange, scope: Scope) {
-        for cpu in &self.cpus {
-            cpu.lock().invalidate(vmid, range, scope);
-        }
+        self.on_all(|tlb| tlb.invalidate(vmid, range, scope));
     }
 
     fn invalidate_local(&self, vmid: Vmid, range: IpaRange, scope: Scope) {
-        self.of(super::cpus::current())
-            .invalidate(vmid, range, scope);
+        self.on(cpus::current(), |tlb| tlb.invalidate(vmid, range, scope));
+    }
+
+    fn load(&self, tables: Option<Loaded>) {
+        self.write_vttbr(cpus::current(), tables);
     }
 
     fn invalidate_all(&self) {
-        fence(Ordering::SeqCst);
-        for cpu in &self.cpus {
-            cpu.lock().0.clear();
-        }
+        self.dsb();
+        self.on_all(|tlb| tlb.0.clear());
     }
 }

@@ -13,7 +13,7 @@ use crate::flush::Stale;
 use crate::held::entry_address;
 use crate::meta::TableMeta;
 use crate::stats::Counter;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{Entry, Ordering};
 
 impl<E: Environment> Locked<'_, E> {
     /// Fills an empty entry. What a table descriptor names is complete.
@@ -61,7 +61,7 @@ impl<E: Environment> Locked<'_, E> {
     /// The entries, for a run of changes; each by an atomic operation that loses no mark of the
     /// hardware's, with the count of entries in use kept right, and told to whoever watches.
     #[inline]
-    pub(crate) fn entries(&mut self) -> &[AtomicU64; ENTRIES] {
+    pub(crate) fn entries(&mut self) -> &[Entry; ENTRIES] {
         &self.view.table.entries
     }
 
@@ -216,7 +216,7 @@ impl<E: Environment> Locked<'_, E> {
 /// Puts `new` in the place of what an entry of `level` holds, whose lock is held, and returns that with all marks
 /// that the hardware has set.
 #[inline(always)]
-pub(crate) fn replace(entry: &AtomicU64, level: Level, new: Descriptor) -> Descriptor {
+pub(crate) fn replace(entry: &Entry, level: Level, new: Descriptor) -> Descriptor {
     // The lock orders this after what others have stored here; the hardware only adds marks.
     let seen = Descriptor::from_bits(entry.load(Ordering::Relaxed));
     if seen.may_be_marked(level) {

@@ -20,3 +20,4 @@ mod split;
 mod support;
 mod unmap;
 mod vmid;
+mod walkers;

@@ -3,7 +3,7 @@
 //! Tables have two entries here. The VM has one root table of level 2, so two regions of two pages:
 //! pages 0 and 1 below the root's entry 0, pages 2 and 3 below its entry 1.
 
-use stage2::fake::{FakeMachine, Guest, Setup};
+use stage2::fake::{FakeMachine, Guest, Setup, Walks};
 use stage2::stats::Counter;
 use stage2::vmid::Vmid;
 use stage2::{
@@ -19,8 +19,13 @@ const PREEMPTIONS: usize = 3;
 
 /// Explores the interleavings of `model` with up to [`PREEMPTIONS`], weak memory included.
 pub(crate) fn explore(model: impl Fn() + Sync + Send + 'static) {
+    explore_with(PREEMPTIONS, model);
+}
+
+/// As [`explore`], with up to so many preemptions.
+pub(crate) fn explore_with(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(PREEMPTIONS);
+    builder.preemption_bound = Some(preemptions);
     // More than any of these models needs: one that goes beyond spins without end.
     builder.max_branches = 5_000;
     let count = Arc::new(AtomicU64::new(0));
@@ -56,6 +61,14 @@ pub(crate) fn small() -> Setup {
         ipa_bits: Level::L1.shift(),
         start: Level::L2,
         ..Setup::default()
+    }
+}
+
+/// The same with walkers that are as late as they may be.
+pub(crate) fn late() -> Setup {
+    Setup {
+        walks: Walks::Oldest,
+        ..small()
     }
 }
 
@@ -308,6 +321,15 @@ impl World {
     /// How often an event was counted.
     pub(crate) fn counted(&self, counter: Counter) -> u64 {
         self.machine.cpus().counted(counter)
+    }
+
+    /// Maps both regions of the VM, and destroys it.
+    pub(crate) fn fill_and_end(self) {
+        self.map(0, 1);
+        self.map(2, 2);
+        let vm = Arc::into_inner(self.vm).expect("nobody else has it");
+        let ended = vm.destroy(|leaf| self.machine.data().release(leaf.frame));
+        assert!(ended.is_ok());
     }
 
     /// Destroys the VM, and checks that no frame of it is left anywhere.
