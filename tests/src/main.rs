@@ -10,9 +10,10 @@ use tests::catalogue::catalogue;
 use tests::runner::{Report, run_all};
 use tests::scenario::Scenario;
 use xtask::build::Images;
+use xtask::cli::QemuProgram;
 use xtask::vms::{self, Sources};
 use xtask::workspace::Workspace;
-use xtask::{interrupt, setup};
+use xtask::{interrupt, qemu, setup};
 
 /// Boot Tessera and its guests in QEMU, and judge what comes over the console
 ///
@@ -31,6 +32,10 @@ struct Options {
     /// How many run side by side
     #[arg(long, value_name = "N", default_value_t = 2)]
     jobs: usize,
+
+    /// Which QEMU
+    #[command(flatten)]
+    program: QemuProgram,
 
     /// Run only the tests whose name contains one of these
     #[arg(value_name = "NAME")]
@@ -60,6 +65,7 @@ fn run(options: &Options) -> Result<bool> {
         scenarios.iter().for_each(describe);
         return Ok(true);
     }
+    qemu::choose(options.program.named.as_deref());
     setup::for_boot()?;
     let images = Images::build()?;
     let target = Workspace::load()?.target_directory();

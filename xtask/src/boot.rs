@@ -17,7 +17,7 @@ use crate::symbols::Symbols;
 use crate::terminal::Terminal;
 use crate::vms::{self, Sources, Spec};
 use crate::workspace::Workspace;
-use crate::{setup, shell, trace};
+use crate::{qemu, setup, shell, trace};
 
 /// What the stress guest gets unless the user says otherwise: boot arguments for a short run in
 /// which compaction races the guest.
@@ -103,6 +103,7 @@ pub fn boot(options: &QemuOptions) -> Result<u8> {
 pub(crate) fn prepare(options: &QemuOptions, purpose: Purpose) -> Result<Prepared> {
     let specs = specs(options);
     let machine = machine(options, &specs, purpose)?;
+    qemu::choose(options.program.named.as_deref());
     setup::for_boot()?;
     let workspace = Workspace::load()?;
     vms::check_guests(&specs, &workspace.guests())?;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::builder::Styles;
 use clap::{Args, Parser, Subcommand};
 
-use crate::qemu::{CpuModel, DEFAULT_CPU, MOST_CPUS};
+use crate::qemu::{self, CpuModel, DEFAULT_CPU, MOST_CPUS};
 use crate::size::Size;
 use crate::test::StepName;
 use crate::vms::Spec;
@@ -120,9 +120,27 @@ pub enum Verb {
     Setup,
 }
 
+/// Which QEMU is run.
+#[derive(Args, Clone, Debug, Default)]
+pub struct QemuProgram {
+    /// The QEMU to run: a program, or a script that runs one [default: qemu-system-aarch64]
+    #[arg(
+        long = "qemu",
+        id = "qemu_program",
+        value_name = "PATH",
+        env = qemu::VARIABLE,
+        hide_env_values = true
+    )]
+    pub named: Option<PathBuf>,
+}
+
 /// The options of `cargo xtask qemu`.
 #[derive(Args, Debug)]
 pub struct QemuOptions {
+    /// Which QEMU
+    #[command(flatten)]
+    pub program: QemuProgram,
+
     /// The guest: hello, stress, chaos, interrupts, touch, dirty, sweep, linux, installer, u-boot or edk2
     /// [default: stress, or --kernel]
     ///
@@ -275,6 +293,10 @@ pub struct ReportOptions {
 /// The options of `cargo xtask test`.
 #[derive(Args, Debug)]
 pub struct TestOptions {
+    /// Which QEMU
+    #[command(flatten)]
+    pub program: QemuProgram,
+
     /// Leave out what takes long, to be done in under 5 minutes
     #[arg(long)]
     pub quick: bool,
@@ -287,6 +309,10 @@ pub struct TestOptions {
 /// The options of `cargo xtask bench`.
 #[derive(Args, Debug)]
 pub struct BenchOptions {
+    /// Which QEMU
+    #[command(flatten)]
+    pub program: QemuProgram,
+
     /// Boot Linux to its shell too, as a guest and without a hypervisor: some seconds each
     #[arg(long)]
     pub linux: bool,

@@ -108,7 +108,7 @@ impl Session {
             .stdout(console()?)
             .stderr(console()?);
         let mut machine = Child::spawn(&mut command, Reach::Group)
-            .with_context(|| format!("could not start {}", qemu::PROGRAM))?;
+            .with_context(|| format!("could not start {}", qemu::program().display()))?;
         let start = Instant::now();
         while !self.socket.exists() {
             if let Some(status) = machine.poll().context("could not wait for QEMU")? {

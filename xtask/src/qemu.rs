@@ -4,13 +4,43 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 use anyhow::{Result, bail};
 
 use crate::size::Size;
 
-/// The QEMU that is run.
+/// The QEMU that is run where the user names none.
 pub const PROGRAM: &str = "qemu-system-aarch64";
+
+/// The environment variable that names another one.
+pub const VARIABLE: &str = "TESSERA_QEMU";
+
+/// The one that the user has named.
+static NAMED: OnceLock<OsString> = OnceLock::new();
+
+/// From now on this QEMU is run, if the user has named one. What was named first stays.
+pub fn choose(named: Option<&Path>) {
+    if let Some(path) = named {
+        // Commands run in other folders than the user's. A bare name is looked for in PATH.
+        let is_bare = path.components().count() == 1 && !path.exists();
+        let whole = match is_bare {
+            true => Ok(path.to_owned()),
+            false => std::path::absolute(path),
+        };
+        NAMED.get_or_init(|| whole.unwrap_or_else(|_| path.to_owned()).into());
+    }
+}
+
+/// The QEMU that the user has named, if any.
+pub fn named() -> Option<&'static OsString> {
+    NAMED.get()
+}
+
+/// The QEMU that is run.
+pub fn program() -> OsString {
+    NAMED.get().cloned().unwrap_or_else(|| PROGRAM.into())
+}
 
 /// The CPU models that the boot tests cover.
 pub const TESTED_CPUS: [&str; 5] = [
@@ -64,7 +94,7 @@ impl CpuModel {
     ///
     /// When it has not; the message lists those that would do.
     pub fn check(&self) -> Result<()> {
-        let list = Command::new(PROGRAM).args(["-cpu", "help"]).output();
+        let list = Command::new(program()).args(["-cpu", "help"]).output();
         // QEMU itself will say what is wrong.
         list.map_or(Ok(()), |output| {
             self.check_in(&String::from_utf8_lossy(&output.stdout))
@@ -144,7 +174,7 @@ impl Machine {
     /// Ctrl-C is the guest's.
     pub fn command(&self, hypervisor: &Path, guest: &Path) -> Command {
         let signal = if self.is_raw() { "off" } else { "on" };
-        let mut command = Command::new(PROGRAM);
+        let mut command = Command::new(program());
         command
             .args(["-machine", "virt,virtualization=on,gic-version=3"])
             .args(["-cpu", &self.cpu.0])

@@ -111,7 +111,7 @@ pub fn run(
         .stdout(writer.try_clone().context("could not share the pipe")?)
         .stderr(writer);
     let child = Child::spawn(&mut command, Reach::Child)
-        .with_context(|| format!("could not start {}", qemu::PROGRAM))?;
+        .with_context(|| format!("could not start {}", qemu::program().display()))?;
     // The command holds the pipe's other end, and its end is the end of the console.
     drop(command);
     let mut run = Run {

@@ -128,7 +128,7 @@ impl Bare {
     }
 
     fn command(&self, cpu: &str) -> Command {
-        let mut command = Command::new(qemu::PROGRAM);
+        let mut command = Command::new(qemu::program());
         command
             .args(["-machine", "virt,gic-version=3", "-cpu", cpu, "-smp", "1"])
             .args(["-m", &MEMORY.to_string(), "-nic", "none"])

@@ -23,7 +23,7 @@ use serde_json::Value;
 
 use crate::build::Images;
 use crate::cli::BenchOptions;
-use crate::qemu::Machine;
+use crate::qemu::{self, Machine};
 use crate::run::{Outcome, Screen, run};
 use crate::setup;
 use crate::size::Size;
@@ -48,6 +48,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 ///
 /// When set-up or the build fails, a boot does not pass, or a file cannot be read or written.
 pub fn bench(options: &BenchOptions) -> Result<u8> {
+    qemu::choose(options.program.named.as_deref());
     let before = options.compare.as_deref().map(read).transpose()?;
     setup::for_boot()?;
     let images = Images::build()?;

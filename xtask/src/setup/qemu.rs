@@ -1,11 +1,13 @@
 //! QEMU: found, installed with apt-get where nobody has to be asked, or asked for.
 
+use std::ffi::OsStr;
 use std::fmt;
+use std::process::Command;
 
 use anyhow::{Result, bail};
 
 use super::{apt, command, output_of};
-use crate::qemu::PROGRAM;
+use crate::qemu::{PROGRAM, VARIABLE, named};
 
 /// The oldest QEMU that is good enough.
 const OLDEST: Version = Version(7, 2);
@@ -42,6 +44,9 @@ fn version_in(text: &str) -> Option<Version> {
 
 /// Makes sure that a QEMU that is new enough is there.
 pub(super) fn qemu() -> Result<()> {
+    if let Some(named) = named() {
+        return check(named);
+    }
     let found = installed();
     if found.is_some_and(|version| version >= OLDEST) {
         return Ok(());
@@ -61,6 +66,32 @@ pub(super) fn qemu() -> Result<()> {
 /// The version of the QEMU that PATH leads to.
 fn installed() -> Option<Version> {
     version_in(&output_of(&mut command(PROGRAM, &["--version"]))?)
+}
+
+/// Makes sure that the QEMU that the user has named will do.
+fn check(named: &OsStr) -> Result<()> {
+    let name = named.display();
+    let hint = format!(
+        "name a qemu-system-aarch64 of version {OLDEST} or newer with --qemu or {VARIABLE}, or neither"
+    );
+    let output = match Command::new(named).arg("--version").output() {
+        Ok(output) => output,
+        Err(error) => bail!("{name} cannot be run ({error}); {hint}"),
+    };
+    let said = String::from_utf8_lossy(&output.stdout);
+    match version_in(&said) {
+        Some(version) if said.contains("QEMU") && version < OLDEST => {
+            bail!("{name} is QEMU {version}, which is too old; {hint}")
+        }
+        Some(_) if said.contains("QEMU") => (),
+        _ => bail!("{name} is no QEMU: it answers --version with {said:?}; {hint}"),
+    }
+    let machines = Command::new(named).args(["-machine", "help"]).output();
+    let machines = machines.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    if !machines.is_ok_and(|text| text.contains("virt ") && text.contains("ARM")) {
+        bail!("{name} is no QEMU for Arm machines; {hint}");
+    }
+    Ok(())
 }
 
 /// The message where QEMU was not installed, for this `reason`.
@@ -101,6 +132,15 @@ mod tests {
         assert_eq!(version_in(" 1:6.2+dfsg-2ubuntu6.26"), Some(Version(6, 2)));
         assert_eq!(version_in("QEMU"), None);
         assert!(Version(10, 0) > OLDEST && Version(7, 1) < OLDEST);
+    }
+
+    #[test]
+    fn what_is_named_must_be_a_qemu() {
+        let refused = |path: &str| check(OsStr::new(path)).expect_err(path).to_string();
+        let missing = refused("/no/such/qemu");
+        assert!(missing.contains("cannot be run") && missing.contains("TESSERA_QEMU"));
+        assert!(refused("true").contains("is no QEMU"));
+        assert!(refused("rustc").contains("is no QEMU: it answers"));
     }
 
     #[test]

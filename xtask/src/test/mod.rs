@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::cli::TestOptions;
 use crate::workspace::Workspace;
-use crate::{interrupt, setup};
+use crate::{interrupt, qemu, setup};
 
 use job::{Count, Ran};
 use progress::Progress;
@@ -31,6 +31,7 @@ const TAIL: usize = 200;
 ///
 /// When set-up fails, a log cannot be written or the run is interrupted.
 pub fn test(options: &TestOptions) -> Result<u8> {
+    qemu::choose(options.program.named.as_deref());
     setup::for_tests()?;
     let workspace = Workspace::load()?;
     let steps = steps::steps(&workspace, options);

@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use super::job::{Counts, Job};
 use crate::cli::TestOptions;
 use crate::workspace::{self, BARE_TARGET, GUEST_PACKAGE, HYP_PACKAGE, TRACE_PACKAGE, Workspace};
-use crate::{loom, setup};
+use crate::{loom, qemu, setup};
 
 /// How long one command may take, builds included.
 const LIMIT: Duration = Duration::from_secs(20 * 60);
@@ -250,6 +250,8 @@ fn boot(quick: bool) -> Job {
 fn cargo(args: &[&str]) -> Command {
     let mut command = workspace::cargo();
     command.args(args);
+    // What boots runs the same one.
+    command.envs(qemu::named().map(|named| (qemu::VARIABLE, named)));
     command
 }
 
@@ -293,7 +295,11 @@ mod unit {
     fn only_the_steps_asked_for() {
         let workspace = Workspace::load().expect("a workspace");
         let only = vec![StepName::Docs, StepName::Fmt];
-        let options = TestOptions { quick: true, only };
+        let options = TestOptions {
+            quick: true,
+            only,
+            program: crate::cli::QemuProgram::default(),
+        };
         let names: Vec<_> = steps(&workspace, &options).iter().map(|s| s.name).collect();
         assert_eq!(names, [StepName::Fmt, StepName::Docs]);
         assert!(StepName::Boot.about().contains("QEMU"));
