@@ -19,6 +19,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Value, json};
 
 use super::CPUS;
+use super::rows;
 use super::table::Figures;
 use crate::build::Images;
 use crate::debian::{Guest, LINUX};
@@ -28,6 +29,9 @@ use crate::size::Size;
 use crate::terminal::Terminal;
 use crate::vms::{self, Sources, Spec};
 use crate::workspace::Workspace;
+
+/// How its memory is mapped: by default.
+pub(super) const BOOT: rows::Boot = rows::Boot::Reserved;
 
 /// The rows, by key and for a person.
 pub(super) const ROWS: [(&str, &str); 5] = [
@@ -82,7 +86,7 @@ pub(super) fn measure(images: &Images, figures: &mut Figures) -> Result<()> {
             cpu: cpu.parse().map_err(anyhow::Error::msg)?,
             cpus: 1,
             memory: MACHINE_MEMORY,
-            hyp_args: format!("console=raw guest-memory={MEMORY}"),
+            hyp_args: format!("console=raw guest-memory={MEMORY} huge={}", BOOT.policy()),
             extra: Vec::new(),
         };
         let with = machine.command(&images.hypervisor.flat, &archive);
@@ -258,7 +262,11 @@ fn answer(from: &mut impl BufRead) -> Result<Value> {
 
 /// The figures for a person.
 pub(super) fn table(figures: &Figures) -> String {
-    let mut text = format!("{:<47}{:>14}{:>14}{:>9}\n", "", CPUS[0], CPUS[1], "at most");
+    let title = format!("Linux, huge={}", BOOT.policy());
+    let mut text = format!(
+        "{title:<47}{:>14}{:>14}{:>9}\n",
+        CPUS[0], CPUS[1], "at most"
+    );
     for (key, name) in ROWS {
         let digits = match key {
             RATIO => 4,

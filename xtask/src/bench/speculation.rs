@@ -60,6 +60,9 @@ pub(super) const ROWS: [(&str, &str); 3] = [
     ("store_4k_ready_more", "fault"),
 ];
 
+/// How guest memory is mapped meanwhile.
+pub(super) const BOOT: Boot = Boot::Pages;
+
 /// The most that an exit may take more.
 const MOST: f64 = 40.0;
 
@@ -71,7 +74,7 @@ const MOST: f64 = 40.0;
 pub(super) fn add(images: &Images, figures: &mut Figures) -> Result<()> {
     for case in &CASES {
         let boot = |mitigations| {
-            let arguments = Boot::Pages.hyp_args_with(mitigations);
+            let arguments = BOOT.hyp_args_with(mitigations);
             measure(images, case.cpu, &arguments)
         };
         let (without, with) = (boot("off")?, boot(case.mitigations)?);
@@ -86,7 +89,8 @@ pub(super) fn add(images: &Images, figures: &mut Figures) -> Result<()> {
 
 /// The table.
 pub(super) fn table(figures: &Figures) -> String {
-    let mut text = format!("{:<47}", "instructions more, against Spectre");
+    let title = format!("instructions more, against Spectre, huge={}", BOOT.policy());
+    let mut text = format!("{title:<47}");
     for (_, name) in ROWS {
         let _ = write!(text, "{name:>21}");
     }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::CPUS;
 use super::linux;
-use super::rows::{ROWS, Row};
+use super::rows::{Boot, ROWS, Row};
 use super::speculation;
 
 /// Instructions, by CPU model and row.
@@ -33,8 +33,8 @@ impl Figures {
     /// `{"cortex-a57": {"hvc": 99.0, ...}, ...}`, rows in the table's order.
     pub(super) fn to_json(&self) -> Value {
         let cpus = self.0.keys().map(|cpu| {
-            let figures =
-                names().filter_map(|(key, _)| Some((key.to_owned(), json!(self.get(cpu, key)?))));
+            let figures = names()
+                .filter_map(|Name { key, .. }| Some((key.to_owned(), json!(self.get(cpu, key)?))));
             (cpu.clone(), Value::Object(figures.collect()))
         });
         Value::Object(cpus.collect::<Map<_, _>>())
@@ -52,12 +52,30 @@ impl Figures {
     }
 }
 
-/// The keys of all rows with their names for a person, in the table's order.
-fn names() -> impl Iterator<Item = (&'static str, &'static str)> {
-    ROWS.iter()
-        .map(|row| (row.key, row.text))
-        .chain(speculation::ROWS)
-        .chain(linux::ROWS)
+/// What a row is called.
+struct Name {
+    /// In JSON.
+    key: &'static str,
+    /// For a person.
+    text: &'static str,
+    /// The policy for 2 MiB frames that it is measured with.
+    policy: &'static str,
+}
+
+/// The names of all rows, in the table's order.
+fn names() -> impl Iterator<Item = Name> {
+    let of = |boot: Boot| {
+        move |(key, text)| Name {
+            key,
+            text,
+            policy: boot.policy(),
+        }
+    };
+    let rows = ROWS
+        .iter()
+        .map(move |row| of(row.boot)((row.key, row.text)));
+    rows.chain(speculation::ROWS.map(of(speculation::BOOT)))
+        .chain(linux::ROWS.map(of(linux::BOOT)))
 }
 
 /// The table: ours beside the peers'.
@@ -103,10 +121,15 @@ pub(super) fn comparison(before: &Figures, now: &Figures) -> String {
     for cpu in CPUS {
         let _ = writeln!(
             text,
-            "{cpu:<47}{:>11}{:>11}{:>9}",
-            "before", "now", "change"
+            "{cpu:<47}{:<7}{:>11}{:>11}{:>9}",
+            "huge=", "before", "now", "change"
         );
-        for (key, name) in names() {
+        for Name {
+            key,
+            text: name,
+            policy,
+        } in names()
+        {
             let (was, is) = (before.get(cpu, key), now.get(cpu, key));
             if was.is_none() && is.is_none() {
                 continue;
@@ -121,8 +144,9 @@ pub(super) fn comparison(before: &Figures, now: &Figures) -> String {
             };
             let _ = writeln!(
                 text,
-                "{:<47}{:>11}{:>11}{change:>9}",
+                "{:<47}{:<7}{:>11}{:>11}{change:>9}",
                 name,
+                policy,
                 show(was),
                 show(is)
             );
@@ -167,5 +191,24 @@ mod tests {
             text.contains("-10.0 %") && text.contains("+0.0 %"),
             "{text}"
         );
+    }
+
+    /// Rows of the same name are told apart by the policy for 2 MiB frames.
+    #[test]
+    fn each_row_says_which_policy_it_is_for() {
+        let mut figures = figures(100.0);
+        for key in ["fault_4k", "fault_4k_reserve", "linux_boot_ratio"] {
+            figures.add(CPUS[0], key, 600.0);
+        }
+        let found = |text: &str, name: &str| -> Vec<String> {
+            let rows = text.lines().filter(|line| line.starts_with(name));
+            let policy = |line: &str| line[47..].split_whitespace().next().map(str::to_owned);
+            rows.filter_map(policy).collect()
+        };
+        let new_page = "store to a new 4 KiB page  ";
+        assert_eq!(found(&table(&figures), new_page), ["never", "reserve"]);
+        let changes = comparison(&figures, &figures);
+        assert_eq!(found(&changes, new_page), ["never", "reserve"]);
+        assert_eq!(found(&changes, "the one divided"), ["reserve"]);
     }
 }
