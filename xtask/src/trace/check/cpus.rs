@@ -54,6 +54,8 @@ pub(super) struct Cpu {
     pub(super) vttbr: u64,
     /// The VM whose root is in VTTBR_EL2.
     pub(super) vm: Option<u8>,
+    /// VTCR_EL2, if it was told.
+    vtcr: Option<u64>,
     /// Tables whose locks it has.
     pub(super) held: Vec<Lock>,
     /// Entries that it has made and no DSB has followed.
@@ -143,6 +145,26 @@ pub(super) struct Cpus(BTreeMap<u8, Cpu>);
 impl Cpus {
     pub(super) fn get(&mut self, cpu: u8) -> &mut Cpu {
         self.0.entry(cpu).or_default()
+    }
+
+    /// The CPU takes this value for VTCR_EL2; says how its walks differ from others' or from what they were.
+    pub(super) fn set_shape(&mut self, cpu: u8, vtcr: u64) -> Option<String> {
+        let state = self.get(cpu);
+        let loaded = state.vm.filter(|_| state.vtcr != Some(vtcr));
+        state.vtcr = Some(vtcr);
+        if let Some(vm) = loaded {
+            return Some(format!(
+                "cpu{cpu} gets another VTCR_EL2 while it has vm{vm}"
+            ));
+        }
+        let differs = |other: &Cpu| other.vtcr.filter(|&other| other != vtcr);
+        let other = self
+            .0
+            .iter()
+            .find_map(|(number, cpu)| Some((number, differs(cpu)?)));
+        other.map(|(number, theirs)| {
+            format!("cpu{cpu} gets VTCR_EL2 {vtcr:#x}, and cpu{number} has {theirs:#x}")
+        })
     }
 
     /// A CPU whose VTTBR_EL2 has the root of this VM, and for which that holds.

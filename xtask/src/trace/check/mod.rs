@@ -18,6 +18,7 @@
 //! | guests' own frames | a VM gets mapped, or a table is made of, what is the hypervisor's, a device's or nobody's; a VM may store to what is only shown to it, or outside its RAM |
 //! | right VMID | a VM runs under VMID 0, under one by which another's translations may be cached, or two; it gets one back by which old ones of its own may be; it runs when its tables are taken down; a TLBI follows VTTBR_EL2 without an ISB |
 //! | seen by walks | a VM comes to run under a VMID and walks may find what an entry was: no DSB has followed the change, which nobody flushes |
+//! | one shape of tables | CPUs have different values in VTCR_EL2, or one changes it while it has a VM |
 //! | stage 1 after stage 2 | stage 1 is invalidated with no DSB behind the TLBI by IPA before it |
 //! | each vCPU its stage 1 | a vCPU runs where another of its VM did, and the CPU has not forgotten stage 1 between |
 //! | lock order | a lock is waited for under that of a table below or beside it, or is had twice |

@@ -29,6 +29,7 @@ pub(super) const ONCE: &str = "a frame has one place";
 pub(super) const GUESTS: &str = "guests' own frames";
 pub(super) const VMID: &str = "right VMID";
 pub(super) const WALKS: &str = "seen by walks";
+pub(super) const SHAPE: &str = "one shape of tables";
 pub(super) const STAGES: &str = "stage 1 after stage 2";
 pub(super) const VCPU: &str = "each vCPU its stage 1";
 pub(super) const ORDER: &str = "lock order";
@@ -117,6 +118,15 @@ impl Model {
                 order,
                 value,
             } => self.loaded(cpu, value, record.stamp.vcpu, order),
+            Event::RegisterSet {
+                register: Register::Vtcr,
+                value,
+                ..
+            } => {
+                if let Some(what) = self.vms.cpus.set_shape(cpu, value) {
+                    self.breaks(SHAPE, what);
+                }
+            }
             Event::GraceBegun { order, number } => self.graces.begin(number, order),
             Event::GraceEnded { number, .. } => self.grace_ended(number),
             Event::FetchesForgotten { .. } => {

@@ -49,6 +49,31 @@ fn a_flush_is_none_without_the_dsb_between_the_stages() {
     assert_eq!(story.broken(), [STAGES, TIME]);
 }
 
+#[test]
+fn all_cpus_walk_tables_of_one_shape() {
+    let shape = |cpu, value| {
+        move |story: &mut Story| {
+            let event = Event::RegisterSet {
+                register: Register::Vtcr,
+                order: 0,
+                value,
+            };
+            story.tell(cpu, NOBODY, event);
+        }
+    };
+    let mut story = Story::running();
+    shape(1, 7)(&mut story);
+    shape(2, 7)(&mut story);
+    shape(1, 7)(&mut story);
+    assert_eq!(story.broken(), [""; 0]);
+    shape(3, 8)(&mut story);
+    assert_eq!(story.broken(), [SHAPE]);
+    // CPU 0 has the VM.
+    let mut loaded = Story::running();
+    shape(0, 7)(&mut loaded);
+    assert_eq!(loaded.broken(), [SHAPE]);
+}
+
 /// vCPU 1 runs where vCPU 0 did; `forget` is what CPU 0 does between.
 fn another_vcpu(forget: impl Fn(&mut Story)) -> Vec<&'static str> {
     let mut story = Story::running();
