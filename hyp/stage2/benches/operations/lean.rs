@@ -7,8 +7,8 @@ use std::ptr::with_exposed_provenance_mut;
 use stage2::grace::{CpuSlot, Grace};
 use stage2::vmid::{Vmid, VmidAllocator};
 use stage2::{
-    Cpus, ENTRIES, Environment, Frames, IpaRange, Loaded, OutOfFrames, Pa, Published, Scope, Table,
-    TableFrame, TableMeta, Tlb, Window,
+    Cpus, ENTRIES, Environment, Frames, IpaRange, Loaded, OutOfFrames, PAGE_SIZE, Pa, Published,
+    Scope, Table, TableFrame, TableMeta, Tlb, Window,
 };
 
 use crate::arena::{Arena, cpu};
@@ -78,9 +78,18 @@ unsafe impl Window for Lean {
         let entries = with_exposed_provenance_mut::<[u64; ENTRIES]>(table.pa().get() as usize);
         // SAFETY: the caller names a frame that he has taken and nobody else can reach.
         let entries = unsafe { &mut *entries };
-        for (index, entry) in (0..).zip(entries) {
-            *entry = first.wrapping_add(index * step);
+        // With a step that is known it takes no multiplication.
+        match step {
+            PAGE_SIZE => store_sequence(entries, first, PAGE_SIZE),
+            _ => store_sequence(entries, first, step),
         }
+    }
+}
+
+#[inline(always)]
+fn store_sequence(entries: &mut [u64; ENTRIES], first: u64, step: u64) {
+    for (index, entry) in (0..).zip(entries) {
+        *entry = first.wrapping_add(index * step);
     }
 }
 

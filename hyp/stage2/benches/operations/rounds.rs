@@ -193,6 +193,30 @@ fn print(best: &Best) {
         ratios.for_each(|(time, ours)| print!("{:>9}", number(time / ours)));
         println!();
     }
+    print_targets(best);
+}
+
+/// Shows what we take beside the best of the others, and where that is more than it should be.
+fn print_targets(best: &Best) {
+    let most = if best.threads == 1 { 1.2 } else { 1.0 };
+    let [ours, others @ ..] = &best.times;
+    let best_other = |index: usize| {
+        others
+            .iter()
+            .map(|times| times[index])
+            .fold(f64::INFINITY, f64::min)
+    };
+    print!("  {:<36}", "ours, times the best other's");
+    for (index, time) in ours.iter().enumerate() {
+        let ratio = time / best_other(index);
+        let mark = if ratio > most { '!' } else { ' ' };
+        print!("{:>8}{mark}", number(ratio));
+    }
+    println!(
+        "\n  {:<36}{:>8}",
+        "  should be at most (else !)",
+        number(most)
+    );
 }
 
 /// Two digits behind the point; a dash for what cannot be done.

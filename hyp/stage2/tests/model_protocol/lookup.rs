@@ -66,8 +66,8 @@ fn race_01_a_reader_comes_back() {
 /// A grace period is awaited by one CPU, and another one, which relies on its having ended, frees a table that the
 /// first one has looked at.
 ///
-/// Rule: who is told that a grace period has passed is past all that was read before its end. Taken out by
-/// `01-end-passed-on-unordered.patch`.
+/// Rule: who is told that a grace period has passed is past all that was read before its end. (No patch shows it: with
+/// two threads the fence in front of the look at the slots orders all that there is.)
 #[test]
 fn race_01_the_end_of_a_grace_period_that_another_cpu_has_seen() {
     explore(|| {
