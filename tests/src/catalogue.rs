@@ -115,6 +115,7 @@ fn speculation() -> Vec<Scenario> {
             .args(hyp_args)
             .wants("^tessera: vm0 off$")
     };
+    let on_firmware = |name, cpu| Scenario::new(name, "hello").on(1, cpu).on_firmware();
     let stress = |name, cpu, hyp_args| Scenario::new(name, "stress").on(2, cpu).args(hyp_args);
     let counted = |name, hyp_args| {
         Scenario::new(name, "touch")
@@ -129,6 +130,15 @@ fn speculation() -> Vec<Scenario> {
             .wants(r"features: Spectre v4 +SSBS +mitigated: firmware$")
             .wants(r"^vm0\| workarounds 0, -2, 0; CSV2 0, SSBS 0$")
             .quick(),
+        // One CPU of each kind, on a firmware that counts what it is called for.
+        on_firmware("speculation-at-el3-cortex-a57", "cortex-a57")
+            .wants("cpu0 INFO .* on leaving a guest: ARCH_WORKAROUND_3$")
+            .wants(r"^vm0\| workarounds 0, -2, 0; CSV2 0, SSBS 0$")
+            .wants(r"^firmware: workarounds 1 to 3 were called 0, 1, [1-9][0-9]{2,} times$"),
+        on_firmware("speculation-at-el3-neoverse-n1", "neoverse-n1")
+            .wants("cpu0 INFO .* on leaving a guest: 47 branches$")
+            .wants(r"^vm0\| workarounds 1, -1, 0; CSV2 1, SSBS 2$")
+            .wants(r"^firmware: workarounds 1 to 3 were called 0, 0, 0 times$"),
         hello("speculation-off", "neoverse-n1", "mitigations=off")
             .wants("cpu1 INFO .* on leaving a guest: nothing$")
             .wants(r"features: Spectre-BHB .* vulnerable: switched off$")

@@ -9,7 +9,7 @@ use clap::Parser;
 use tests::catalogue::catalogue;
 use tests::runner::{Report, run_all};
 use tests::scenario::Scenario;
-use xtask::build::Images;
+use xtask::build::{self, Images};
 use xtask::cli::QemuProgram;
 use xtask::vms::{self, Sources};
 use xtask::workspace::Workspace;
@@ -68,6 +68,7 @@ fn run(options: &Options) -> Result<bool> {
     qemu::choose(options.program.named.as_deref());
     setup::for_boot()?;
     let images = Images::build()?;
+    let firmware = build::firmware()?;
     let target = Workspace::load()?.target_directory();
     let specs: Result<Vec<_>> = scenarios.iter().map(Scenario::specs).collect();
     let debian = vms::debian(&specs?.concat(), &target);
@@ -76,7 +77,7 @@ fn run(options: &Options) -> Result<bool> {
         debian: &debian,
     };
     let folders = target.join("boot-tests");
-    let reports = run_all(scenarios, &sources, &folders, options.jobs);
+    let reports = run_all(scenarios, &sources, &firmware.flat, &folders, options.jobs);
     Ok(conclude(&reports))
 }
 

@@ -51,11 +51,13 @@ impl Report {
     }
 }
 
-/// Runs `scenarios`, `jobs` at a time, with a folder for each in `folders`. An interrupted run
+/// Runs `scenarios`, `jobs` at a time, with a folder for each in `folders`; `firmware` is the image of the one that some
+/// have at EL3. An interrupted run
 /// returns the reports that there are.
 pub fn run_all(
     scenarios: Vec<Scenario>,
     sources: &Sources<'_>,
+    firmware: &Path,
     folders: &Path,
     jobs: usize,
 ) -> Vec<Report> {
@@ -68,7 +70,7 @@ pub fn run_all(
             scope.spawn(|| {
                 while let Some(scenario) = next() {
                     display.start(scenario.name);
-                    let report = run_one(&scenario, sources, folders);
+                    let report = run_one(&scenario, sources, firmware, folders);
                     display.finish(scenario.name, report.passed());
                     lock(&reports).push(report);
                 }
@@ -88,10 +90,10 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// Runs one test. What keeps it from being run makes it fail.
-fn run_one(scenario: &Scenario, sources: &Sources<'_>, folders: &Path) -> Report {
+fn run_one(scenario: &Scenario, sources: &Sources<'_>, firmware: &Path, folders: &Path) -> Report {
     let folder = folders.join(scenario.name);
     let mut console = Console::default();
-    let wrong = boot(scenario, sources, &folder, &mut console)
+    let wrong = boot(scenario, sources, firmware, &folder, &mut console)
         .unwrap_or_else(|error| vec![format!("could not be run: {error:#}")]);
     let tail = console
         .lines
@@ -107,6 +109,7 @@ fn run_one(scenario: &Scenario, sources: &Sources<'_>, folders: &Path) -> Report
 fn boot(
     scenario: &Scenario,
     sources: &Sources<'_>,
+    firmware: &Path,
     folder: &Path,
     console: &mut Console,
 ) -> Result<Vec<String>> {
@@ -118,7 +121,16 @@ fn boot(
         .with_context(|| format!("could not make the folder {}", folder.display()))?;
     let archive = folder.join("initrd.cpio");
     let initrd = vms::initrd(&scenario.specs()?, sources, archive)?;
-    let command = machine(scenario)?.command(&sources.images.hypervisor.flat, &initrd);
+    let machine = machine(scenario)?;
+    let hypervisor = &sources.images.hypervisor.flat;
+    let command = if scenario.on_firmware {
+        let tree = folder.join("tree.dtb");
+        let described = machine.describe(hypervisor, &initrd, &tree).output();
+        described.context("could not have QEMU describe the machine")?;
+        machine.on_firmware(firmware, hypervisor, &initrd, &tree)
+    } else {
+        machine.command(hypervisor, &initrd)
+    };
     write("command", format!("{}\n", shell::line(&command)))?;
     console.log = Some(File::create(folder.join("console.log")).context("no console.log")?);
 

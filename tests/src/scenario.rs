@@ -46,6 +46,8 @@ pub struct Scenario {
     pub traced: Vec<&'static str>,
     /// Whether time is a count of instructions, at one a nanosecond.
     pub counted: bool,
+    /// Whether there is a firmware at EL3 that offers workarounds against attacks by speculation.
+    pub on_firmware: bool,
     /// Whether what was traced is replayed by the checker of the protocol.
     pub replayed: bool,
     /// Whether each VM must have taken turns with others on a CPU, and have been on more than one.
@@ -75,6 +77,7 @@ impl Scenario {
             unwanted: vec![r"^\[ *[0-9.]+\] cpu\d+ (ERROR|WARN)"],
             traced: Vec::new(),
             counted: false,
+            on_firmware: false,
             replayed: false,
             in_turns: false,
             seen: Vec::new(),
@@ -153,6 +156,12 @@ impl Scenario {
     /// Time is a count of instructions, at one a nanosecond, so that what takes how long is not up to the host.
     pub fn counts_instructions(mut self) -> Self {
         self.counted = true;
+        self
+    }
+
+    /// On a firmware at EL3 that offers workarounds against attacks by speculation. It knows one CPU.
+    pub fn on_firmware(mut self) -> Self {
+        self.on_firmware = true;
         self
     }
 

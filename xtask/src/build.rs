@@ -6,14 +6,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 
 use crate::child::{Child, Reach};
 use crate::flatten::flatten;
 use crate::interrupt;
 use crate::workspace::{
-    self, BARE_TARGET, GUEST_PACKAGE, HYP_BINARY, HYP_PACKAGE, LINUX_PACKAGE, LINUX_TARGET,
+    self, BARE_TARGET, FIRMWARE_PACKAGE, GUEST_PACKAGE, HYP_BINARY, HYP_PACKAGE, LINUX_PACKAGE,
+    LINUX_TARGET,
 };
 
 /// How images are built: a profile of the workspace's manifest.
@@ -98,6 +99,18 @@ impl Images {
             .find(|image| image.name == name)
             .with_context(|| unknown_guest(name, names()))
     }
+}
+
+/// Builds the firmware that boot tests use.
+///
+/// # Errors
+///
+/// As [`Images::build`].
+pub fn firmware() -> Result<Image> {
+    let elves = build_elves(Profile::Release, BARE_TARGET, &[FIRMWARE_PACKAGE])?;
+    let [elf] = <[PathBuf; 1]>::try_from(elves)
+        .map_err(|elves| anyhow!("package `{FIRMWARE_PACKAGE}` has {} binaries", elves.len()))?;
+    Image::flattened(elf)
 }
 
 /// Builds the programs that run in user space of a Linux guest: static executables.

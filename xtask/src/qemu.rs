@@ -55,6 +55,12 @@ pub const TESTED_CPUS: [&str; 5] = [
 /// management of access flag and dirty state, and without `max`'s slow pointer authentication.
 pub const DEFAULT_CPU: &str = "neoverse-n1";
 
+/// Where the hypervisor's image lies, where QEMU puts the first guest if there are 256 MiB, and where the boot tests'
+/// firmware has the device tree, for which there must be 512.
+const IMAGE: u64 = 0x4020_0000;
+const GUEST: u64 = 0x4800_0000;
+const TREE: u64 = 0x5f00_0000;
+
 /// The most CPUs of the machine, and the most vCPUs of a VM.
 pub const MOST_CPUS: u32 = 8;
 
@@ -189,6 +195,46 @@ impl Machine {
             .arg(guest)
             .args(["-append", &self.hyp_args])
             .args(&self.extra);
+        command
+    }
+
+    /// The command line that writes the device tree of the same machine to `tree`, and boots nothing.
+    pub fn describe(&self, hypervisor: &Path, guest: &Path, tree: &Path) -> Command {
+        let mut command = self.command(hypervisor, guest);
+        let mut option = OsString::from("dumpdtb=");
+        option.push(tree);
+        command.arg("-machine").arg(option);
+        command
+    }
+
+    /// The command line that boots the same on a firmware at EL3, which finds image, guest and tree in memory. QEMU's
+    /// own tree for such a machine says nothing of a guest, so `tree` is from [`Self::describe`].
+    pub fn on_firmware(
+        &self,
+        firmware: &Path,
+        hypervisor: &Path,
+        guest: &Path,
+        tree: &Path,
+    ) -> Command {
+        let mut command = Command::new(program());
+        command
+            .args(["-machine", "virt,virtualization=on,secure=on,gic-version=3"])
+            .args(["-cpu", &self.cpu.0])
+            .args(["-smp", &self.cpus.to_string()])
+            .args(["-m", &self.memory.to_string()])
+            .args(["-nic", "none", "-display", "none", "-monitor", "none"])
+            .args(["-serial", "stdio"])
+            // By which the firmware ends.
+            .args(["-semihosting-config", "enable=on,target=native"])
+            .arg("-bios")
+            .arg(firmware);
+        for (file, address) in [(hypervisor, IMAGE), (guest, GUEST), (tree, TREE)] {
+            let mut option = OsString::from("loader,force-raw=on,file=");
+            option.push(file);
+            option.push(format!(",addr={address:#x}"));
+            command.arg("-device").arg(option);
+        }
+        command.args(&self.extra);
         command
     }
 

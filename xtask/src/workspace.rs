@@ -19,6 +19,9 @@ pub const TRACE_PACKAGE: &str = "trace";
 /// The hypervisor's binary.
 pub const HYP_BINARY: &str = "tessera";
 
+/// The package of the firmware that boot tests use.
+pub const FIRMWARE_PACKAGE: &str = "firmware";
+
 /// The package whose binaries are the guests.
 pub const GUEST_PACKAGE: &str = "guest";
 

@@ -8,7 +8,9 @@ use clap::ValueEnum;
 
 use super::job::{Counts, Job};
 use crate::cli::TestOptions;
-use crate::workspace::{self, BARE_TARGET, GUEST_PACKAGE, HYP_PACKAGE, TRACE_PACKAGE, Workspace};
+use crate::workspace::{
+    self, BARE_TARGET, FIRMWARE_PACKAGE, GUEST_PACKAGE, HYP_PACKAGE, TRACE_PACKAGE, Workspace,
+};
 use crate::{loom, qemu, setup};
 
 /// How long one command may take, builds included.
@@ -154,6 +156,8 @@ fn for_bare_target(command: &mut Command) {
         HYP_PACKAGE,
         "--package",
         GUEST_PACKAGE,
+        "--package",
+        FIRMWARE_PACKAGE,
     ]);
 }
 
