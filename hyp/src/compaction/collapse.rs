@@ -126,7 +126,8 @@ impl<'m, M: LinearMap> Compactor<'m, M> {
         let used = Use::Data { vm, ipa };
         let made = new_block(memory, ipa).or_else(|| {
             let emptied = self.defragmenter.step(memory, used, self.policy.step)?;
-            Some(of_data(emptied, Level::L2))
+            // SAFETY: emptied to be used as this VM's data.
+            Some(unsafe { of_data(emptied, Level::L2) })
         });
         let Some(block) = made else {
             return;

@@ -102,11 +102,11 @@ impl Frame {
     /// Ends the use of an allocated block of `order`, of which this is the first frame.
     ///
     /// Fails with the state that was found, if that was another one: of two calls for one block
-    /// only one succeeds.
+    /// only one succeeds. So also while the frame is a table: no guest is ever given one.
     #[inline]
     pub(super) fn end_use(&self, order: Order, becomes: Packed) -> Result<UseIndex, Packed> {
         let seen = self.packed();
-        if !seen.is_allocated(order) {
+        if !seen.is_allocated(order) || self.table.is_table() {
             return Err(seen);
         }
         self.change_state(seen, becomes)?;

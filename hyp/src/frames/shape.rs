@@ -8,7 +8,7 @@ use super::FrameAllocator;
 use super::alloc::Refused;
 use super::frame::Index;
 use super::linear::LinearMap;
-use super::state::{Order, Packed, State, Use, UseIndex};
+use super::state::{Order, Packed, State, Use};
 use stage2::Pa;
 
 impl<M: LinearMap> FrameAllocator<M> {
@@ -32,13 +32,6 @@ impl<M: LinearMap> FrameAllocator<M> {
                 _ => None,
             }
         })
-    }
-
-    /// Whether the block of `order` that begins at `pa` is a guest's data, allocated as one.
-    #[inline]
-    pub fn is_data(&self, pa: Pa, order: Order) -> bool {
-        let packed = self.packed(pa);
-        packed.is_allocated(order) && packed.use_index() == UseIndex::DATA
     }
 
     /// Changes what the block that begins at `pa` is used for, from `from` to `to`; its size stays.
@@ -149,6 +142,10 @@ impl<M: LinearMap> FrameAllocator<M> {
         to: Use,
     ) -> Result<(), Packed> {
         let (_, frame) = self.first_frame(pa).ok_or(Packed::ABSENT)?;
+        if from == Use::Table && frame.table().is_table() {
+            // No guest is ever given one.
+            return Err(frame.packed());
+        }
         let (from, to) = (Packed::allocated(from, order), Packed::allocated(to, order));
         frame.change_state(from, to)?;
         let (from, to) = (from.use_index(), to.use_index());

@@ -47,10 +47,11 @@ unsafe impl stage2::Cpus for Cpus {
         percpu::this().index()
     }
 
-    // Asked at every fault: the number was checked against the count when the CPU got it.
+    // Asked at every fault.
     #[inline]
     fn slot(&self) -> &CpuSlot {
-        &SLOTS[self.current()]
+        // SAFETY: `Percpu` has no number above `MAX_CPUS`.
+        unsafe { SLOTS.get_unchecked(self.current()) }
     }
 
     fn relax(&self) {

@@ -20,7 +20,8 @@ impl<P: Parts> Machine<P> {
     ) -> Result<GuestFrame, OutOfFrames> {
         let (used, order) = (Use::Data { vm, ipa }, order_of(level));
         let pa = self.allocator().alloc(self.cpu(), order, contents, used)?;
-        Ok(of_data(pa, level))
+        // SAFETY: just allocated as data.
+        Ok(unsafe { of_data(pa, level) })
     }
 
     /// Frees memory of a guest's that is mapped nowhere, as one.
@@ -36,9 +37,13 @@ impl<P: Parts> Machine<P> {
     }
 }
 
-/// The memory at `pa`, which the caller has just made a guest's data.
+/// The memory at `pa` that a leaf of `level` maps.
+///
+/// # Safety
+///
+/// The caller has just made it, all of it and no more, a guest's data ([`Use::Data`]).
 #[inline(always)]
-pub(crate) fn of_data(pa: Pa, level: Level) -> GuestFrame {
+pub(crate) unsafe fn of_data(pa: Pa, level: Level) -> GuestFrame {
     // SAFETY: the allocator hands out blocks of RAM aligned to their size, and RAM is below 2^48. A block in use as data
     // is nobody else's until it is freed, which takes the frame apart first; the hypervisor accesses it
     // by `PageCopier`, `peek` and `store`, as the first two do by copies that they throw away if they were disturbed,
@@ -48,7 +53,7 @@ pub(crate) fn of_data(pa: Pa, level: Level) -> GuestFrame {
 
 /// The order of the block that a leaf of `level` maps.
 #[inline(always)]
-pub(super) const fn order_of(level: Level) -> Order {
+const fn order_of(level: Level) -> Order {
     match level {
         Level::L0 | Level::L1 => Order::BLOCK_1G,
         Level::L2 => Order::BLOCK_2M,

@@ -206,6 +206,14 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
     #[inline(always)]
     fn resolved(&self, ipa: Ipa, resolution: Resolution) -> Outcome {
         match resolution {
+            Resolution::Resolved => Outcome::Resume,
+            other => self.unresolved(ipa, other),
+        }
+    }
+
+    #[inline(never)]
+    fn unresolved(&self, ipa: Ipa, resolution: Resolution) -> Outcome {
+        match resolution {
             Resolution::Resolved | Resolution::Unmapped => Outcome::Resume,
             Resolution::Busy => Outcome::Busy,
             // RAM is mapped with all rights, and lies within the tables' addresses.
@@ -437,11 +445,20 @@ fn owner(vm: VmId) -> Owner {
 #[inline(always)]
 pub(super) fn outcome_of(ipa: Ipa, mapped: Result<(), MapError>) -> Outcome {
     match mapped {
+        Ok(()) => Outcome::Resume,
+        Err(reason) => not_mapped(ipa, reason),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn not_mapped(ipa: Ipa, reason: MapError) -> Outcome {
+    match reason {
         // Somebody was faster: the guest finds what was mapped.
-        Ok(()) | Err(MapError::Occupied(_)) => Outcome::Resume,
-        Err(MapError::Busy) => Outcome::Busy,
-        Err(MapError::OutOfFrames) => Outcome::OutOfMemory,
-        Err(mistake) => mistaken(ipa, &mistake),
+        MapError::Occupied(_) => Outcome::Resume,
+        MapError::Busy => Outcome::Busy,
+        MapError::OutOfFrames => Outcome::OutOfMemory,
+        mistake => mistaken(ipa, &mistake),
     }
 }
 

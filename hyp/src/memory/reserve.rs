@@ -119,7 +119,8 @@ impl Reservations {
         machine
             .allocator()
             .try_change_use(machine.cpu(), page, from, to)
-            .then(|| of_data(page, Level::L3))
+            // SAFETY: the exchange has made it data.
+            .then(|| unsafe { of_data(page, Level::L3) })
     }
 
     /// Gives back a frame of the VM's data that was meant for the page at `ipa` and was not mapped: to the

@@ -19,12 +19,10 @@ const TABLE_OR_PAGE: u64 = 1 << 1;
 const ADDRESS: u64 = 0x0000_ffff_ffff_f000;
 /// MemAttr[3:0] for Normal memory, write-back (Arm ARM, "Stage 2 memory region attributes", FEAT_S2FWB not in use).
 const NORMAL: u64 = 0b1111 << 2;
-/// MemAttr[3:0] for Device-nGnRE, FEAT_S2FWB not in use.
+/// MemAttr[3:0] for Device-nGnRE, and MemAttr[2:0] for it with FEAT_S2FWB in use.
 const DEVICE: u64 = 0b0001 << 2;
 /// MemAttr[2:0] for Normal write-back whatever stage 1 says, FEAT_S2FWB in use.
 const NORMAL_FWB: u64 = 0b110 << 2;
-/// MemAttr[2:0] for Device-nGnRE, FEAT_S2FWB in use.
-const DEVICE_FWB: u64 = 0b001 << 2;
 const MEM_ATTR: u64 = 0b1111 << 2;
 const S2AP_READ: u64 = 1 << 6;
 const S2AP_WRITE: u64 = 1 << 7;
@@ -170,6 +168,34 @@ pub struct Format {
     pub hardware_dirty: bool,
 }
 
+/// What a [`Format`] comes to in the bits of leaves: looked up at each fault, where telling one format from
+/// another would take ten instructions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LeafFormat {
+    /// The memory type of normal memory.
+    normal: u64,
+    /// What a page has that may be stored to.
+    writable_page: u64,
+    /// See [`Format::execute_never_by_level`].
+    pub(crate) execute_never_by_level: bool,
+}
+
+impl LeafFormat {
+    pub(crate) const fn new(format: Format) -> Self {
+        let Format {
+            force_write_back,
+            execute_never_by_level,
+            hardware_dirty,
+        } = format;
+        Self {
+            normal: if force_write_back { NORMAL_FWB } else { NORMAL } | INNER_SHAREABLE,
+            // Not on blocks: one store would mark 512 pages as written.
+            writable_page: if hardware_dirty { DBM } else { 0 },
+            execute_never_by_level,
+        }
+    }
+}
+
 /// Why a busy marker stands in an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Work {
@@ -254,7 +280,7 @@ impl Descriptor {
     /// A leaf of `level`, accessed already; `written` tells whether stores go through at once.
     #[inline]
     pub(crate) fn leaf(
-        format: Format,
+        format: LeafFormat,
         level: Level,
         pa: Pa,
         attributes: Attributes,
@@ -265,11 +291,9 @@ impl Descriptor {
         } else {
             0
         };
-        let memory = match (attributes.memory, format.force_write_back) {
-            (Memory::Normal, false) => NORMAL | INNER_SHAREABLE,
-            (Memory::Device, false) => DEVICE,
-            (Memory::Normal, true) => NORMAL_FWB | INNER_SHAREABLE,
-            (Memory::Device, true) => DEVICE_FWB,
+        let memory = match attributes.memory {
+            Memory::Normal => format.normal,
+            Memory::Device => DEVICE,
         };
         let pinned = if attributes.pinned { PINNED } else { 0 };
         let leaf = Self(VALID | page | pa.get() | memory | ACCESS_FLAG | pinned).with_rights(
@@ -437,16 +461,15 @@ impl Descriptor {
     }
 
     /// The same leaf with other rights; stores go through if they are allowed and did before.
-    pub(crate) fn with_rights(self, format: Format, level: Level, rights: Rights) -> Self {
+    pub(crate) fn with_rights(self, format: LeafFormat, level: Level, rights: Rights) -> Self {
         let mut bits = self.0 & !(S2AP_READ | WRITABLE | DBM | XN);
         if rights.read {
             bits |= S2AP_READ;
         }
         if rights.write {
             bits |= WRITABLE;
-            // Not on blocks: one store would mark 512 pages as written.
-            if format.hardware_dirty && matches!(level, Level::L3) {
-                bits |= DBM;
+            if matches!(level, Level::L3) {
+                bits |= format.writable_page;
             }
         }
         let xn = match (rights.execute, format.execute_never_by_level) {
@@ -488,7 +511,7 @@ impl Descriptor {
 
     /// The entry of a leaf's `index`-th part, when a block of `level` becomes a table.
     #[inline(always)]
-    pub(crate) fn part(self, format: Format, level: Level, index: usize) -> Self {
+    pub(crate) fn part(self, format: LeafFormat, level: Level, index: usize) -> Self {
         let Some(next) = level.next() else {
             return self;
         };
@@ -504,7 +527,7 @@ impl Descriptor {
 
     /// The block of `level` that takes the place of entries like this one, its first part.
     #[inline]
-    pub(crate) fn merged(self, format: Format, level: Level, pa: Pa) -> Self {
+    pub(crate) fn merged(self, format: LeafFormat, level: Level, pa: Pa) -> Self {
         Self(self.0 & !(TABLE_OR_PAGE | COPIED | DEPOSIT))
             .with_output(pa)
             .with_rights(format, level, self.rights())
@@ -527,11 +550,11 @@ impl core::fmt::Debug for Descriptor {
 mod tests {
     use super::*;
 
-    const PLAIN: Format = Format {
+    const PLAIN: LeafFormat = LeafFormat::new(Format {
         force_write_back: false,
         execute_never_by_level: true,
         hardware_dirty: true,
-    };
+    });
 
     #[test]
     fn a_leaf_keeps_its_attributes_through_split_and_merge() {
@@ -592,7 +615,7 @@ mod tests {
             ..Attributes::RAM
         };
         let page = Descriptor::leaf(
-            Format::default(),
+            LeafFormat::new(Format::default()),
             Level::L3,
             Pa::new(0x1000),
             attributes,

@@ -87,17 +87,14 @@ pub unsafe trait Frames {
     fn table_meta(&self, pa: Pa) -> Option<&TableMeta>;
 
     /// Whether a table is among the frames that `frame` consists of: then it is not mapped, whatever its maker has
-    /// promised. Asked with no lock held, each time that a block is mapped; an allocator that knows of what
-    /// a block is made need not look at each frame of it.
+    /// promised. Asked each time that one is mapped.
+    ///
+    /// An allocator that itself sees to it that no frame is a table and a guest's at once need not look.
+    #[inline]
     fn holds_tables(&self, frame: &GuestFrame) -> bool {
+        let is_table = |pa| self.table_meta(pa).is_some_and(TableMeta::is_table);
         let pages = frame.level().size() >> PAGE_SHIFT;
-        (0..pages).any(|index| self.is_table(frame.pa().offset(index << PAGE_SHIFT)))
-    }
-
-    /// Whether the frame at `pa` is a table.
-    #[inline(always)]
-    fn is_table(&self, pa: Pa) -> bool {
-        self.table_meta(pa).is_some_and(TableMeta::is_table)
+        (0..pages).any(|index| is_table(frame.pa().offset(index << PAGE_SHIFT)))
     }
 }
 

@@ -36,13 +36,15 @@ impl GuestFrame {
     ///
     /// There may be several values of one frame, for guests that share it, if their maker counts them: the promise
     /// holds until the last is gone.
-    #[inline]
+    #[inline(always)]
     pub const unsafe fn new(pa: Pa, level: Level) -> Self {
+        // SAFETY: so the caller has promised. With the level known, what is asked of a new frame is then known as well.
+        unsafe { core::hint::assert_unchecked(pa.fits(level)) };
         Self::of(pa, level)
     }
 
     /// The frame of a leaf that was taken out of the tables, or that fake memory has.
-    #[inline]
+    #[inline(always)]
     pub(crate) const fn of(pa: Pa, level: Level) -> Self {
         debug_assert!(pa.fits(level) && !matches!(level, Level::L0));
         match NonZeroU64::new(pa.get() | SOME | level as u64) {

@@ -73,7 +73,8 @@ impl<E: Environment> Stage2<E> {
     /// # Panics
     ///
     /// Inside a read section.
-    #[inline]
+    // Always inline: the attributes are constants then.
+    #[inline(always)]
     pub fn map_page(
         &self,
         ipa: Ipa,
@@ -84,7 +85,7 @@ impl<E: Environment> Stage2<E> {
         if !page.is_page() {
             return Err(self.refused(ipa, page, MapError::WrongSize));
         }
-        if self.env().frames().is_table(page.pa()) {
+        if self.env().frames().holds_tables(&page) {
             return Err(self.refused(ipa, page, MapError::Table));
         }
         self.map_leaf(ipa, Level::L3, page, attributes, written)
@@ -150,6 +151,8 @@ impl<E: Environment> Stage2<E> {
     /// # Panics
     ///
     /// Inside a read section.
+    // Always inline: as above.
+    #[inline(always)]
     pub fn map_block(
         &self,
         ipa: Ipa,
@@ -163,8 +166,10 @@ impl<E: Environment> Stage2<E> {
         if self.env().frames().holds_tables(&block) {
             return Err(self.refused(ipa, block, MapError::Table));
         }
-        let level = block.level();
-        self.map_leaf(ipa, level, block, attributes, written)
+        match block.level() {
+            Level::L2 => self.map_leaf(ipa, Level::L2, block, attributes, written),
+            level => self.map_leaf(ipa, level, block, attributes, written),
+        }
     }
 
     // Always inline: the levels of a page's walk are constants then.
@@ -353,7 +358,7 @@ impl<E: Environment> Stage2<E> {
         let (frames, mut odd) = (self.env().frames(), None);
         let filled = table.fill_run(first..last, |index| {
             let frame = frame(base.offset((index as u64) << PAGE_SHIFT));
-            if frame.is_page() && !frames.is_table(frame.pa()) {
+            if frame.is_page() && !frames.holds_tables(&frame) {
                 return Some(rest.with_output(frame.pa()));
             }
             odd = Some(frame);

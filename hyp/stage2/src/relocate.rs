@@ -76,7 +76,7 @@ impl<E: Environment> Stage2<E> {
         if !to.is_page() {
             return Err(MoveError::WrongSize);
         }
-        if self.env().frames().is_table(to.pa()) {
+        if self.env().frames().holds_tables(to) {
             return Err(MoveError::Table);
         }
         self.break_page(ipa, from)

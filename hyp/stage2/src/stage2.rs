@@ -5,7 +5,7 @@
 //! waiting, and repairing a bad entry.
 
 use crate::addr::{ENTRIES, Ipa, IpaRange, Level, PAGE_SHIFT, Pa};
-use crate::descriptor::{Descriptor, Format, Marker, Work};
+use crate::descriptor::{Descriptor, Format, LeafFormat, Marker, Work};
 use crate::env::{Cpus, Environment, Frames, Loaded, OutOfFrames, Scope, TableFrame, Tlb};
 use crate::flush::{Flushed, Published, Stale};
 use crate::geometry::Geometry;
@@ -49,6 +49,7 @@ pub struct Config {
 pub struct Stage2<E: Environment> {
     env: E,
     config: Config,
+    format: LeafFormat,
     root: Pa,
     vmid: VmidCell,
 }
@@ -76,6 +77,7 @@ impl<E: Environment> Stage2<E> {
         let stage2 = Self {
             env,
             config,
+            format: LeafFormat::new(config.format),
             root,
             vmid: VmidCell::new(),
         };
@@ -183,8 +185,8 @@ impl<E: Environment> Stage2<E> {
     }
 
     #[inline]
-    pub(crate) fn format(&self) -> Format {
-        self.config.format
+    pub(crate) fn format(&self) -> LeafFormat {
+        self.format
     }
 
     #[inline]

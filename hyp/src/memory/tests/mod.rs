@@ -6,6 +6,7 @@ mod bank;
 mod filling;
 mod logging;
 mod peeking;
+mod tables;
 mod told;
 
 use super::{Fault, FaultKind, GuestMemory, Hardware, Machine, Outcome, Parts, guest::Settings};

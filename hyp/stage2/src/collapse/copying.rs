@@ -197,9 +197,7 @@ impl<E: Environment> Stage2<E> {
         to: &GuestFrame,
         contents: &mut impl Contents,
     ) -> Result<Option<Pa>, CollapseError> {
-        let Some(page) = to.page(index) else {
-            return Ok(None);
-        };
+        let page = GuestPage::at(to.pa().offset(index as u64 * Level::L3.size()));
         let entry = memory(self, claim.table).entries[index].load(Ordering::Acquire);
         let entry = Descriptor::from_bits(entry);
         match entry.kind(Level::L3) {

@@ -8,7 +8,7 @@ use core::ops::BitOr;
 use super::CollapseError;
 use super::pages::PageSet;
 use crate::addr::{ENTRIES, Level, Pa};
-use crate::descriptor::{Descriptor, Difference, Format, Kind, Memory};
+use crate::descriptor::{Descriptor, Difference, Kind, LeafFormat, Memory};
 use crate::env::{Environment, Table};
 use crate::lookup::{Unlocked, View};
 use crate::sync::{Entry, Ordering};
@@ -115,7 +115,7 @@ impl Run {
     }
 
     /// The block of `level` that nobody has used yet.
-    pub(super) fn block(&self, format: Format, level: Level) -> Descriptor {
+    pub(super) fn block(&self, format: LeafFormat, level: Level) -> Descriptor {
         self.first.merged(format, level, self.first.output())
     }
 }
@@ -157,7 +157,7 @@ impl Copies {
     }
 
     /// The block at `to`, for pages that had these marks of use together.
-    pub(super) fn block(&self, format: Format, marks: Descriptor, to: Pa) -> Descriptor {
+    pub(super) fn block(&self, format: LeafFormat, marks: Descriptor, to: Pa) -> Descriptor {
         let block = self
             .like
             .unused_at(to)
