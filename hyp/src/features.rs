@@ -45,8 +45,8 @@ pub struct Features {
 }
 
 impl Features {
-    /// Decodes what CPUs have in common; `instructions_follow_data` says that `CTR_EL0.DIC` is set on all of them.
-    pub fn decode(ids: &Ids, instructions_follow_data: bool) -> Self {
+    /// Decodes what CPUs have in common.
+    pub fn decode(ids: &Ids) -> Self {
         let [mmfr0, mmfr1, mmfr2] = [0, 1, 2].map(|number| ids.get(index(7, number)));
         let [isar0, isar1, isar2] = [0, 1, 2].map(|number| ids.get(index(6, number)));
         let [pfr0, pfr1] = [0, 1].map(|number| ids.get(index(4, number)));
@@ -74,7 +74,8 @@ impl Features {
             hardware_dirty_state: dirty >= 2,
             xnx: field(mmfr1, 28) >= 1,
             forced_write_back: field(mmfr2, 40) >= 1,
-            instructions_follow_data,
+            // DIC
+            instructions_follow_data: ids.cache_type() >> 29 & 1 == 1,
             lse: field(isar0, 20) >= 2,
             pan: field(mmfr1, 20) >= 1,
             ssbs: field(pfr1, 4) >= 1,
@@ -220,7 +221,7 @@ mod tests {
     }
 
     fn decode(registers: &Registers) -> Features {
-        Features::decode(&ids(registers), false)
+        Features::decode(&ids(registers))
     }
 
     const SMALLEST: Features = Features {
@@ -293,6 +294,13 @@ mod tests {
     }
 
     #[test]
+    fn instruction_caches_follow_where_those_of_all_cpus_do() {
+        let [follows, not] = [1 << 29, 0].map(|ctr| ids(MAX).with_cache_type(ctr));
+        assert!(Features::decode(&follows.common(&follows)).instructions_follow_data);
+        assert!(!Features::decode(&follows.common(&not)).instructions_follow_data);
+    }
+
+    #[test]
     fn any_algorithm_authenticates_pointers() {
         let has = |op2, value| decode(&[((6, op2), value)]).pointer_authentication;
         for field in [4, 8, 24, 28] {
@@ -319,7 +327,7 @@ mod tests {
 
     #[test]
     fn a_machine_has_what_all_its_cpus_have() {
-        let common = |one, other| Features::decode(&ids(one).common(&ids(other)), false);
+        let common = |one, other| Features::decode(&ids(one).common(&ids(other)));
         let [a57, n1] = [CORTEX_A57, NEOVERSE_N1].map(decode);
         assert_eq!(common(MAX, NEOVERSE_N1), n1);
         assert_eq!(common(NEOVERSE_N1, CORTEX_A57), a57);

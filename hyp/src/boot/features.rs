@@ -11,11 +11,8 @@ use spin::{Mutex, Once};
 
 use crate::machine;
 
-/// `CTR_EL0.DIC`: instruction caches need no invalidation to follow data.
-const DIC: u64 = 1 << 29;
-
-/// What the CPUs that are up so far have in common: ID registers, and whether instructions follow data.
-static COMMON: Mutex<Option<(Ids, bool)>> = Mutex::new(None);
+/// What the CPUs that are up so far have in common.
+static COMMON: Mutex<Option<Ids>> = Mutex::new(None);
 
 /// What all CPUs have in common.
 static FEATURES: Once<Features> = Once::new();
@@ -47,23 +44,20 @@ pub(crate) fn machine() -> &'static Machine {
 
 /// Adds what the CPU that calls this can do.
 pub(super) fn add_this_cpu() {
-    let (ids, follows) = (ids_of_this_cpu(), machine::cache_type() & DIC != 0);
+    let ids = ids_of_this_cpu();
     debug!("MIDR {:#010x}, {ids:x?}", MIDR_EL1.get());
     let mut common = COMMON.lock();
     *common = Some(match &*common {
-        Some((others, others_follow)) => (others.common(&ids), *others_follow && follows),
-        None => (ids, follows),
+        Some(others) => others.common(&ids),
+        None => ids,
     });
 }
 
 /// Fixes the features, now that every CPU has added its own, and shows them.
 pub(super) fn settle() {
-    if let Some((ids, follows)) = *COMMON.lock() {
+    if let Some(ids) = *COMMON.lock() {
         MACHINE.call_once(|| Machine::new(ids));
-        for row in FEATURES
-            .call_once(|| Features::decode(&ids, follows))
-            .rows()
-        {
+        for row in FEATURES.call_once(|| Features::decode(&ids)).rows() {
             info!(target: "features", "{row}");
         }
     }
@@ -93,5 +87,5 @@ pub(crate) fn ids_of_this_cpu() -> Ids {
     }
     let mut values = [0; COUNT];
     read!(values: 1 2 3 4 5 6 7);
-    Ids::new(values)
+    Ids::new(values).with_cache_type(machine::cache_type())
 }

@@ -2,7 +2,7 @@
 
 use core::arch::asm;
 
-use aarch64_cpu::registers::{Readable, SPSR_EL2};
+use aarch64_cpu::registers::{Readable, SPSR_EL2, Writeable};
 use arch::{Encoding, id};
 use hyp::exits::pstate::is_el0;
 use hyp::exits::syndrome::SystemAccess;
@@ -31,6 +31,11 @@ const ICC_PMR_EL1: Encoding = Encoding::new(3, 0, 4, 6, 0);
 const ICC_RPR_EL1: Encoding = Encoding::new(3, 0, 12, 11, 3);
 /// The INTID in `ICC_DIR_EL1`.
 const INTID: u64 = 0xff_ffff;
+/// What tells of caches; trapped on a CPU whose `CTR_EL0` is not what all have.
+const CTR_EL0: Encoding = Encoding::new(3, 3, 0, 0, 1);
+const CLIDR_EL1: Encoding = Encoding::new(3, 1, 0, 0, 1);
+const CCSIDR_EL1: Encoding = Encoding::new(3, 1, 0, 0, 0);
+const CSSELR_EL1: Encoding = Encoding::new(3, 2, 0, 0, 0);
 /// `REVIDR_EL1` and `AIDR_EL1`, the implementer's own; trapped where `SMIDR_EL1` has to be.
 const REVIDR_EL1: Encoding = Encoding::new(3, 0, 0, 0, 6);
 const AIDR_EL1: Encoding = Encoding::new(3, 1, 0, 0, 7);
@@ -43,6 +48,15 @@ pub(super) fn access(frame: &mut Frame, esr: u64) {
         id if id::contains(id) && access.read => machine().guest.get(id::index(id.crm(), id.op2())),
         REVIDR_EL1 if access.read => revision(),
         AIDR_EL1 if access.read => auxiliary_id(),
+        CTR_EL0 if access.read => machine().guest.cache_type(),
+        CLIDR_EL1 if access.read => aarch64_cpu::registers::CLIDR_EL1.get(),
+        CCSIDR_EL1 if access.read => aarch64_cpu::registers::CCSIDR_EL1.get(),
+        CSSELR_EL1 if access.read => aarch64_cpu::registers::CSSELR_EL1.get(),
+        CSSELR_EL1 => {
+            let level = frame.register(access.register);
+            aarch64_cpu::registers::CSSELR_EL1.set(level);
+            0
+        }
         ACTLR_EL1 => 0,
         debug if debug.op0() == 2 => match access_debug(frame, access) {
             Ok(value) => value,

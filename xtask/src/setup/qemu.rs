@@ -84,7 +84,10 @@ fn check(named: &OsStr) -> Result<()> {
             bail!("{name} is QEMU {version}, which is too old; {hint}")
         }
         Some(_) if said.contains("QEMU") => (),
-        _ => bail!("{name} is no QEMU: it answers --version with {said:?}; {hint}"),
+        _ => bail!(
+            "{name} is no QEMU: it answers --version with {:?}; {hint}",
+            said.lines().next().unwrap_or_default()
+        ),
     }
     let machines = Command::new(named).args(["-machine", "help"]).output();
     let machines = machines.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());

@@ -32,14 +32,17 @@ pub enum When {
     AllHave(Needs),
     /// If guests are shown this.
     Shown(Needs),
+    /// On a CPU whose `CTR_EL0` is not what all have in common.
+    CacheTypesDiffer,
 }
 
 impl When {
-    const fn met(&self, cpu: &Ids, machine: &Machine) -> bool {
+    fn met(&self, cpu: &Ids, machine: &Machine) -> bool {
         match self {
             Self::Has(needs) => needs.met(cpu),
             Self::AllHave(needs) => needs.met(&machine.common),
             Self::Shown(needs) => needs.met(&machine.guest),
+            Self::CacheTypesDiffer => cpu.cache_type() != machine.common.cache_type(),
         }
     }
 }
@@ -127,6 +130,8 @@ registers! {
     Mpam1 = "MPAM1_EL1" (3, 0, 10, 5, 0) if MPAM;
     /// The partition of EL0.
     Mpam0 = "MPAM0_EL1" (3, 0, 10, 5, 1) if MPAM;
+    /// The interrupt controller by system registers, for EL2 and below.
+    IccSre = "ICC_SRE_EL2" (3, 4, 12, 9, 5), base 0b111;
     /// The OS lock: open, else nothing of the following has an effect for anybody.
     Oslar = "OSLAR_EL1" (2, 0, 1, 0, 4);
     /// The OS double lock: open.
@@ -172,6 +177,8 @@ impl Control {
 // What rows name.
 
 pub(super) const TID1: Control = set("HCR_EL2.TID1", El2::Hcr, 1 << 16).has(feature::SME);
+pub(super) const TID2: Control =
+    set("HCR_EL2.TID2", El2::Hcr, 1 << 17).when(When::CacheTypesDiffer);
 pub(super) const TID3: Control = set("HCR_EL2.TID3", El2::Hcr, 1 << 18);
 pub(super) const TIDCP: Control = set("HCR_EL2.TIDCP", El2::Hcr, 1 << 20);
 pub(super) const TACR: Control = set("HCR_EL2.TACR", El2::Hcr, 1 << 21);
@@ -228,6 +235,8 @@ pub(super) const TRBIDR: Control =
 /// All of FEAT_FGT2's traps are on while their bits are clear.
 pub(super) const FGT2_READ: Control = clear("HFGRTR2_EL2", El2::Hfgrtr2, u64::MAX);
 pub(super) const FGT2_DEBUG: Control = clear("HDFGRTR2_EL2", El2::Hdfgrtr2, u64::MAX);
+
+pub(super) const SRE_ENABLE: Control = clear("ICC_SRE_EL2.Enable", El2::IccSre, 1 << 3);
 
 pub(super) const TRAP_MPAM0: Control = set("MPAM2_EL2.TRAPMPAM0EL1", El2::Mpam2, 1 << 48);
 pub(super) const TRAP_MPAM1: Control = set("MPAM2_EL2.TRAPMPAM1EL1", El2::Mpam2, 1 << 49);

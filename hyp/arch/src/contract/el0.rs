@@ -6,15 +6,15 @@ use super::{contract, control::*};
 
 contract! {
     //                           Op0 Op1 CRn     CRm     Op2   needs    guest
-    // Who the CPU is, and its caches. CCSIDR shows what CSSELR selects.
+    // Who the CPU is, and its caches. CCSIDR shows what CSSELR selects; TID2 traps both, too.
     "CCSIDR_EL1"                 3   1   0       0       0     ALWAYS   Own(View);
-    "CLIDR_EL1"                  3   1   0       0       1     ALWAYS   Constant;
+    "CLIDR_EL1"                  3   1   0       0       1     ALWAYS   Emulated(&[TID2]);
     "CCSIDR2_EL1"                3   1   0       0       2     CCIDX    Own(View);
     "GMID_EL1"                   3   1   0       0       4     MTE2     Hidden(&[TID5]);
     "SMIDR_EL1"                  3   1   0       0       6     SME      Hidden(&[TID1]);
     "AIDR_EL1"                   3   1   0       0       7     ALWAYS   Emulated(&[TID1]);
     "CSSELR_EL1"                 3   2   0       0       0     ALWAYS   Own(Switched);
-    "CTR_EL0"                    3   3   0       0       1     ALWAYS   Constant;
+    "CTR_EL0"                    3   3   0       0       1     ALWAYS   Emulated(&[TID2]);
     "DCZID_EL0"                  3   3   0       0       7     ALWAYS   Constant;
     // Random numbers.
     "RNDR, RNDRRS"               3   3   2       4       0..=1 RNG      Moving;

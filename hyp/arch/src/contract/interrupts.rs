@@ -3,7 +3,7 @@
 
 use super::Guest::{Command, Emulated, Moving, Own};
 use super::Home::{Interface, View};
-use super::contract;
+use super::{contract, control::SRE_ENABLE};
 
 contract! {
     //                   Op0 Op1 CRn     CRm     Op2   needs   guest
@@ -23,7 +23,7 @@ contract! {
     "ICC_HPPIR1_EL1"     3   0   12      12      2     ALWAYS  Moving;
     "ICC_BPR1_EL1"       3   0   12      12      3     ALWAYS  Own(Interface);
     "ICC_CTLR_EL1"       3   0   12      12      4     ALWAYS  Own(Interface);
-    "ICC_SRE_EL1"        3   0   12      12      5     ALWAYS  Emulated(&[]);
+    "ICC_SRE_EL1"        3   0   12      12      5     ALWAYS  Emulated(&[SRE_ENABLE]);
     "ICC_IGRPEN0_EL1"    3   0   12      12      6     ALWAYS  Own(Interface);
     "ICC_IGRPEN1_EL1"    3   0   12      12      7     ALWAYS  Own(Interface);
 }

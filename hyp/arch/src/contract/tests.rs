@@ -43,7 +43,9 @@ fn what_is_shown_has_its_state_and_what_is_hidden_is_out_of_reach() {
             }
             Guest::HiddenOrOwn(..) => assert!(!shown, "{} is shown", row.name),
             Guest::Constant | Guest::Moving | Guest::Command => {}
-            Guest::Emulated(_) | Guest::Modelled(_) => {}
+            Guest::Emulated(controls) | Guest::Modelled(controls) => {
+                assert!(!controls.is_empty(), "{} is in reach", row.name);
+            }
         }
     }
 }
@@ -133,6 +135,15 @@ fn cpus_that_differ_have_what_only_one_has_trapped() {
         keys.into_iter()
             .all(|place| !is_switched(place, &has, &machine))
     );
+}
+
+#[test]
+fn a_cpu_with_other_caches_than_all_have_in_common_has_that_trapped() {
+    let [short, long] = [0x8443_c003, 0x8444_c004].map(|ctr| nothing().with_cache_type(ctr));
+    let machine = Machine::new(short.common(&long));
+    assert_eq!(machine.guest.cache_type(), short.cache_type());
+    assert_eq!(control_value(El2::Hcr, &long, &machine) & 1 << 17, 1 << 17);
+    assert_eq!(control_value(El2::Hcr, &short, &machine) & 1 << 17, 0);
 }
 
 #[test]

@@ -10,6 +10,7 @@
 
 mod aarch32;
 mod aarch64;
+mod cache;
 
 use crate::encoding::Encoding;
 use Among::{Exact, Lower, SignedLower};
@@ -139,30 +140,47 @@ pub const REGISTERS: [&[IdRegister]; 2] = [aarch32::REGISTERS, aarch64::REGISTER
 
 /// The value of every register of the space: what one CPU has, what all have, or what guests read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ids([u64; COUNT]);
+pub struct Ids {
+    values: [u64; COUNT],
+    cache_type: u64,
+}
 
 impl Ids {
     /// These values, in the order of [`index`].
     pub const fn new(values: [u64; COUNT]) -> Self {
-        Self(values)
+        Self {
+            values,
+            cache_type: 0,
+        }
+    }
+
+    /// The same on CPUs with this `CTR_EL0`, which is no register of the space and is kept beside it.
+    #[must_use]
+    pub const fn with_cache_type(self, cache_type: u64) -> Self {
+        Self { cache_type, ..self }
+    }
+
+    /// `CTR_EL0`.
+    pub const fn cache_type(&self) -> u64 {
+        self.cache_type
     }
 
     /// The value of the register at `index`, of which the bits beyond [`COUNT`] do not count: a guest may have chosen it.
     pub const fn get(&self, index: usize) -> u64 {
-        self.0[index % COUNT]
+        self.values[index % COUNT]
     }
 
     /// What the CPUs with these values and with those have in common. Of bits that are in no field, nothing.
     #[must_use]
     pub fn common(&self, other: &Self) -> Self {
         let merge = |field: &Field, index| field.common(self.get(index), other.get(index));
-        Self::by_field(merge)
+        Self::by_field(merge).with_cache_type(cache::common(self.cache_type, other.cache_type))
     }
 
     /// What a guest reads on CPUs that have these values in common.
     #[must_use]
     pub fn guest(&self) -> Self {
-        Self::by_field(|field, index| field.guest(self.get(index)))
+        Self::by_field(|field, index| field.guest(self.get(index))).with_cache_type(self.cache_type)
     }
 
     fn by_field(value: impl Fn(&Field, usize) -> u64) -> Self {
@@ -171,7 +189,7 @@ impl Ids {
             let fields = register.fields.iter();
             values[register.index] = fields.map(|field| value(field, register.index)).sum();
         }
-        Self(values)
+        Self::new(values)
     }
 }
 
@@ -220,7 +238,7 @@ impl Needs {
 
     /// Whether guests are shown that it is so, on CPUs that have everything.
     pub fn is_shown(&self) -> bool {
-        self.met(&Ids([u64::MAX; COUNT]).guest())
+        self.met(&Ids::new([u64::MAX; COUNT]).guest())
     }
 }
 
