@@ -2,25 +2,13 @@
 //! use to anybody; what they say of instructions is.
 
 use super::Show::{All, Hidden, UpTo};
-use super::{Field, IdRegister, Show, index};
+use super::{Field, IdRegister, f, index, register};
 
 /// The fields from bit 0 on, all shown.
 macro_rules! shown {
     ($($name:literal $lsb:literal),*) => {
-        &[$(Field::new($name, $lsb, All)),*]
+        &[$(f($name, $lsb, All)),*]
     };
-}
-
-const fn f(name: &'static str, lsb: u32, show: Show) -> Field {
-    Field::new(name, lsb, show)
-}
-
-const fn register(name: &'static str, index: usize, fields: &'static [Field]) -> IdRegister {
-    IdRegister {
-        name,
-        index,
-        fields,
-    }
 }
 
 pub(super) const REGISTERS: &[IdRegister] = &[

@@ -1,19 +1,7 @@
 //! The ID registers of AArch64.
 
 use super::Show::{All, Fixed, Hidden, UpTo};
-use super::{Field, IdRegister, index};
-
-const fn f(name: &'static str, lsb: u32, show: super::Show) -> Field {
-    Field::new(name, lsb, show)
-}
-
-const fn register(name: &'static str, index: usize, fields: &'static [Field]) -> IdRegister {
-    IdRegister {
-        name,
-        index,
-        fields,
-    }
-}
+use super::{Field, IdRegister, f, index, register};
 
 pub(super) const REGISTERS: &[IdRegister] = &[
     register("ID_AA64PFR0_EL1", index(4, 0), PFR0),

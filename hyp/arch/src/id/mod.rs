@@ -80,16 +80,25 @@ pub enum Among {
     Exact,
 }
 
-impl Field {
-    const fn new(name: &'static str, lsb: u32, show: Show) -> Self {
-        Self {
-            name,
-            lsb,
-            show,
-            among: Lower,
-        }
+/// A field by its name, its lowest bit and what guests read.
+const fn f(name: &'static str, lsb: u32, show: Show) -> Field {
+    Field {
+        name,
+        lsb,
+        show,
+        among: Lower,
     }
+}
 
+const fn register(name: &'static str, index: usize, fields: &'static [Field]) -> IdRegister {
+    IdRegister {
+        name,
+        index,
+        fields,
+    }
+}
+
+impl Field {
     const fn signed(self) -> Self {
         Self {
             among: SignedLower,
