@@ -8,7 +8,7 @@
 //! mitigating cache speculation vulnerabilities*, and DEN 0028 for the calls, the Arm ARM for the registers.
 //!
 //! [`Protection::decide`] makes of these what is done on one CPU; those of a machine may differ.
-//! [`Protection::common`] is what can be said of all, and [`Answers`] is what guests are told.
+//! [`Attacks::common`] is what can be said of all, and [`Answers`] is what guests are told.
 
 use core::fmt;
 
