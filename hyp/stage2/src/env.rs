@@ -43,7 +43,14 @@ pub struct OutOfFrames;
 
 /// A frame, or the first of several, that this crate got from [`Frames`] and has not given back.
 ///
-/// Only this crate makes one, so nobody else can have a frame taken for a table, or freed.
+/// Only this crate makes one, so nobody else can have a frame taken for a table, or freed:
+///
+/// ```compile_fail,E0308
+/// # use stage2::{Environment, Frames, Stage2};
+/// fn free_the_root<E: Environment>(vm: &Stage2<E>) {
+///     vm.env().frames().free_tables(vm.root(), 0);
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TableFrame(Pa);
 
@@ -235,6 +242,26 @@ pub unsafe trait Cpus {
 ///
 /// [`frames`](Self::frames), [`window`](Self::window), [`tlb`](Self::tlb) and [`cpus`](Self::cpus) each return the same
 /// part of the same machine at all times: what one call has allocated, announced or locked the next one must find.
+/// So nobody makes one without promising that:
+///
+/// ```compile_fail,E0200
+/// # use stage2::fake::{FakeCpus, FakeFrames, FakeMachine, FakeTlb};
+/// # use stage2::Environment;
+/// struct OneOfTwo([FakeMachine; 2]);
+///
+/// impl Environment for OneOfTwo {
+/// #   type Frames = FakeFrames;
+/// #   type Window = FakeFrames;
+/// #   type Tlb = FakeTlb;
+/// #   type Cpus = FakeCpus;
+///     fn cpus(&self) -> &FakeCpus {
+///         self.0[std::process::id() as usize % 2].cpus()
+///     }
+/// #   fn frames(&self) -> &FakeFrames { self.0[0].frames() }
+/// #   fn window(&self) -> &FakeFrames { self.0[0].window() }
+/// #   fn tlb(&self) -> &FakeTlb { self.0[0].tlb() }
+/// }
+/// ```
 pub unsafe trait Environment: Sync {
     /// Where table frames come from.
     type Frames: Frames;

@@ -18,6 +18,30 @@ const SOME: u64 = 1 << 2;
 /// A page or block of memory, or of a device's registers, that guests may have.
 ///
 /// It is not freed when it is dropped, but lost: its maker takes it apart by [`into_pa`](Self::into_pa).
+///
+/// No address is one, whatever is there, as long as nobody has promised:
+///
+/// ```compile_fail,E0308
+/// # use stage2::{Attributes, Environment, Ipa, Stage2};
+/// fn give_a_guest_its_own_tables<E: Environment>(vm: &Stage2<E>) {
+///     let _ = vm.map_page(Ipa::new(0), vm.root(), Attributes::RAM, true);
+/// }
+/// ```
+///
+/// ```compile_fail,E0133
+/// # use stage2::{GuestFrame, Level, Pa};
+/// let frame = GuestFrame::new(Pa::new(0x4000_0000), Level::L3);
+/// ```
+///
+/// And what was mapped once cannot be mapped again:
+///
+/// ```compile_fail,E0382
+/// # use stage2::{Attributes, Environment, GuestFrame, Ipa, Stage2};
+/// fn map_twice<E: Environment>(vm: &Stage2<E>, page: GuestFrame) {
+///     let _ = vm.map_page(Ipa::new(0), page, Attributes::RAM, true);
+///     let _ = vm.map_page(Ipa::new(0x1000), page, Attributes::RAM, true);
+/// }
+/// ```
 #[must_use = "the memory is lost unless the frame is mapped or given back"]
 #[derive(PartialEq, Eq)]
 #[repr(transparent)]

@@ -331,3 +331,26 @@ impl Drop for Section<'_> {
         }
     }
 }
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use crate::fake::{FakeMachine, Setup};
+    use crate::stage2::Stage2;
+    use crate::{Cpus, Environment};
+    use core::sync::atomic::Ordering;
+
+    /// As many readers were forgotten as 32 bits can count.
+    #[test]
+    fn forgotten_readers_do_not_wrap_around() {
+        let machine = FakeMachine::new(Setup::default());
+        let vm = Stage2::new(&machine, machine.config(1)).unwrap();
+        let slot = machine.cpus().slot();
+        core::mem::forget(vm.read());
+        slot.depth.store(u32::MAX.into(), Ordering::Relaxed);
+        let [first, second] = [vm.read(), vm.read()];
+        drop(first);
+        assert!(slot.in_section() && slot.section() != 0);
+        drop(second);
+        assert!(slot.in_section() && slot.section() != 0);
+    }
+}

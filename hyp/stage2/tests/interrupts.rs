@@ -1,0 +1,151 @@
+//! What an interrupt handler finds that looks at tables, whatever it has interrupted.
+#![cfg(not(any(loom, shuttle)))]
+
+use stage2::fake::{FakeCpus, FakeFrames, FakeMachine, FakeTlb, Setup};
+use stage2::grace::{CpuSlot, Grace};
+use stage2::vmid::VmidAllocator;
+use stage2::{Attributes, Cpus, Environment, Ipa, Level, Stage2};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// A handler that interrupts its CPU.
+type Handler<'h> = &'h dyn Fn();
+
+thread_local! {
+    /// Looks at the grace periods until the handler runs; none comes while it is 0.
+    static COUNTDOWN: Cell<usize> = const { Cell::new(0) };
+    static HANDLER: Cell<Option<Handler<'static>>> = const { Cell::new(None) };
+}
+
+/// CPUs that are interrupted where a section is about to be announced: between its two stores the grace period
+/// is asked for.
+struct Interrupted {
+    machine: FakeMachine,
+    waits: AtomicUsize,
+}
+
+// SAFETY: all is that of the fake CPUs, and a handler ends before who was interrupted goes on.
+unsafe impl Cpus for Interrupted {
+    fn slots(&self) -> &[CpuSlot] {
+        self.machine.cpus().slots()
+    }
+
+    fn grace(&self) -> &Grace {
+        if COUNTDOWN.get() > 0 {
+            COUNTDOWN.set(COUNTDOWN.get() - 1);
+            if let (0, Some(handler)) = (COUNTDOWN.get(), HANDLER.take()) {
+                handler();
+            }
+        }
+        self.machine.cpus().grace()
+    }
+
+    fn vmids(&self) -> &VmidAllocator {
+        self.machine.cpus().vmids()
+    }
+
+    fn current(&self) -> usize {
+        self.machine.cpus().current()
+    }
+
+    fn relax(&self) {
+        self.waits.fetch_add(1, Ordering::Relaxed);
+        std::thread::yield_now();
+    }
+}
+
+// SAFETY: the parts are the same at all times.
+unsafe impl Environment for Interrupted {
+    type Frames = FakeFrames;
+    type Window = FakeFrames;
+    type Tlb = FakeTlb;
+    type Cpus = Self;
+
+    fn frames(&self) -> &FakeFrames {
+        self.machine.frames()
+    }
+
+    fn window(&self) -> &FakeFrames {
+        self.machine.window()
+    }
+
+    fn tlb(&self) -> &FakeTlb {
+        self.machine.tlb()
+    }
+
+    fn cpus(&self) -> &Self {
+        self
+    }
+}
+
+/// Runs `interrupted` on this CPU, and in the middle of its entering a section `handler`.
+fn interrupt(handler: Handler<'_>, interrupted: impl FnOnce()) {
+    // SAFETY: it is taken back before this returns, whether or not it ran.
+    let handler = unsafe { std::mem::transmute::<Handler<'_>, Handler<'static>>(handler) };
+    HANDLER.set(Some(handler));
+    COUNTDOWN.set(1);
+    interrupted();
+    COUNTDOWN.set(0);
+    assert!(HANDLER.take().is_none(), "nobody was interrupted");
+}
+
+/// A handler comes when a section is counted and not yet announced, and looks at tables, while another CPU waits
+/// for a grace period.
+///
+/// Rule: whoever finds no announcement makes one. Taken out by `61-count-taken-for-announcement.patch`.
+#[test]
+fn race_61_a_handlers_section_is_announced() {
+    let env = Interrupted {
+        machine: FakeMachine::new(Setup::default()),
+        waits: AtomicUsize::new(0),
+    };
+    let vm = Stage2::new(&env, env.machine.config(1)).unwrap();
+    let page = env.machine.data().allocate(Level::L3).unwrap();
+    vm.map_page(Ipa::new(0), page, Attributes::RAM, true)
+        .unwrap();
+    let (begin, ended) = (AtomicBool::new(false), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let _cpu = env.machine.on_cpu(1);
+            while !begin.load(Ordering::Acquire) {
+                std::thread::yield_now();
+            }
+            vm.synchronize();
+            ended.store(true, Ordering::Release);
+        });
+        let handler = || {
+            let reader = vm.read();
+            begin.store(true, Ordering::Release);
+            // Either the other CPU waits for this one, or it does not.
+            while env.waits.load(Ordering::Relaxed) == 0 && !ended.load(Ordering::Acquire) {
+                std::thread::yield_now();
+            }
+            assert!(
+                !ended.load(Ordering::Acquire),
+                "what the handler looks at may be freed"
+            );
+            drop(reader);
+        };
+        interrupt(&handler, || {
+            let reader = vm.read();
+            // What the handler has ended is not the section that it interrupted.
+            assert!(!ended.load(Ordering::Acquire), "nobody waits for this one");
+            drop(reader);
+        });
+    });
+    assert!(ended.load(Ordering::Acquire));
+    assert!(!env.slot().in_section());
+}
+
+/// Sections of one CPU may end in any order.
+#[test]
+fn sections_end_when_the_last_of_them_does() {
+    let machine = FakeMachine::new(Setup::default());
+    let vm = Stage2::new(&machine, machine.config(1)).unwrap();
+    let [first, second] = [vm.read(), vm.read()];
+    drop(first);
+    assert!(machine.cpus().slot().in_section());
+    drop(second);
+    assert!(!machine.cpus().slot().in_section());
+    let _: &FakeCpus = machine.cpus();
+}
