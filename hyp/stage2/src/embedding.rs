@@ -2,7 +2,7 @@
 //!
 //! There is no code in this module.
 //!
-//! To depend on it, name the crate by its path or repository: it needs Rust 1.90, neither `std` nor `alloc`, and no
+//! To depend on it, name the crate by its path or repository: it needs Rust 1.90, neither `std` nor `alloc` (on Unix and Windows, for tests, `std`), and no
 //! feature; `fake` is for tests on a host. Of memory it wants 32 bytes for each frame that may become a table (a
 //! pool of them will do), 256 bytes a CPU, and 8 KiB for the VMIDs.
 //!

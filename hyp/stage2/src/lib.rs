@@ -134,6 +134,10 @@
 #![cfg_attr(not(any(test, feature = "fake", loom)), no_std)]
 #![deny(unsafe_code)]
 
+// Where there are threads that may be preempted, a waiter gives the CPU away: see `sync`.
+#[cfg(any(unix, windows))]
+extern crate std;
+
 mod addr;
 mod collapse;
 mod copy;

@@ -41,10 +41,10 @@ pub(crate) struct Relax;
 impl spin::RelaxStrategy for Relax {
     #[inline(always)]
     fn relax() {
-        // A host's threads are preempted, also the one whose turn it is: let it run.
-        #[cfg(feature = "fake")]
+        // A host's threads are preempted, also the one whose turn it is, which nobody else can take: let it run.
+        #[cfg(any(unix, windows))]
         std::thread::yield_now();
-        #[cfg(not(feature = "fake"))]
+        #[cfg(not(any(unix, windows)))]
         core::hint::spin_loop();
     }
 }
