@@ -91,7 +91,8 @@ fn check(named: &OsStr) -> Result<()> {
     }
     let machines = Command::new(named).args(["-machine", "help"]).output();
     let machines = machines.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-    if !machines.is_ok_and(|text| text.contains("virt ") && text.contains("ARM")) {
+    let is_arms = |text: String| text.to_ascii_lowercase().contains("arm virtual machine");
+    if !machines.is_ok_and(is_arms) {
         bail!("{name} is no QEMU for Arm machines; {hint}");
     }
     Ok(())
