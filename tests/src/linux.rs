@@ -13,6 +13,7 @@ pub fn linux() -> Vec<Scenario> {
     let mut tests = boots();
     tests.extend(speculation());
     tests.extend(memory());
+    tests.extend(debugging());
     tests.extend(life());
     tests.extend(others());
     tests
@@ -113,6 +114,28 @@ fn memory() -> Vec<Scenario> {
             2,
             "cortex-a76",
         ),
+    ]
+}
+
+/// Single steps, breakpoints, watchpoints and uprobes of programs, on vCPUs that take turns and move.
+fn debugging() -> Vec<Scenario> {
+    let debug = |name, cpus, cpu| {
+        Scenario::new(
+            name,
+            "guest=linux,vcpus=3,append=test=debug seconds=3 processes=4 quiet",
+        )
+        .on(cpus, cpu)
+        .args("guest-memory=192M")
+        .wants(r"^vm0\| debugcheck: process 3: [1-9]\d+ steps, [1-9]\d* hits of 6 breakpoints, [1-9]\d* hits of 4 watchpoints$")
+        .wants(r"^vm0\| debugcheck: [1-9]\d+ hits of uprobes$")
+        .within(120)
+    };
+    vec![
+        debug("linux-debug", 2, "cortex-a57"),
+        // Another machine uses the same registers meanwhile.
+        debug("linux-debug-beside", 2, MAX)
+            .beside("guest=hello,vcpus=2,append=mode=debug ms=4000")
+            .wants(r"^vm1\| verdict: passed$"),
     ]
 }
 

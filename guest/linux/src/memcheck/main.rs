@@ -13,18 +13,15 @@ mod pattern;
 mod random;
 mod worker;
 
-use std::ffi::OsString;
 use std::fs;
 use std::process::{Child, Command, ExitCode};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
+use guest_linux::{OWN_FILE, as_option, give_verdict};
 
 use worker::{Plan, Worker};
-
-/// This program's own file, whatever it is called.
-const OWN_FILE: &str = "/proc/self/exe";
 
 /// Check memory from user space, and print a verdict
 ///
@@ -71,26 +68,14 @@ fn main() -> ExitCode {
         Some(Role::Program { pattern }) => worker::program(pattern),
     };
     match (result, options.role.is_none()) {
-        (Ok(()), true) => println!("verdict: passed"),
+        (result, true) => give_verdict(&result),
         (Ok(()), false) => {}
-        (Err(error), true) => println!("verdict: failed: {error:#}"),
         (Err(error), false) => {
             println!("memcheck: {error:#}");
             return ExitCode::FAILURE;
         }
     }
     ExitCode::SUCCESS
-}
-
-/// An argument `key=value`, as the kernel's command line has it (`test=memcheck seconds=20`), is an option.
-fn as_option(argument: OsString) -> OsString {
-    let text = argument.to_str().unwrap_or_default();
-    match text.split_once('=') {
-        Some((key, _)) if key.starts_with(|c: char| c.is_ascii_lowercase()) => {
-            format!("--{text}").into()
-        }
-        _ => argument,
-    }
 }
 
 /// Runs the processes and waits for them.
@@ -168,6 +153,7 @@ fn available() -> Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::OsString;
 
     fn options(words: &[&str]) -> Result<Options, clap::Error> {
         let words = ["memcheck"].iter().chain(words).map(OsString::from);

@@ -9,7 +9,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 
-use crate::OWN_FILE;
+use guest_linux::OWN_FILE;
+
 use crate::area::{Area, PAGE};
 use crate::pattern::Pattern;
 use crate::random::Random;
