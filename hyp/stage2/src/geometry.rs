@@ -26,6 +26,7 @@ pub struct Geometry {
 
 /// Why there are no tables of such a shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum GeometryError {
     /// The address width is below that of one root table of the start level, or below 25 bits.
     #[error("the guest addresses are too narrow")]

@@ -132,7 +132,7 @@
 //! random operations, with every allocation failing in turn, and raced on real threads. For each rule
 //! there is a patch that takes it out and a test that then fails.
 #![cfg_attr(not(any(test, feature = "fake", loom)), no_std)]
-#![deny(unsafe_code)]
+#![deny(unsafe_code, missing_debug_implementations)]
 
 // Where there are threads that may be preempted, a waiter gives the CPU away: see `sync`.
 #[cfg(any(unix, windows))]
@@ -141,6 +141,7 @@ extern crate std;
 mod addr;
 mod collapse;
 mod copy;
+mod debug;
 mod deposit;
 mod descriptor;
 mod destroy;

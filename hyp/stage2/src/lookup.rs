@@ -41,23 +41,29 @@ use core::ops::Deref;
 pub(crate) const MAX_RETRIES: u32 = 64;
 
 /// Why there is no table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Absent {
     /// The entry is empty.
+    #[error("the entry is empty")]
     Empty,
     /// Somebody works on what the entry covers. Wait, holding nothing, and try again.
+    #[error("somebody works on what the entry covers: {0:?}")]
     Busy(Marker),
     /// The entry is a leaf: a block, or a page where the entry is of level 3.
+    #[error("the entry is a leaf: {0:?}")]
     Block(Descriptor),
     /// The entry can't be. It is cleared by those who change the tables.
+    #[error("the entry can't be: {0:?}")]
     Bad(Descriptor),
     /// The entry changed too often while its table was being locked. Wait and try again.
+    #[error("the entry changes too often")]
     Contended,
 }
 
 /// The parent entry was changed since the table was found through it: the table is not, or no
 /// longer surely, part of the tree.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the parent entry has changed")]
 pub struct Changed;
 
 /// A walk that came to an end above the table that was asked for.
