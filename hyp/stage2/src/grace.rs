@@ -8,10 +8,10 @@
 //! Invariants:
 //! - A section's announcement is visible to all before its first load of an entry (the full fence
 //!   in `Section::enter`); a grace period's detach is visible to all before it looks at the first
-//!   slot (the full fences in [`Grace::now`] and [`Grace::begin_after`]). So either the reader sees the detach, or the grace
+//!   slot (the full fences in `Grace::now` and `Grace::begin_after`). So either the reader sees the detach, or the grace
 //!   period sees the reader.
 //! - What a section has announced stands until the last section of its CPU ends. A handler may interrupt
-//!   [`Section::enter`] and the end of a section between any two of their steps, and enter sections of its own that
+//!   `Section::enter` and the end of a section between any two of their steps, and enter sections of its own that
 //!   end before it returns: whoever finds no announcement makes one, whatever the count says, and nobody
 //!   takes one back but who brings the count to zero. Nested or not, each section has its fence: an
 //!   announcement that is found may be one whose fence is still to come.
