@@ -177,12 +177,14 @@ fn say(speak: impl FnOnce(&mut Screen)) {
     }
 }
 
-/// Sends all that was said, for whoever is about to switch the machine off.
+/// Sends all that was said, for whoever is about to switch the machine off: nobody else says anything after that, so
+/// that nothing is cut.
 pub(crate) fn flush() {
     while !SEIZED.load(Ordering::Relaxed) {
         let mut screen = SCREEN.lock();
         if screen.send() {
-            return screen.line.iter().for_each(|line| line.console.drain());
+            screen.line.iter().for_each(|line| line.console.drain());
+            return mem::forget(screen);
         }
     }
 }

@@ -15,6 +15,8 @@ use crate::{boot, operator};
 
 /// The SGI by which CPUs tell each other to look at their queues.
 const KICK: u32 = 0;
+/// More interrupts than a CPU has sources.
+const MOST_AT_ONCE: usize = 32;
 
 /// Makes this CPU take the interrupts that EL2 uses.
 ///
@@ -61,9 +63,15 @@ pub(crate) fn kick_others() {
     }
 }
 
-/// Serves all pending interrupts of this CPU. `vcpu` is the one that they took out of its guest, if any.
+/// Serves pending interrupts of this CPU. `vcpu` is the one that they took out of its guest, if any.
+///
+/// At most so many, since other machines' vCPUs can send messages as fast as these are served: what is pending still
+/// interrupts the guest again, or ends the WFI of an idle CPU, after others had a chance to run.
 pub(crate) fn serve(vcpu: Option<&Vcpu>) {
-    while let Some(interrupt) = gic::acknowledge() {
+    for _ in 0..MOST_AT_ONCE {
+        let Some(interrupt) = gic::acknowledge() else {
+            return;
+        };
         if forward(vcpu, interrupt) {
             gic::let_others(interrupt);
         } else {

@@ -44,8 +44,9 @@ fn list() -> Vec<Race> {
         })
     });
     let rows: Vec<_> = rows.collect();
-    let rises = rows.is_sorted_by(|a, b| a.number < b.number);
-    assert!(rises, "the numbers rise");
+    for (index, race) in rows.iter().enumerate() {
+        assert_eq!(race.number, index + 1, "the numbers have no gap");
+    }
     rows
 }
 
