@@ -395,6 +395,13 @@ impl Descriptor {
         self.0 & ACCESS_FLAG == 0 || self.0 & (S2AP_WRITE | DBM) == DBM
     }
 
+    /// Whether this is, in an entry of level 3, a page that was accessed and lets stores through.
+    #[inline(always)]
+    pub(crate) const fn is_page_in_use(self) -> bool {
+        const IN_USE: u64 = VALID | TABLE_OR_PAGE | ACCESS_FLAG | S2AP_WRITE;
+        self.0 & IN_USE == IN_USE
+    }
+
     /// Whether the hardware may mark a leaf like this in a way that it is not marked yet.
     #[inline]
     pub(crate) const fn may_gain_marks(self) -> bool {

@@ -108,6 +108,11 @@ fn remove_run(entries: &[Entry], level: Level, gathered: &mut Gathered) -> usize
     let (before, mut empty) = (gathered.len(), 0);
     gathered.extend(entries.iter().map_while(|entry| {
         let seen = Descriptor::from_bits(entry.load(Ordering::Relaxed));
+        // What most pages are, by one question of all bits: the hardware has nothing to add to such an entry.
+        if matches!(level, Level::L3) && seen.is_page_in_use() {
+            entry.store(Descriptor::EMPTY.bits(), Ordering::Release);
+            return Some(seen);
+        }
         match seen.kind(level) {
             Kind::Leaf(_) => Some(replace(entry, level, Descriptor::EMPTY)),
             Kind::Empty => {
@@ -247,6 +252,47 @@ impl<E: Environment> Stage2<E> {
     ///
     /// Inside a read section.
     pub fn unmap_runs(
+        &self,
+        range: IpaRange,
+        mut sink: impl FnMut(UnmappedRun<'_>),
+    ) -> Result<(), OutOfFrames> {
+        if range.pages() > 1 {
+            return self.unmap_many(range, sink);
+        }
+        match self.take_page_at_once(range.start()) {
+            Some(old) => {
+                sink(UnmappedRun {
+                    ipa: range.start(),
+                    level: Level::L3,
+                    entries: &[old],
+                });
+                Ok(())
+            }
+            None => self.unmap_many(range, sink),
+        }
+    }
+
+    /// Takes away the page at `ipa`, if there is one and nothing is in the way. Most often that is so, and on its
+    /// own it stays in registers.
+    #[inline(always)]
+    fn take_page_at_once(&self, ipa: Ipa) -> Option<Descriptor> {
+        let reader = self.change();
+        let mut table = reader.lock_at_once(ipa, Level::L3)?;
+        let index = ipa.index(Level::L3);
+        if !matches!(table.kind(index), Kind::Leaf(_)) {
+            return None;
+        }
+        let (old, stale) = table.remove(index);
+        let _ = self.flush(stale);
+        table.count(Counter::LeavesUnmapped);
+        let (range, level) = (IpaRange::entry(ipa, Level::L3), Level::L3);
+        self.tell(Topic::Maps, move || Observation::Unmapped { range, level });
+        Some(old)
+    }
+
+    /// As [`unmap_runs`](Self::unmap_runs), whatever is there.
+    #[inline(never)]
+    fn unmap_many(
         &self,
         range: IpaRange,
         sink: impl FnMut(UnmappedRun<'_>),
