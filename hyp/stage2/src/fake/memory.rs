@@ -162,7 +162,10 @@ impl Entry {
     /// What a walk finds here: what `choose` takes among as many stores, from the oldest on, as the walk may find.
     pub(super) fn walk(&self, walk: &mut View, choose: impl FnOnce(usize) -> usize) -> u64 {
         // Shows the checker that the entry is read, whatever is found.
+        #[cfg(loom)]
         self.newest.touch();
+        #[cfg(shuttle)]
+        self.newest.load(Ordering::Relaxed);
         let mut history = lock(&self.history);
         let History { stores, found } = &mut *history;
         if found.len() <= walk.cpu {
