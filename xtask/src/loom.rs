@@ -1,17 +1,30 @@
-//! Builds for the model checker. It replaces atomics and threads by its own throughout a crate, so
-//! these builds are kept apart from all others.
+//! Builds for the checkers of schedules: loom, the model checker, and shuttle, which runs random ones. They replace
+//! atomics and threads by their own throughout a crate, so these builds are kept apart from all others.
 
 use std::path::Path;
 use std::process::Command;
 
-/// The package that the model checker looks at.
+/// The package that the checkers look at.
 pub const PACKAGE: &str = "stage2";
 
-/// Makes a cargo command build for the model checker, below the target directory `target`.
-pub fn build_apart(command: &mut Command, target: &Path) {
+/// Who runs the schedules.
+#[derive(Clone, Copy, Debug)]
+pub enum Checker {
+    /// All schedules, up to a bound.
+    Loom,
+    /// Random ones.
+    Shuttle,
+}
+
+/// Makes a cargo command build for a checker, below the target directory `target`.
+pub fn build_apart(command: &mut Command, target: &Path, checker: Checker) {
+    let name = match checker {
+        Checker::Loom => "loom",
+        Checker::Shuttle => "shuttle",
+    };
     command
-        .env("RUSTFLAGS", "--cfg loom")
-        .env("CARGO_TARGET_DIR", target.join("loom"))
+        .env("RUSTFLAGS", format!("--cfg {name}"))
+        .env("CARGO_TARGET_DIR", target.join(name))
         // What the source asserts about itself is part of these tests; optimising across crates
         // takes longer than it saves them.
         .env("CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS", "true")

@@ -155,7 +155,7 @@ impl Bench {
             .args(["--test", host.unwrap_or(TESTS)]);
         if host.is_none() {
             command.arg("--release");
-            loom::build_apart(&mut command, &self.target);
+            loom::build_apart(&mut command, &self.target, loom::Checker::Loom);
         } else {
             // Not optimised: what the source asserts about itself is part of the test.
             command.env("CARGO_TARGET_DIR", self.target.join("rules/host"));

@@ -26,6 +26,9 @@ const HYP_FOR_MIRI: [&str; 4] = ["frames::", "sched::", "vm::gate::", "memory::t
 /// What a file with tests for the model checker is called.
 const MODEL_PREFIX: &str = "model_";
 
+/// The file with tests in random schedules.
+const RANDOM: &str = "random_schedules";
+
 /// A step of `cargo xtask test`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum StepName {
@@ -37,7 +40,7 @@ pub enum StepName {
     Docs,
     /// Unit, property and integration tests on the host
     Host,
-    /// The protocol under the model checker
+    /// The protocol under the model checker, and in random schedules
     Model,
     /// Host tests under Miri
     Miri,
@@ -104,7 +107,7 @@ fn step(name: StepName, workspace: &Workspace, target: &Path, quick: bool) -> St
         ]))],
         StepName::Model => {
             skip = why_no_models(workspace);
-            vec![models(workspace, target)]
+            vec![models(workspace, target), random_schedules(target)]
         }
         StepName::Miri => {
             skip = why_no_miri(quick);
@@ -178,7 +181,14 @@ fn models(workspace: &Workspace, target: &Path) -> Job {
     for name in model_tests(workspace) {
         command.args(["--test", &name]);
     }
-    loom::build_apart(&mut command, target);
+    loom::build_apart(&mut command, target, loom::Checker::Loom);
+    tests(command)
+}
+
+fn random_schedules(target: &Path) -> Job {
+    let mut command = cargo(&["test", "--locked", "--release"]);
+    command.args(["--package", loom::PACKAGE, "--test", RANDOM]);
+    loom::build_apart(&mut command, target, loom::Checker::Shuttle);
     tests(command)
 }
 
