@@ -497,7 +497,7 @@ mod tests {
         expect_reason("huge=maybe", Reason::Expected("always, never or reserve"));
         expect_reason(
             "panic=later",
-            Reason::Expected("now, overflow, write-code or run-data"),
+            Reason::Expected("now, overflow, write-code, run-data or bad-memory"),
         );
     }
 

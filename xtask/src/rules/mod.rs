@@ -43,8 +43,7 @@ pub fn rules(options: &RulesOptions) -> Result<u8> {
     let target = Workspace::load()?.target_directory();
     let mut bench = Bench {
         tree: Tree::copy(&workspace::root(), &target.join("rules/tree"))?,
-        logs: target.join("rules"),
-        target,
+        target: target.join("rules"),
     };
     bench.check_baseline(&patches)?;
     let mut missed = 0;
@@ -84,9 +83,8 @@ fn named(mut patches: Vec<Patch>, names: &[String]) -> Result<Vec<Patch>> {
 /// Where rules are taken out.
 struct Bench {
     tree: Tree,
-    /// Where the output of tests is left.
-    logs: PathBuf,
-    /// Where builds go.
+    /// Where builds go, and the output of tests: a folder that no other build uses, so that no test of the tree
+    /// itself runs patched code.
     target: PathBuf,
 }
 
@@ -158,7 +156,7 @@ impl Bench {
             loom::build_apart(&mut command, &self.target, loom::Checker::Loom);
         } else {
             // Not optimised: what the source asserts about itself is part of the test.
-            command.env("CARGO_TARGET_DIR", self.target.join("rules/host"));
+            command.env("CARGO_TARGET_DIR", self.target.join("host"));
         }
         let (path, log) = self.log(&format!("{log}-build"))?;
         command.stderr(log);
@@ -202,7 +200,7 @@ impl Bench {
 
     /// A file for output.
     fn log(&self, name: &str) -> Result<(PathBuf, File)> {
-        let path = self.logs.join(format!("{name}.log"));
+        let path = self.target.join(format!("{name}.log"));
         let log = File::create(&path);
         let log = log.with_context(|| format!("could not write {}", path.display()))?;
         Ok((path, log))

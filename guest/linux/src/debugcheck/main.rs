@@ -5,8 +5,10 @@
 //! Linux (for uprobes as root, with `tracefs` at `/sys/kernel/tracing`); in a guest it is a witness of what the
 //! hypervisor makes of the registers of self-hosted debugging.
 //!
-//! - [`code`]: what is debugged; - [`tracer`]: by `ptrace`; - [`regset`]: the registers as `ptrace` has them;
-//! - [`probe`]: by uprobes.
+//! - `code`: what is debugged;
+//! - `tracer`: debugging by `ptrace`;
+//! - `regset`: the registers as `ptrace` has them;
+//! - `probe`: debugging by uprobes.
 
 #[cfg(target_arch = "aarch64")]
 mod code;
