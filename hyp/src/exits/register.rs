@@ -3,6 +3,7 @@
 use core::arch::asm;
 
 use aarch64_cpu::registers::{Readable, SPSR_EL2, Writeable};
+use arch::id::{Needs, at_least};
 use arch::{Encoding, id};
 use hyp::exits::pstate::is_el0;
 use hyp::exits::syndrome::SystemAccess;
@@ -35,10 +36,14 @@ const INTID: u64 = 0xff_ffff;
 const CTR_EL0: Encoding = Encoding::new(3, 3, 0, 0, 1);
 const CLIDR_EL1: Encoding = Encoding::new(3, 1, 0, 0, 1);
 const CCSIDR_EL1: Encoding = Encoding::new(3, 1, 0, 0, 0);
+const CCSIDR2_EL1: Encoding = Encoding::new(3, 1, 0, 0, 2);
 const CSSELR_EL1: Encoding = Encoding::new(3, 2, 0, 0, 0);
 /// `REVIDR_EL1` and `AIDR_EL1`, the implementer's own; trapped where `SMIDR_EL1` has to be.
 const REVIDR_EL1: Encoding = Encoding::new(3, 0, 0, 0, 6);
 const AIDR_EL1: Encoding = Encoding::new(3, 1, 0, 0, 7);
+
+/// FEAT_CCIDX, with which there is `CCSIDR2_EL1`.
+const WIDE_CACHE_SIZES: Needs = Needs::any(&[at_least("ID_AA64MMFR2_EL1", "CCIDX", 1)]);
 
 /// Emulates an MSR or MRS, or says that it is undefined.
 pub(super) fn access(frame: &mut Frame, esr: u64) {
@@ -51,6 +56,7 @@ pub(super) fn access(frame: &mut Frame, esr: u64) {
         CTR_EL0 if access.read => machine().guest.cache_type(),
         CLIDR_EL1 if access.read => aarch64_cpu::registers::CLIDR_EL1.get(),
         CCSIDR_EL1 if access.read => aarch64_cpu::registers::CCSIDR_EL1.get(),
+        CCSIDR2_EL1 if access.read && WIDE_CACHE_SIZES.met(&machine().guest) => cache_sets(),
         CSSELR_EL1 if access.read => aarch64_cpu::registers::CSSELR_EL1.get(),
         CSSELR_EL1 => {
             let level = frame.register(access.register);
@@ -130,6 +136,16 @@ fn write_command(vcpu: &Vcpu, register: Encoding, value: u64) -> bool {
         _ => return false,
     }
     true
+}
+
+/// `CCSIDR2_EL1` of this CPU, which has FEAT_CCIDX: the number of sets of the cache that `CSSELR_EL1` selects.
+fn cache_sets() -> u64 {
+    let value;
+    // SAFETY: Reading the register changes nothing.
+    unsafe {
+        asm!("mrs {}, s3_1_c0_c0_2", out(reg) value, options(nomem, nostack, preserves_flags))
+    };
+    value
 }
 
 /// `REVIDR_EL1` of this CPU.

@@ -45,9 +45,6 @@ pub(super) extern "C" fn run(_: usize) {
         note_frames();
         let mut sent = 0;
         while sent < FRAMES_BETWEEN_LOOKS {
-            while !console::has_room_for_frames() {
-                console::pause();
-            }
             let now = send_round();
             if now == 0 {
                 sched::sleep_until(timer::now() + timer::frequency() * PERIOD_MS / 1000);
@@ -59,24 +56,37 @@ pub(super) extern "C" fn run(_: usize) {
     }
 }
 
-/// Sends all that is rare, then a frame of each other ring; returns how many frames.
+/// Sends all that is rare, then a frame of each other ring; returns how many frames. For the thread, which waits before
+/// each frame until the console has sent the one before, so that frames never fill the console's queue.
 fn send_round() -> usize {
     let mut sent = 0;
     for cpu in 0..MAX_CPUS {
-        sent += send_all(cpu, Stream::Rare);
+        sent += send_all(cpu, Stream::Rare, wait_for_room);
     }
     for cpu in 0..MAX_CPUS {
-        sent += usize::from(send(cpu, Stream::Replay));
-        sent += usize::from(send(cpu, Stream::Busy));
+        for stream in [Stream::Replay, Stream::Busy] {
+            wait_for_room();
+            sent += usize::from(send(cpu, stream));
+        }
     }
     sent
 }
 
-/// Sends what is in a ring. Others may go on writing, so this has its bounds: a frame takes many
-/// records, so this many empty a ring that is full.
-fn send_all(cpu: usize, stream: Stream) -> usize {
+/// Waits until the console has sent the last frame, with nothing locked.
+fn wait_for_room() {
+    while !console::has_room_for_frames() {
+        console::pause();
+    }
+}
+
+/// Sends what is in a ring, and calls `before` in front of each frame. Other CPUs may go on writing, so this is
+/// bounded: a frame takes many records, so this many frames empty a ring that is full.
+fn send_all(cpu: usize, stream: Stream, before: impl Fn()) -> usize {
     (0..FRAMES_OF_A_RING)
-        .take_while(|_| send(cpu, stream))
+        .take_while(|_| {
+            before();
+            send(cpu, stream)
+        })
         .count()
 }
 
@@ -93,7 +103,7 @@ fn note_frames() {
 pub(in crate::machine) fn drain() {
     for cpu in 0..MAX_CPUS {
         for &stream in Stream::ALL {
-            send_all(cpu, stream);
+            send_all(cpu, stream, || ());
         }
     }
 }
