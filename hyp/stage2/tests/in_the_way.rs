@@ -3,13 +3,14 @@
 #![forbid(unsafe_code)]
 #![cfg(not(any(loom, shuttle)))]
 
-use stage2::fake::{FakeData, FakeMachine, Setup};
+use stage2::fake::{Copier, FakeData, FakeMachine, Setup};
 use stage2::lookup::Absent;
 use stage2::stats::Counter;
 use stage2::{
-    Access, Attributes, CollapseError, CopyPlan, Cpus, ENTRIES, Environment, Geometry,
-    GeometryError, GuestFrame, Ipa, IpaRange, Kind, Level, MapError, MoveError, OutOfFrames, Owner,
-    PAGE_SIZE, Pa, Resolution, Rights, SplitError, Stage2,
+    Access, Attributes, CollapseError, Contents, CopyPlan, Cpus, ENTRIES, Environment, Geometry,
+    GeometryError, GuestFrame, GuestPage, Ipa, IpaRange, Kind, Level, MapError, MoveError,
+    OutOfFrames, Owner, PAGE_SIZE, Pa, Resolution, Rights, SplitError, Stage2, Unmapped,
+    Unreadable,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -127,6 +128,7 @@ fn a_page_that_is_away_is_busy_for_everybody() {
 
 /// A marker stands for a whole table's addresses.
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes when interpreted")]
 fn what_is_below_a_marker_is_busy() {
     let machine = machine();
     let vm = vm(&machine);
@@ -174,6 +176,136 @@ fn what_is_below_a_marker_is_busy() {
     }
     assert_eq!(vm.find_filled(region(), 1), Some(REGION));
     assert_eq!(vm.query(page(3)).unwrap().descriptor.output(), from);
+}
+
+/// A copier that does something when the first page is copied, when all are, and when the first old frame is free.
+struct Meanwhile<'a> {
+    copier: Copier<'a>,
+    copied: Option<&'a dyn Fn()>,
+    complete: &'a dyn Fn(),
+    released: Option<&'a dyn Fn()>,
+}
+
+impl Contents for Meanwhile<'_> {
+    fn copy(&mut self, from: GuestPage<'_>, to: GuestPage<'_>) -> Result<(), Unreadable> {
+        self.copied.take().iter().for_each(|act| act());
+        self.copier.copy(from, to)
+    }
+
+    fn zero(&mut self, to: GuestPage<'_>) {
+        self.copier.zero(to);
+    }
+
+    fn complete(&mut self) {
+        (self.complete)();
+    }
+
+    fn release(&mut self, leaf: Unmapped) {
+        self.released.take().iter().for_each(|act| act());
+        self.copier.release(leaf);
+    }
+}
+
+/// The region is claimed from the first copy until the last old frame is free; in between a marker stands for it.
+#[test]
+#[cfg_attr(miri, ignore = "takes minutes when interpreted")]
+fn a_region_is_collapsed_by_one_at_a_time() {
+    let machine = machine();
+    let vm = vm(&machine);
+    // As it could be collapsed in place, too.
+    let frames = machine.data().allocate(Level::L2).unwrap().into_pa();
+    for index in 0..ENTRIES as u64 {
+        let frame = FakeData::frame(frames.offset(index * PAGE_SIZE), Level::L3);
+        vm.map_page(page(index), frame, Attributes::RAM, true)
+            .unwrap();
+    }
+    let claimed = || {
+        let (other, in_place) = (
+            collapse(&machine, &vm, REGION),
+            vm.collapse_in_place(REGION, Level::L2),
+        );
+        assert_eq!(
+            (other, in_place),
+            (Err(CollapseError::Claimed), Err(CollapseError::Claimed))
+        );
+    };
+    let marked = || {
+        assert!(matches!(vm.query(REGION).unwrap().kind(), Kind::Busy(_)));
+        assert_eq!(map(&machine, &vm, page(5)), Err(MapError::Busy));
+        assert_eq!(vm.split_block(REGION, Level::L2), Err(SplitError::Busy));
+    };
+    let done = || {
+        assert_eq!(vm.query(REGION).unwrap().level, Level::L2);
+        // The table that it would be split into is still being read.
+        assert_eq!(vm.split_block(REGION, Level::L2), Err(SplitError::Busy));
+    };
+    let mut contents = Meanwhile {
+        copier: machine.data().copier(),
+        copied: Some(&claimed),
+        complete: &marked,
+        released: Some(&done),
+    };
+    let block = machine.data().allocate(Level::L2).unwrap();
+    vm.collapse_by_copying(REGION, block, PLAN, &mut contents)
+        .unwrap();
+    assert!(contents.copied.is_none() && contents.released.is_none());
+    assert_eq!(vm.split_block(REGION, Level::L2), Ok(()));
+}
+
+/// What is unmapped or mapped otherwise while the pages are copied ends the collapse: what is left stays where it is.
+#[test]
+#[cfg_attr(miri, ignore = "takes minutes when interpreted")]
+fn what_changes_during_the_copy_is_noticed() {
+    type Change = fn(&FakeMachine, &Vm<'_>);
+    let cases: [(Change, CollapseError); 3] = [
+        (
+            |machine, vm| {
+                vm.unmap(IpaRange::entry(page(1), Level::L3), |leaf| {
+                    machine.data().release(leaf.frame)
+                })
+                .unwrap()
+            },
+            CollapseError::TooEmpty,
+        ),
+        (
+            |_, vm| {
+                vm.protect(IpaRange::entry(page(1), Level::L3), Rights::READ)
+                    .unwrap()
+            },
+            CollapseError::Mixed,
+        ),
+        (
+            |machine, vm| {
+                let table = table_at(vm, REGION, Level::L3);
+                machine.frames().corrupt(table, 7, 1);
+            },
+            CollapseError::Bad,
+        ),
+    ];
+    for (change, expected) in cases {
+        let machine = machine();
+        let vm = vm(&machine);
+        let from = put(&machine, &vm, page(0));
+        put(&machine, &vm, page(1));
+        let act = || change(&machine, &vm);
+        let mut contents = Meanwhile {
+            copier: machine.data().copier(),
+            copied: Some(&act),
+            complete: &|| {},
+            released: None,
+        };
+        let block = machine.data().allocate(Level::L2).unwrap();
+        let plan = CopyPlan {
+            max_empty: ENTRIES - 2,
+            ..PLAN
+        };
+        let refused = vm
+            .collapse_by_copying(REGION, block, plan, &mut contents)
+            .unwrap_err();
+        assert_eq!(refused.reason, expected);
+        let there = vm.query(page(0)).unwrap();
+        assert_eq!((there.level, there.descriptor.output()), (Level::L3, from));
+    }
 }
 
 /// An entry that cannot be, above what is changed, is cleared by whoever meets it; then the answer is that of an empty one.
@@ -224,6 +356,7 @@ fn a_bad_entry_above_is_cleared_by_every_change() {
 
 /// A collapse says what is wrong with an entry among its pages, and leaves the pages where they are.
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes when interpreted")]
 fn a_bad_page_stops_a_collapse() {
     let machine = machine();
     let vm = vm(&machine);
@@ -239,8 +372,86 @@ fn a_bad_page_stops_a_collapse() {
     assert_eq!(vm.query(page(0)), there);
 }
 
+/// A block's mark says that a table was kept for it, and none was: the bit fell over. It is split all the same.
+#[test]
+fn a_block_marked_for_nothing_is_split() {
+    // A software bit of the descriptor.
+    const KEPT: u64 = 1 << 56;
+    let machine = machine();
+    let vm = vm(&machine);
+    let block = machine.data().allocate(Level::L2).unwrap();
+    let pa = block.pa();
+    vm.map_block(REGION, block, Attributes::RAM, true).unwrap();
+    let marked = vm.query(REGION).unwrap().descriptor.bits() | KEPT;
+    let table = table_at(&vm, REGION, Level::L2);
+    machine
+        .frames()
+        .corrupt(table, REGION.index(Level::L2), marked);
+    machine.frames().fail_nth(1);
+    assert_eq!(
+        vm.split_block(REGION, Level::L2),
+        Err(SplitError::OutOfFrames)
+    );
+    assert_eq!(vm.query(REGION).unwrap().descriptor.bits(), marked);
+    assert_eq!(vm.split_block(REGION, Level::L2), Ok(()));
+    let last = vm.query(page(511)).unwrap();
+    assert_eq!(last.level, Level::L3);
+    assert_eq!(last.descriptor.output(), pa.offset(511 * PAGE_SIZE));
+}
+
+/// What is wrong with the call itself: nothing has changed, and frames come back.
+#[test]
+fn wrong_calls_change_nothing() {
+    let machine = machine();
+    let vm = vm(&machine);
+    let block = machine.data().allocate(Level::L2).unwrap();
+    vm.map_block(REGION, block, Attributes::RAM, true).unwrap();
+    vm.protect(region(), Rights::READ).unwrap();
+    let there = vm.query(REGION);
+    assert_eq!(
+        vm.split_for_store(REGION, Level::L2),
+        Err(SplitError::Denied)
+    );
+    assert_eq!(vm.query(REGION), there);
+
+    let free = Ipa::new(0);
+    let from = put(&machine, &vm, free);
+    let to = machine.data().allocate(Level::L2).unwrap();
+    let pa = to.pa();
+    let refused = vm
+        .move_page(free, from, to, &mut machine.data().copier())
+        .unwrap_err();
+    assert_eq!(refused.reason, MoveError::WrongSize);
+    assert_eq!((refused.frame.pa(), refused.frame.level()), (pa, Level::L2));
+    assert_eq!(vm.query(free).unwrap().descriptor.output(), from);
+
+    let end = vm.geometry().range().end();
+    let over = IpaRange::new(Ipa::new(end.get() - PAGE_SIZE), end.offset(PAGE_SIZE)).unwrap();
+    let stopped = vm
+        .map_pages(
+            over,
+            |ipa| panic!("{ipa} is asked for"),
+            Attributes::RAM,
+            true,
+        )
+        .unwrap_err();
+    assert_eq!(stopped.reason, MapError::OutOfRange);
+    assert_eq!((stopped.end, stopped.frame.is_none()), (over.start(), true));
+    assert_eq!(
+        vm.collapse_in_place(end, Level::L2),
+        Err(CollapseError::OutOfRange)
+    );
+    let behind = IpaRange::entry(end, Level::L2);
+    assert_eq!(vm.unmap(behind, |leaf| panic!("{leaf:?}")), Ok(()));
+    assert_eq!(vm.protect(behind, Rights::READ), Ok(()));
+    assert_eq!(vm.free_empty_tables(behind), 0);
+    assert_eq!(vm.find_filled(behind, 1), None);
+    vm.walk(behind, |entry| panic!("{entry:?}"));
+}
+
 /// Beyond the VM's addresses there is nothing to find and nothing to do, at whatever level the tables start.
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes when interpreted")]
 fn tables_of_every_height_end_where_their_addresses_do() {
     for (start, ipa_bits, sl0) in [
         (Level::L0, 48, 2),

@@ -26,16 +26,23 @@ struct Watched {
     told: Mutex<Vec<Observation>>,
     order: AtomicU64,
     clock: AtomicU64,
+    /// Where CPU 1 looks ahead while the next entry is written.
+    look: Mutex<Option<Ipa>>,
 }
 
 impl Watched {
     fn new(topics: &[Topic]) -> Self {
+        Self::with(Setup::default(), topics)
+    }
+
+    fn with(setup: Setup, topics: &[Topic]) -> Self {
         Self {
-            machine: FakeMachine::new(Setup::default()),
+            machine: FakeMachine::new(setup),
             topics: topics.to_vec(),
             told: Mutex::new(Vec::new()),
             order: AtomicU64::new(1),
             clock: AtomicU64::new(0),
+            look: Mutex::new(None),
         }
     }
 
@@ -81,6 +88,11 @@ unsafe impl Environment for Watched {
             "{what:?} was not asked for"
         );
         self.told.lock().unwrap().push(what);
+        if matches!(what, Observation::EntryWritten { .. })
+            && let Some(ipa) = self.look.lock().unwrap().take()
+        {
+            self.machine.walk_on(1, ipa);
+        }
     }
     fn clock(&self) -> u64 {
         self.clock.fetch_add(1, Ordering::SeqCst)
@@ -414,4 +426,37 @@ fn a_wait_for_a_lock_is_told_with_its_length() {
     let (ipa, level, ticks) = (REGION, Level::L3, 1);
     let awaited = Observation::LockAwaited { ipa, level, ticks };
     assert_eq!(watched.told(), [awaited]);
+}
+
+/// The hardware sets the access flag of a block whose parts are being made: no part is without it, and the checker is told.
+#[test]
+fn a_mark_set_during_a_split_is_that_of_all_parts() {
+    for direct_size_change in [false, true] {
+        let setup = Setup {
+            hardware_dirty: true,
+            direct_size_change,
+            ..Setup::default()
+        };
+        let watched = Watched::with(setup, &[Topic::Protocol]);
+        let vm = watched.vm();
+        map(&watched, &vm, BLOCK, Level::L2);
+        let _guest = watched.machine.enter_on(1, &vm);
+        vm.age(IpaRange::entry(BLOCK, Level::L2), |_, _| {});
+        assert!(!vm.query(BLOCK).unwrap().descriptor.is_accessed());
+        watched.told();
+        *watched.look.lock().unwrap() = Some(BLOCK);
+        vm.split_block(BLOCK, Level::L2).unwrap();
+        let mut accessed = 0;
+        vm.walk(IpaRange::entry(BLOCK, Level::L2), |entry| {
+            accessed += usize::from(entry.level == Level::L3 && entry.descriptor.is_accessed());
+        });
+        assert_eq!(accessed, ENTRIES);
+        let late = |what: &&Observation| match what {
+            Observation::EntryWritten { old, new, .. } => {
+                !old.is_accessed() && new.is_accessed() && old.output() == new.output()
+            }
+            _ => false,
+        };
+        assert_eq!(watched.told().iter().filter(late).count(), ENTRIES);
+    }
 }
