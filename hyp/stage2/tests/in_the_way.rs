@@ -12,6 +12,7 @@ use stage2::{
     OutOfFrames, Owner, PAGE_SIZE, Pa, Resolution, Rights, SplitError, Stage2, Unmapped,
     Unreadable,
 };
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 type Vm<'m> = Stage2<&'m FakeMachine>;
@@ -532,6 +533,26 @@ fn a_running_vm_keeps_its_number_when_all_are_used_up() {
     }
 }
 
+/// With 16 bits there are numbers for more VMs than with 8, and nobody has to give one back.
+#[test]
+#[cfg_attr(miri, ignore = "takes minutes when interpreted")]
+fn wide_vmids_are_used_to_their_width() {
+    const VMS: u32 = 300;
+    for (vmid_bits, distinct) in [(8, 255), (16, VMS as usize)] {
+        let machine = FakeMachine::new(Setup {
+            vmid_bits,
+            table_frames: VMS as usize,
+            ..Setup::default()
+        });
+        let vms: Vec<_> = (1..=VMS)
+            .map(|owner| Stage2::new(&machine, machine.config(owner)).unwrap())
+            .collect();
+        let numbers: BTreeSet<_> = vms.iter().map(|vm| vm.load().get()).collect();
+        assert_eq!(numbers.len(), distinct);
+        assert!(!numbers.contains(&0));
+    }
+}
+
 #[test]
 fn too_few_numbers_for_the_cpus_are_noticed() {
     let machine = FakeMachine::new(Setup {
@@ -595,7 +616,7 @@ fn values_and_errors_say_what_they_are() {
     }
     let counters = format!("{:?}", machine.cpus().slots()[0].counters());
     assert!(counters.contains("PagesMapped: 1,"), "{counters}");
-    let texts: std::collections::BTreeSet<_> = Counter::ALL.iter().map(|c| c.text()).collect();
+    let texts: BTreeSet<_> = Counter::ALL.iter().map(|c| c.text()).collect();
     assert_eq!(texts.len(), Counter::ALL.len(), "each counter has a text");
     let meta = stage2::Frames::table_meta(machine.frames(), vm.root()).unwrap();
     assert_eq!(format!("{meta:?}"), "TableMeta { is_table: true, .. }");
