@@ -105,7 +105,8 @@ pub fn judge_trace(scenario: &Scenario, recording: &Recording) -> Vec<String> {
     wrong
 }
 
-/// Which of so many VMs have not taken turns with another on a CPU, or were on one CPU only.
+/// Which of so many VMs have not taken turns with another on a CPU, and whether all stayed on one CPU. Which of them
+/// move is up to the scheduler, so one that does is enough: it finds its own registers again on another CPU.
 fn judge_turns(vms: usize, recording: &Recording) -> Vec<String> {
     let came = |record: &&trace::Record| {
         matches!(record.event, trace::Event::Switch { .. }) && record.stamp.vcpu != NOBODY
@@ -118,11 +119,11 @@ fn judge_turns(vms: usize, recording: &Recording) -> Vec<String> {
             .push(record.stamp.vm);
     }
     let mut wrong = Vec::new();
+    let moved = |vm: u8| on.values().filter(|came| came.contains(&vm)).count() > 1;
+    if !(0..vms).any(|vm| moved(vm as u8)) {
+        wrong.push("no VM was on more than one CPU".to_owned());
+    }
     for vm in (0..vms).map(|vm| vm as u8) {
-        let cpus = on.values().filter(|came| came.contains(&vm)).count();
-        if cpus < 2 {
-            wrong.push(format!("vm{vm} was on {cpus} CPUs"));
-        }
         let returns = |came: &Vec<u8>| {
             let away = came.iter().skip_while(|&&who| who != vm);
             let mut away = away.skip_while(|&&who| who == vm);
@@ -280,7 +281,7 @@ mod tests {
         };
         let both = [on(0, 0), on(0, 1), on(0, 0), on(0, 1), on(1, 0), on(1, 1)];
         assert_eq!(wrong(&both), [""; 0]);
-        assert_eq!(wrong(&both[..5]), ["vm1 was on 1 CPUs"], "vm1 did not move");
+        assert_eq!(wrong(&both[..4]), ["no VM was on more than one CPU"]);
         let apart = [on(0, 0), on(1, 1), on(1, 0), on(0, 1)];
         assert_eq!(
             wrong(&apart),

@@ -50,7 +50,7 @@ pub struct Scenario {
     pub on_firmware: bool,
     /// Whether what was traced is replayed by the checker of the protocol.
     pub replayed: bool,
-    /// Whether each VM must have taken turns with others on a CPU, and have been on more than one.
+    /// Whether each VM must have taken turns with others on a CPU, and one have moved to another.
     pub in_turns: bool,
     /// What it must have seen, as it calls it.
     pub seen: Vec<&'static str>,
@@ -171,7 +171,7 @@ impl Scenario {
         self
     }
 
-    /// Each VM must take turns with others on a CPU, and get from one CPU to another. Needs `trace=sched`.
+    /// Each VM must take turns with others on a CPU, and one get from one CPU to another. Needs `trace=sched`.
     pub fn takes_turns(mut self) -> Self {
         self.in_turns = true;
         self
