@@ -183,6 +183,8 @@ mod tests {
             let frame = GuestFrame::of(Pa::new(pa), level);
             assert_eq!((frame.pa(), frame.level()), (Pa::new(pa), level));
             assert_eq!(frame.is_page(), level == Level::L3);
+            // SAFETY: it fits, and is mapped nowhere.
+            assert_eq!(unsafe { GuestFrame::new(Pa::new(pa), level) }, frame);
         }
         assert_eq!(size_of::<Option<GuestFrame>>(), 8);
     }
