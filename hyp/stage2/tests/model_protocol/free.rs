@@ -5,7 +5,8 @@
 //! the lock once somebody else has taken it. See `property_races.rs`.
 
 use crate::support::{ANYTHING, World, collapse_in_place, explore, free_tables, only, page, small};
-use stage2::Environment;
+use stage2::fake::Copier;
+use stage2::{Contents, Environment, GuestPage, Unmapped, Unreadable};
 use std::sync::Arc;
 
 /// A table looks empty, and a page is mapped in it before it is taken away.
@@ -41,9 +42,6 @@ fn race_35_a_table_is_gone_that_a_fault_relied_on() {
 }
 
 /// A table is emptied and freed while a collapse works on it.
-///
-/// Rule: a claimed table stays in its place, and that is seen under the parent's lock. Taken out by
-/// `36-claim-not-seen.patch`.
 #[test]
 fn race_36_a_free_and_a_collapse_of_one_table() {
     explore(|| {
@@ -57,6 +55,52 @@ fn race_36_a_free_and_a_collapse_of_one_table() {
         assert_eq!(world.where_is(0), None);
         world.end();
     });
+}
+
+/// As before, and the table is emptied while its pages are copied, when the collapse holds no lock. Another table in
+/// its place would be taken for the one that was looked at.
+///
+/// Rule: a claimed table stays in its place, and that is seen under the parent's lock. Taken out by
+/// `36-claim-not-seen.patch`.
+#[test]
+fn race_36_a_table_is_emptied_while_its_pages_are_copied() {
+    explore(|| {
+        let world = World::new(small());
+        world.map(0, 10);
+        let data = world.machine.data();
+        let mut contents = EmptiedMeanwhile {
+            world: &world,
+            copier: data.copier(),
+        };
+        let block = world.block();
+        let collapsed = (world.vm).collapse_by_copying(page(0), block, ANYTHING, &mut contents);
+        data.release(collapsed.expect_err("its table is empty").frame);
+        assert_eq!(world.where_is(0), None);
+        world.end();
+    });
+}
+
+/// Copies, and unmaps page 0 behind each copy.
+struct EmptiedMeanwhile<'w> {
+    world: &'w World,
+    copier: Copier<'w>,
+}
+
+impl Contents for EmptiedMeanwhile<'_> {
+    fn copy(&mut self, from: GuestPage<'_>, to: GuestPage<'_>) -> Result<(), Unreadable> {
+        self.copier.copy(from, to)?;
+        self.world.unmap(only(0));
+        assert_eq!(free_tables(self.world), 0, "a claimed table was detached");
+        Ok(())
+    }
+
+    fn zero(&mut self, to: GuestPage<'_>) {
+        self.copier.zero(to);
+    }
+
+    fn release(&mut self, leaf: Unmapped) {
+        self.copier.release(leaf);
+    }
 }
 
 /// Two CPUs free one empty table.
