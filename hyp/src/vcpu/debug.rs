@@ -1,8 +1,9 @@
 //! What the hardware has of a guest's debug registers, which `hyp::vcpu::debug_registers` keeps.
 //!
-//! `MDSCR_EL1` is zero unless a vCPU is on the CPU that has software step, breakpoints or watchpoints on: so
-//! what the breakpoints and watchpoints hold has no effect, and stays there until another such vCPU comes. The OS lock of
-//! the hardware is never locked: a guest's own lock is answered for by keeping `MDSCR_EL1` zero.
+//! `MDSCR_EL1` is zero unless a vCPU is on the CPU that has software step, breakpoints or watchpoints on, and so are
+//! all breakpoints and watchpoints unless it has these on. They would not hit, but an implementation may look at
+//! them at each access: a vCPU that has left must not slow down others. The OS lock of the hardware is never
+//! locked: a guest's own lock is answered for by keeping all of them zero.
 
 use core::arch::asm;
 
@@ -18,7 +19,11 @@ const DFR0: usize = index(5, 0);
 /// Takes away from this CPU, which has `ids`, the breakpoints and watchpoints that firmware may have left there. What
 /// else there is of debugging the contract gives its value.
 pub(super) fn init_cpu(ids: &Ids) {
-    let has = Counts::decode(ids.get(DFR0));
+    clear(Counts::decode(ids.get(DFR0)));
+}
+
+/// Switches off the breakpoints and watchpoints of this CPU, which has so many.
+fn clear(has: Counts) {
     (0..has.breakpoints.into()).for_each(|n| write_breakpoint(n, Pair::default()));
     (0..has.watchpoints.into()).for_each(|n| write_watchpoint(n, Pair::default()));
 }
@@ -28,9 +33,17 @@ pub(super) fn shown() -> Counts {
     Counts::decode(boot::machine().guest.get(DFR0))
 }
 
-/// Switches off whatever a guest has on.
-pub(super) fn quiet() {
+/// Switches off what `registers` have on.
+pub(super) fn quiet(registers: &DebugRegisters) {
     MDSCR_EL1.set(0);
+    if registers.uses_pairs() {
+        clear(has());
+    }
+}
+
+/// How many breakpoints and watchpoints this CPU has.
+fn has() -> Counts {
+    Counts::decode(ID_AA64DFR0_EL1.get())
 }
 
 /// Gives this CPU what of `registers` has an effect, given that it is quiet.
@@ -56,7 +69,7 @@ fn load_active(registers: &DebugRegisters) {
 
 /// Has this CPU follow a change of `registers`, whose vCPU is on it.
 pub(super) fn follow(registers: &DebugRegisters, change: Change) {
-    let (shown, has) = (shown(), Counts::decode(ID_AA64DFR0_EL1.get()));
+    let (shown, has) = (shown(), has());
     let breakpoint = |n| {
         let (n, pair) = registers.breakpoint(n, shown, has);
         write_breakpoint(n, pair);
@@ -68,6 +81,10 @@ pub(super) fn follow(registers: &DebugRegisters, change: Change) {
     match change {
         Change::Nothing => {}
         Change::Control => MDSCR_EL1.set(registers.control()),
+        Change::Everything if !registers.uses_pairs() => {
+            clear(has);
+            MDSCR_EL1.set(registers.control());
+        }
         Change::Everything => {
             (0..shown.breakpoints.into()).for_each(breakpoint);
             (0..shown.watchpoints.into()).for_each(watchpoint);

@@ -142,7 +142,7 @@ pub enum Change {
     Nothing,
     /// `MDSCR_EL1`.
     Control,
-    /// That and all breakpoints and watchpoints.
+    /// That and all breakpoints and watchpoints, which are on now, or off.
     Everything,
     /// This breakpoint.
     Breakpoint(usize),
@@ -229,7 +229,7 @@ impl DebugRegisters {
             _ if is_external(register) => return Ok(Change::Nothing),
             _ => return self.write_pair(register, value, shown),
         }
-        Ok(if self.uses_pairs() && !used_pairs {
+        Ok(if self.uses_pairs() != used_pairs {
             Change::Everything
         } else {
             Change::Control
@@ -457,7 +457,7 @@ mod tests {
         let wanted = mdscr::MDE | mdscr::KDE | mdscr::SS;
         assert_eq!(guest.write(register::MDSCR_EL1, wanted), Change::Everything);
         assert_eq!(guest.0.control(), wanted);
-        assert_eq!(guest.write(register::OSLAR_EL1, 1), Change::Control);
+        assert_eq!(guest.write(register::OSLAR_EL1, 1), Change::Everything);
         assert_eq!(guest.read(register::OSLSR_EL1), 0b1010);
         assert_eq!((guest.0.control(), guest.0.uses_pairs()), (0, false));
         assert_eq!(guest.read(register::MDSCR_EL1), wanted);
@@ -487,7 +487,11 @@ mod tests {
         assert_eq!(guest.write(watched(1), 8), Change::Watchpoint(1));
         let change = guest.write(register::MDSCR_EL1, mdscr::MDE | mdscr::SS);
         assert_eq!(change, Change::Control, "a step more or less");
-        assert_eq!(guest.write(register::MDSCR_EL1, 0), Change::Control);
+        assert_eq!(
+            guest.write(register::MDSCR_EL1, 0),
+            Change::Everything,
+            "off"
+        );
         assert_eq!(guest.write(control(3), 0), Change::Nothing);
     }
 

@@ -175,8 +175,9 @@ impl Vcpu {
         self.forget_error();
         let saved = self.saved.get();
         // SAFETY: We are on the vCPU's own thread, and no reference to `saved` is alive.
+        debug::quiet(unsafe { &(*saved).debug });
+        // SAFETY: As above.
         unsafe { saved.write(Saved::RESET) };
-        debug::quiet();
         self.load();
         ELR_EL2.set(entry.address);
         SPSR_EL2.set(SPSR_START);
@@ -255,7 +256,7 @@ impl Vcpu {
         saved.interface.save();
         registers::disable_timers();
         if saved.debug.is_active() {
-            debug::quiet();
+            debug::quiet(&saved.debug);
         }
     }
 
