@@ -17,6 +17,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 use hyp::memory::Outcome;
 use hyp::vgic::Vgic;
+use hyp::vm::pl031::Pl031;
 use hyp::vm::power::{Entry, MAX_VCPUS, Power, StopReason};
 use hyp::vm::setup::Setup;
 use hyp::vm::shortage::{Shortage, Verdict};
@@ -77,6 +78,8 @@ pub(crate) fn create(setup: Setup<'static>) -> Result<&'static Vm, CreateError> 
         CreateError::Load(reason)
     })?;
     *vm.power.lock() = Power::new(setup.vcpus);
+    // Another machine may have been here, whose time and values are nobody else's.
+    *vm.clock.lock() = Pl031::new();
     *vm.vgic.lock() = Vgic::new(setup.vcpus).wired(interrupts::wiring());
     vm.vcpu_count.store(setup.vcpus, Ordering::Relaxed);
     for vcpu in &vm.vcpus[..setup.vcpus] {
@@ -97,14 +100,16 @@ pub(crate) fn create(setup: Setup<'static>) -> Result<&'static Vm, CreateError> 
         }
     }
     ALIVE.fetch_add(1, Ordering::Relaxed);
-    info!(
-        "vm{} is {}: {} vCPUs, {} MiB, starts at {:#x}",
-        vm.index,
-        setup.name,
-        setup.vcpus,
-        setup.memory_size >> 20,
-        entry.address
-    );
+    if let Some(leave) = vm.may_log() {
+        info!(
+            "vm{} is {}: {} vCPUs, {} MiB, starts at {:#x}{leave}",
+            vm.index,
+            setup.name,
+            setup.vcpus,
+            setup.memory_size >> 20,
+            entry.address
+        );
+    }
     // SAFETY: No vCPU is on, and the gate has not been opened.
     unsafe { vm.begin(memory, entry) };
     Ok(vm)
