@@ -453,6 +453,14 @@ fn machines() -> Vec<Scenario> {
         .wants(r"^vm0\| verdict: passed$")
         .wants(r"^vm1\| verdict: passed$")
         .wants(" 98304 free$"),
+        // A place for machines is used again, and its clock is the next machine's own.
+        Scenario::new(
+            "clock-of-its-own",
+            "guest=hello,vcpus=1,restarts=2,append=mode=clock",
+        )
+        .on(1, "cortex-a57")
+        .ends(Ending::PoweredOff)
+        .wants(r"^vm0\| clock: as it must be$"),
         Scenario::new(
             "hundred-restarts",
             "guest=hello,restarts=100,append=mode=poweroff",

@@ -2,6 +2,8 @@
 //!
 //! The boot argument `mode=` chooses what it does:
 //! - `hello` (default): prints what it finds of CPU, memory and PSCI, starts every other vCPU, and passes.
+//! - `clock`: leaves values in the machine's clock, of which a machine made anew must find none, and turns the
+//!   machine off.
 //! - `debug`: breakpoints, watchpoints and software step; then all vCPUs use them for `ms=` milliseconds, with values
 //!   that depend on `seed=`.
 //! - `devices`: accesses of every kind to devices' registers, and other instructions that trap.
@@ -25,6 +27,8 @@
 
 #[cfg(target_os = "none")]
 mod catch;
+#[cfg(target_os = "none")]
+mod clock;
 #[cfg(target_os = "none")]
 mod debug;
 #[cfg(target_os = "none")]

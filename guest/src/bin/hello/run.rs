@@ -6,7 +6,9 @@ use guest::{
     psci,
 };
 
-use crate::{debug, devices, error, facts, hold, origins, outside, reset, say, share, storm};
+use crate::{
+    clock, debug, devices, error, facts, hold, origins, outside, reset, say, share, storm,
+};
 
 guest::main!(run);
 
@@ -24,6 +26,7 @@ fn run_mode(machine: &'static Machine<'static>) -> Result<(), ArgsError<'static>
     let args = Args::new(machine.arguments, known)?;
     match args.value("mode").unwrap_or("hello") {
         "hello" => facts::print(machine),
+        "clock" => clock::run(machine),
         "debug" => debug::run(machine, args.number("ms", 0)?, args.number("seed", 1)?),
         "devices" => devices::run(machine),
         "error" => {
@@ -55,7 +58,7 @@ fn run_mode(machine: &'static Machine<'static>) -> Result<(), ArgsError<'static>
             );
         }
         other => panic!(
-            "mode={other} is none of hello, debug, devices, error, hold, origins, outside, poweroff, reset, say, share, storm"
+            "mode={other} is none of hello, clock, debug, devices, error, hold, origins, outside, poweroff, reset, say, share, storm"
         ),
     }
     Ok(())
