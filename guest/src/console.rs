@@ -5,7 +5,7 @@ use core::{
     ptr::NonNull,
 };
 
-use arm_pl011_uart::{PL011Registers, Uart, UniqueMmioPointer};
+use arm_pl011_uart::{Error, PL011Registers, Uart, UniqueMmioPointer};
 use spin::Mutex;
 
 use crate::time;
@@ -37,14 +37,33 @@ pub fn write_line(line: fmt::Arguments<'_>) {
     write_to(&mut CONSOLE.lock(), line);
 }
 
+/// Writes part of a line.
+pub fn write_part(text: &str) {
+    // The PL011 never refuses a byte.
+    let _ = CONSOLE.lock().write_str(text);
+}
+
+/// Waits until something is typed, and takes one byte of it.
+///
+/// # Errors
+///
+/// What the UART says was wrong with it, or with what came before.
+pub fn read_byte() -> Result<u8, Error> {
+    loop {
+        if let Some(result) = CONSOLE.lock().read_word().transpose() {
+            return result;
+        }
+        core::hint::spin_loop();
+    }
+}
+
 /// Waits until something is typed, and takes one byte of it.
 pub fn wait_for_byte() -> u8 {
     loop {
         // An error is a byte that was damaged on its way: the next one is as good.
-        if let Ok(Some(byte)) = CONSOLE.lock().read_word() {
+        if let Ok(byte) = read_byte() {
             return byte;
         }
-        core::hint::spin_loop();
     }
 }
 

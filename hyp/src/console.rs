@@ -14,10 +14,11 @@
 //! held. Its holder runs with interrupts masked, as all of EL2 does. A failing CPU takes the console
 //! away for good ([`seize`]), and who switches the machine off sends what there is first ([`flush`]).
 
-use core::fmt::{self, Write};
+use core::fmt;
 use core::mem;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use hyp::output::layout::Layout;
 use hyp::output::{self, Pace, Queue, Text};
 use hyp::vm::lines::Piece;
 use platform::board::Uart;
@@ -41,15 +42,14 @@ const QUEUE: usize = 64 << 10;
 static SCREEN: Mutex<Screen> = Mutex::new(Screen {
     line: None,
     queue: Queue::new(),
-    unfinished: None,
+    layout: Layout::new(),
 });
 
 /// The console, and where it is in a line.
 struct Screen {
     line: Option<Line>,
     queue: Queue<QUEUE>,
-    /// The guest of whose line the start was printed last.
-    unfinished: Option<usize>,
+    layout: Layout,
 }
 
 /// The UART, as fast as it is, or slower.
@@ -191,10 +191,7 @@ pub(crate) fn flush() {
 
 /// Prints a line. Before [`open`] it is lost.
 pub(crate) fn line(text: fmt::Arguments<'_>) {
-    say(|screen| {
-        screen.end_line();
-        screen.write(format_args!("{text}\n"));
-    });
+    say(|screen| screen.write(|layout, out| layout.line(text, out)));
 }
 
 /// Sends a frame of trace events: its text, which has no control characters, as an escape sequence
@@ -209,17 +206,9 @@ pub(crate) fn frame(text: &[u8]) {
 }
 
 /// Prints a piece of a line that guest `vm` wrote.
-///
-/// Control characters are shown as escapes, so that a guest cannot forge the hypervisor's lines.
 pub(crate) fn guest_piece(vm: usize, piece: Piece<'_>) {
     say(|screen| {
-        if screen.unfinished != Some(vm) {
-            screen.end_line();
-            screen.write(format_args!("vm{vm}| "));
-        }
-        let end = if piece.ends { "\n" } else { "" };
-        screen.write(format_args!("{}{end}", Printable(piece.text)));
-        screen.unfinished = (!piece.ends).then_some(vm);
+        screen.write(|layout, out| layout.piece(vm, piece, out));
         screen.ends_here(vm);
     });
 }
@@ -227,28 +216,22 @@ pub(crate) fn guest_piece(vm: usize, piece: Piece<'_>) {
 /// Prints a byte that guest `vm` wrote, as it is.
 pub(crate) fn guest_byte(vm: usize, byte: u8) {
     say(|screen| {
-        if screen.unfinished.is_some_and(|other| other != vm) {
-            screen.end_line();
-        }
+        screen.write(|layout, out| layout.before_byte(vm, byte, out));
         screen.put(byte);
-        screen.unfinished = (byte != b'\n').then_some(vm);
         screen.ends_here(vm);
     });
 }
 
 impl Screen {
-    /// Ends a line of which only the start has been printed.
-    fn end_line(&mut self) {
-        if self.unfinished.take().is_some() {
-            self.write(format_args!("\n"));
-        }
-    }
-
-    fn write(&mut self, text: fmt::Arguments<'_>) {
+    /// Has `write` write to the queue, as the layout wants it.
+    fn write(
+        &mut self,
+        write: impl FnOnce(&mut Layout, &mut Text<'_, Line, QUEUE>) -> fmt::Result,
+    ) {
         if let Some(line) = self.line.as_mut() {
             let queue = &mut self.queue;
             // Writing to the queue does not fail.
-            let _ = Text { queue, line }.write_fmt(text);
+            let _ = write(&mut self.layout, &mut Text { queue, line });
         }
     }
 
@@ -270,27 +253,6 @@ impl Screen {
         let all = self.line.as_mut().is_none_or(|line| self.queue.send(line));
         SENT.store(self.queue.sent(), Ordering::Relaxed);
         all
-    }
-}
-
-/// Text whose control characters, tabs aside, are shown as escapes. What is no UTF-8 is replaced.
-struct Printable<'a>(&'a [u8]);
-
-impl fmt::Display for Printable<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for chunk in self.0.utf8_chunks() {
-            for character in chunk.valid().chars() {
-                if character.is_control() && character != '\t' {
-                    write!(f, "{}", character.escape_default())?;
-                } else {
-                    f.write_char(character)?;
-                }
-            }
-            if !chunk.invalid().is_empty() {
-                f.write_char(char::REPLACEMENT_CHARACTER)?;
-            }
-        }
-        Ok(())
     }
 }
 

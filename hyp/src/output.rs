@@ -3,6 +3,9 @@
 //! A UART takes some bytes at once and then, at 115200 baud, one in 87 us. So who has something to say puts it into the
 //! queue and goes on; the UART is given what it takes without waiting, then and later.
 
+pub mod layout;
+pub mod printable;
+
 use core::fmt;
 
 /// Where the bytes go.

@@ -3,6 +3,7 @@
 use xtask::size::Size;
 
 use crate::chaos::chaos;
+use crate::consoles::consoles;
 use crate::linux::linux;
 use crate::scenario::{Ending, Scenario};
 use crate::shares::shares;
@@ -22,6 +23,7 @@ pub fn catalogue() -> Vec<Scenario> {
     tests.extend(power());
     tests.extend(machines());
     tests.extend(shares());
+    tests.extend(consoles());
     tests.extend(trouble());
     tests.extend(chaos());
     tests.extend(linux());

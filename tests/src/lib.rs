@@ -7,6 +7,7 @@
 
 pub mod catalogue;
 pub mod chaos;
+pub mod consoles;
 pub mod display;
 pub mod judge;
 pub mod linux;

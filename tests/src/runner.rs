@@ -193,6 +193,7 @@ fn result(outcome: &Outcome, seconds: f64, wrong: &[String]) -> String {
 /// The console of one run, kept in memory for judging and in a file for people.
 #[derive(Default)]
 struct Console {
+    /// The lines as they were said.
     lines: Vec<String>,
     raw: Vec<u8>,
     log: Option<File>,
@@ -233,14 +234,17 @@ impl Screen for Console {
             // A disk that is full must not change the verdict.
             let _ = writeln!(log, "{line}");
         }
+    }
+
+    fn said(&mut self, line: &str) {
         self.lines.push(line.to_owned());
-        self.partial(line);
+        self.saying(line);
         if let Some(typist) = &mut self.typist {
             typist.has_typed = false;
         }
     }
 
-    fn partial(&mut self, start: &str) {
+    fn saying(&mut self, start: &str) {
         if let Some(typist) = &mut self.typist {
             typist.look_at(start);
         }

@@ -283,6 +283,11 @@ impl Screen for Stdout {
         self.write(&format!("{rest}\n"));
     }
 
+    fn message(&mut self, line: &str) {
+        self.finish();
+        eprintln!("{line}");
+    }
+
     fn raw(&mut self, bytes: &[u8]) {
         let Some(file) = &mut self.recording else {
             return;

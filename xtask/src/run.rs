@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::child::{Child, Reach, pump};
-use crate::console::{LineReader, Mark, Verdict, Watcher};
+use crate::console::{Joiner, LineReader, Mark, Verdict, Watcher};
 use crate::interrupt;
 use crate::qemu;
 use crate::symbols::Symbols;
@@ -77,14 +77,26 @@ impl std::fmt::Display for Outcome {
 
 /// Where the console goes.
 pub trait Screen {
-    /// A whole line, without its line end.
+    /// A line as it stands on the console, without its line end.
     fn line(&mut self, line: &str);
 
-    /// What QEMU wrote, as it came: lines, parts of them, frames of trace events.
+    /// A line as the hypervisor or a guest has said it: another one may have cut it on the console.
+    fn said(&mut self, _line: &str) {}
+
+    /// A line of QEMU's own messages.
+    fn message(&mut self, line: &str) {
+        self.line(line);
+        self.said(line);
+    }
+
+    /// What QEMU's UART sent, as it came: lines, parts of them, frames of trace events.
     fn raw(&mut self, _bytes: &[u8]) {}
 
     /// The start of a line that has paused; the whole of it comes later through [`Screen::line`].
     fn partial(&mut self, _start: &str) {}
+
+    /// The same as it was said so far; the whole of it comes later through [`Screen::said`].
+    fn saying(&mut self, _start: &str) {}
 
     /// Called at least every 50 ms. Returns whether to go on; if not, QEMU is ended.
     fn tick(&mut self) -> bool {
@@ -92,8 +104,8 @@ pub trait Screen {
     }
 }
 
-/// Runs QEMU until it ends, is interrupted or `timeout` has passed, and shows its console (and its
-/// own messages) on `screen`, back traces with the names from `symbols`.
+/// Runs QEMU until it ends, is interrupted or `timeout` has passed, and shows its console and its
+/// own messages on `screen`, back traces with the names from `symbols`.
 ///
 /// # Errors
 ///
@@ -105,24 +117,30 @@ pub fn run(
     terminal: &Terminal,
     screen: &mut dyn Screen,
 ) -> Result<Outcome> {
-    let (reader, writer) = io::pipe().context("could not make a pipe for the console")?;
+    let (console, stdout) = io::pipe().context("could not make a pipe for the console")?;
+    let (messages, stderr) = io::pipe().context("could not make a pipe for QEMU's messages")?;
     command
         .stdin(terminal.input())
-        .stdout(writer.try_clone().context("could not share the pipe")?)
-        .stderr(writer);
+        .stdout(stdout)
+        .stderr(stderr);
     let child = Child::spawn(&mut command, Reach::Child)
         .with_context(|| format!("could not start {}", qemu::program().display()))?;
-    // The command holds the pipe's other end, and its end is the end of the console.
+    // The command holds the pipes' other ends, and its end is the end of the console.
     drop(command);
     let mut run = Run {
         child,
         watcher: Watcher::default(),
         reader: LineReader::default(),
+        joiner: Joiner::default(),
         splitter: Splitter::new(),
+        messages: Messages {
+            bytes: pump(messages),
+            reader: LineReader::default(),
+        },
         symbols,
         screen,
     };
-    let (cut, bytes) = run.watch(pump(reader), timeout)?;
+    let (cut, bytes) = run.watch(pump(console), timeout)?;
     run.close(cut, &bytes)
 }
 
@@ -130,9 +148,31 @@ struct Run<'a> {
     child: Child,
     watcher: Watcher,
     reader: LineReader,
+    joiner: Joiner,
     splitter: Splitter,
+    messages: Messages,
     symbols: Option<&'a Symbols>,
     screen: &'a mut dyn Screen,
+}
+
+/// QEMU's standard error.
+struct Messages {
+    bytes: Receiver<Vec<u8>>,
+    reader: LineReader,
+}
+
+impl Messages {
+    /// Hands the lines that have come to `screen`; where QEMU has ended, all that there are.
+    fn show(&mut self, screen: &mut dyn Screen, ended: bool) {
+        let patience = if ended { TICK } else { Duration::ZERO };
+        while let Ok(bytes) = self.bytes.recv_timeout(patience) {
+            let lines = self.reader.feed(&bytes);
+            lines.iter().for_each(|line| screen.message(line));
+        }
+        if ended && let Some(line) = self.reader.finish() {
+            screen.message(&line);
+        }
+    }
 }
 
 impl Run<'_> {
@@ -147,9 +187,10 @@ impl Run<'_> {
         loop {
             match bytes.recv_timeout(TICK) {
                 Ok(piece) => self.feed(&piece),
-                Err(RecvTimeoutError::Timeout) => self.screen.partial(&self.reader.partial()),
+                Err(RecvTimeoutError::Timeout) => self.show_partial(),
                 Err(RecvTimeoutError::Disconnected) => return Ok((None, bytes)),
             }
+            self.messages.show(self.screen, false);
             if interrupt::raised() {
                 return Ok((Some(Outcome::Interrupted), bytes));
             }
@@ -184,6 +225,10 @@ impl Run<'_> {
         if let Some(line) = self.reader.finish() {
             self.show(&line);
         }
+        for line in self.joiner.finish() {
+            self.said(&line);
+        }
+        self.messages.show(self.screen, true);
         // A Ctrl-C reaches QEMU too, which may end the console before the flag is seen.
         let cut = cut.or_else(|| interrupt::raised().then_some(Outcome::Interrupted));
         Ok(match (self.watcher.verdict(), cut) {
@@ -214,11 +259,26 @@ impl Run<'_> {
 
     fn show(&mut self, line: &str) {
         self.screen.line(line);
+        for line in self.joiner.feed(line) {
+            self.said(&line);
+        }
+    }
+
+    fn said(&mut self, line: &str) {
+        self.screen.said(line);
         if let (Mark::Backtrace(address), Some(symbols)) = (self.watcher.line(line), self.symbols) {
             for name in symbols.describe(address) {
-                self.screen.line(&format!("      {name}"));
+                let line = format!("      {name}");
+                self.screen.line(&line);
+                self.screen.said(&line);
             }
         }
+    }
+
+    fn show_partial(&mut self) {
+        let partial = self.reader.partial();
+        self.screen.partial(&partial);
+        self.screen.saying(&self.joiner.partial(&partial));
     }
 }
 
@@ -235,21 +295,33 @@ mod tests {
     use super::*;
 
     #[derive(Default)]
-    struct Lines(Vec<String>);
+    struct Lines {
+        console: Vec<String>,
+        said: Vec<String>,
+        messages: Vec<String>,
+    }
 
     impl Screen for Lines {
         fn line(&mut self, line: &str) {
-            self.0.push(line.to_owned());
+            self.console.push(line.to_owned());
+        }
+
+        fn said(&mut self, line: &str) {
+            self.said.push(line.to_owned());
+        }
+
+        fn message(&mut self, line: &str) {
+            self.messages.push(line.to_owned());
         }
     }
 
     /// Runs a shell script in QEMU's place.
-    fn stand_in(script: &str, timeout: Option<Duration>) -> (Outcome, Vec<String>) {
+    fn stand_in(script: &str, timeout: Option<Duration>) -> (Outcome, Lines) {
         let mut command = Command::new("sh");
         command.args(["-c", script]);
         let mut lines = Lines::default();
         let outcome = run(command, timeout, None, &Terminal::None, &mut lines);
-        (outcome.expect("a shell"), lines.0)
+        (outcome.expect("a shell"), lines)
     }
 
     #[test]
@@ -259,15 +331,25 @@ mod tests {
             None,
         );
         assert_eq!(outcome, Outcome::Ended(Verdict::Passed));
-        assert_eq!(lines, ["vm0| verdict: passed", "tessera: off"]);
+        assert_eq!(lines.console, ["vm0| verdict: passed", "tessera: off"]);
+        assert_eq!(lines.said, lines.console);
         assert_eq!(outcome.exit_code(), 0);
+    }
+
+    #[test]
+    fn a_line_that_was_cut_is_judged_as_one() {
+        let script = r"echo 'vm0| verd\'; echo 'vm1| verdict: passed'; echo 'vm0+ ict: failed: x'";
+        let (outcome, lines) = stand_in(&format!("{script}; echo 'tessera: off'"), None);
+        assert_eq!(outcome.to_string(), "failed: x");
+        assert_eq!(lines.console.len(), 4);
+        assert_eq!(lines.said[1], "vm0| verdict: failed: x");
     }
 
     #[test]
     fn frames_are_not_shown() {
         let script = "printf 'a\\033_tessera;AQID\\033\\\\b\\n'; echo 'tessera: off'";
         let (_, lines) = stand_in(script, None);
-        assert_eq!(lines, ["ab", "tessera: off"]);
+        assert_eq!(lines.console, ["ab", "tessera: off"]);
     }
 
     #[test]
@@ -282,7 +364,7 @@ mod tests {
         let script = "echo 'tessera: PANIC'; sleep 0.3; echo '  backtrace: 0x10'; exec sleep 600";
         let (outcome, lines) = stand_in(script, Some(Duration::from_millis(100)));
         assert_eq!(outcome.exit_code(), 4);
-        assert_eq!(lines.len(), 2);
+        assert_eq!(lines.console.len(), 2);
     }
 
     #[test]
@@ -292,7 +374,7 @@ mod tests {
         let (outcome, lines) = stand_in(script, Some(Duration::from_millis(300)));
         assert_eq!(outcome, Outcome::TimedOut);
         assert_eq!(outcome.exit_code(), 3);
-        assert_eq!(lines, ["vm0| verdict: passed", "half"]);
+        assert_eq!(lines.console, ["vm0| verdict: passed", "half"]);
         assert!(start.elapsed() < Duration::from_secs(60));
     }
 
@@ -300,7 +382,8 @@ mod tests {
     fn a_refusal_is_told_from_a_run_that_breaks_off() {
         let (refused, lines) = stand_in("echo 'qemu: no such CPU' >&2; exit 1", None);
         assert!(matches!(refused, Outcome::Refused(_)), "{refused}");
-        assert_eq!(lines, ["qemu: no such CPU"]);
+        assert_eq!(lines.messages, ["qemu: no such CPU"]);
+        assert!(lines.console.is_empty(), "{:?}", lines.console);
         assert_eq!(refused.exit_code(), 2);
         let (broken, _) = stand_in("echo '[    0.1] cpu0 INFO  boot: hi'; kill -9 $$", None);
         assert!(matches!(broken, Outcome::BrokenOff(_)), "{broken}");

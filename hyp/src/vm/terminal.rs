@@ -50,7 +50,7 @@ impl Vm {
         }
         let print = |piece: Piece<'_>| console::guest_piece(self.index, piece);
         state.lines.flush(print);
-        false
+        state.lines.waiting_since().is_some()
     }
 }
 
@@ -133,11 +133,11 @@ impl Terminal {
         }
     }
 
-    /// Resets the UART; the start of a line is shown first.
+    /// Resets the UART; a line that the guest has not ended ends.
     pub(super) fn reset(&self, vm: &Vm) {
         let mut state = self.state.lock();
         let print = |piece: Piece<'_>| console::guest_piece(vm.index, piece);
-        state.lines.flush(print);
+        state.lines.finish(print);
         state.uart = Pl011::new();
         // The interrupt controller is reset, too.
         let shown = state.uart.shown().bits();

@@ -204,7 +204,9 @@ impl Prompt {
 }
 
 impl Screen for Prompt {
-    fn line(&mut self, line: &str) {
+    fn line(&mut self, _line: &str) {}
+
+    fn said(&mut self, line: &str) {
         self.lines.push(line.to_owned());
     }
 

@@ -143,7 +143,9 @@ impl Lines {
 }
 
 impl Screen for Lines {
-    fn line(&mut self, line: &str) {
+    fn line(&mut self, _line: &str) {}
+
+    fn said(&mut self, line: &str) {
         self.0.push(line.to_owned());
     }
 }

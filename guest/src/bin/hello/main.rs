@@ -16,10 +16,12 @@
 //! - `hold`: takes every page, or every `step=`-th, keeps them until something is typed (with `wait=0` not so
 //!   long), and looks whether they are as they were.
 //! - `poweroff`: turns the machine off without a verdict.
+//! - `read`: reads `bytes=` digits that are typed, with pauses of `every=` milliseconds; none may be lost.
 //! - `reset`: resets the machine once; the second boot must find its memory fresh.
 //! - `say`: prints `lines=` lines, one every `every=` milliseconds, none of which may hold it up for more than `most=`
 //!   microseconds.
 //! - `share`: measures how much of a CPU it gets, which must be `least=` percent.
+//! - `split`: says a long line, and that it has failed, each in two parts with `ms=` milliseconds between them.
 //! - `storm`: does what `kind=` names as often as it can for `ms=` milliseconds; `kind=reset` resets the machine
 //!   `times=` times.
 
@@ -46,6 +48,8 @@ mod origins;
 #[cfg(target_os = "none")]
 mod outside;
 #[cfg(target_os = "none")]
+mod read;
+#[cfg(target_os = "none")]
 mod reset;
 #[cfg(target_os = "none")]
 mod run;
@@ -53,6 +57,8 @@ mod run;
 mod say;
 #[cfg(target_os = "none")]
 mod share;
+#[cfg(target_os = "none")]
+mod split;
 #[cfg(target_os = "none")]
 mod storm;
 #[cfg(target_os = "none")]

@@ -7,7 +7,8 @@ use guest::{
 };
 
 use crate::{
-    clock, debug, devices, error, facts, hold, origins, outside, reset, say, share, storm,
+    clock, debug, devices, error, facts, hold, origins, outside, read, reset, say, share, split,
+    storm,
 };
 
 guest::main!(run);
@@ -21,7 +22,7 @@ fn run(machine: &'static Machine<'static>) {
 fn run_mode(machine: &'static Machine<'static>) -> Result<(), ArgsError<'static>> {
     let known = &[
         "mode", "step", "wait", "least", "kind", "ms", "times", "syndrome", "comes", "seed",
-        "lines", "every", "most",
+        "lines", "every", "most", "bytes",
     ];
     let args = Args::new(machine.arguments, known)?;
     match args.value("mode").unwrap_or("hello") {
@@ -41,6 +42,7 @@ fn run_mode(machine: &'static Machine<'static>) -> Result<(), ArgsError<'static>
         "origins" => origins::run(machine),
         "outside" => outside::run(machine),
         "poweroff" => psci::system_off(),
+        "read" => read::run(args.number("bytes", 10)?, args.number("every", 0)?),
         "reset" => reset::run(machine),
         "say" => say::run(
             args.number("lines", 5)?,
@@ -48,6 +50,7 @@ fn run_mode(machine: &'static Machine<'static>) -> Result<(), ArgsError<'static>
             args.number("most", u64::MAX)?,
         ),
         "share" => share::run(args.number("least", 0)?),
+        "split" => split::run(args.number("ms", 100)?),
         "storm" => {
             let kind = args.value("kind").unwrap_or("work");
             storm::run(
@@ -58,7 +61,7 @@ fn run_mode(machine: &'static Machine<'static>) -> Result<(), ArgsError<'static>
             );
         }
         other => panic!(
-            "mode={other} is none of hello, clock, debug, devices, error, hold, origins, outside, poweroff, reset, say, share, storm"
+            "mode={other} is none of hello, clock, debug, devices, error, hold, origins, outside, poweroff, read, reset, say, share, split, storm"
         ),
     }
     Ok(())

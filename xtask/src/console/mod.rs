@@ -2,7 +2,12 @@
 //! about the run (the guest's verdict, a VM that was stopped, a panic, the end).
 //!
 //! Invariant: only the guest's own lines (`vm0| ...`) can give a verdict, and only the
-//! hypervisor's can tell of a panic or the end, so that neither is taken for the other.
+//! hypervisor's can tell of a panic or the end, so that neither is taken for the other. What is read for that are
+//! lines as they were said: [`Joiner`] makes them of the console's.
+
+mod joiner;
+
+pub use joiner::Joiner;
 
 /// A line longer than this is broken up, so that a console gone mad cannot fill memory. In bytes.
 const LONGEST_LINE: usize = 16 * 1024;
@@ -68,7 +73,7 @@ pub enum Mark<'a> {
     Other,
 }
 
-/// Reads one console line.
+/// Reads one line, as it was said.
 pub fn read_line(line: &str) -> Mark<'_> {
     match guest_text(line) {
         Some(text) => read_guest(text),
@@ -199,10 +204,13 @@ mod tests {
 
     fn verdict(console: &str) -> Option<Verdict> {
         let mut reader = LineReader::default();
+        let mut joiner = Joiner::default();
         let mut watcher = Watcher::default();
         let mut lines = reader.feed(console.as_bytes());
         lines.extend(reader.finish());
-        for line in lines {
+        let mut said: Vec<_> = lines.iter().flat_map(|line| joiner.feed(line)).collect();
+        said.extend(joiner.finish());
+        for line in said {
             watcher.line(&line);
         }
         watcher.verdict()
@@ -288,6 +296,18 @@ mod tests {
         assert_eq!(verdict(failed), Some(Verdict::Failed("late".into())));
         let panicked = "vm0| verdict: failed: a\ntessera: PANIC at x\n";
         assert_eq!(verdict(panicked), Some(Verdict::Panicked));
+    }
+
+    #[test]
+    fn a_verdict_that_was_cut_counts() {
+        let console = "vm0| verd\\\nvm1| verdict: passed\nvm0+ ict: failed: late\ntessera: off\n";
+        assert_eq!(verdict(console), Some(Verdict::Failed("late".into())));
+        let console = "vm0| verdict: pas\\\ntessera: vm1 off\nvm0+ sed\ntessera: off\n";
+        assert_eq!(verdict(console), Some(Verdict::Passed));
+        // What only goes on has not begun so.
+        let console =
+            "vm0| it prints \\\ntessera: x\nvm0+ verdict: passed\ntessera: vm0 off\ntessera: off\n";
+        assert_eq!(verdict(console), Some(Verdict::Silent));
     }
 
     #[test]
