@@ -401,10 +401,12 @@ mod tests {
             ["--vcpus", "x"],
             ["--memory", "512"],
             ["--guest-memory", "0M"],
+            ["--guest-memory", "131073K"],
             ["--timeout", "0"],
             ["--cpu", "a b"],
             ["--cpu", "cortex-a15"],
             ["--vm", "guest=linux,vcpus=9"],
+            ["--vm", "guest=linux,memory=131073K"],
         ] {
             let error = qemu(&wrong).expect_err(wrong[0]);
             assert_eq!(error.exit_code(), 2, "{wrong:?}");

@@ -2,7 +2,7 @@
 //! spaces. They are put together here and read by the hypervisor. Where that does not understand one it says so on
 //! the console and goes on, which is easily overlooked. So its parser is asked here first.
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use bootargs::{Complaint, KNOWN};
 
 /// Boot arguments, each key once, in the order in which they were added.
@@ -46,12 +46,20 @@ impl HypArgs {
     ///
     /// # Errors
     ///
-    /// When the key is there already.
+    /// When the key is there already, or the hypervisor would not understand the value.
     pub fn option(&mut self, key: &str, option: &str, value: Option<String>) -> Result<()> {
         if value.is_some() && self.has(key) {
             bail!("{option} and the boot argument `{key}=` say the same thing; give one of them");
         }
         if let Some(value) = value {
+            let mut refused = Ok(());
+            bootargs::parse(
+                &format!("{key}={value}"),
+                &mut |Complaint { reason, .. }| {
+                    refused = Err(anyhow!("{option} {value}: {reason}"));
+                },
+            );
+            refused?;
             self.default(key, &value);
         }
         Ok(())
@@ -122,6 +130,12 @@ mod tests {
         assert_eq!(
             text,
             "compaction=off guest-args=\"seconds=1 seed=2\" vcpus=2"
+        );
+        let error = args.option("guest-memory", "--guest-memory", Some("131073K".into()));
+        let error = error.expect_err("no whole page").to_string();
+        assert!(
+            error.starts_with("--guest-memory 131073K: expected a size"),
+            "{error}"
         );
         let error = args.option("vcpus", "--vcpus", Some("3".into()));
         assert!(error.is_err_and(|e| e.to_string().contains("--vcpus")));

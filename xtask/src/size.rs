@@ -7,7 +7,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// A memory size in bytes, at least 1 KiB and a whole number of KiB.
+/// Bytes of a page, of which there are only whole ones: the hypervisor maps no less.
+const PAGE: u64 = 4 << 10;
+
+/// A memory size in bytes, at least a page and a whole number of pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(u64);
 
@@ -57,6 +60,9 @@ impl FromStr for Size {
             .map_err(|_| format!("`{digits}` is no number: {HELP}"))?;
         match number.checked_mul(1 << shift) {
             Some(0) => Err(format!("a size of nothing: {HELP}")),
+            Some(bytes) if !bytes.is_multiple_of(PAGE) => {
+                Err(format!("not a multiple of 4K, the size of a page: {HELP}"))
+            }
             Some(bytes) => Ok(Self(bytes)),
             None => Err(format!("too large: {HELP}")),
         }
@@ -81,7 +87,9 @@ mod tests {
 
     #[test]
     fn what_is_no_size_says_what_would_be() {
-        for wrong in ["", "512", "M", "-1M", "1.5G", "1T", "0M", "1 M", "é", "1Mé"] {
+        for wrong in [
+            "", "512", "M", "-1M", "1.5G", "1T", "0M", "1 M", "é", "1Mé", "2K", "131073K",
+        ] {
             let error = bytes(wrong).expect_err(wrong);
             assert!(error.contains("such as 512M"), "{wrong}: {error}");
         }
@@ -95,7 +103,7 @@ mod tests {
 
     #[test]
     fn shown_in_the_largest_exact_unit() {
-        for text in ["1G", "1536M", "4K", "1025K"] {
+        for text in ["1G", "1536M", "4K", "1028K"] {
             assert_eq!(text.parse::<Size>().map(|s| s.to_string()), Ok(text.into()));
         }
         assert_eq!(Size::mib(1024).to_string(), "1G");
