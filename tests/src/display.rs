@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::runner::End;
+
 /// The display. Workers share it.
 pub struct Display {
     bar: Option<ProgressBar>,
@@ -44,15 +46,19 @@ impl Display {
         });
     }
 
-    /// A test has ended, and how long it took is shown.
-    pub fn finish(&self, name: &'static str, passed: bool) {
+    /// A test has ended like this, and how long it took is shown.
+    pub fn finish(&self, name: &'static str, end: End) {
         let (done, seconds) = self.change(|state| {
             state.done += 1;
             let start = state.running.remove(name);
             let elapsed = start.map_or(Duration::ZERO, |start| start.elapsed());
             (state.done, elapsed.as_secs_f64())
         });
-        let verdict = if passed { "ok" } else { "FAILED" };
+        let verdict = match end {
+            End::Passed => "ok",
+            End::Failed => "FAILED",
+            End::Interrupted => "interrupted",
+        };
         let line = format!(
             "boot {done:>2}/{} {name}: {verdict}, {seconds:.1} s",
             self.total

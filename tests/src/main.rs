@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use clap::Parser;
 use tests::catalogue::catalogue;
-use tests::runner::{Report, run_all};
+use tests::runner::{End, Report, run_all};
 use tests::scenario::Scenario;
 use xtask::build::{self, Images};
 use xtask::cli::QemuProgram;
@@ -77,8 +77,9 @@ fn run(options: &Options) -> Result<bool> {
         debian: &debian,
     };
     let folders = target.join("boot-tests");
+    let asked = scenarios.len();
     let reports = run_all(scenarios, &sources, &firmware.flat, &folders, options.jobs);
-    Ok(conclude(&reports))
+    Ok(conclude(&reports, asked))
 }
 
 fn chosen(options: &Options) -> Vec<Scenario> {
@@ -105,14 +106,14 @@ fn describe(scenario: &Scenario) {
     println!("{name:<22} {cpus} x {cpu:<12} {memory:<5} {hyp_args} {vms}");
 }
 
-/// Says what failed and how many, and returns whether nothing did.
-fn conclude(reports: &[Report]) -> bool {
-    let (passed, failed): (Vec<_>, Vec<_>) = reports.iter().partition(|report| report.passed());
-    for report in &failed {
+/// Says what failed and how many of those asked for, and returns whether nothing did.
+fn conclude(reports: &[Report], asked: usize) -> bool {
+    let ended_as = |end| reports.iter().filter(move |report| report.end == end);
+    for report in ended_as(End::Failed) {
         println!("---- {}, the end of its console ----", report.name);
         report.tail.iter().for_each(|line| println!("{line}"));
     }
-    for report in &failed {
+    for report in ended_as(End::Failed) {
         println!(
             "---- {} failed, see {} ----",
             report.name,
@@ -120,8 +121,42 @@ fn conclude(reports: &[Report]) -> bool {
         );
         report.wrong.iter().for_each(|reason| println!("{reason}"));
     }
-    let verdict = if failed.is_empty() { "ok" } else { "FAILED" };
-    let (passed, failed) = (passed.len(), failed.len());
-    println!("test result: {verdict}. {passed} passed; {failed} failed; 0 ignored");
+    let [passed, failed, cut] =
+        [End::Passed, End::Failed, End::Interrupted].map(|end| ended_as(end).count());
+    println!("{}", sum(passed, failed, cut, asked - reports.len()));
     failed == 0
+}
+
+/// The line that says how many passed, failed, were cut short and have not been run.
+fn sum(passed: usize, failed: usize, cut: usize, left: usize) -> String {
+    let interrupted = cut > 0 || left > 0;
+    let verdict = match failed {
+        0 if interrupted => "interrupted",
+        0 => "ok",
+        _ => "FAILED",
+    };
+    let mut text = format!("test result: {verdict}. {passed} passed; {failed} failed; 0 ignored");
+    if interrupted {
+        text += &format!("; {cut} cut short; {left} not run");
+    }
+    text
+}
+
+#[cfg(test)]
+mod unit {
+    use super::*;
+
+    #[test]
+    fn an_interrupted_run_has_not_failed() {
+        let text = sum(3, 0, 2, 40);
+        assert_eq!(
+            text,
+            "test result: interrupted. 3 passed; 0 failed; 0 ignored; 2 cut short; 40 not run"
+        );
+        assert_eq!(
+            sum(3, 0, 0, 0),
+            "test result: ok. 3 passed; 0 failed; 0 ignored"
+        );
+        assert!(sum(3, 1, 1, 0).contains("FAILED"));
+    }
 }

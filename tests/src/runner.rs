@@ -36,7 +36,9 @@ const COUNTED: [&str; 2] = ["-icount", "shift=0,sleep=off"];
 pub struct Report {
     /// The test's name.
     pub name: &'static str,
-    /// What is wrong; nothing where it passed.
+    /// How it ended.
+    pub end: End,
+    /// What is wrong; nothing where it did not fail.
     pub wrong: Vec<String>,
     /// The last lines of the console.
     pub tail: Vec<String>,
@@ -44,11 +46,15 @@ pub struct Report {
     pub folder: PathBuf,
 }
 
-impl Report {
-    /// Whether the test passed.
-    pub fn passed(&self) -> bool {
-        self.wrong.is_empty()
-    }
+/// How a test ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// All was as it should be.
+    Passed,
+    /// Something was not.
+    Failed,
+    /// It was cut short, by Ctrl-C or the like.
+    Interrupted,
 }
 
 /// Runs `scenarios`, `jobs` at a time, with a folder for each in `folders`; `firmware` is the image of the one that some
@@ -71,7 +77,7 @@ pub fn run_all(
                 while let Some(scenario) = next() {
                     display.start(scenario.name);
                     let report = run_one(&scenario, sources, firmware, folders);
-                    display.finish(scenario.name, report.passed());
+                    display.finish(scenario.name, report.end);
                     lock(&reports).push(report);
                 }
             });
@@ -94,25 +100,32 @@ fn run_one(scenario: &Scenario, sources: &Sources<'_>, firmware: &Path, folders:
     let folder = folders.join(scenario.name);
     let mut console = Console::default();
     let wrong = boot(scenario, sources, firmware, &folder, &mut console)
-        .unwrap_or_else(|error| vec![format!("could not be run: {error:#}")]);
+        .unwrap_or_else(|error| Some(vec![format!("could not be run: {error:#}")]));
+    let end = match &wrong {
+        None => End::Interrupted,
+        Some(wrong) if wrong.is_empty() => End::Passed,
+        Some(_) => End::Failed,
+    };
     let tail = console
         .lines
         .split_off(console.lines.len().saturating_sub(TAIL));
     Report {
         name: scenario.name,
-        wrong,
+        end,
+        wrong: wrong.unwrap_or_default(),
         tail,
         folder,
     }
 }
 
+/// Boots, and returns what is wrong; `None` where the run was interrupted.
 fn boot(
     scenario: &Scenario,
     sources: &Sources<'_>,
     firmware: &Path,
     folder: &Path,
     console: &mut Console,
-) -> Result<Vec<String>> {
+) -> Result<Option<Vec<String>>> {
     let write = |name: &str, text: String| {
         let path = folder.join(name);
         fs::write(&path, text).with_context(|| format!("could not write {}", path.display()))
@@ -139,6 +152,9 @@ fn boot(
     let timeout = Some(scenario.timeout);
     let terminal = keyboard(scenario, console)?;
     let outcome = run(command, timeout, Some(&symbols), &terminal, console)?;
+    if outcome == Outcome::Interrupted {
+        return Ok(None);
+    }
     let mut wrong = judge(scenario, &outcome, &console.lines)?;
     if scenario.is_traced() {
         fs::write(folder.join("trace"), &console.raw).context("no trace")?;
@@ -148,7 +164,7 @@ fn boot(
         "result",
         result(&outcome, start.elapsed().as_secs_f64(), &wrong),
     )?;
-    Ok(wrong)
+    Ok(Some(wrong))
 }
 
 /// What the machine has for its standard input: a pipe into which `console` types, if the test says so.

@@ -13,6 +13,9 @@ use crate::child::{Child, Reach, pump};
 use crate::console::LineReader;
 use crate::{interrupt, shell};
 
+/// How long what a command started may take to say its last words, once the command has been ended.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
 /// How often clocks and signals are looked at.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -61,6 +64,15 @@ pub(super) struct Ran {
     pub(super) count: Count,
     /// Why the command itself failed.
     pub(super) error: Option<String>,
+    /// Whether it was cut short by Ctrl-C or the like, which is no failure.
+    pub(super) interrupted: bool,
+}
+
+/// Why a command was not left to run to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cut {
+    TookTooLong,
+    Interrupted,
 }
 
 impl Job {
@@ -87,56 +99,73 @@ impl Job {
         let bytes = pump(reader);
         let mut lines = LineReader::default();
         let mut count = Count::default();
-        let start = Instant::now();
-        let mut cut = None;
-        loop {
-            let piece = match bytes.recv_timeout(TICK) {
-                Ok(piece) => piece,
-                Err(RecvTimeoutError::Timeout) => Vec::new(),
-                Err(RecvTimeoutError::Disconnected) => break,
-            };
-            log.write_all(&piece).context("could not write a log")?;
-            for line in lines.feed(&piece) {
+        let mut read = |piece: &[u8]| -> Result<()> {
+            log.write_all(piece).context("could not write a log")?;
+            for line in lines.feed(piece) {
                 count += test_result(&line).unwrap_or_default();
                 progress.note(&line);
             }
+            Ok(())
+        };
+        let start = Instant::now();
+        let cut = loop {
+            match bytes.recv_timeout(TICK) {
+                Ok(piece) => read(&piece)?,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break None,
+            }
             if start.elapsed() > limit {
-                cut = Some(format!("`{words}` took longer than {} s", limit.as_secs()));
+                break Some(Cut::TookTooLong);
             } else if interrupt::raised() {
-                cut = Some(format!("`{words}` was interrupted"));
+                break Some(Cut::Interrupted);
             }
-            if cut.is_some() {
-                break;
-            }
-        }
+        };
         let status = match cut {
             Some(_) => child.end(),
             None => child.wait(limit).and_then(|_| child.end()),
         };
         let status = status.with_context(|| format!("could not wait for `{words}`"))?;
-        Ok(judge(counts, count, cut, status, &words))
+        let last_words = Instant::now();
+        while cut.is_some() && last_words.elapsed() < LAST_WORDS {
+            match bytes.recv_timeout(TICK) {
+                Ok(piece) => read(&piece)?,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        Ok(judge(counts, count, cut, status, &words, limit))
     }
 }
 
 fn judge(
     counts: Counts,
     count: Count,
-    cut: Option<String>,
+    cut: Option<Cut>,
     status: ExitStatus,
     words: &str,
+    limit: Duration,
 ) -> Ran {
     let mut count = match counts {
         Counts::One => Count::default(),
         Counts::Tests => count,
     };
-    let error = cut.or_else(|| (!status.success()).then(|| format!("`{words}` failed ({status})")));
+    let interrupted = cut == Some(Cut::Interrupted);
+    let error = match cut {
+        Some(Cut::TookTooLong) => Some(format!("`{words}` took longer than {} s", limit.as_secs())),
+        Some(Cut::Interrupted) => None,
+        None => (!status.success()).then(|| format!("`{words}` failed ({status})")),
+    };
     match (&error, counts) {
         // A command can fail without a failed test, by not compiling for example.
         (Some(_), _) => count.failed = count.failed.max(1),
-        (None, Counts::One) => count.passed += 1,
+        (None, Counts::One) => count.passed += usize::from(!interrupted),
         (None, Counts::Tests) => {}
     }
-    Ran { count, error }
+    Ran {
+        count,
+        error,
+        interrupted,
+    }
 }
 
 /// The counts in a line such as `test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; ...`.
@@ -227,5 +256,18 @@ mod tests {
         assert_eq!(ran.count, count(0, 1, 0));
         assert!(ran.error.is_some_and(|error| error.contains("longer")));
         assert!(start.elapsed() < LONG);
+    }
+
+    #[test]
+    fn what_is_interrupted_has_not_failed() {
+        let status = Command::new("false").status().expect("a program");
+        let ended = |counts| {
+            let cut = Some(Cut::Interrupted);
+            judge(counts, count(2, 0, 1), cut, status, "words", LONG)
+        };
+        let tests = ended(Counts::Tests);
+        assert_eq!((tests.count, tests.error), (count(2, 0, 1), None));
+        let one = ended(Counts::One);
+        assert_eq!((one.count, one.interrupted), (count(0, 0, 0), true));
     }
 }

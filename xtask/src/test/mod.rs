@@ -10,7 +10,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::cli::TestOptions;
 use crate::workspace::Workspace;
@@ -25,11 +25,15 @@ use summary::{Row, Summary};
 /// How much of a failed step's output is shown, in lines. The whole is in its log.
 const TAIL: usize = 200;
 
-/// Runs the tests and returns the exit status: 0 where all passed, 1 where one failed.
+/// Why a step is left out once one was interrupted.
+const INTERRUPTED: &str = "interrupted";
+
+/// Runs the tests and returns the exit status: 0 where all passed, 1 where one failed, and that of an interrupted program
+/// where they were.
 ///
 /// # Errors
 ///
-/// When set-up fails, a log cannot be written or the run is interrupted.
+/// When set-up fails or a log cannot be written.
 pub fn test(options: &TestOptions) -> Result<u8> {
     qemu::choose(options.program.named.as_deref());
     setup::for_tests()?;
@@ -42,10 +46,17 @@ pub fn test(options: &TestOptions) -> Result<u8> {
     let mut progress = Progress::new(steps.len());
     let mut summary = Summary::default();
     for step in steps {
-        summary.add(run_step(step, &logs, &mut progress)?);
+        let row = match interrupt::raised() {
+            true => Row::skipped(step.name, INTERRUPTED.to_owned()),
+            false => run_step(step, &logs, &mut progress)?,
+        };
+        summary.add(row);
     }
     print!("{summary}");
-    Ok(u8::from(summary.failed()))
+    Ok(match interrupt::raised() {
+        true => interrupt::EXIT_STATUS,
+        false => u8::from(summary.failed()),
+    })
 }
 
 fn run_step(step: Step, logs: &Path, progress: &mut Progress) -> Result<Row> {
@@ -60,18 +71,26 @@ fn run_step(step: Step, logs: &Path, progress: &mut Progress) -> Result<Row> {
     let path = logs.join(format!("{name}.log"));
     let mut log =
         fs::File::create(&path).with_context(|| format!("could not write {}", path.display()))?;
+    let mut is_whole = true;
     for job in step.jobs {
-        let Ran { count: more, error } = job.run(&mut log, progress)?;
+        let Ran {
+            count: more,
+            error,
+            interrupted,
+        } = job.run(&mut log, progress)?;
         count += more;
         if let Some(error) = error {
             progress.print(&format!("{name}: {error}"));
         }
-        if interrupt::raised() {
-            progress.hide();
-            bail!("interrupted");
+        if interrupted {
+            is_whole = false;
+            break;
         }
     }
-    let row = Row::ran(name, count, start.elapsed());
+    let row = match is_whole {
+        true => Row::ran(name, count, start.elapsed()),
+        false => Row::interrupted(name, count, start.elapsed()),
+    };
     progress.finish(&row);
     if count.failed > 0 {
         let text = fs::read(&path).unwrap_or_default();

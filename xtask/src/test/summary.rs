@@ -12,6 +12,8 @@ pub(super) struct Row {
     name: StepName,
     count: Count,
     elapsed: Duration,
+    /// Whether it was cut short.
+    interrupted: bool,
     /// Why it was left out, where it was.
     skipped: Option<String>,
 }
@@ -23,7 +25,16 @@ impl Row {
             name,
             count,
             elapsed,
+            interrupted: false,
             skipped: None,
+        }
+    }
+
+    /// A step that was cut short.
+    pub(super) fn interrupted(name: StepName, count: Count, elapsed: Duration) -> Self {
+        Self {
+            interrupted: true,
+            ..Self::ran(name, count, elapsed)
         }
     }
 
@@ -37,6 +48,7 @@ impl Row {
             name,
             count,
             elapsed: Duration::ZERO,
+            interrupted: false,
             skipped: Some(reason),
         }
     }
@@ -45,7 +57,11 @@ impl Row {
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Count { passed, failed, .. } = self.count;
-        let verdict = if failed == 0 { "ok" } else { "FAILED" };
+        let verdict = match failed {
+            0 if self.interrupted => "interrupted",
+            0 => "ok",
+            _ => "FAILED",
+        };
         let seconds = self.elapsed.as_secs_f64();
         write!(
             f,
@@ -86,6 +102,7 @@ impl fmt::Display for Summary {
             name,
             count,
             elapsed,
+            interrupted,
             skipped,
         } in &self.0
         {
@@ -98,7 +115,10 @@ impl fmt::Display for Summary {
             write!(f, "{name:<8} {passed:>6}  {failed:>6}  {left_out:>7}  ")?;
             match skipped {
                 Some(reason) => writeln!(f, "{:>8}  {reason}", "-")?,
-                None => writeln!(f, "{:>6.1} s", elapsed.as_secs_f64())?,
+                None => {
+                    let note = if *interrupted { "  interrupted" } else { "" };
+                    writeln!(f, "{:>6.1} s{note}", elapsed.as_secs_f64())?;
+                }
             }
         }
         let Count {
@@ -109,6 +129,9 @@ impl fmt::Display for Summary {
         write!(f, "\n{passed} passed, {failed} failed")?;
         if skipped > 0 {
             write!(f, ", {skipped} skipped")?;
+        }
+        if self.0.iter().any(|row| row.interrupted) {
+            write!(f, "; interrupted")?;
         }
         writeln!(f)
     }
@@ -145,6 +168,29 @@ mod tests {
         );
         assert!(
             text.contains("no nightly") && text.contains("1.2 s"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn what_was_interrupted_is_summed_up() {
+        let mut summary = Summary::default();
+        summary.add(row(StepName::Fmt, 1, 0));
+        let count = Count {
+            passed: 3,
+            ..Count::default()
+        };
+        let cut = Row::interrupted(StepName::Boot, count, Duration::from_secs(2));
+        assert!(
+            cut.to_string().starts_with("boot: interrupted, 3 passed"),
+            "{cut}"
+        );
+        summary.add(cut);
+        let text = summary.to_string();
+        assert!(!summary.failed() && !text.contains("FAILED"));
+        assert!(text.contains("2.0 s  interrupted\n"), "{text}");
+        assert!(
+            text.ends_with("\n4 passed, 0 failed; interrupted\n"),
             "{text}"
         );
     }
