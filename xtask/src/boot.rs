@@ -13,6 +13,7 @@ use crate::cli::QemuOptions;
 use crate::hyp_args::HypArgs;
 use crate::qemu::{Machine, TESTED_CPUS};
 use crate::run::{Outcome, Screen, run};
+use crate::script::{Begin, Script};
 use crate::symbols::Symbols;
 use crate::terminal::Terminal;
 use crate::vms::{self, Sources, Spec};
@@ -83,8 +84,8 @@ pub fn boot(options: &QemuOptions) -> Result<u8> {
     let start = Instant::now();
     let symbols = Symbols::open(&images.hypervisor.elf)?;
     let timeout = options.timeout.map(Duration::from_secs);
-    let terminal = Terminal::borrow();
-    let mut console = Stdout::new(recording, is_raw);
+    let (script, terminal) = input(&specs(options))?;
+    let mut console = Stdout::new(recording, is_raw, script);
     let outcome = run(command, timeout, Some(&symbols), &terminal, &mut console)?;
     drop(terminal);
     console.finish();
@@ -93,6 +94,20 @@ pub fn boot(options: &QemuOptions) -> Result<u8> {
     }
     report(&outcome, start.elapsed());
     Ok(outcome.exit_code())
+}
+
+/// What QEMU has for its standard input: the terminal, or a pipe into which is typed what is piped in here.
+fn input(specs: &[Spec]) -> Result<(Option<Script>, Terminal)> {
+    if io::stdin().is_terminal() {
+        return Ok((None, Terminal::borrow()));
+    }
+    // The first machine gets what is typed.
+    let begin = match specs.first().is_some_and(Spec::is_debian) {
+        true => Begin::AtPrompt,
+        false => Begin::AtOnce,
+    };
+    let (script, terminal) = Script::new(io::stdin(), begin)?;
+    Ok((Some(script), terminal))
 }
 
 /// Sets up and builds what the options ask for, and says how it is booted.
@@ -246,17 +261,20 @@ struct Stdout {
     is_raw: bool,
     /// Where all that comes is kept, as far as the disk allows.
     recording: Option<File>,
+    /// What is piped in, where that is no terminal.
+    script: Option<Script>,
     /// How many bytes of the line that is growing are on the screen.
     shown: usize,
 }
 
 impl Stdout {
-    fn new(recording: Option<File>, is_raw: bool) -> Self {
+    fn new(recording: Option<File>, is_raw: bool, script: Option<Script>) -> Self {
         let silent_since = Some(Instant::now());
         Self {
             silent_since,
             is_raw,
             recording,
+            script,
             shown: 0,
         }
     }
@@ -278,6 +296,9 @@ impl Stdout {
 impl Screen for Stdout {
     fn line(&mut self, line: &str) {
         self.silent_since = None;
+        if let Some(script) = &mut self.script {
+            script.line(line);
+        }
         let shown = std::mem::take(&mut self.shown);
         let rest = line.get(shown..).unwrap_or(line);
         self.write(&format!("{rest}\n"));
@@ -306,6 +327,9 @@ impl Screen for Stdout {
             self.silent_since = None;
             let end = if self.is_raw { "Ctrl-A q" } else { "Ctrl-C" };
             eprintln!("Nothing has come over the console so far. {end} ends QEMU.");
+        }
+        if let Some(script) = &mut self.script {
+            script.paused(start);
         }
         let start = start.trim_end_matches('\r');
         if io::stdout().is_terminal() && start.len() > self.shown {

@@ -19,6 +19,7 @@ pub mod loom;
 pub mod qemu;
 pub mod rules;
 pub mod run;
+pub(crate) mod script;
 pub mod setup;
 pub mod shell;
 pub mod size;

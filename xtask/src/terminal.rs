@@ -21,7 +21,7 @@ pub fn is_animated() -> bool {
 pub enum Terminal {
     /// The terminal at standard input, with the settings that it had.
     Borrowed(Termios),
-    /// A pipe, for runs that a program types into.
+    /// A pipe, for runs that something else types into.
     Piped(PipeReader),
     /// Nothing, for runs that nobody types into.
     None,
