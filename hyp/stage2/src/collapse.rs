@@ -206,7 +206,7 @@ impl<E: Environment> Stage2<E> {
             drop(parent);
             return Err(survey::why_no_run(&table));
         }
-        let block = run.block(self.format(), level).with_deposit(true);
+        let block = run.block(self.format(), level).with_deposit();
         let flushed = self.exchange(&mut parent, ipa, block, &child, difference);
         self.publish();
         let mut retired = Retired::none();

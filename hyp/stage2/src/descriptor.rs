@@ -425,12 +425,8 @@ impl Descriptor {
     }
 
     #[inline]
-    pub(crate) const fn with_deposit(self, deposit: bool) -> Self {
-        Self(if deposit {
-            self.0 | DEPOSIT
-        } else {
-            self.0 & !DEPOSIT
-        })
+    pub(crate) const fn with_deposit(self) -> Self {
+        Self(self.0 | DEPOSIT)
     }
 
     #[inline]
@@ -554,102 +550,4 @@ impl core::fmt::Debug for Descriptor {
 }
 
 #[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-
-    const PLAIN: LeafFormat = LeafFormat::new(Format {
-        force_write_back: false,
-        execute_never_by_level: true,
-        hardware_dirty: true,
-    });
-
-    #[test]
-    fn a_leaf_keeps_its_attributes_through_split_and_merge() {
-        let block = Descriptor::leaf(
-            PLAIN,
-            Level::L2,
-            Pa::new(0x4020_0000),
-            Attributes::RAM,
-            true,
-        );
-        let page = block.part(PLAIN, Level::L2, 3);
-        assert_eq!(page.kind(Level::L3), Kind::Leaf(Pa::new(0x4020_3000)));
-        assert_eq!(page.rights(), Rights::ALL);
-        assert!(page.is_written() && page.is_accessed());
-        let again = block
-            .part(PLAIN, Level::L2, 0)
-            .merged(PLAIN, Level::L2, Pa::new(0x4020_0000));
-        assert_eq!(again, block);
-    }
-
-    #[test]
-    fn reserved_encodings_are_bad() {
-        assert_eq!(
-            Descriptor::from_bits(0x4000_0001).kind(Level::L3),
-            Kind::Bad
-        );
-        assert_eq!(
-            Descriptor::from_bits(0x4000_0001).kind(Level::L0),
-            Kind::Bad
-        );
-        // A block whose address is no multiple of its size.
-        assert_eq!(
-            Descriptor::from_bits(0x4000_1001).kind(Level::L2),
-            Kind::Bad
-        );
-        // Invalid, not empty, and no marker of ours.
-        assert_eq!(Descriptor::from_bits(0x10).kind(Level::L2), Kind::Bad);
-    }
-
-    #[test]
-    fn a_marker_is_neither_empty_nor_bad() {
-        for work in [Work::Collapse, Work::Split, Work::Move, Work::FreeTable] {
-            let marker = Marker::new(work, 77);
-            assert_eq!(marker.descriptor().kind(Level::L2), Kind::Busy(marker));
-            assert_eq!((marker.work(), marker.ticket()), (work, 77));
-        }
-    }
-
-    #[test]
-    fn without_xnx_a_right_for_one_level_is_a_right_for_none() {
-        let rights = Rights {
-            read: true,
-            write: false,
-            execute: Execute::Kernel,
-        };
-        let attributes = Attributes {
-            rights,
-            ..Attributes::RAM
-        };
-        let page = Descriptor::leaf(
-            LeafFormat::new(Format::default()),
-            Level::L3,
-            Pa::new(0x1000),
-            attributes,
-            false,
-        );
-        assert_eq!(page.rights().execute, Execute::Never);
-    }
-
-    #[test]
-    fn what_was_written_is_known_until_it_is_collected() {
-        let page = Descriptor::leaf(PLAIN, Level::L3, Pa::new(0x1000), Attributes::RAM, true);
-        for closed in [
-            page.as_copied(),
-            page.with_rights(PLAIN, Level::L3, Rights::READ),
-        ] {
-            assert!(closed.is_written() && !closed.lets_stores_through());
-            assert!(!closed.cleaned().is_written());
-        }
-    }
-
-    #[test]
-    fn stores_never_go_through_where_they_are_not_allowed() {
-        let attributes = Attributes {
-            rights: Rights::READ,
-            ..Attributes::RAM
-        };
-        let page = Descriptor::leaf(PLAIN, Level::L3, Pa::new(0x1000), attributes, true);
-        assert!(!page.is_written() && !page.is_writable());
-    }
-}
+mod tests;

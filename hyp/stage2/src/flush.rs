@@ -76,3 +76,31 @@ impl Flushed {
         Self(())
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::addr::Ipa;
+
+    /// What is flushed for two entries reaches all that either has left behind.
+    #[test]
+    fn the_scope_of_two_is_that_of_each_or_more() {
+        let [block, page] = [Level::L2, Level::L3].map(Scope::Leaf);
+        for (one, other, both) in [
+            (page, page, page),
+            (page, block, Scope::Leaves),
+            (Scope::Leaves, page, Scope::Leaves),
+            (Scope::Tables, page, Scope::Tables),
+            (Scope::Tables, Scope::Leaves, Scope::Tables),
+            (Scope::Tables, Scope::Tables, Scope::Tables),
+        ] {
+            let [low, high] = [0, 0x40_0000].map(|ipa| IpaRange::entry(Ipa::new(ipa), Level::L2));
+            let stale = |range, scope| Stale { range, scope };
+            for (first, second) in [(one, other), (other, one)] {
+                let Stale { range, scope } = stale(high, first).and(stale(low, second));
+                assert_eq!(scope, both, "{first:?} and {second:?}");
+                assert_eq!((range.start(), range.end()), (low.start(), high.end()));
+            }
+        }
+    }
+}

@@ -154,9 +154,13 @@ mod tests {
         );
         assert_eq!(Geometry::new(24, 40), Err(GeometryError::TooNarrow));
         assert_eq!(Geometry::new(25, 40).unwrap().start(), Level::L2);
-        assert_eq!(
-            Geometry::with_start(49, Level::L0),
-            Err(GeometryError::TooWide)
-        );
+        // Sixteen root tables, and no more.
+        assert_eq!(Geometry::with_start(34, Level::L2).unwrap().root_order(), 4);
+        for (ipa_bits, start) in [(35, Level::L2), (44, Level::L1), (49, Level::L0)] {
+            assert_eq!(
+                Geometry::with_start(ipa_bits, start),
+                Err(GeometryError::TooWide)
+            );
+        }
     }
 }

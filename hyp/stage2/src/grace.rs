@@ -334,6 +334,7 @@ impl Drop for Section<'_> {
 
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
+    use super::{CpuSlot, Grace, Moment};
     use crate::fake::{FakeMachine, Setup};
     use crate::stage2::Stage2;
     use crate::{Cpus, Environment};
@@ -345,6 +346,7 @@ mod tests {
         let machine = FakeMachine::new(Setup::default());
         let vm = Stage2::new(&machine, machine.config(1)).unwrap();
         let slot = machine.cpus().slot();
+        assert!(!slot.in_section() && slot.section() == 0);
         core::mem::forget(vm.read());
         slot.depth.store(u32::MAX.into(), Ordering::Relaxed);
         let [first, second] = [vm.read(), vm.read()];
@@ -352,5 +354,32 @@ mod tests {
         assert!(slot.in_section() && slot.section() != 0);
         drop(second);
         assert!(slot.in_section() && slot.section() != 0);
+    }
+
+    /// One grace period does for all who wait since one moment, and the moments behind it are later ones.
+    #[test]
+    fn a_grace_period_begins_once_after_a_moment() {
+        let grace = Grace::new();
+        for _ in 0..2 {
+            let before = grace.now();
+            let number = grace.begin_after(before);
+            assert!(grace.now() > before);
+            assert_eq!(grace.begin_after(before), number);
+            assert_eq!(grace.now(), Moment::from_bits(number));
+            assert_eq!(grace.now().bits(), number);
+        }
+    }
+
+    /// Whoever reads a ticket knows the CPU, and that CPU has given no other marker the same.
+    #[test]
+    fn a_ticket_is_a_cpus_next_number() {
+        let slot = CpuSlot::new();
+        assert_eq!(
+            [slot.next_ticket(5), slot.next_ticket(5)],
+            [5 << 36, 5 << 36 | 1]
+        );
+        // Both have bits of their own, of which there are 12 and 36.
+        slot.tickets.store((7 << 36) + 9, Ordering::Relaxed);
+        assert_eq!(slot.next_ticket(0x1003), 3 << 36 | 9);
     }
 }

@@ -7,8 +7,9 @@
 
 use stage2::fake::{FakeData, FakeMachine, Setup};
 use stage2::{
-    Access, Attributes, CollapseError, CopyPlan, Cpus, ENTRIES, Environment, GuestFrame, Ipa,
-    IpaRange, Kind, Level, MapError, MoveError, PAGE_SIZE, Pa, Refused, Resolution, Rights, Stage2,
+    Access, Attributes, CollapseError, Config, CopyPlan, Cpus, ENTRIES, Environment, Execute,
+    Format, GuestFrame, Ipa, IpaRange, Kind, Level, MapError, MoveError, PAGE_SIZE, Pa, Refused,
+    Resolution, Rights, Stage2,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -152,6 +153,37 @@ fn an_error_means_one_thing() {
         (beyond, Resolution::OutOfRange),
     ] {
         assert_eq!(vm.resolve_fault(ipa, Access::Read, false), answer);
+    }
+}
+
+/// A right that the CPU cannot give to one exception level alone is not given to both.
+#[test]
+fn rights_that_the_cpu_cannot_tell_apart_are_refused() {
+    let machine = machine();
+    let config = Config {
+        format: Format::default(),
+        ..machine.config(1)
+    };
+    let vm = Stage2::new(&machine, config).unwrap();
+    let with = |execute| Attributes {
+        rights: Rights {
+            execute,
+            ..Rights::ALL
+        },
+        ..Attributes::RAM
+    };
+    for execute in [Execute::User, Execute::Kernel] {
+        refused(
+            &vm,
+            (Pa::new(1 << 40), Level::L3),
+            MapError::Unsupported,
+            |frame| vm.map_page(Ipa::new(0), frame, with(execute), true),
+        );
+    }
+    for (index, execute) in (0..).zip([Execute::Both, Execute::Never]) {
+        let page = machine.data().allocate(Level::L3).unwrap();
+        let ipa = Ipa::new(index * PAGE_SIZE);
+        vm.map_page(ipa, page, with(execute), true).unwrap();
     }
 }
 

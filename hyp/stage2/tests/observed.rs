@@ -3,8 +3,8 @@
 
 use stage2::fake::{FakeCpus, FakeFrames, FakeMachine, FakeTlb, Setup};
 use stage2::{
-    Attributes, CollapseError, CollapseStep, CopyPlan, Descriptor, ENTRIES, Environment, Ipa,
-    IpaRange, Kind, Level, MapError, Observation, Owner, PAGE_SIZE, Pa, Rights, Stage2, Topic,
+    Attributes, CollapseError, CollapseStep, CopyPlan, Descriptor, ENTRIES, Environment, GuestPage,
+    Ipa, IpaRange, Kind, Level, MapError, Observation, Owner, PAGE_SIZE, Pa, Rights, Stage2, Topic,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -345,6 +345,24 @@ fn each_topic_is_told_on_its_own() {
     }
 }
 
+/// Who wants to know of some topics is asked once for several, and nobody is asked in vain.
+#[test]
+fn several_topics_are_asked_for_at_once() {
+    let watched = &Watched::new(&[Topic::Maps]);
+    for (topics, any) in [
+        ([Topic::Maps, Topic::Races], true),
+        ([Topic::Frees, Topic::Maps], true),
+        ([Topic::Frees, Topic::Races], false),
+    ] {
+        assert_eq!(watched.observes_any(topics), any);
+        assert_eq!((&watched).observes_any(topics), any);
+    }
+    // Who does not watch needs no clock, nor numbers for what nobody is told.
+    let machine = &watched.machine;
+    assert!(!machine.observes_any(TOPICS));
+    assert_eq!((machine.next_order(), machine.clock()), (0, 0));
+}
+
 /// Each operation on its own, by what it says of leaves, sizes and places.
 #[test]
 fn each_operation_says_what_it_did() {
@@ -402,6 +420,57 @@ fn each_operation_says_what_it_did() {
     let step = CollapseStep::GivenUp(CollapseError::TooEmpty);
     let given_up = Observation::Collapse { ipa, level, step };
     assert_eq!(watched.told().last(), Some(&given_up));
+}
+
+/// Whoever meets a marker says so, at the level where it stands.
+#[test]
+fn a_marker_that_is_met_is_told() {
+    let watched = Watched::new(&[Topic::Races]);
+    let vm = watched.vm();
+    let data = watched.machine.data();
+    let (ipa, level) = (page(3), Level::L3);
+    let pa = map(&watched, &vm, ipa, level);
+    let mut marker = None;
+    let look = |_: GuestPage<'_>| {
+        let Kind::Busy(busy) = vm.query(ipa).unwrap().kind() else {
+            panic!("the page is not away");
+        };
+        marker = Some(busy);
+        let frame = data.allocate(level).unwrap();
+        let refused = vm.map_page(ipa, frame, Attributes::RAM, true).unwrap_err();
+        data.release(refused.frame);
+        false
+    };
+    vm.unmap_page_if(ipa, pa, look, &mut data.copier()).unwrap();
+    let marker = marker.expect("a marker was there");
+    let met = Observation::MarkerMet { ipa, level, marker };
+    assert_eq!(watched.told(), [met]);
+}
+
+/// Whoever looks for empty tables locks only those that have one below them, and what they say of themselves is true.
+#[test]
+fn where_no_table_is_empty_nothing_is_locked() {
+    let watched = Watched::new(&[Topic::Protocol]);
+    let vm = watched.vm();
+    map(&watched, &vm, page(3), Level::L3);
+    map(&watched, &vm, BLOCK, Level::L2);
+    let seems_empty = || {
+        let reader = vm.read();
+        let table = reader.lock(page(3), Level::L3).unwrap().unwrap();
+        table.unlock().seems_empty()
+    };
+    let locks = || {
+        let lock = |what: &&Observation| matches!(what, Observation::TableLocked { .. });
+        watched.told().iter().filter(lock).count()
+    };
+    assert!(!seems_empty());
+    locks();
+    assert_eq!((vm.free_empty_tables(pages(0, 512)), locks()), (0, 0));
+    vm.unmap(pages(3, 1), |_| {}).unwrap();
+    assert!(seems_empty());
+    locks();
+    assert_eq!(vm.free_empty_tables(pages(0, 512)), 1);
+    assert!(locks() > 0);
 }
 
 /// One CPU holds a table's lock until another one waits for it.

@@ -11,11 +11,13 @@ use stage2::{
     MapError, PAGE_SIZE, Pa, Published, Resolution, Rights, Scope, Stage2, Tlb,
 };
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A fake machine that remembers the invalidations.
 struct Recorder {
     machine: FakeMachine,
     log: Mutex<Vec<(IpaRange, Scope)>>,
+    barriers: AtomicUsize,
 }
 
 // SAFETY: the fake TLB does what is asked; this only writes it down.
@@ -25,6 +27,7 @@ unsafe impl Tlb for Recorder {
     }
 
     fn publish(&self) {
+        self.barriers.fetch_add(1, Ordering::Relaxed);
         self.machine.tlb().publish();
     }
 
@@ -73,8 +76,11 @@ unsafe impl Environment for Recorder {
 
 impl Recorder {
     fn new(setup: Setup) -> Self {
-        let (machine, log) = (FakeMachine::new(setup), Mutex::default());
-        Self { machine, log }
+        Self {
+            machine: FakeMachine::new(setup),
+            log: Mutex::default(),
+            barriers: AtomicUsize::new(0),
+        }
     }
 
     /// A VM that runs, so that it has translations to invalidate.
@@ -140,6 +146,36 @@ fn one_page_is_one_page_for_the_tlb() {
     vm.age(pages(1, 1), |_, _| {});
     vm.free_empty_tables(pages(0, ENTRIES));
     assert_eq!(recorder.invalidated(), []);
+}
+
+/// Pages that are mapped by one call wait for one barrier a table, wherever in it they begin.
+#[test]
+fn pages_mapped_together_are_published_together() {
+    let recorder = Recorder::new(Setup::default());
+    let vm = recorder.vm();
+    // The tables are there.
+    map_pages(&recorder, &vm, [0, ENTRIES].into_iter());
+    for range in [
+        pages(1, 9),
+        pages(300, 100),
+        pages(500, 12),
+        pages(ENTRIES + 1, 3),
+    ] {
+        recorder.barriers.store(0, Ordering::Relaxed);
+        vm.map_pages(
+            range,
+            |_| recorder.machine.data().allocate(Level::L3).unwrap(),
+            Attributes::RAM,
+            true,
+        )
+        .unwrap();
+        assert_eq!(recorder.barriers.load(Ordering::Relaxed), 1, "{range:?}");
+    }
+    let mut mapped = 0;
+    vm.walk(pages(0, 2 * ENTRIES), |entry| {
+        mapped += usize::from(entry.level == Level::L3)
+    });
+    assert_eq!(mapped, 2 + 9 + 100 + 12 + 3);
 }
 
 /// Leaves that are changed together are invalidated together, and none is left out.

@@ -163,7 +163,7 @@ impl Copies {
             .unused_at(to)
             .merged(format, Level::L2, to)
             .with_use_of(marks)
-            .with_deposit(true);
+            .with_deposit();
         if block.is_written() {
             block.open()
         } else {
