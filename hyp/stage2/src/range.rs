@@ -22,11 +22,6 @@ pub(crate) trait Edit<E: Environment> {
     /// as many behind it as this edit takes at once. Blocks behind it only if the range covers them.
     fn leaves(&mut self, table: &mut Locked<'_, E>, index: usize, seen: Descriptor) -> Edited;
 
-    /// Whether the leaf of this index can be taken before [`run_ends`](Self::run_ends).
-    fn has_room(&self, _index: usize) -> bool {
-        true
-    }
-
     /// The leaves of the run are changed, and not flushed yet: tells whoever watches what
     /// [`leaves`](Self::leaves) has not. By value, so that the table need not be in memory for it.
     fn tell(&self, _stage2: &Stage2<E>, _table: Pa) {}
@@ -174,7 +169,6 @@ impl<E: Environment> Stage2<E> {
                 stale: new,
             } = match entry.kind(level) {
                 Kind::Empty => Edited::one(None),
-                Kind::Leaf(_) if !edit.has_room(index) => break,
                 Kind::Leaf(_) => {
                     if T::SPLITS_BLOCKS && !range.covers(&IpaRange::entry(ipa, level)) {
                         return if ipa == cursor {

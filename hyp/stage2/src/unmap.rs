@@ -20,10 +20,6 @@ use arrayvec::ArrayVec;
 use core::iter::repeat_n;
 use core::mem;
 
-/// Entries looked at under one hold of a table's lock: bounds the time that a fault on another page
-/// of the region waits, and the gatherer's room on the stack.
-const RUN: usize = ENTRIES;
-
 /// A leaf that was unmapped, and of which no translation is left anywhere.
 #[must_use = "the frame is lost unless it is given back"]
 #[derive(Debug, PartialEq, Eq)]
@@ -132,8 +128,8 @@ fn remove_pages(entries: &[Entry], gathered: &mut Gathered) -> usize {
     remove_run(entries, Level::L3, gathered)
 }
 
-/// What the entries of a run were.
-type Gathered = ArrayVec<Descriptor, RUN>;
+/// What the entries of a run were: of one table, so there is room for all.
+type Gathered = ArrayVec<Descriptor, ENTRIES>;
 
 struct Unmap<F> {
     range: IpaRange,
@@ -188,11 +184,6 @@ impl<E: Environment, F: FnMut(UnmappedRun<'_>)> Edit<E> for Unmap<F> {
             scope: Scope::Leaf(level),
         });
         Edited { entries, stale }
-    }
-
-    #[inline]
-    fn has_room(&self, index: usize) -> bool {
-        self.gathered.is_empty() || index - self.first < RUN
     }
 
     #[cold]

@@ -132,6 +132,20 @@ fn changes_of_size_are_counted_done_or_given_up() {
     assert_eq!(copied, (Ok(()), [0, 0, 1, 0, 1]));
 }
 
+/// Also where the split is for a store, and would take a new table if there were none.
+#[test]
+fn a_block_is_split_into_the_table_that_was_kept_for_it() {
+    let machine = FakeMachine::new(Setup::default());
+    let vm = Stage2::new(&machine, machine.config(1)).unwrap();
+    map_block(&machine, &vm);
+    vm.split_block(REGION, Level::L2).unwrap();
+    vm.collapse_in_place(REGION, Level::L2).unwrap();
+    vm.write_protect(region());
+    let tables = machine.frames().outstanding();
+    vm.split_for_store(REGION, Level::L2).unwrap();
+    assert_eq!(machine.frames().outstanding(), tables);
+}
+
 #[test]
 fn moves_are_counted_done_or_not_begun() {
     let machine = FakeMachine::new(Setup::default());

@@ -283,7 +283,9 @@ fn what_changes_during_the_copy_is_noticed() {
             CollapseError::Bad,
         ),
     ];
-    for (change, expected) in cases {
+    // Noticed before the pages are copied once more, or at the end.
+    let cases = cases.map(|case| [(1, case), (0, case)]);
+    for (rounds, (change, expected)) in cases.into_iter().flatten() {
         let machine = machine();
         let vm = vm(&machine);
         let from = put(&machine, &vm, page(0));
@@ -298,6 +300,7 @@ fn what_changes_during_the_copy_is_noticed() {
         let block = machine.data().allocate(Level::L2).unwrap();
         let plan = CopyPlan {
             max_empty: ENTRIES - 2,
+            rounds,
             ..PLAN
         };
         let refused = vm
@@ -307,6 +310,37 @@ fn what_changes_during_the_copy_is_noticed() {
         let there = vm.query(page(0)).unwrap();
         assert_eq!((there.level, there.descriptor.output()), (Level::L3, from));
     }
+}
+
+/// A table with a hole is no block, and that is said before anything is copied.
+#[test]
+#[cfg_attr(miri, ignore = "takes minutes when interpreted")]
+fn a_hole_is_found_before_the_copy() {
+    let machine = machine();
+    let vm = vm(&machine);
+    let block = machine.data().allocate(Level::L2).unwrap();
+    vm.map_block(REGION, block, Attributes::RAM, true).unwrap();
+    vm.split_block(REGION, Level::L2).unwrap();
+    let hole = IpaRange::entry(page(1), Level::L3);
+    vm.unmap(hole, |leaf| machine.data().release(leaf.frame))
+        .unwrap();
+    let in_place = vm.collapse_in_place(REGION, Level::L2);
+    assert_eq!(in_place, Err(CollapseError::TooEmpty));
+    let mut contents = Meanwhile {
+        copier: machine.data().copier(),
+        copied: Some(&|| panic!("a page is copied")),
+        complete: &|| {},
+        released: None,
+    };
+    let to = machine.data().allocate(Level::L2).unwrap();
+    let plan = CopyPlan {
+        max_empty: 0,
+        ..PLAN
+    };
+    let refused = vm
+        .collapse_by_copying(REGION, to, plan, &mut contents)
+        .unwrap_err();
+    assert_eq!(refused.reason, CollapseError::TooEmpty);
 }
 
 /// An entry that cannot be, above what is changed, is cleared by whoever meets it; then the answer is that of an empty one.
@@ -450,6 +484,32 @@ fn wrong_calls_change_nothing() {
     vm.walk(behind, |entry| panic!("{entry:?}"));
 }
 
+/// A pinned page stays where it is, and so do a device's registers, pinned or not.
+#[test]
+fn what_must_keep_its_frame_is_not_moved() {
+    let machine = machine();
+    let vm = vm(&machine);
+    let pinned = Attributes {
+        pinned: true,
+        ..Attributes::RAM
+    };
+    let device = Attributes {
+        pinned: false,
+        ..Attributes::DEVICE
+    };
+    for (index, attributes) in (0..).zip([pinned, device]) {
+        let frame = machine.data().allocate(Level::L3).unwrap();
+        let pa = frame.pa();
+        vm.map_page(page(index), frame, attributes, true).unwrap();
+        assert_eq!(
+            relocate(&machine, &vm, page(index), pa),
+            Err(MoveError::Pinned)
+        );
+        let there = vm.query(page(index)).unwrap().descriptor;
+        assert_eq!(there.output(), pa);
+    }
+}
+
 /// Beyond the VM's addresses there is nothing to find and nothing to do, at whatever level the tables start.
 #[test]
 #[cfg_attr(miri, ignore = "takes minutes when interpreted")]
@@ -531,6 +591,23 @@ fn a_running_vm_keeps_its_number_when_all_are_used_up() {
         let again = machine.enter_on(1, &vms[0]);
         assert_eq!(again.vmid(), running.vmid());
     }
+}
+
+/// Seven VMIDs for eight VMs: the eighth begins a new generation, in which the others keep what is still free.
+#[test]
+fn a_vm_keeps_its_number_in_a_new_generation() {
+    let machine = FakeMachine::new(Setup {
+        vmid_bits: 3,
+        ..Setup::default()
+    });
+    let vms: Vec<_> = (1..=8)
+        .map(|owner| Stage2::new(&machine, machine.config(owner)).unwrap())
+        .collect();
+    let numbers: Vec<_> = vms.iter().map(|vm| vm.load().get()).collect();
+    assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7, 1]);
+    assert_eq!([4, 6, 7].map(|vm: usize| vms[vm].load().get()), [5, 7, 1]);
+    // Its own is the eighth's by now.
+    assert_eq!(vms[0].load().get(), 2);
 }
 
 /// With 16 bits there are numbers for more VMs than with 8, and nobody has to give one back.

@@ -1,10 +1,10 @@
-//! What an interrupt handler finds that looks at tables, whatever it has interrupted.
+//! What an interrupt handler finds that looks at tables, whatever it has interrupted; and when other threads get the CPU.
 #![cfg(not(any(loom, shuttle)))]
 
 use stage2::fake::{FakeCpus, FakeFrames, FakeMachine, FakeTlb, Setup};
 use stage2::grace::{CpuSlot, Grace};
 use stage2::vmid::VmidAllocator;
-use stage2::{Attributes, Cpus, Environment, Ipa, Level, Stage2};
+use stage2::{Attributes, CopyPlan, Cpus, ENTRIES, Environment, Ipa, IpaRange, Level, Stage2};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -135,6 +135,34 @@ fn race_61_a_handlers_section_is_announced() {
     });
     assert!(ended.load(Ordering::Acquire));
     assert!(!env.slot().in_section());
+}
+
+/// Other threads of the CPU need not wait for a whole region: after every 16 pages they get their turn.
+#[test]
+fn a_copy_gives_way_between_its_steps() {
+    let env = Interrupted {
+        machine: FakeMachine::new(Setup::default()),
+        waits: AtomicUsize::new(0),
+    };
+    let vm = Stage2::new(&env, env.machine.config(1)).unwrap();
+    let pages = IpaRange::entry(Ipa::new(0), Level::L2);
+    let data = env.machine.data();
+    vm.map_pages(
+        pages,
+        |_| data.allocate(Level::L3).unwrap(),
+        Attributes::RAM,
+        true,
+    )
+    .unwrap();
+    let block = data.allocate(Level::L2).unwrap();
+    let plan = CopyPlan {
+        max_empty: 0,
+        max_hot: 0,
+        rounds: 0,
+    };
+    vm.collapse_by_copying(pages.start(), block, plan, &mut data.copier())
+        .unwrap();
+    assert_eq!(env.waits.load(Ordering::Relaxed), ENTRIES / 16);
 }
 
 /// Sections of one CPU may end in any order.

@@ -3,8 +3,9 @@
 
 use stage2::fake::{FakeCpus, FakeFrames, FakeMachine, FakeTlb, Setup};
 use stage2::{
-    Attributes, CollapseError, CollapseStep, CopyPlan, Descriptor, ENTRIES, Environment, GuestPage,
-    Ipa, IpaRange, Kind, Level, MapError, Observation, Owner, PAGE_SIZE, Pa, Rights, Stage2, Topic,
+    Access, Attributes, CollapseError, CollapseStep, CopyPlan, Descriptor, ENTRIES, Environment,
+    GuestPage, Ipa, IpaRange, Kind, Level, MapError, Observation, Owner, PAGE_SIZE, Pa, Resolution,
+    Rights, Stage2, Topic,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -394,6 +395,14 @@ fn each_operation_says_what_it_did() {
     let range = pages(0, 1);
     assert_eq!(watched.told(), [Observation::Unmapped { range, level }]);
 
+    map(&watched, &vm, page(1), level);
+    map(&watched, &vm, page(2), level);
+    watched.told();
+    vm.unmap(pages(0, 9), |leaf| data.release(leaf.frame))
+        .unwrap();
+    let range = pages(1, 2);
+    assert_eq!(watched.told(), [Observation::Unmapped { range, level }]);
+
     let (ipa, level) = (BLOCK, Level::L2);
     let pa = map(&watched, &vm, ipa, level);
     assert_eq!(watched.told(), [Observation::Mapped { ipa, pa, level }]);
@@ -420,6 +429,57 @@ fn each_operation_says_what_it_did() {
     let step = CollapseStep::GivenUp(CollapseError::TooEmpty);
     let given_up = Observation::Collapse { ipa, level, step };
     assert_eq!(watched.told().last(), Some(&given_up));
+}
+
+/// A checker learns where the walks begin, and when what was written is what they find.
+#[test]
+fn a_checker_is_told_of_roots_and_barriers() {
+    let setup = Setup {
+        ipa_bits: 40,
+        ..Setup::default()
+    };
+    let watched = Watched::with(setup, &[Topic::Protocol]);
+    let vm = watched.vm();
+    let made: Vec<_> = watched
+        .told()
+        .into_iter()
+        .filter_map(|what| match what {
+            Observation::TableMade {
+                table, level, root, ..
+            } => Some((table, level, root)),
+            _ => None,
+        })
+        .collect();
+    let half = Ipa::new(Level::L0.size());
+    let second = vm.root().offset(PAGE_SIZE);
+    assert_eq!(
+        made,
+        [
+            (vm.root(), Level::L1, Some(Ipa::new(0))),
+            (second, Level::L1, Some(half))
+        ]
+    );
+    let last = |watched: &Watched| {
+        let told = watched.told();
+        let written = |what: &Observation| matches!(what, Observation::EntryWritten { .. });
+        let published = |what: &Observation| matches!(what, Observation::Published { .. });
+        let written = told
+            .iter()
+            .rposition(written)
+            .expect("an entry was written");
+        told[written..].iter().any(published)
+    };
+    map(&watched, &vm, page(0), Level::L3);
+    assert!(last(&watched));
+    vm.age(pages(0, 1), |_, _| {});
+    watched.told();
+    assert_eq!(
+        vm.resolve_fault(page(0), Access::Read, false),
+        Resolution::Resolved
+    );
+    assert!(last(&watched));
+    vm.unmap(pages(0, 1), |_| {}).unwrap();
+    assert!(last(&watched));
 }
 
 /// Whoever meets a marker says so, at the level where it stands.
@@ -500,7 +560,8 @@ fn a_wait_for_a_lock_is_told_with_its_length() {
 /// The hardware sets the access flag of a block whose parts are being made: no part is without it, and the checker is told.
 #[test]
 fn a_mark_set_during_a_split_is_that_of_all_parts() {
-    for direct_size_change in [false, true] {
+    let all = [(false, false), (false, true), (true, false), (true, true)];
+    for (direct_size_change, stored) in all {
         let setup = Setup {
             hardware_dirty: true,
             direct_size_change,
@@ -514,7 +575,11 @@ fn a_mark_set_during_a_split_is_that_of_all_parts() {
         assert!(!vm.query(BLOCK).unwrap().descriptor.is_accessed());
         watched.told();
         *watched.look.lock().unwrap() = Some(BLOCK);
-        vm.split_block(BLOCK, Level::L2).unwrap();
+        if stored {
+            vm.split_for_store(BLOCK, Level::L2).unwrap();
+        } else {
+            vm.split_block(BLOCK, Level::L2).unwrap();
+        }
         let mut accessed = 0;
         vm.walk(IpaRange::entry(BLOCK, Level::L2), |entry| {
             accessed += usize::from(entry.level == Level::L3 && entry.descriptor.is_accessed());
@@ -526,6 +591,15 @@ fn a_mark_set_during_a_split_is_that_of_all_parts() {
             }
             _ => false,
         };
-        assert_eq!(watched.told().iter().filter(late).count(), ENTRIES);
+        let told = watched.told();
+        assert_eq!(told.iter().filter(late).count(), ENTRIES);
+        // Not even by the part that was stored to, which is marked before the others.
+        let lost = |what: &&Observation| match what {
+            Observation::EntryWritten { old, new, .. } => {
+                old.is_accessed() && !new.is_accessed() && old.output() == new.output()
+            }
+            _ => false,
+        };
+        assert_eq!(told.iter().filter(lost).count(), 0);
     }
 }

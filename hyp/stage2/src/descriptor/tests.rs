@@ -185,3 +185,40 @@ fn parts_and_blocks_begin_with_marks_of_their_own() {
     let copied = page.as_copied();
     assert!(copied.is_copied() && !copied.merged(PLAIN, Level::L2, pa).is_copied());
 }
+
+#[test]
+fn a_leaf_that_nobody_has_used_has_no_mark() {
+    let page = Descriptor::leaf(PLAIN, Level::L3, Pa::new(0), Attributes::RAM, false);
+    let unused = page.without_accessed();
+    for marks in all_of(&[ACCESS_FLAG, S2AP_WRITE, COPIED, DIRTY, DEPOSIT]) {
+        for pa in [0x1000, 0x7000].map(Pa::new) {
+            let used = Descriptor(unused.0 | marks.0).with_output(Pa::new(0x5000));
+            assert_eq!(used.unused_at(pa), unused.with_output(pa), "{used:?}");
+        }
+    }
+}
+
+/// Then it is not copied again while the guest is held up.
+#[test]
+fn a_copied_page_may_differ_in_address_and_in_marks_from_before_the_copy() {
+    let page = Descriptor::leaf(PLAIN, Level::L3, Pa::new(0x1000), Attributes::RAM, true);
+    let (copied, expected) = (page.as_copied(), page.copy());
+    for same in [
+        copied,
+        copied.with_output(Pa::new(0x5000)),
+        copied.without_accessed(),
+        Descriptor(copied.0 & !DIRTY),
+    ] {
+        assert!(same.difference(expected).is_of_copy(), "{same:?}");
+    }
+    for other in [
+        page,
+        Descriptor(copied.0 | S2AP_WRITE),
+        Descriptor(copied.0 & !COPIED),
+        Descriptor(copied.0 | PINNED),
+        copied.with_rights(PLAIN, Level::L3, Rights::READ),
+        Descriptor::EMPTY,
+    ] {
+        assert!(!other.difference(expected).is_of_copy(), "{other:?}");
+    }
+}
