@@ -9,6 +9,7 @@ use super::flash;
 use super::machine;
 use super::power::MAX_VCPUS;
 use crate::vgic;
+use arm_psci::FunctionId;
 use dtoolkit::ToPropertyValue;
 use dtoolkit::error::{FdtMutError, FdtParseError};
 use dtoolkit::fdt_mut::{FdtMut, SliceBuffer};
@@ -21,7 +22,7 @@ pub struct Description<'a> {
     pub vcpus: usize,
     /// Size of the RAM in bytes.
     pub memory_size: u64,
-    /// `/chosen/bootargs`.
+    /// `/chosen/bootargs`, which is left out where there are none.
     pub boot_arguments: &'a str,
     /// `/chosen/linux,initrd-start` and `-end`: the IPAs of the initial RAM disk's first byte and of the
     /// byte behind it.
@@ -55,8 +56,10 @@ const SHARED: u32 = 0;
 const PRIVATE: u32 = 1;
 /// The INTID of private interrupt 0.
 const FIRST_PRIVATE: u32 = 16;
-/// The INTID of the Secure physical timer.
+/// The INTIDs of the Secure physical timer and of EL2's. No guest can use these two, but their places in the list of
+/// timers are for them.
 const SECURE_TIMER: u32 = 29;
+const HYPERVISOR_TIMER: u32 = 26;
 /// An interrupt is pending while its line is high.
 const LEVEL_HIGH: u32 = 4;
 
@@ -76,7 +79,7 @@ const CPUS: [(&str, &str); MAX_VCPUS] = [
 ///
 /// # Errors
 ///
-/// The buffer is too small: 2 KiB and the length of the boot arguments are enough.
+/// The buffer is too small: 4 KiB and the length of the boot arguments are enough.
 pub fn write<'b>(buffer: &'b mut [u8], what: &Description<'_>) -> Result<&'b [u8], TreeError> {
     let cpus = CPUS.get(..what.vcpus).unwrap_or(&CPUS);
     let capacity = buffer.len();
@@ -112,7 +115,9 @@ impl Tree<'_> {
 
         let chosen = "/chosen";
         self.add(chosen, "stdout-path", "/pl011@9000000")?;
-        self.add(chosen, "bootargs", what.boot_arguments)?;
+        if !what.boot_arguments.is_empty() {
+            self.add(chosen, "bootargs", what.boot_arguments)?;
+        }
         if let Some((start, end)) = what.initrd {
             self.add(chosen, "linux,initrd-start", start)?;
             self.add(chosen, "linux,initrd-end", end)?;
@@ -132,9 +137,13 @@ impl Tree<'_> {
             self.add(cpu, "enable-method", "psci")?;
         }
 
-        let psci = ["arm,psci-1.0", "arm,psci-0.2"];
+        let psci = ["arm,psci-1.0", "arm,psci-0.2", "arm,psci"];
         self.add("/psci", "compatible", &psci[..])?;
         self.add("/psci", "method", "hvc")?;
+        // For those that know the first binding only, which has the calls' numbers.
+        self.add("/psci", "cpu_suspend", FunctionId::CpuSuspend64 as u32)?;
+        self.add("/psci", "cpu_off", FunctionId::CpuOff as u32)?;
+        self.add("/psci", "cpu_on", FunctionId::CpuOn64 as u32)?;
 
         let [distributor, redistributors] = [
             range(machine::DISTRIBUTOR, machine::DISTRIBUTOR_SIZE),
@@ -148,14 +157,23 @@ impl Tree<'_> {
         self.add(controller, "compatible", "arm,gic-v3")?;
         self.add(controller, "interrupt-controller", EMPTY)?;
         self.add(controller, "#interrupt-cells", 3_u32)?;
+        self.add(controller, "#redistributor-regions", 1_u32)?;
+        self.add(controller, "#address-cells", 2_u32)?;
+        self.add(controller, "#size-cells", 2_u32)?;
+        self.add(controller, "ranges", EMPTY)?;
         let reg = [distributor, redistributors];
         self.add(controller, "reg", reg.as_flattened())?;
         self.add(controller, "phandle", CONTROLLER_HANDLE)?;
 
         let timer = "/timer";
-        self.add(timer, "compatible", "arm,armv8-timer")?;
-        // By their place: the Secure one, which no guest can use, the physical, the virtual.
-        let interrupts = [SECURE_TIMER, vgic::PHYSICAL_TIMER, vgic::VIRTUAL_TIMER];
+        let timers = ["arm,armv8-timer", "arm,armv7-timer"];
+        self.add(timer, "compatible", &timers[..])?;
+        let interrupts = [
+            SECURE_TIMER,
+            vgic::PHYSICAL_TIMER,
+            vgic::VIRTUAL_TIMER,
+            HYPERVISOR_TIMER,
+        ];
         let interrupts = interrupts.map(|intid| interrupt(PRIVATE, intid - FIRST_PRIVATE));
         self.add(timer, "interrupts", interrupts.as_flattened())?;
         self.add(timer, "always-on", EMPTY)?;
@@ -165,8 +183,9 @@ impl Tree<'_> {
     }
 
     fn add_uart(&mut self) -> Result<(), TreeError> {
-        let clock = "/clock";
+        let clock = "/apb-pclk";
         self.add(clock, "compatible", "fixed-clock")?;
+        self.add(clock, "clock-output-names", "clk24mhz")?;
         self.add(clock, "#clock-cells", 0_u32)?;
         self.add(clock, "clock-frequency", machine::UART_CLOCK)?;
         self.add(clock, "phandle", CLOCK_HANDLE)?;
@@ -260,7 +279,7 @@ impl Skeleton<'_> {
             "psci",
             "intc@8000000",
             "timer",
-            "clock",
+            "apb-pclk",
             "pl011@9000000",
             "pl031@9010000",
             "flash@4000000",
@@ -336,7 +355,7 @@ mod tests {
 
     #[test]
     fn the_tree_says_what_the_machine_has() {
-        let mut buffer = [0xff; 2048];
+        let mut buffer = [0xff; 4096];
         let blob = write(&mut buffer, &GUEST).unwrap();
         let tree = Fdt::new(blob).unwrap();
         let text = |path: &str, name| {
@@ -373,16 +392,30 @@ mod tests {
         let interrupts = timer.property("interrupts").unwrap();
         let cells = interrupts.value().chunks(12);
         let numbers: Vec<u8> = cells.map(|cells| cells[7]).collect();
-        assert_eq!(numbers, [13, 14, 11]);
+        assert_eq!(numbers, [13, 14, 11, 10]);
         let cpus = tree.find_node("/cpus").unwrap();
         assert_eq!(cpus.children().count(), 3);
         let last = tree.find_node("/cpus/cpu@2").unwrap();
         assert_eq!(last.property("reg").unwrap().value_as::<u32>(), Ok(2));
     }
 
+    /// Some guests count the arguments, and one that is empty is one.
+    #[test]
+    fn where_there_are_no_arguments_nothing_is_said_of_them() {
+        let mut buffer = [0; 4096];
+        let guest = Description {
+            boot_arguments: "",
+            ..GUEST
+        };
+        let tree = Fdt::new(write(&mut buffer, &guest).unwrap()).unwrap();
+        let chosen = tree.find_node("/chosen").unwrap();
+        assert!(chosen.property("bootargs").is_none());
+        assert!(chosen.property("stdout-path").is_some());
+    }
+
     #[test]
     fn a_buffer_that_is_too_small_is_an_error() {
-        let mut whole = [0; 2048];
+        let mut whole = [0; 4096];
         let size = write(&mut whole, &GUEST).unwrap().len();
         for capacity in (0..size).step_by(7).chain([size - 1]) {
             let mut buffer = vec![0; capacity];
