@@ -63,7 +63,7 @@ fn ends_as(ending: Ending, outcome: &Outcome) -> bool {
     match ending {
         Ending::Passed => *outcome == Outcome::Ended(Verdict::Passed),
         Ending::PoweredOff => *outcome == Outcome::Ended(Verdict::Silent),
-        Ending::Stopped => matches!(outcome, Outcome::Ended(Verdict::Failed(_))),
+        Ending::Failed | Ending::Stopped => matches!(outcome, Outcome::Ended(Verdict::Failed(_))),
         Ending::Panicked => *outcome == Outcome::Ended(Verdict::Panicked),
     }
 }
@@ -72,6 +72,7 @@ fn describe(ending: Ending) -> &'static str {
     match ending {
         Ending::Passed => "the guest to pass",
         Ending::PoweredOff => "a power-off without a verdict",
+        Ending::Failed => "the guest to fail",
         Ending::Stopped => "the guest to be stopped",
         Ending::Panicked => "a panic of the hypervisor",
     }

@@ -147,6 +147,15 @@ fn life() -> Vec<Scenario> {
             .args("guest-memory=256M")
             .within(120),
         Scenario::new(
+            "linux-hotplug-alone",
+            "guest=linux,vcpus=1,append=test=hotplug quiet",
+        )
+        .on(1, "cortex-a76")
+        .args("guest-memory=192M")
+        .ends(Ending::Failed)
+        .wants(r"^vm0\| verdict: failed: there is one vCPU, and nothing to unplug")
+        .within(120),
+        Scenario::new(
             "linux-reboot",
             "guest=linux,append=test=reboot resets=2 quiet",
         )

@@ -13,6 +13,8 @@ pub enum Ending {
     Passed,
     /// Everything powers off, and no guest gives a verdict.
     PoweredOff,
+    /// The guest gives the verdict `failed` and everything powers off.
+    Failed,
     /// The hypervisor stops the guest and goes on to a power-off.
     Stopped,
     /// The hypervisor panics, and ends QEMU.
