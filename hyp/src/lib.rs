@@ -49,10 +49,12 @@ pub mod vm {
     pub mod archive;
     pub mod chips;
     pub mod device_tree;
+    pub mod elf;
     pub mod flash;
     pub mod gate;
     pub mod image;
     pub mod keys;
+    pub mod layout;
     pub mod lines;
     pub mod machine;
     pub mod manifest;

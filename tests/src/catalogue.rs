@@ -4,6 +4,7 @@ use xtask::size::Size;
 
 use crate::chaos::chaos;
 use crate::consoles::consoles;
+use crate::images::images;
 use crate::linux::linux;
 use crate::scenario::{Ending, Scenario};
 use crate::shares::shares;
@@ -25,6 +26,7 @@ pub fn catalogue() -> Vec<Scenario> {
     tests.extend(shares());
     tests.extend(consoles());
     tests.extend(trouble());
+    tests.extend(images());
     tests.extend(chaos());
     tests.extend(linux());
     tests

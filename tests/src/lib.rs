@@ -9,6 +9,7 @@ pub mod catalogue;
 pub mod chaos;
 pub mod consoles;
 pub mod display;
+pub mod images;
 pub mod judge;
 pub mod linux;
 pub mod runner;

@@ -133,7 +133,14 @@ fn boot(
     fs::create_dir_all(folder)
         .with_context(|| format!("could not make the folder {}", folder.display()))?;
     let archive = folder.join("initrd.cpio");
-    let initrd = vms::initrd(&scenario.specs()?, sources, archive)?;
+    let mut specs = scenario.specs()?;
+    if scenario.is_elf
+        && let Some(first) = specs.first_mut()
+    {
+        let guest = first.guest.as_deref().unwrap_or_default();
+        first.kernel = Some(sources.images.guest(guest)?.elf.clone());
+    }
+    let initrd = vms::initrd(&specs, sources, archive)?;
     let machine = machine(scenario)?;
     let hypervisor = &sources.images.hypervisor.flat;
     let command = if scenario.on_firmware {

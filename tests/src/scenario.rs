@@ -28,6 +28,8 @@ pub struct Scenario {
     pub name: &'static str,
     /// The virtual machines: each a guest's name, or keys and values as after `--vm`.
     pub vms: Vec<&'static str>,
+    /// Whether the first guest is given as an ELF file.
+    pub is_elf: bool,
     /// QEMU's CPU model.
     pub cpu: &'static str,
     /// The number of CPUs.
@@ -69,6 +71,7 @@ impl Scenario {
         Self {
             name,
             vms: vec![guest],
+            is_elf: false,
             cpu: "max",
             cpus: 1,
             memory: Size::mib(512),
@@ -86,6 +89,12 @@ impl Scenario {
             timeout: Duration::from_secs(60),
             quick: false,
         }
+    }
+
+    /// The guest, one of the workspace's, is given as the ELF file that it was linked as.
+    pub fn as_elf(mut self) -> Self {
+        self.is_elf = true;
+        self
     }
 
     /// Beside the first one there is this virtual machine.

@@ -149,7 +149,8 @@ pub struct QemuOptions {
     #[arg(long, value_name = "NAME")]
     pub guest: Option<String>,
 
-    /// A kernel of your own: an arm64 Image, as it is, packed with gzip or in an EFI zboot image, or a flat binary
+    /// A kernel of your own: an arm64 Image, as it is, packed with gzip or in an EFI zboot image, an ELF
+    /// file, or a flat binary
     #[arg(long, value_name = "FILE")]
     pub kernel: Option<PathBuf>,
 

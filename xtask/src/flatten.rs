@@ -77,14 +77,14 @@ fn pieces<'a>(file: &ElfFile64<'a, Endianness>, bytes: &'a [u8]) -> Result<Vec<P
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     const HEADER: usize = 64;
     const PROGRAM_HEADER: usize = 56;
 
     /// An ELF with a loadable segment for each (physical address, contents), `.bss` behind each.
-    fn elf_with(machine: elf::Machine, segments: &[(u64, &[u8])]) -> Vec<u8> {
+    pub(crate) fn elf_with(machine: elf::Machine, segments: &[(u64, &[u8])]) -> Vec<u8> {
         let mut file = vec![0; HEADER];
         file[..7].copy_from_slice(&[0x7f, b'E', b'L', b'F', 2, 1, 1]);
         file[16..18].copy_from_slice(&elf::ET_EXEC.0.to_le_bytes());

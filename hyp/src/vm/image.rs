@@ -1,11 +1,13 @@
-//! Where a guest's image and its initial RAM disk go in its memory.
+//! What a guest starts from: which bytes go where in its memory, and where its first instruction is.
 //!
-//! An image with the header of Linux's arm64 boot protocol (`Documentation/arch/arm64/booting.rst`)
-//! says how far above a 2 MiB boundary it wants to be and how much memory it will use; any other is
-//! taken for a flat binary that starts with its first byte.
+//! As QEMU has it for its board: an ELF file goes where its program headers say. An image with the header of
+//! Linux's arm64 boot protocol (`Documentation/arch/arm64/booting.rst`) says how far above a 2 MiB boundary it
+//! wants to be and how much memory it will use; the start of RAM is such a boundary, and the nearest there is. Any
+//! other is taken for a flat binary that starts with its first byte.
 
+use super::elf::{Elf, ElfError};
 use super::machine;
-use stage2::PAGE_SIZE;
+use core::iter::once;
 use thiserror::Error;
 
 /// `ARM\x64`, at byte 56 of the header.
@@ -13,28 +15,47 @@ const MAGIC: u32 = 0x644d_5241;
 const MAGIC_AT: usize = 56;
 const TEXT_OFFSET_AT: usize = 8;
 const IMAGE_SIZE_AT: usize = 16;
-/// Images with a header go to a multiple of this, plus their offset.
+/// Where an image begins that does not say it, in bytes above the start of RAM: a flat binary, and a kernel from before
+/// Linux 3.17, which leaves `image_size` zero and whose `text_offset` means nothing.
+const USUAL_OFFSET: u64 = 0x8_0000;
+/// The boot protocol's boundary, in bytes.
 const ALIGNMENT: u64 = 2 << 20;
-/// Forms of kernels that are no images yet, by their first bytes.
-const PACKED: [(&[u8], &str); 2] = [
-    (b"\x1f\x8b", "compressed (gzip)"),
-    (b"\x7fELF", "an ELF file"),
-];
+/// The start of RAM that an image is not put over: QEMU has code of its own there.
+const BOOT_CODE_ROOM: u64 = 4 << 10;
+/// The first bytes of an image that a boot loader has to unpack.
+const GZIP_MAGIC: &[u8] = b"\x1f\x8b";
 
-/// Where an image is put.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Placement {
-    /// The IPA of its first byte, which is also its first instruction.
-    pub address: u64,
-    /// How many bytes from there it needs, zeroed memory behind it included.
-    pub size: u64,
+/// What a guest starts from.
+#[derive(Clone, Copy, Debug)]
+pub struct Image<'a> {
+    form: Form<'a>,
+    /// The IPA of the first byte that it uses.
+    start: u64,
+    /// The IPA behind the last byte that it uses, zeroed memory included.
+    end: u64,
+    /// The IPA of its first instruction.
+    entry: u64,
 }
 
-impl Placement {
-    /// How many bytes of RAM there have to be.
-    fn end(&self) -> u64 {
-        (self.address - machine::RAM_BASE).saturating_add(self.size)
-    }
+/// What kind of image it is.
+#[derive(Clone, Copy, Debug)]
+enum Form<'a> {
+    /// Its bytes, in one piece, from `start` on; the first is an instruction.
+    Flat(&'a [u8]),
+    Elf(Elf<'a>),
+    /// The same as a flat image, in flash.
+    Firmware(&'a [u8]),
+}
+
+/// How an image is started, beside its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// As Linux is: it is told in x0 where the device tree is.
+    Kernel,
+    /// By its entry point alone: it knows where to look for a device tree.
+    Elf,
+    /// From flash.
+    Firmware,
 }
 
 /// Why an image cannot be a guest.
@@ -44,15 +65,27 @@ pub enum ImageError {
     #[error("the guest image is empty; give one with -initrd")]
     Empty,
     /// It is in a form that a boot loader has to unpack.
-    #[error("the guest image is {0}; it has to be a raw Image or a flat binary")]
-    Packed(&'static str),
+    #[error(
+        "the guest image is compressed (gzip); it has to be an arm64 Image, an ELF file or a flat binary"
+    )]
+    Packed,
+    /// It is an ELF file that cannot be loaded.
+    #[error("the guest image is an ELF file {0}")]
+    Elf(#[from] ElfError),
     /// It is firmware that the flash has no room for.
     #[error("the firmware has {0} bytes; the flash has room for {room}", room = machine::FIRMWARE_ROOM)]
     TooLong(u64),
-    /// Its memory ends below the image's end.
+    /// It wants to be where no RAM is: an IPA.
     #[error(
-        "the guest's image and initial RAM disk need {needed} KiB of memory and it has {memory} KiB; \
-         raise guest-memory, or `memory` in its manifest"
+        "the guest's image is to be loaded at {0:#x}, and RAM begins at {ram:#x}; link it to (physical) \
+         addresses above that",
+        ram = machine::RAM_BASE
+    )]
+    BelowMemory(u64),
+    /// Its memory ends below the end of what is put there.
+    #[error(
+        "the guest's image, initial RAM disk and device tree need {needed} KiB of memory and it has \
+         {memory} KiB; raise guest-memory, or `memory` in its manifest"
     )]
     TooBig {
         /// KiB from the start of RAM to the end of what is put there.
@@ -62,85 +95,100 @@ pub enum ImageError {
     },
 }
 
-/// Decides where `image` goes in a guest with `memory_size` bytes of RAM.
-///
-/// # Errors
-///
-/// The image is empty or does not fit.
-pub fn place(image: &[u8], memory_size: u64) -> Result<Placement, ImageError> {
-    check(image)?;
-    let length = image.len() as u64;
-    let placement = match header(image) {
-        Some((text_offset, image_size)) => Placement {
-            // Offset 0 would put it over the device tree.
-            address: (machine::RAM_BASE + ALIGNMENT).saturating_add(text_offset),
-            size: image_size.max(length),
-        },
-        None => Placement {
-            address: machine::IMAGE,
-            size: length,
-        },
-    };
-    fit(placement, memory_size)
-}
-
-/// Where firmware goes: to flash.
-///
-/// # Errors
-///
-/// The image is empty, packed, or longer than the flash.
-pub fn place_firmware(image: &[u8]) -> Result<Placement, ImageError> {
-    check(image)?;
-    let size = image.len() as u64;
-    if size > machine::FIRMWARE_ROOM {
-        return Err(ImageError::TooLong(size));
+impl<'a> Image<'a> {
+    /// Reads the image of a kernel, or of what starts as one.
+    ///
+    /// # Errors
+    ///
+    /// The image is empty, packed, or an ELF file that cannot be loaded.
+    pub fn kernel(bytes: &'a [u8]) -> Result<Self, ImageError> {
+        check(bytes)?;
+        if let Some(elf) = Elf::open(bytes)? {
+            let extent = elf.extent();
+            return Ok(Self {
+                form: Form::Elf(elf),
+                start: extent.start,
+                end: extent.end,
+                entry: elf.entry(),
+            });
+        }
+        let length = bytes.len() as u64;
+        let (offset, size) = header(bytes).unwrap_or((USUAL_OFFSET, length));
+        let start = machine::RAM_BASE.saturating_add(offset);
+        Ok(Self::flat(Form::Flat(bytes), start, size.max(length)))
     }
-    Ok(Placement {
-        address: machine::FIRMWARE,
-        size,
-    })
-}
 
-/// Decides where an initial RAM disk of `length` bytes goes, in a guest with `memory_size` bytes of RAM
-/// whose image is placed: where QEMU puts it, or behind the image where that is larger.
-///
-/// # Errors
-///
-/// It does not fit.
-pub fn place_initrd(
-    image: &Placement,
-    length: u64,
-    memory_size: u64,
-) -> Result<Placement, ImageError> {
-    let usual = (memory_size / 2).min(128 << 20);
-    let offset = usual.max(image.end()).next_multiple_of(PAGE_SIZE);
-    let placement = Placement {
-        address: machine::RAM_BASE + offset,
-        size: length,
-    };
-    fit(placement, memory_size)
+    /// Takes `bytes` for firmware.
+    ///
+    /// # Errors
+    ///
+    /// The image is empty, packed, or longer than the flash.
+    pub fn firmware(bytes: &'a [u8]) -> Result<Self, ImageError> {
+        check(bytes)?;
+        let size = bytes.len() as u64;
+        if size > machine::FIRMWARE_ROOM {
+            return Err(ImageError::TooLong(size));
+        }
+        Ok(Self::flat(Form::Firmware(bytes), machine::FIRMWARE, size))
+    }
+
+    fn flat(form: Form<'a>, start: u64, size: u64) -> Self {
+        Self {
+            form,
+            start,
+            end: start.saturating_add(size),
+            entry: start,
+        }
+    }
+
+    /// The IPA of the first byte that it uses.
+    pub fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// The IPA behind the last byte that it uses, zeroed memory included.
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// The IPA of its first instruction.
+    pub fn entry(&self) -> u64 {
+        self.entry
+    }
+
+    /// How it is started.
+    pub fn kind(&self) -> Kind {
+        match self.form {
+            Form::Flat(_) => Kind::Kernel,
+            Form::Elf(_) => Kind::Elf,
+            Form::Firmware(_) => Kind::Firmware,
+        }
+    }
+
+    /// Its bytes, in pieces, each with its IPA.
+    pub fn pieces(&self) -> impl Iterator<Item = (u64, &'a [u8])> {
+        let (whole, elf) = match self.form {
+            Form::Flat(bytes) | Form::Firmware(bytes) => (Some((self.start, bytes)), None),
+            Form::Elf(elf) => (None, Some(elf)),
+        };
+        let segments = elf.into_iter().flat_map(|elf| elf.segments());
+        once(whole).flatten().chain(segments)
+    }
 }
 
 fn check(image: &[u8]) -> Result<(), ImageError> {
     if image.is_empty() {
         return Err(ImageError::Empty);
     }
-    match PACKED.iter().find(|(magic, _)| image.starts_with(magic)) {
-        Some((_, form)) => Err(ImageError::Packed(form)),
-        None => Ok(()),
+    if image.starts_with(GZIP_MAGIC) {
+        return Err(ImageError::Packed);
     }
+    Ok(())
 }
 
-fn fit(placement: Placement, memory_size: u64) -> Result<Placement, ImageError> {
-    let needed = placement.end();
-    if needed > memory_size {
-        let (needed, memory) = (needed.div_ceil(1024), memory_size / 1024);
-        return Err(ImageError::TooBig { needed, memory });
-    }
-    Ok(placement)
-}
-
-/// The header's `text_offset` and `image_size`, if there is one.
+/// What the header says, if there is one: how many bytes above the start of RAM the image goes, and how much
+/// memory it uses, 0 if that is not known. Both a kernel that asks to be near the start of RAM (bit 3 of `flags`
+/// clear) and one that does not mind are content with this place.
 fn header(image: &[u8]) -> Option<(u64, u64)> {
     let magic = image.get(MAGIC_AT..MAGIC_AT + 4)?;
     if magic != MAGIC.to_le_bytes() {
@@ -150,14 +198,20 @@ fn header(image: &[u8]) -> Option<(u64, u64)> {
         let bytes = image.get(at..at + 8)?;
         Some(u64::from_le_bytes(bytes.try_into().ok()?))
     };
-    Some((field(TEXT_OFFSET_AT)?, field(IMAGE_SIZE_AT)?))
+    let offset = match (field(TEXT_OFFSET_AT)?, field(IMAGE_SIZE_AT)?) {
+        (_, 0) => (USUAL_OFFSET, 0),
+        (offset, size) if offset < BOOT_CODE_ROOM => (ALIGNMENT + offset, size),
+        known => known,
+    };
+    Some(offset)
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn with_header(text_offset: u64, image_size: u64) -> Vec<u8> {
+    /// An image with a header.
+    pub(in super::super) fn with_header(text_offset: u64, image_size: u64) -> Vec<u8> {
         let mut image = vec![0; 64];
         image[8..16].copy_from_slice(&text_offset.to_le_bytes());
         image[16..24].copy_from_slice(&image_size.to_le_bytes());
@@ -165,71 +219,70 @@ mod tests {
         image
     }
 
+    fn extent(bytes: &[u8]) -> (u64, u64) {
+        let image = Image::kernel(bytes).unwrap();
+        assert_eq!((image.kind(), image.entry()), (Kind::Kernel, image.start()));
+        let pieces: Vec<_> = image.pieces().collect();
+        assert_eq!(pieces, [(image.start(), bytes)]);
+        (image.start(), image.end())
+    }
+
     #[test]
-    fn a_flat_image_goes_behind_the_device_tree() {
-        let placement = place(&[1, 2, 3], 1 << 20).unwrap();
-        assert_eq!((placement.address, placement.size), (0x4008_0000, 3));
+    fn a_flat_image_goes_where_qemu_puts_it() {
+        assert_eq!(extent(&[1, 2, 3]), (0x4008_0000, 0x4008_0003));
     }
 
     #[test]
     fn a_header_is_obeyed() {
-        let placement = place(&with_header(0x8_0000, 0x1000), 16 << 20).unwrap();
-        assert_eq!((placement.address, placement.size), (0x4028_0000, 0x1000));
-        let placement = place(&with_header(0, 0), 16 << 20).unwrap();
-        assert_eq!((placement.address, placement.size), (0x4020_0000, 64));
+        for (text_offset, image_size, start, end) in [
+            (0x8_0000, 0x1000, 0x4008_0000, 0x4008_1000),
+            // Unikraft's.
+            (0xf_ffc0, 0x20_0000, 0x400f_ffc0, 0x402f_ffc0),
+            // NuttX's.
+            (0x48_0000, 0x1000, 0x4048_0000, 0x4048_1000),
+            (0x1000, 0x1000, 0x4000_1000, 0x4000_2000),
+            // The start of RAM is the boot loader's: so the next boundary.
+            (0, 0x1000, 0x4020_0000, 0x4020_1000),
+            (0xfff, 0x1000, 0x4020_0fff, 0x4020_1fff),
+            // A kernel that does not tell its size has no valid offset either.
+            (0x20_0000, 0, 0x4008_0000, 0x4008_0040),
+            (0, 0, 0x4008_0000, 0x4008_0040),
+            // One that is longer than it tells is believed its bytes.
+            (0x8_0000, 1, 0x4008_0000, 0x4008_0040),
+        ] {
+            let image = with_header(text_offset, image_size);
+            assert_eq!(extent(&image), (start, end), "{text_offset:#x}");
+        }
+        // Images anywhere (bit 3 of flags) go to the same place.
+        let mut anywhere = with_header(0, 0x1000);
+        anywhere[24] = 1 << 3;
+        assert_eq!(extent(&anywhere), (0x4020_0000, 0x4020_1000));
     }
 
     #[test]
-    fn an_initrd_goes_where_qemu_puts_it_or_behind_the_image() {
-        let image = |size| Placement {
-            address: 0x4020_0000,
-            size,
-        };
-        let place = |size, memory| place_initrd(&image(size), 0x1001, memory);
-        let at = |address| {
-            Ok(Placement {
-                address,
-                size: 0x1001,
-            })
-        };
-        assert_eq!(place(1, 64 << 20), at(0x4200_0000));
-        assert_eq!(place(1, 4 << 30), at(0x4800_0000));
-        assert_eq!(place(0x300_0001, 64 << 20), at(0x4320_1000));
-        assert!(place(60 << 20, 62 << 20).is_err());
+    fn what_is_cut_off_within_the_header_is_a_flat_image() {
+        let image = &with_header(0, 0x1000)[..59];
+        assert_eq!(extent(image), (0x4008_0000, 0x4008_003b));
     }
 
     #[test]
     fn firmware_goes_to_address_zero() {
-        let placement = place_firmware(&[1; 4096]).unwrap();
-        assert_eq!((placement.address, placement.size), (0, 4096));
-        assert_eq!(place_firmware(&[]), Err(ImageError::Empty));
+        let bytes = [1; 4096];
+        let image = Image::firmware(&bytes).unwrap();
+        assert_eq!((image.start(), image.end(), image.entry()), (0, 4096, 0));
+        assert_eq!(image.kind(), Kind::Firmware);
+        assert_eq!(Image::firmware(&[]).unwrap_err(), ImageError::Empty);
         let long = vec![0; machine::FIRMWARE_ROOM as usize + 1];
         assert_eq!(
-            place_firmware(&long),
-            Err(ImageError::TooLong((64 << 20) + 1))
+            Image::firmware(&long).unwrap_err(),
+            ImageError::TooLong((64 << 20) + 1)
         );
     }
 
     #[test]
     fn what_is_no_image_is_refused() {
-        let refusal = |image: &[u8]| place(image, 1 << 30).unwrap_err().to_string();
-        assert!(refusal(b"\x1f\x8b\x08").contains("gzip"));
-        assert!(refusal(b"\x7fELF\x02").contains("ELF"));
-    }
-
-    #[test]
-    fn what_does_not_fit_is_refused() {
-        assert_eq!(place(&[], 1 << 30), Err(ImageError::Empty));
-        let too_big = ImageError::TooBig {
-            needed: 513,
-            memory: 512,
-        };
-        assert_eq!(place(&[0; 3], 512 << 10), Err(too_big));
-        for image in [with_header(u64::MAX, 64), with_header(0, u64::MAX)] {
-            assert!(matches!(
-                place(&image, 1 << 30),
-                Err(ImageError::TooBig { .. })
-            ));
-        }
+        assert_eq!(Image::kernel(&[]).unwrap_err(), ImageError::Empty);
+        let packed = Image::kernel(b"\x1f\x8b\x08").unwrap_err();
+        assert!(packed.to_string().contains("gzip"));
     }
 }

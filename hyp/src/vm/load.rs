@@ -3,8 +3,8 @@
 use core::fmt;
 
 use hyp::vm::device_tree::{self, Description, TreeError};
-use hyp::vm::image::{self, ImageError, Placement};
-use hyp::vm::machine::{DEVICE_TREE, DEVICE_TREE_ROOM};
+use hyp::vm::image::{Image, ImageError, Kind};
+use hyp::vm::layout::{DEVICE_TREE_ROOM, Layout};
 use hyp::vm::power::Entry;
 use hyp::vm::setup::Setup;
 use spin::Mutex;
@@ -15,9 +15,7 @@ use crate::machine::{self, Memory, MemoryError};
 
 /// Bytes of the buffer in which device trees are made: more than eight vCPUs and two thousand
 /// characters of boot arguments need.
-const TREE_BUFFER: usize = 8192;
-
-const _: () = assert!(TREE_BUFFER as u64 <= DEVICE_TREE_ROOM);
+const TREE_BUFFER: usize = DEVICE_TREE_ROOM as usize;
 
 /// Where device trees are made, one at a time.
 /// Each machine has its own, since whoever fills one may give the CPU away meanwhile.
@@ -74,28 +72,19 @@ pub(super) fn load(
     setup: &Setup<'_>,
     resets: u32,
 ) -> Result<(Memory, Entry), LoadError> {
-    let place = if setup.is_firmware {
-        image::place_firmware(setup.image)
-    } else {
-        image::place(setup.image, setup.memory_size)
-    };
-    let image = place.map_err(LoadError::Image)?;
-    let initrd = place_initrd(setup, &image).map_err(LoadError::Image)?;
+    let (image, layout) = lay_out(setup).map_err(LoadError::Image)?;
     let memory = machine::new_memory(vm, setup.memory_size)?;
-    let filled = store_image(&memory, &image, setup)
-        .and_then(|()| match initrd {
-            Some(place) => store(&memory, place.address, setup.initrd),
+    let filled = store_image(&memory, &image)
+        .and_then(|()| match layout.initrd {
+            Some(ipa) => store(&memory, ipa, setup.initrd),
             None => Ok(()),
         })
-        .and_then(|()| store_device_tree(vm, &memory, setup, initrd, resets));
+        .and_then(|()| match layout.device_tree {
+            Some(ipa) => store_device_tree(vm, &memory, ipa, setup, layout.initrd, resets),
+            None => Ok(()),
+        });
     match filled {
-        Ok(()) => {
-            let entry = Entry {
-                address: image.address,
-                context: DEVICE_TREE,
-            };
-            Ok((memory, entry))
-        }
+        Ok(()) => Ok((memory, layout.entry)),
         Err(error) => {
             memory.destroy();
             Err(error)
@@ -103,39 +92,46 @@ pub(super) fn load(
     }
 }
 
-fn place_initrd(setup: &Setup<'_>, image: &Placement) -> Result<Option<Placement>, ImageError> {
-    let length = setup.initrd.len() as u64;
-    (length > 0)
-        .then(|| image::place_initrd(image, length, setup.memory_size))
-        .transpose()
+fn lay_out<'a>(setup: &Setup<'a>) -> Result<(Image<'a>, Layout), ImageError> {
+    let image = if setup.is_firmware {
+        Image::firmware(setup.image)
+    } else {
+        Image::kernel(setup.image)
+    }?;
+    let layout = Layout::new(&image, setup.initrd.len() as u64, setup.memory_size)?;
+    Ok((image, layout))
 }
 
 fn store_device_tree(
     vm: usize,
     memory: &Memory,
+    ipa: u64,
     setup: &Setup<'_>,
-    initrd: Option<Placement>,
+    initrd: Option<u64>,
     resets: u32,
 ) -> Result<(), LoadError> {
     let description = Description {
         vcpus: setup.vcpus,
         memory_size: setup.memory_size,
         boot_arguments: setup.boot_arguments,
-        initrd: initrd.map(|place| (place.address, place.address + place.size)),
+        initrd: initrd.map(|start| (start, start + setup.initrd.len() as u64)),
         boot_count: resets,
     };
     let mut buffer = BUFFERS[vm].lock();
     let tree = device_tree::write(&mut buffer[..], &description).map_err(LoadError::Tree)?;
-    store(memory, DEVICE_TREE, tree)
+    store(memory, ipa, tree)
 }
 
-fn store_image(memory: &Memory, place: &Placement, setup: &Setup<'_>) -> Result<(), LoadError> {
-    if !setup.is_firmware {
-        return store(memory, place.address, setup.image);
+fn store_image(memory: &Memory, image: &Image<'_>) -> Result<(), LoadError> {
+    for (ipa, bytes) in image.pieces() {
+        match image.kind() {
+            Kind::Kernel | Kind::Elf => store(memory, ipa, bytes)?,
+            Kind::Firmware => memory
+                .write_rom(Ipa::new(ipa), bytes)
+                .map_err(|_| LoadError::OutOfMemory)?,
+        }
     }
-    memory
-        .write_rom(Ipa::new(place.address), setup.image)
-        .map_err(|_| LoadError::OutOfMemory)
+    Ok(())
 }
 
 fn store(memory: &Memory, ipa: u64, bytes: &[u8]) -> Result<(), LoadError> {

@@ -38,12 +38,6 @@ pub const CLOCK: u64 = 0x0901_0000;
 pub const CLOCK_END: u64 = CLOCK + pl031::FRAME_SIZE;
 /// Where RAM begins.
 pub const RAM_BASE: u64 = 0x4000_0000;
-/// Where the device tree is put; a guest finds it in x0.
-pub const DEVICE_TREE: u64 = RAM_BASE;
-/// Room for the device tree.
-pub const DEVICE_TREE_ROOM: u64 = IMAGE - DEVICE_TREE;
-/// Where a flat image is put.
-pub const IMAGE: u64 = RAM_BASE + 0x8_0000;
 
 /// A device, by its registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
