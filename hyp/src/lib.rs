@@ -25,6 +25,7 @@ const _: () = assert!(size_of::<spin::Mutex<()>>() == size_of::<spin::mutex::Tic
 
 /// What of the dispatch of exits needs no EL2.
 pub mod exits {
+    pub mod halt;
     pub mod pstate;
     pub mod stage1;
     pub mod syndrome;

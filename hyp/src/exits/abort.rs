@@ -11,7 +11,7 @@ use log::{debug, log_enabled};
 use stage2::{Access, Ipa, Privilege};
 use trace::Category;
 
-use super::{Frame, inject, skip_instruction, walk};
+use super::{Frame, inject, skip_instruction, stuck, walk};
 use crate::el2::recover::{self, PAR_FAILED};
 use crate::machine;
 use crate::machine::tracing;
@@ -149,7 +149,11 @@ fn outside(frame: &mut Frame, esr: u64, far: u64, fault: Fault) {
         Some(Outcome::Outside) | None if !matches!(access, Access::Execute(_)) => {
             device(frame, esr, far, ipa)
         }
-        Some(Outcome::Outside) | None => refuse(frame, esr, far),
+        Some(Outcome::Outside) | None => {
+            if !stuck::cannot_fetch(vcpu) {
+                refuse(frame, esr, far);
+            }
+        }
     }
 }
 
@@ -262,7 +266,7 @@ fn hpfar_page() -> u64 {
 
 /// Translates a guest's virtual address by its own stage 1. The hardware does, since a walk in software would take
 /// more than all the rest of the fault; whatever it meets on its way, `recover` turns into "not translated".
-fn translate(address: u64) -> Option<u64> {
+pub(super) fn translate(address: u64) -> Option<u64> {
     let kept = PAR_EL1.get();
     let par = recover::translate(address);
     // Who reads it next sees it without an ISB: EL2, by the same name, or the guest, behind an ERET.

@@ -8,7 +8,7 @@
 //! Nothing a guest does is an error of the hypervisor: what has no meaning becomes an exception of the
 //! guest's own.
 //!
-//! The files `pstate`, `stage1`, `syndrome` and `system_error` of this folder need no EL2 and belong to the library
+//! The files `halt`, `pstate`, `stage1`, `syndrome` and `system_error` of this folder need no EL2 and belong to the library
 //! (`lib.rs`), where they are tested.
 
 mod abort;
@@ -17,6 +17,7 @@ mod frame;
 mod inject;
 pub(crate) mod interrupts;
 mod register;
+mod stuck;
 mod wait;
 mod walk;
 
@@ -110,6 +111,7 @@ extern "C" fn interrupt(frame: &mut Frame) {
         tracing::left(trace::event::Exit::Interrupt, 0, ELR_EL2.get());
     }
     interrupts::serve(Some(frame.vcpu));
+    stuck::interrupted(frame.vcpu);
     sched::after_interrupt();
     // Also if the thread kept the CPU: the news may be that the machine is to stop.
     frame.vcpu.unsettle();

@@ -18,6 +18,9 @@ const VBAR_BASE: u64 = !0x7ff;
 
 /// D, A, I and F: everything masked.
 const DAIF: u64 = 0xf << 6;
+/// SPSR: IRQs and FIQs are masked.
+const MASK_I: u64 = 1 << 7;
+const MASK_F: u64 = 1 << 6;
 const SSBS: u64 = 1 << 12;
 const PAN: u64 = 1 << 22;
 const DIT: u64 = 1 << 24;
@@ -54,6 +57,12 @@ pub struct Features {
 /// Whether the guest was at EL0 with this SPSR.
 pub const fn is_el0(spsr: u64) -> bool {
     spsr & AARCH32 != 0 || spsr & MODE == 0
+}
+
+/// Whether the guest was at EL1 with interrupts masked, IRQs and FIQs.
+pub const fn is_el1_masked(spsr: u64) -> bool {
+    let masks = MASK_I | MASK_F;
+    spsr & AARCH32 == 0 && matches!(spsr & MODE, EL1H | EL1T) && spsr & masks == masks
 }
 
 /// Whether the guest's loads and stores are big-endian, given its PSTATE and its `SCTLR_EL1`.

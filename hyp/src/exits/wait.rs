@@ -4,7 +4,7 @@ use hyp::exits::syndrome::Wait;
 use hyp::vcpu::wait::{self, Waiter};
 use platform::timer;
 
-use super::{Frame, interrupts, skip_instruction};
+use super::{Frame, interrupts, skip_instruction, stuck};
 use crate::sched;
 use crate::vcpu::Vcpu;
 
@@ -12,6 +12,7 @@ use crate::vcpu::Vcpu;
 /// low-power state").
 pub(super) fn instruction(frame: &Frame, esr: u64) {
     let vcpu = frame.vcpu;
+    stuck::waits(vcpu);
     skip_instruction(esr);
     match Wait::new(esr) {
         Wait::Event => sched::yield_now(),

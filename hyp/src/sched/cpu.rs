@@ -170,10 +170,13 @@ impl Cpu {
         self.has_ready() && timer::now() - self.local.since.get() >= slice_ticks()
     }
 
-    /// Sets this CPU's timer for the next sleeper, and for the end of the current thread's slice if
-    /// others wait for that. Only for this CPU itself.
+    /// Sets this CPU's timer for the next sleeper, for the end of the current thread's slice if others wait for
+    /// that, and for a look at a guest that has not been interrupted for long. Only for this CPU itself.
     pub(super) fn set_timer(&self) {
         let mut deadline = self.next_wake.load(Ordering::Relaxed);
+        if usize::from(self.local.current.get()) != percpu::this().index() {
+            deadline = deadline.min(timer::now() + look_ticks());
+        }
         if self.has_ready() {
             deadline = deadline.min(self.local.since.get() + slice_ticks());
         }
@@ -224,6 +227,11 @@ pub(super) fn cpu(index: usize) -> &'static Cpu {
 pub(super) fn steal() -> Option<ThreadIndex> {
     let own = percpu::this().index();
     (1..MAX_CPUS).find_map(|distance| CPUS[(own + distance) % MAX_CPUS].pop())
+}
+
+/// How long a guest runs before EL2 looks whether it gets on, in ticks: 0.25 s.
+fn look_ticks() -> u64 {
+    timer::frequency() / 4
 }
 
 /// How long a thread runs while others wait, in ticks: 0.25 ms.

@@ -33,6 +33,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
 
 use aarch64_cpu::registers::{ELR_EL2, SPSR_EL2, VMPIDR_EL2, Writeable};
 use arch::Encoding;
+use hyp::exits::halt::Watch;
 use hyp::vcpu::debug_registers::{DebugRegisters, Refusal};
 use hyp::vm::power::Entry;
 use platform::board::MAX_CPUS;
@@ -86,6 +87,8 @@ pub(crate) struct Vcpu {
     virtual_error: VirtualError,
     /// How often it left the guest, and why.
     pub(crate) counters: Counters,
+    /// Whether it may have come to where nothing gets it going again.
+    pub(crate) watch: Watch,
     saved: UnsafeCell<Saved>,
 }
 
@@ -123,6 +126,7 @@ impl Vcpu {
             interrupts: Interrupts::new(),
             virtual_error: VirtualError::new(),
             counters: Counters::new(),
+            watch: Watch::new(),
             saved: UnsafeCell::new(Saved::RESET),
         }
     }
@@ -173,6 +177,7 @@ impl Vcpu {
     /// thread.
     pub(crate) fn reset(&self, entry: Entry) {
         self.forget_error();
+        self.watch.reset();
         let saved = self.saved.get();
         // SAFETY: We are on the vCPU's own thread, and no reference to `saved` is alive.
         debug::quiet(unsafe { &(*saved).debug });

@@ -15,6 +15,7 @@
 use core::fmt;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
+use hyp::exits::halt::Halt;
 use hyp::memory::Outcome;
 use hyp::vgic::Vgic;
 use hyp::vm::pl031::Pl031;
@@ -156,6 +157,25 @@ impl Vm {
         self.visit(|memory| memory.give_up_reservations()) > Some(0)
     }
 
+    /// The vCPU, the caller's own, has come to where nothing gets it going again. Returns when the machine stops, which it
+    /// does when that is so of all its vCPUs.
+    pub(crate) fn halt(&self, vcpu: &Vcpu, halt: Halt) {
+        self.power.lock().halt(halt);
+        self.stop_if_halted(vcpu);
+        while !self.is_stopping() {
+            sched::park();
+        }
+        vcpu.unsettle();
+    }
+
+    /// Stops the machine if none of its vCPUs gets on; `vcpu` is the caller's own.
+    fn stop_if_halted(&self, vcpu: &Vcpu) {
+        let halted = self.power.lock().halted();
+        if let Some(halt) = halted {
+            self.stop(vcpu, StopReason::Halted(halt));
+        }
+    }
+
     /// Asks all vCPUs to leave the guest, for `reason`; `vcpu` is the caller's own.
     pub(crate) fn stop(&self, vcpu: &Vcpu, reason: StopReason) {
         self.power.lock().request_stop(reason);
@@ -210,7 +230,7 @@ impl Vm {
             SHORTAGE.leaves(self.index);
         }
         match reason {
-            None => {}
+            None => self.stop_if_halted(vcpu),
             Some(StopReason::Reset) => self.restart(),
             Some(reason) => self.end(reason),
         }
@@ -293,6 +313,7 @@ impl Vm {
                 "vm{} stopped: what it was to be made of is gone",
                 self.index
             ),
+            StopReason::Halted(halt) => error!("vm{} stopped: {halt}", self.index),
             StopReason::Mistake => error!(
                 "vm{} stopped: the hypervisor has made a mistake with its memory, see above; please report it",
                 self.index

@@ -10,6 +10,7 @@ use core::slice;
 
 use arm_psci::{AffinityInfo, ErrorCode};
 
+use crate::exits::halt::Halt;
 use crate::masked::Masked;
 
 /// How many vCPUs a virtual machine can have. All have Aff1 to Aff3 zero.
@@ -33,6 +34,8 @@ pub enum StopReason {
     Reset,
     /// Its last vCPU switched itself off; nobody is left to switch one on again.
     AllVcpusOff,
+    /// No vCPU is left that could get on.
+    Halted(Halt),
     /// There was no memory for it.
     OutOfMemory,
     /// The hypervisor does not know any more what it was made of.
@@ -48,6 +51,15 @@ enum State {
     /// Switched on, but its thread has not yet taken note.
     Pending(Entry),
     On,
+    /// On, for others, but nothing gets it going again.
+    Halted(Halt),
+}
+
+impl State {
+    /// Whether its thread has yet to leave, if the machine stops.
+    fn is_on(self) -> bool {
+        matches!(self, Self::On | Self::Halted(_))
+    }
 }
 
 /// The power states of the vCPUs of one virtual machine.
@@ -92,7 +104,7 @@ impl Power {
     ) -> Result<(), ErrorCode> {
         match self.live().get_masked(target) {
             None => return Err(ErrorCode::InvalidParameters),
-            Some(State::On) => return Err(ErrorCode::AlreadyOn),
+            Some(State::On | State::Halted(_)) => return Err(ErrorCode::AlreadyOn),
             Some(State::Pending(_)) => return Err(ErrorCode::OnPending),
             Some(State::Off) if !is_valid => return Err(ErrorCode::InvalidAddress),
             Some(State::Off) => {}
@@ -134,7 +146,7 @@ impl Power {
             _ => None,
         };
         let group = group.ok_or(ErrorCode::InvalidParameters)?;
-        Ok(if group.contains(&State::On) {
+        Ok(if group.iter().any(|state| state.is_on()) {
             AffinityInfo::On
         } else if group.iter().any(|state| matches!(state, State::Pending(_))) {
             AffinityInfo::OnPending
@@ -164,11 +176,31 @@ impl Power {
         if self.live().iter().all(|&state| state == State::Off) {
             self.request_stop(StopReason::AllVcpusOff);
         }
-        if self.stopped || self.live().contains(&State::On) {
+        if self.stopped || self.live().iter().any(|state| state.is_on()) {
             return None;
         }
         self.stopped = self.stop.is_some();
         self.stop
+    }
+
+    /// Notes that a vCPU that is on has come to where nothing gets it going again. It stays on for others.
+    pub fn halt(&mut self, halt: Halt) {
+        if let Some(state) = self.vcpus.get_mut(halt.vcpu) {
+            *state = State::Halted(halt);
+        }
+    }
+
+    /// How the machine has come to where no vCPU gets on: all that are on have halted. The first of them tells.
+    pub fn halted(&self) -> Option<Halt> {
+        let mut first = None;
+        for state in self.live() {
+            match *state {
+                State::Off => {}
+                State::Halted(halt) => first = first.or(Some(halt)),
+                State::On | State::Pending(_) => return None,
+            }
+        }
+        first
     }
 
     fn live(&self) -> &[State] {
@@ -179,6 +211,7 @@ impl Power {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exits::halt::Cause;
 
     const ENTRY: Entry = Entry {
         address: 0x4008_0000,
@@ -279,6 +312,35 @@ mod tests {
             None,
             "a restart switches all others off"
         );
+    }
+
+    #[test]
+    fn a_machine_has_halted_when_all_its_vcpus_have_or_are_off() {
+        let halt = |vcpu| Halt {
+            vcpu,
+            pc: 0x4008_0000,
+            cause: Cause::NoVectors,
+        };
+        let mut power = booted(3);
+        assert_eq!(power.halted(), None);
+        power.switch_on(1, ENTRY, true).unwrap();
+        power.halt(halt(0));
+        assert_eq!(power.halted(), None, "another is on its way");
+        assert_eq!(power.take_entry(1), Some(ENTRY));
+        assert_eq!(power.halted(), None);
+        assert_eq!(power.affinity_info(0, 0), Ok(AffinityInfo::On));
+        assert_eq!(power.switch_on(0, ENTRY, true), Err(ErrorCode::AlreadyOn));
+        assert_eq!(power.leave(1), None);
+        assert_eq!(power.halted(), Some(halt(0)), "the other went off");
+        power.switch_on(1, ENTRY, true).unwrap();
+        assert_eq!(power.take_entry(1), Some(ENTRY));
+        power.halt(halt(1));
+        assert_eq!(power.halted(), Some(halt(0)), "all have halted");
+        let reason = StopReason::Halted(halt(0));
+        assert!(power.request_stop(reason));
+        assert_eq!(power.leave(0), None);
+        assert_eq!(power.leave(1), Some(reason));
+        assert_eq!(power.halted(), None);
     }
 
     #[test]

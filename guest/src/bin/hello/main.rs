@@ -40,6 +40,8 @@ mod error;
 #[cfg(target_os = "none")]
 mod facts;
 #[cfg(target_os = "none")]
+mod halt;
+#[cfg(target_os = "none")]
 mod hold;
 #[cfg(target_os = "none")]
 mod lower;

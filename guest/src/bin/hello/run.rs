@@ -7,8 +7,8 @@ use guest::{
 };
 
 use crate::{
-    clock, debug, devices, error, facts, hold, origins, outside, read, reset, say, share, split,
-    storm,
+    clock, debug, devices, error, facts, halt, hold, origins, outside, read, reset, say, share,
+    split, storm,
 };
 
 guest::main!(run);
@@ -35,6 +35,7 @@ fn run_mode(machine: &'static Machine<'static>) -> Result<(), ArgsError<'static>
             let comes = args.number("comes", u64::from(syndrome != 0))? != 0;
             error::run(syndrome, comes, args.number("ms", 30)?);
         }
+        "halt" => halt::run(machine, args.value("kind").unwrap_or("loop")),
         "hold" => {
             let step = args.number("step", 1)?;
             hold::run(machine, step as usize, args.number("wait", 1)? != 0);
@@ -61,7 +62,7 @@ fn run_mode(machine: &'static Machine<'static>) -> Result<(), ArgsError<'static>
             );
         }
         other => panic!(
-            "mode={other} is none of hello, clock, debug, devices, error, hold, origins, outside, poweroff, read, reset, say, share, split, storm"
+            "mode={other} is none of hello, clock, debug, devices, error, halt, hold, origins, outside, poweroff, read, reset, say, share, split, storm"
         ),
     }
     Ok(())

@@ -1,0 +1,85 @@
+//! Notices guests that nothing gets going again, so that a user is told, and does not wait for ever.
+
+use aarch64_cpu::registers::{ELR_EL1, ELR_EL2, ESR_EL1, Readable, SCTLR_EL1, SPSR_EL2, VBAR_EL1};
+use hyp::exits::halt::{Cause, Halt, is_at_own_vector, is_endless, is_privileged, is_undefined};
+use hyp::exits::syndrome::class_of;
+use stage2::Ipa;
+
+use super::abort::translate;
+use crate::vcpu::Vcpu;
+
+/// `ESR_EL1.EC`: unknown reason, as of undefined instructions.
+const UNKNOWN: u64 = 0;
+
+/// A guest was interrupted. Returns when its machine stops, if it never gets on.
+#[inline]
+pub(super) fn interrupted(vcpu: &Vcpu) {
+    if vcpu.watch.interrupted(SPSR_EL2.get(), ELR_EL2.get()) {
+        look(vcpu);
+    }
+}
+
+/// A guest executes WFI or WFE. Returns when its machine stops, if it never gets on.
+#[inline]
+pub(super) fn waits(vcpu: &Vcpu) {
+    let pc = ELR_EL2.get();
+    if vcpu.watch.waits(SPSR_EL2.get(), pc) && !look(vcpu) {
+        vcpu.watch.goes_on(pc);
+    }
+}
+
+/// A guest cannot fetch what is at its PC, where nothing is. Returns whether that is its end: when its machine stops.
+pub(super) fn cannot_fetch(vcpu: &Vcpu) -> bool {
+    // With stage 1, another vCPU may translate the vectors' address later.
+    if has_mmu() || !is_at_own_vector(SPSR_EL2.get(), ELR_EL2.get(), VBAR_EL1.get()) {
+        return false;
+    }
+    // What is in ESR_EL1 and ELR_EL1 is yet the exception that led to the vector.
+    let at = ELR_EL1.get();
+    let undefined = class_of(ESR_EL1.get()) == UNKNOWN;
+    let instruction = undefined.then(|| fetch(vcpu, at)).flatten();
+    let cause = match instruction.filter(|&instruction| is_privileged(instruction)) {
+        Some(instruction) => Cause::Privileged { at, instruction },
+        None => Cause::NoVectors,
+    };
+    halt(vcpu, cause);
+    true
+}
+
+/// Whether the guest never gets on from where it is; returns then when its machine stops.
+#[cold]
+#[inline(never)]
+fn look(vcpu: &Vcpu) -> bool {
+    let (spsr, pc) = (SPSR_EL2.get(), ELR_EL2.get());
+    let fetch = |address| fetch(vcpu, address);
+    if is_endless(spsr, pc, fetch) {
+        halt(vcpu, Cause::Loop { has_mmu: has_mmu() });
+        return true;
+    }
+    let is_at_vector = is_at_own_vector(spsr, pc, VBAR_EL1.get());
+    if is_at_vector && !has_mmu() && fetch(pc).is_some_and(is_undefined) {
+        halt(vcpu, Cause::NoVectors);
+        return true;
+    }
+    false
+}
+
+fn halt(vcpu: &Vcpu, cause: Cause) {
+    let halt = Halt {
+        vcpu: vcpu.index(),
+        pc: ELR_EL2.get(),
+        cause,
+    };
+    vcpu.vm().halt(vcpu, halt);
+}
+
+fn has_mmu() -> bool {
+    SCTLR_EL1.is_set(SCTLR_EL1::M)
+}
+
+/// The instruction at a virtual address of the guest's, if it can be told.
+fn fetch(vcpu: &Vcpu, address: u64) -> Option<u32> {
+    let ipa = translate(address).filter(|ipa| ipa.is_multiple_of(4))?;
+    let pair = vcpu.vm().memory().peek(Ipa::new(ipa & !7)).ok()?;
+    Some((pair >> (8 * (ipa & 4))) as u32)
+}
