@@ -1,6 +1,6 @@
-//! A VM's memory as cells, as many as there is room for: a cell is some regions, or an eighth of one.
+//! A VM's memory as cells, as many as there is room for: a cell is some regions, or a part of one, down to a page.
 
-use crate::trace::space::{PAGES, PARTS, REGION, Region, Space};
+use crate::trace::space::{PAGES, REGION, Region, Space};
 
 /// What a cell shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ impl<'s> Map<'s> {
     /// Makes the most of `room` cells.
     pub(super) fn new(space: &'s Space, room: usize) -> Self {
         let regions = space.regions.len().max(1);
-        let fit = (room / regions).min(PARTS);
+        let fit = (room / regions).min(PAGES as usize);
         // Powers of two, so that rows begin at round addresses more often than not.
         let parts = if fit == 0 { 1 } else { 1 << fit.ilog2() };
         let regions = if fit == 0 {
@@ -47,6 +47,11 @@ impl<'s> Map<'s> {
         REGION * self.regions as u64 / self.parts as u64
     }
 
+    /// How many cells there are.
+    pub(super) fn len(&self) -> usize {
+        self.space.regions.len().div_ceil(self.regions) * self.parts
+    }
+
     /// The cells, by address.
     pub(super) fn cells(&self) -> impl Iterator<Item = Cell> + '_ {
         let groups = self.space.regions.chunks(self.regions);
@@ -54,12 +59,12 @@ impl<'s> Map<'s> {
     }
 
     fn cell(&self, group: &[Region], part: usize) -> Cell {
-        let words = PARTS / self.parts;
-        let words = part * words..(part + 1) * words;
-        let pages: u32 = group
-            .iter()
-            .map(|region| region.pages_in(words.clone()))
-            .sum();
+        let size = PAGES as usize / self.parts;
+        let pages = |region: &Region| match self.parts {
+            1 => region.pages(),
+            _ => region.pages_in(part * size..(part + 1) * size),
+        };
+        let pages: u32 = group.iter().map(pages).sum();
         let blocks = group.iter().filter(|region| region.block).count();
         let most = PAGES * group.len() as u32 / self.parts as u32;
         let full = pages + blocks as u32 * PAGES / self.parts as u32;

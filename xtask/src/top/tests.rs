@@ -66,7 +66,7 @@ fn all_of_it_is_seen_on_80_by_24() {
         "Tessera",
         "11.0 s",
         "30,012 events lost",
-        "vm0: 8 MiB from 0x40000000, a cell is 256 KiB",
+        "vm0: 8 MiB from 0x40000000, a cell is 32 KiB",
         "▁▄█ pages 2 MiB (25 %)  ■ blocks 0 KiB (0 %)  × at work",
         "free 28 KiB (7 %)",
         "faults         1,024       512",
@@ -80,6 +80,49 @@ fn all_of_it_is_seen_on_80_by_24() {
         assert!(picture.contains(part), "{part} in\n{picture}");
     }
     assert!(picture.contains("████████·"), "{picture}");
+}
+
+/// Many CPUs and vCPUs, and a console of many lines.
+fn busy() -> State {
+    let mut state = told();
+    for vcpu in 0..8 {
+        let switch = Event::Switch { from: 1, to: 12 };
+        let mut record = at(12_000, Some(vcpu), switch);
+        record.stamp.cpu = vcpu;
+        state.event(&record);
+    }
+    (0..60).for_each(|line| state.line(&format!("vm0| line {line}.")));
+    state
+}
+
+#[test]
+fn a_high_terminal_is_used() {
+    let state = busy();
+    let picture = picture(&state, View::default(), (80, 60));
+    for part in ["cpu7 ", "vm0 vcpu7", "a cell is 8 KiB", "vm0| line 59."] {
+        assert!(picture.contains(part), "{part} in\n{picture}");
+    }
+    let lines = picture.lines().filter(|line| line.contains("vm0| line "));
+    let blank = picture
+        .lines()
+        .filter(|line| line.trim_matches(['"', ' ']).is_empty());
+    assert_eq!(blank.count(), 0, "{picture}");
+    assert!(lines.count() >= 10, "{picture}");
+}
+
+#[test]
+fn what_the_map_does_not_fill_is_the_consoles() {
+    let mut state = busy();
+    let (ipa, end) = (RAM, RAM + REGION);
+    state.event(&at(12_000, Some(0), Event::Ram { ipa, end }));
+    let picture = picture(&state, View::default(), (200, 60));
+    // 512 pages are three lines.
+    assert!(picture.contains("a cell is 4 KiB"), "{picture}");
+    assert!(picture.contains("vm0| line 32."), "{picture}");
+    let blank = picture
+        .lines()
+        .filter(|line| line.trim_matches(['"', ' ']).is_empty());
+    assert_eq!(blank.count(), 0, "{picture}");
 }
 
 #[test]

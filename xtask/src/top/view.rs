@@ -29,19 +29,18 @@ const RATES: u16 = Kind::COUNT as u16 + 1;
 /// The width of the counts without their course.
 const RATES_WIDTH: u16 = 44;
 
+/// The lines of title, gauges and keys.
+const FIXED: u16 = 3;
+/// Of the height without those: the most that the lists of CPUs and vCPUs make the counts' part grow to, and of the rest
+/// what the map gets if it can fill it.
+const LISTS: (u16, u16) = (2, 5);
+const MAP: (u16, u16) = (3, 5);
+
 /// Draws the state.
 pub(super) fn draw(frame: &mut Frame<'_>, state: &State, view: &View) {
-    let [title, map, gauges, rates, console, keys] = Layout::vertical([
-        Constraint::Length(1),
-        Constraint::Fill(3),
-        Constraint::Length(1),
-        Constraint::Length(RATES),
-        Constraint::Fill(2),
-        Constraint::Length(1),
-    ])
-    .areas(frame.area());
     let vms = state.vms();
     let vm = vms.get(view.vm % vms.len().max(1)).copied();
+    let [title, map, gauges, rates, console, keys] = areas(frame.area(), state, vm);
     frame.render_widget(title_line(state, view), title);
     draw_map(frame, state, vm, map);
     frame.render_widget(gauge_line(state, vm), gauges);
@@ -51,6 +50,40 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &State, view: &View) {
     draw_threads(frame, state, right);
     draw_console(frame, state, console);
     frame.render_widget(key_line(state, view), keys);
+}
+
+/// Where the parts are. Map and lists get no more lines than they fill; the console has the rest.
+fn areas(area: Rect, state: &State, vm: Option<u8>) -> [Rect; 6] {
+    let share = |height: u16, (part, of): (u16, u16)| {
+        (u32::from(height) * u32::from(part) / u32::from(of)) as u16
+    };
+    let height = area.height.saturating_sub(FIXED);
+    let threads = state.cpus.len() + state.vcpus.len() + 1;
+    let threads = u16::try_from(threads).unwrap_or(u16::MAX);
+    let rates = threads.min(share(height, LISTS)).max(RATES);
+    let most = share(height.saturating_sub(rates), MAP);
+    let filled = vm.and_then(|vm| state.spaces.get(&vm)).map(|space| {
+        let rows = most.saturating_sub(1);
+        let cells = Map::new(space, room(area.width, rows)).len();
+        // With the line above it.
+        1 + cells
+            .div_ceil(usize::from(area.width).max(1))
+            .min(rows.into()) as u16
+    });
+    Layout::vertical([
+        Constraint::Length(1),
+        Constraint::Length(filled.unwrap_or(most)),
+        Constraint::Length(1),
+        Constraint::Length(rates),
+        Constraint::Fill(1),
+        Constraint::Length(1),
+    ])
+    .areas(area)
+}
+
+/// How many cells there is room for.
+fn room(width: u16, height: u16) -> usize {
+    usize::from(width).max(1) * usize::from(height)
 }
 
 /// A part of the picture: a line above it that says what it is.
@@ -101,7 +134,7 @@ fn draw_map(frame: &mut Frame<'_>, state: &State, vm: Option<u8>, area: Rect) {
     let block = titled("");
     let inner = block.inner(area);
     let width = usize::from(inner.width).max(1);
-    let map = Map::new(space, width * usize::from(inner.height));
+    let map = Map::new(space, room(inner.width, inner.height));
     let title = format!(
         " vm{vm}: {} from {:#x}, a cell is {} ",
         size(space.regions.len() as u64 * REGION),

@@ -14,8 +14,8 @@ pub(crate) const REGION: u64 = 2 << 20;
 pub(crate) const PAGE: u64 = 4 << 10;
 /// Pages of a region.
 pub(crate) const PAGES: u32 = 512;
-/// Parts of a region that can be looked at by themselves.
-pub(crate) const PARTS: usize = 8;
+/// Words that have a bit for each page of a region.
+const WORDS: usize = PAGES as usize / 64;
 /// Regions of a block of level 1.
 const REGIONS_OF_LEVEL_1: usize = 512;
 /// The most regions that are believed: 2 TiB. A recording is no more than a file.
@@ -24,8 +24,8 @@ const MOST_REGIONS: u64 = 1 << 20;
 /// What is mapped in a region.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Region {
-    /// A bit for each page, a word for each part.
-    pages: [u64; PARTS],
+    /// A bit for each page.
+    pages: [u64; WORDS],
     /// One block maps it all.
     pub(crate) block: bool,
     /// It is being collapsed.
@@ -35,12 +35,13 @@ pub(crate) struct Region {
 impl Region {
     /// How many of its pages are mapped by themselves.
     pub(crate) fn pages(&self) -> u32 {
-        self.pages_in(0..PARTS)
+        self.pages.iter().map(|word| word.count_ones()).sum()
     }
 
-    /// How many pages of these parts are mapped by themselves.
-    pub(crate) fn pages_in(&self, parts: Range<usize>) -> u32 {
-        self.pages[parts].iter().map(|word| word.count_ones()).sum()
+    /// How many of these pages are mapped by themselves.
+    pub(crate) fn pages_in(&self, pages: Range<usize>) -> u32 {
+        let is_mapped = |page: &usize| self.pages[page / 64] >> (page % 64) & 1 != 0;
+        pages.filter(is_mapped).count() as u32
     }
 
     fn set(&mut self, page: usize, mapped: bool) {
@@ -53,7 +54,7 @@ impl Region {
     }
 
     fn fill(&mut self, mapped: bool) {
-        self.pages = [if mapped { u64::MAX } else { 0 }; PARTS];
+        self.pages = [if mapped { u64::MAX } else { 0 }; WORDS];
     }
 
     /// Bytes that single pages map, and bytes that a block maps.
