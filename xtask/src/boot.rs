@@ -1,13 +1,15 @@
 //! `cargo xtask qemu`: from options to a booted machine, its console on the terminal.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use ::trace::{Categories, Category};
+use anyhow::{Context, Error, Result};
 
+use crate::about::about;
 use crate::build::{Images, Profile};
 use crate::cli::QemuOptions;
 use crate::hyp_args::HypArgs;
@@ -16,6 +18,7 @@ use crate::run::{Outcome, Screen, run};
 use crate::script::{Begin, Script};
 use crate::symbols::Symbols;
 use crate::terminal::Terminal;
+use crate::trace::{About, Planned, Recorder};
 use crate::vms::{self, Sources, Spec};
 use crate::workspace::Workspace;
 use crate::{qemu, setup, shell, trace};
@@ -61,6 +64,25 @@ pub(crate) struct Prepared {
     pub(crate) images: Images,
     /// Whether guests' output comes as it is, for a terminal.
     pub(crate) is_raw: bool,
+    /// The events that are traced.
+    pub(crate) traced: Categories,
+    /// Where it is recorded, if it is to be.
+    recording: Option<Planned>,
+    about: About,
+}
+
+impl Prepared {
+    /// Begins the recording, if there is to be one.
+    ///
+    /// # Errors
+    ///
+    /// When its file cannot be written.
+    pub(crate) fn record(&mut self) -> Result<Option<Recorder>> {
+        let planned = self.recording.take();
+        planned
+            .map(|planned| planned.begin(&self.about))
+            .transpose()
+    }
 }
 
 /// Builds and boots, and returns the exit status.
@@ -69,12 +91,15 @@ pub(crate) struct Prepared {
 ///
 /// When the options make no sense together, or set-up or the build fails, or QEMU cannot be run.
 pub fn boot(options: &QemuOptions) -> Result<u8> {
+    let mut prepared = prepare(options, Purpose::Console)?;
+    let recording = prepared.record()?;
     let Prepared {
         command,
         images,
         is_raw,
-    } = prepare(options, Purpose::Console)?;
-    let recording = options.trace.as_deref().map(create).transpose()?;
+        traced,
+        ..
+    } = prepared;
     if is_raw {
         eprintln!(
             "      Typing goes to the guest; Ctrl-A q ends, Ctrl-A h says what else there is"
@@ -88,12 +113,28 @@ pub fn boot(options: &QemuOptions) -> Result<u8> {
     let mut console = Stdout::new(recording, is_raw, script);
     let outcome = run(command, timeout, Some(&symbols), &terminal, &mut console)?;
     drop(terminal);
-    console.finish();
-    if let Some(file) = &options.trace {
-        say_what_to_do(file);
+    let kept = console.finish();
+    if let Ok(Some(file)) = &kept {
+        eprintln!("    Recorded {}", what_to_do(file, traced));
     }
     report(&outcome, start.elapsed());
-    Ok(outcome.exit_code())
+    status(&outcome, kept.map(drop))
+}
+
+/// The exit status of a run, whose console was kept or not: a run that failed has its own.
+///
+/// # Errors
+///
+/// That some of the console was not kept, if nothing else went wrong.
+pub(crate) fn status(outcome: &Outcome, kept: Result<()>) -> Result<u8> {
+    match (outcome.exit_code(), kept) {
+        (code, Ok(())) => Ok(code),
+        (0, Err(error)) => Err(error),
+        (code, Err(error)) => {
+            eprintln!("error: {error:#}");
+            Ok(code)
+        }
+    }
 }
 
 /// What QEMU has for its standard input: the terminal, or a pipe into which is typed what is piped in here.
@@ -118,6 +159,11 @@ fn input(specs: &[Spec]) -> Result<(Option<Script>, Terminal)> {
 pub(crate) fn prepare(options: &QemuOptions, purpose: Purpose) -> Result<Prepared> {
     let specs = specs(options);
     let machine = machine(options, &specs, purpose)?;
+    let recording = options
+        .trace
+        .as_deref()
+        .map(|file| Planned::new(file, &inputs(&specs)));
+    let recording = recording.transpose()?;
     qemu::choose(options.program.named.as_deref());
     setup::for_boot()?;
     let workspace = Workspace::load()?;
@@ -147,19 +193,33 @@ pub(crate) fn prepare(options: &QemuOptions, purpose: Purpose) -> Result<Prepare
         command,
         images,
         is_raw: machine.is_raw(),
+        traced: bootargs::parse(&machine.hyp_args, &mut |_| {}).trace,
+        recording,
+        about: about(&machine, &specs),
     })
 }
 
-/// Makes the file of a recording.
-pub(crate) fn create(file: &Path) -> Result<File> {
-    File::create(file).with_context(|| format!("could not make {}", file.display()))
+/// The files that these machines are made of.
+fn inputs(specs: &[Spec]) -> Vec<&Path> {
+    let files = specs
+        .iter()
+        .flat_map(|spec| [&spec.kernel, &spec.firmware, &spec.initrd]);
+    files.filter_map(|file| file.as_deref()).collect()
 }
 
-fn say_what_to_do(recording: &Path) {
-    let file = recording.display();
-    eprintln!(
-        "    Recorded {file}; look at it with `cargo xtask trace {file}` or `cargo xtask report {file}`"
-    );
+/// What can be done with a recording of these events.
+fn what_to_do(recording: &Path, traced: Categories) -> String {
+    let file = shell::quoted(&recording.to_string_lossy());
+    let look = format!("look at it with `cargo xtask trace {file}` or `cargo xtask report {file}`");
+    let check = format!("check it with `cargo xtask trace {file} --check`");
+    let all = if !traced.has(Category::Replay) {
+        look
+    } else if traced.has_any(Categories::ALL) {
+        format!("{check}, or {look}")
+    } else {
+        check
+    };
+    format!("{file}; {all}")
 }
 
 fn report(outcome: &Outcome, elapsed: Duration) {
@@ -259,16 +319,18 @@ struct Stdout {
     silent_since: Option<Instant>,
     /// Whether Ctrl-C is the guest's.
     is_raw: bool,
-    /// Where all that comes is kept, as far as the disk allows.
-    recording: Option<File>,
+    /// Where all that comes is kept.
+    recording: Option<Recorder>,
     /// What is piped in, where that is no terminal.
     script: Option<Script>,
     /// How many bytes of the line that is growing are on the screen.
     shown: usize,
+    /// Why nothing is shown any more.
+    failed: Option<io::Error>,
 }
 
 impl Stdout {
-    fn new(recording: Option<File>, is_raw: bool, script: Option<Script>) -> Self {
+    fn new(recording: Option<Recorder>, is_raw: bool, script: Option<Script>) -> Self {
         let silent_since = Some(Instant::now());
         Self {
             silent_since,
@@ -276,20 +338,40 @@ impl Stdout {
             recording,
             script,
             shown: 0,
+            failed: None,
         }
     }
 
     /// Ends a line that was left open.
-    fn finish(&mut self) {
+    fn end_line(&mut self) {
         if std::mem::take(&mut self.shown) > 0 {
-            println!();
+            self.write("\n");
         }
     }
 
+    /// Ends a line that was left open, and the recording, whose place is returned.
+    ///
+    /// # Errors
+    ///
+    /// When some of the console was not recorded, or not shown.
+    fn finish(mut self) -> Result<Option<PathBuf>> {
+        self.end_line();
+        let recorded = self.recording.map(Recorder::end).transpose()?;
+        let shown = self.failed.map_or(Ok(()), |error| Err(Error::from(error)));
+        shown.context("the console could not be shown whole")?;
+        Ok(recorded)
+    }
+
     fn write(&mut self, text: &str) {
+        if self.failed.is_some() {
+            return;
+        }
         let mut out = io::stdout().lock();
-        // Nobody reads on: the run's verdict is still worth having.
-        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+            // Nobody reads on: the run's verdict is still worth having.
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => self.failed = Some(error),
+            _ => {}
+        }
     }
 }
 
@@ -305,17 +387,14 @@ impl Screen for Stdout {
     }
 
     fn message(&mut self, line: &str) {
-        self.finish();
+        self.end_line();
         eprintln!("{line}");
     }
 
     fn raw(&mut self, bytes: &[u8]) {
-        let Some(file) = &mut self.recording else {
-            return;
-        };
-        if let Err(error) = file.write_all(bytes) {
-            eprintln!("The recording ends here: {error}");
-            self.recording = None;
+        let recording = self.recording.as_mut();
+        if let Some(said) = recording.and_then(|recording| recording.add(bytes)) {
+            eprintln!("{said}");
         }
     }
 
@@ -384,6 +463,27 @@ mod tests {
         assert!(linux(None) && linux(Some("quiet")));
         assert!(!linux(Some("quiet test=memcheck seconds=3")));
         assert!(!is_for_typing(&[Spec::of_guest("hello")]));
+    }
+
+    #[test]
+    fn what_can_be_done_with_a_recording_depends_on_its_events() {
+        let said = |list: &str| {
+            let traced = Categories::parse(list).expect("events");
+            what_to_do(Path::new("a b"), traced)
+        };
+        let check = "'a b'; check it with `cargo xtask trace 'a b' --check`";
+        let look = "look at it with `cargo xtask trace 'a b'` or `cargo xtask report 'a b'`";
+        assert_eq!(said("replay"), check);
+        assert_eq!(said("all"), format!("'a b'; {look}"));
+        assert_eq!(said("replay,fault"), format!("{check}, or {look}"));
+    }
+
+    #[test]
+    fn a_console_that_was_not_kept_is_an_error_beside_no_other() {
+        let lost = || Err(Error::msg("lost"));
+        assert_eq!(status(&Outcome::Left, Ok(())).expect("a status"), 0);
+        assert!(status(&Outcome::Left, lost()).is_err());
+        assert_eq!(status(&Outcome::TimedOut, lost()).expect("a status"), 3);
     }
 
     #[test]

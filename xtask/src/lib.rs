@@ -3,6 +3,7 @@
 //!
 //! Nothing here keeps state between two runs but files under the target directory.
 
+mod about;
 pub mod archive;
 pub mod bench;
 pub mod boot;
@@ -16,6 +17,7 @@ pub mod gdb;
 pub mod hyp_args;
 pub mod interrupt;
 pub mod loom;
+mod output;
 pub mod qemu;
 pub mod rules;
 pub mod run;

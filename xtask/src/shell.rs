@@ -16,7 +16,8 @@ pub fn line(command: &Command) -> String {
         .join(" ")
 }
 
-fn quoted(word: &str) -> String {
+/// `word` as one could type it into a shell.
+pub(crate) fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./,:=+@%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         word.to_owned()

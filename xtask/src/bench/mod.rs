@@ -23,6 +23,7 @@ use serde_json::Value;
 
 use crate::build::Images;
 use crate::cli::BenchOptions;
+use crate::output::{Kind, Output};
 use crate::qemu::{self, Machine};
 use crate::run::{Outcome, Screen, run};
 use crate::setup;
@@ -42,6 +43,12 @@ const GUEST: &str = "touch";
 /// How long one boot may take. It takes a second.
 const LIMIT: Duration = Duration::from_secs(120);
 
+/// Files that --json has written.
+const FIGURES: Kind = Kind {
+    name: "a file that --json has written",
+    is_one: |head| figures_in(head).is_some(),
+};
+
 /// Measures, prints the table, and returns the exit status: 0 also where a figure is above its limit.
 ///
 /// # Errors
@@ -49,7 +56,13 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// When set-up or the build fails, a boot does not pass, or a file cannot be read or written.
 pub fn bench(options: &BenchOptions) -> Result<u8> {
     qemu::choose(options.program.named.as_deref());
+    // The file that is compared with may be the one that is written: it has been read by then.
     let before = options.compare.as_deref().map(read).transpose()?;
+    let json = options
+        .json
+        .as_deref()
+        .map(|path| Output::new(path, FIGURES, &[]));
+    let json = json.transpose()?;
     setup::for_boot()?;
     let images = Images::build()?;
     let mut figures = Figures::default();
@@ -73,26 +86,27 @@ pub fn bench(options: &BenchOptions) -> Result<u8> {
     if let Some(before) = before {
         print!("\n{}", table::comparison(&before, &figures));
     }
-    if let Some(path) = &options.json {
-        let text = format!("{:#}\n", figures.to_json());
-        fs::write(path, text).with_context(|| format!("could not write {}", path.display()))?;
+    if let Some(output) = json {
+        output.write(&format!("{:#}\n", figures.to_json()))?;
     }
     Ok(0)
 }
 
 fn read(path: &Path) -> Result<Figures> {
-    let text = fs::read_to_string(path)
+    let text = fs::read(path)
         .with_context(|| format!("could not read the figures in {}", path.display()))?;
-    serde_json::from_str::<Value>(&text)
-        .ok()
-        .as_ref()
-        .and_then(Figures::from_json)
-        .with_context(|| {
-            format!(
-                "{} is not what --json writes: an object of CPU models, each an object of figures",
-                path.display()
-            )
-        })
+    figures_in(&text).with_context(|| {
+        format!(
+            "{} is not what --json writes: an object of CPU models, each an object of figures",
+            path.display()
+        )
+    })
+}
+
+/// The figures that --json has written in a file with these contents.
+fn figures_in(contents: &[u8]) -> Option<Figures> {
+    let value: Value = serde_json::from_slice(contents).ok()?;
+    Figures::from_json(&value)
 }
 
 /// The instructions in the guest's line for `row`.

@@ -11,7 +11,6 @@ mod state;
 mod tests;
 mod view;
 
-use std::fs::File;
 use std::io::{self, IsTerminal, PipeWriter, Write};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -29,6 +28,7 @@ use crate::interrupt;
 use crate::run::{Outcome, Screen, run};
 use crate::symbols::Symbols;
 use crate::terminal::Terminal;
+use crate::trace::Recorder;
 use keys::Action;
 use state::State;
 use view::View;
@@ -47,11 +47,12 @@ pub fn top(options: &QemuOptions) -> Result<u8> {
             "`top` draws on a terminal, and this is none; `cargo xtask qemu --trace FILE` records"
         );
     }
+    let mut prepared = boot::prepare(options, Purpose::Top)?;
+    let recording = prepared.record()?;
     let Prepared {
         command, images, ..
-    } = boot::prepare(options, Purpose::Top)?;
+    } = prepared;
     let symbols = Symbols::open(&images.hypervisor.elf)?;
-    let recording = options.trace.as_deref().map(boot::create).transpose()?;
     let timeout = options.timeout.map(Duration::from_secs);
     watch(command, timeout, Some(&symbols), recording)
 }
@@ -61,7 +62,7 @@ fn watch(
     command: Command,
     timeout: Option<Duration>,
     symbols: Option<&Symbols>,
-    recording: Option<File>,
+    recording: Option<Recorder>,
 ) -> Result<u8> {
     let (reader, writer) = io::pipe().context("could not make a pipe for the keys")?;
     let mut top = Top::new(Session::new()?, writer, recording);
@@ -78,11 +79,13 @@ fn watch(
         top.stay(outcome);
     }
     let words = top.last_words();
+    let recording = top.recording.take();
     drop(top);
     let outcome = outcome?;
     eprint!("{words}");
     eprintln!("{:>12}: {outcome}", "Ended");
-    Ok(outcome.exit_code())
+    let recorded = recording.map(Recorder::end).transpose();
+    boot::status(&outcome, recorded.map(drop))
 }
 
 /// The terminal while it is drawn on.
@@ -113,14 +116,14 @@ struct Top {
     splitter: Splitter,
     /// What the guest gets typed.
     keys: PipeWriter,
-    /// Where all that comes is kept, as far as the disk allows.
-    recording: Option<File>,
+    /// Where all that comes is kept.
+    recording: Option<Recorder>,
     start: Instant,
     drawn: Option<Instant>,
 }
 
 impl Top {
-    fn new(session: Session, keys: PipeWriter, recording: Option<File>) -> Self {
+    fn new(session: Session, keys: PipeWriter, recording: Option<Recorder>) -> Self {
         Self {
             session,
             state: State::default(),
@@ -208,12 +211,9 @@ impl Screen for Top {
                 }
             });
         }
-        if let Some(file) = &mut self.recording
-            && let Err(error) = file.write_all(bytes)
-        {
-            self.state
-                .line(&format!("The recording ends here: {error}"));
-            self.recording = None;
+        let recording = self.recording.as_mut();
+        if let Some(said) = recording.and_then(|recording| recording.add(bytes)) {
+            self.state.line(&said);
         }
     }
 

@@ -1,9 +1,10 @@
 //! Recorded traces: read, shown, summed up and turned into what other tools open.
 //!
-//! A recording is a console as it came, text and frames together, so a console that was kept in any
-//! other way does as well.
+//! A recording is a console as it came, text and frames together, between the marks of [`file`], so a console that
+//! was kept in any other way does as well.
 
 pub mod check;
+mod file;
 mod filter;
 pub(crate) mod kind;
 mod losses;
@@ -19,21 +20,45 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use trace::Record;
 use trace::frame::{Frame, Unreadable, VERSION};
 use trace::stream::{Piece, Splitter};
+use trace::{Category, Record};
 
 use crate::cli::TraceOptions;
+use crate::output::{Kind, Output};
+pub use file::About;
+use file::Parts;
+pub(crate) use file::{Planned, Recorder};
 pub use losses::Losses;
 pub use summary::{Figure, Summary};
+
+/// What is said of a recording that was cut.
+const CUT: &str =
+    "is cut off: it ends before its run did, as the disk was full or the recording program killed";
 
 /// What is traced where the user asks for a recording and not for certain events: all but the entries
 /// and exits of vCPUs, which are too many for the console.
 pub const DEFAULT: &str = "fault,map,change,race,free,tlb,sched,log";
 
+/// Files for Perfetto that are ours.
+const PERFETTO: Kind = Kind {
+    name: "a file that --perfetto has written",
+    is_one: |head| head.starts_with(perfetto::BEGINNING),
+};
+
+/// Files that are pages of ours.
+const PAGE: Kind = Kind {
+    name: "a page that `report` has written",
+    is_one: report::is_page,
+};
+
 /// What was in a recording.
 #[derive(Debug, Default)]
 pub struct Recording {
+    /// What run it is of, as far as it says.
+    pub about: About,
+    /// It ends before the run did: the disk was full, or whoever wrote it was killed.
+    pub is_cut: bool,
     /// The events, by time.
     pub records: Vec<Record>,
     /// The counter's frequency in Hz.
@@ -70,21 +95,35 @@ impl Recording {
                 path.display()
             );
         }
+        if recording.is_cut {
+            eprintln!("warning: {} {CUT}", path.display());
+        }
         Ok(recording)
     }
 
-    /// Takes the events out of a console.
-    pub fn parse(console: &[u8]) -> Self {
-        let mut recording = Self::default();
+    /// Takes the events out of a recording, or of a console that was kept.
+    pub fn parse(file: &[u8]) -> Self {
+        let Parts {
+            about,
+            console,
+            is_cut,
+        } = file::parts(file);
+        let mut recording = Self {
+            about,
+            is_cut,
+            ..Self::default()
+        };
         let mut splitter = Splitter::new();
+        let mut text = Vec::new();
         let mut sink = |piece: Piece<'_>| match piece {
-            Piece::Text(_) => {}
+            Piece::Text(byte) => text.push(byte),
             Piece::Unreadable(Unreadable::Broken) => recording.broken += 1,
             Piece::Unreadable(Unreadable::Version(other)) => recording.other_version = Some(other),
             Piece::Frame(frame) => recording.add(frame),
         };
         console.iter().for_each(|&b| splitter.feed(b, &mut sink));
         splitter.finish(&mut sink);
+        recording.about.hear(&text);
         recording.records.sort_by_key(|record| record.stamp.time);
         recording
     }
@@ -97,6 +136,12 @@ impl Recording {
         self.records.extend(frame);
         let came = (self.records.len() - before) as u64;
         self.lost.add(&header, came, self.broken);
+    }
+
+    /// Whether all events are for the checker of the protocol.
+    fn is_for_the_checker(&self) -> bool {
+        let mut categories = self.records.iter().map(|record| record.event.category());
+        categories.all(|category| category == Category::Replay)
     }
 
     /// Ticks of the counter in nanoseconds.
@@ -118,26 +163,37 @@ impl Recording {
 ///
 /// When the recording cannot be read, has nothing of what is asked for, or a file cannot be written.
 pub fn trace(options: &TraceOptions) -> Result<u8> {
+    let perfetto = match &options.perfetto {
+        Some(path) => Some((path, Output::new(path, PERFETTO, &[&options.file])?)),
+        None => None,
+    };
     let mut recording = Recording::open(&options.file)?;
     if options.check {
-        return check::run(&recording, &mut io::stdout().lock());
+        let mut text = Vec::new();
+        let status = check::run(&recording, &mut text)?;
+        return shown(io::stdout().write_all(&text)).map(|()| status);
     }
     filter::keep(&mut recording, options)?;
-    if let Some(path) = &options.perfetto {
-        write(path, &perfetto::json(&recording).to_string())?;
+    if let Some((path, output)) = perfetto {
+        output.write(&perfetto::json(&recording).to_string())?;
         println!("{}: open it at https://ui.perfetto.dev", path.display());
         return Ok(0);
     }
     let mut out = io::stdout().lock();
-    let shown = if options.events {
+    let all = if options.events {
         show::events(&recording, &mut out)
     } else {
         Summary::of(&recording).show(&mut out)
     };
-    match shown.and_then(|()| out.flush()) {
+    shown(all.and_then(|()| out.flush())).map(|()| 0)
+}
+
+/// What came of writing to standard output.
+fn shown(result: io::Result<()>) -> Result<()> {
+    match result {
         // Whoever reads has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(0),
-        other => other.map(|()| 0).context("could not write"),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.context("could not write"),
     }
 }
 
@@ -145,17 +201,21 @@ pub fn trace(options: &TraceOptions) -> Result<u8> {
 ///
 /// # Errors
 ///
-/// When the recording cannot be read or the page not be written.
+/// When the recording cannot be read, has nothing for pictures, or the page cannot be written.
 pub fn report(file: &Path, output: &Path) -> Result<u8> {
+    let page = Output::new(output, PAGE, &[file])?;
     let recording = Recording::open(file)?;
+    if recording.is_for_the_checker() {
+        let file = file.display();
+        bail!(
+            "{file} was recorded for the checker and has nothing for pictures; check it with `cargo xtask trace \
+             {file} --check`"
+        );
+    }
     let name = file.file_name().unwrap_or(file.as_os_str());
-    write(output, &report::page(&recording, &name.to_string_lossy()))?;
+    page.write(&report::page(&recording, &name.to_string_lossy()))?;
     println!("{}: open it in a browser", output.display());
     Ok(0)
-}
-
-fn write(path: &Path, text: &str) -> Result<()> {
-    fs::write(path, text).with_context(|| format!("could not write {}", path.display()))
 }
 
 #[cfg(test)]

@@ -156,6 +156,9 @@ impl Summary {
     }
 
     fn recording(&mut self, recording: &Recording) {
+        for (name, value) in &recording.about.0 {
+            self.add("Run", name.clone(), value.clone());
+        }
         let (first, last) = recording.span();
         let length = duration(recording.nanoseconds(last - first));
         for (name, value) in [
@@ -163,6 +166,7 @@ impl Summary {
             ("events", recording.records.len().to_string()),
             ("events lost", lost(recording)),
             ("broken frames", broken(recording)),
+            ("cut off", cut(recording)),
             ("bytes on the console", recording.bytes.to_string()),
         ] {
             self.add("Recording", name.to_owned(), value);
@@ -238,6 +242,16 @@ fn broken(recording: &Recording) -> String {
         0 => "none".to_owned(),
         broken => format!("{broken}: something else wrote to the console, or it was cut"),
     }
+}
+
+/// Whether the recording lacks its end, in words.
+fn cut(recording: &Recording) -> String {
+    let answer = match (recording.is_cut, recording.about.0.is_empty()) {
+        (true, _) => "yes: it ends before the run did, and what came then is not counted as lost",
+        (false, false) => "no",
+        (false, true) => "not known: `--trace` would tell",
+    };
+    answer.to_owned()
 }
 
 fn percent(part: u64, whole: u64) -> u64 {

@@ -171,6 +171,9 @@ fn show(
             recording.broken
         )?;
     }
+    if recording.is_cut {
+        writeln!(out, "the recording {}", super::CUT)?;
+    }
     let found = checked.violations.len();
     match (found, checked.is_complete(recording)) {
         (0, true) => writeln!(out, "no rule is broken")?,
@@ -193,7 +196,8 @@ impl Checked {
 
     /// Whether all was checked but the last events, which had not been sent when the machine went off.
     pub fn is_complete(&self, recording: &Recording) -> bool {
-        self.missing.is_none() || recording.lost.of(Stream::Replay) == 0 && recording.broken == 0
+        let came_whole = recording.lost.of(Stream::Replay) == 0 && recording.broken == 0;
+        !recording.is_cut && (self.missing.is_none() || came_whole)
     }
 }
 

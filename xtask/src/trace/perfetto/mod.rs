@@ -9,6 +9,7 @@
 //! and ends in a slice; every track has a name. And what Perfetto's importer of JSON needs beside the format:
 //! no two tracks have the same number (`tid`), whatever their groups, since it names them by that alone, and none
 //! is 0, which it takes for the group's own; a slice that sticks out of another by a nanosecond is dropped;
+//! no key that it does not know stands before the events, so what run it was is said by a label;
 //! and nothing is said of `displayTimeUnit`, by which older ones multiply times.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +22,9 @@ use trace::{Event, Record};
 use crate::trace::Recording;
 use crate::trace::space::{REGION, Space};
 use crate::trace::threads::{FIRST, Thread, Threads};
+
+/// How such a file begins.
+pub(crate) const BEGINNING: &[u8] = br#"{"traceEvents":[{"args":{"labels":"Tessera"#;
 
 /// Groups of tracks.
 const CPUS: u32 = 1;
@@ -64,6 +68,8 @@ struct Writer<'r> {
     inside: BTreeMap<(u8, u8), u64>,
     /// When each vCPU last left it, by its track.
     left: BTreeMap<Track, u64>,
+    /// Waits for locks whose fault has not come yet: address, from when until when, by track.
+    waits: BTreeMap<Track, Vec<(u64, u64, u64)>>,
     /// Collapses that go on: when they began, by VM and address.
     open: BTreeMap<(u8, u64), u64>,
     /// Collapses that have a slice: VM, and when they began.
@@ -103,6 +109,7 @@ pub fn json(recording: &Recording) -> Value {
         running: BTreeMap::new(),
         inside: BTreeMap::new(),
         left: BTreeMap::new(),
+        waits: BTreeMap::new(),
         open: BTreeMap::new(),
         collapses: BTreeSet::new(),
         faults: BTreeMap::new(),
@@ -116,6 +123,7 @@ pub fn json(recording: &Recording) -> Value {
     for record in &recording.records {
         writer.add(record);
     }
+    writer.show_waits();
     writer.draw_arrows();
     let mut events = writer.events;
     let number = |event: &Value, key: &str| event[key].as_f64().unwrap_or(-1.0);
@@ -133,6 +141,13 @@ fn microseconds(nanoseconds: u64) -> f64 {
 
 impl Writer<'_> {
     fn name_tracks(&mut self) {
+        let run = self.recording.about.0.iter();
+        let run: String = run
+            .map(|(name, value)| format!(", {name}: {value}"))
+            .collect();
+        self.events.push(
+            json!({"ph": "M", "pid": CPUS, "name": "process_labels", "args": {"labels": format!("Tessera{run}")}}),
+        );
         let mut names = BTreeSet::new();
         for (group, name) in [
             (CPUS, "CPUs"),
@@ -234,6 +249,7 @@ impl Writer<'_> {
                 // It counts from a moment before its exit was stamped.
                 let left = self.left.get(&vcpu).copied().unwrap_or(0);
                 let begin = now.saturating_sub(ticks).max(left);
+                self.show_waits_in(vcpu, begin);
                 self.faults.entry(vcpu).or_default().push((begin, now));
                 self.slice(vcpu, &name, begin, now, args);
             }
@@ -257,8 +273,12 @@ impl Writer<'_> {
             Event::Retry { ipa, .. } => self.instant(vcpu, "retry", now, place(ipa)),
             Event::Marker { work, ipa, .. } => self.marker(record, work, ipa, vcpu),
             Event::LockWait { ipa, ticks, .. } => {
-                let since = now.saturating_sub(ticks);
-                self.slice(vcpu, "wait for a table's lock", since, now, place(ipa));
+                let waits = self.waits.entry(vcpu).or_default();
+                // What came before on the track was over by then.
+                let last = waits.last().map_or(0, |&(_, _, end)| end);
+                let left = self.left.get(&vcpu).copied().unwrap_or(0);
+                let begin = now.saturating_sub(ticks).max(last).max(left);
+                waits.push((ipa, begin, now));
             }
             Event::Grace { ticks } => self.grace(stamp.cpu, ticks, now),
             Event::Frames { free, .. } => {
@@ -267,6 +287,24 @@ impl Writer<'_> {
             _ => {}
         }
         self.coverage(record);
+    }
+
+    /// Shows the waits for locks that came before a fault of this vCPU was told, which began at `begin`. Those of the
+    /// fault are in it. Its time was taken some moments before it was stamped, so it may seem to begin after them.
+    fn show_waits_in(&mut self, vcpu: Track, begin: u64) {
+        for (ipa, since, end) in self.waits.remove(&vcpu).unwrap_or_default() {
+            let since = if end > begin { since.max(begin) } else { since };
+            let args = json!({"ipa": format!("{ipa:#x}")});
+            self.slice(vcpu, "wait for a table's lock", since, end, args);
+        }
+    }
+
+    /// Shows the waits that no fault came after.
+    fn show_waits(&mut self) {
+        let tracks: Vec<_> = self.waits.keys().copied().collect();
+        for track in tracks {
+            self.show_waits_in(track, 0);
+        }
     }
 
     /// A thread has left a CPU: both show for how long it was there.

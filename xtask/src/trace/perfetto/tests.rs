@@ -50,7 +50,11 @@ fn assert_valid(events: &[Value]) {
             "{event}"
         );
         if phase == "M" {
-            assert!(event["args"]["name"].is_string(), "{event}");
+            let args = &event["args"];
+            assert!(
+                args["name"].is_string() || args["labels"].is_string(),
+                "{event}"
+            );
             continue;
         }
         assert!(time(event) >= last, "{event} before {last}");
@@ -237,6 +241,57 @@ fn a_fault_begins_when_the_guest_has_left() {
     assert_valid(&lossy);
     assert_eq!(with(&lossy, "name", "guest"), 0);
     assert_eq!(with(&lossy, "name", "read fault: resolved"), 1);
+}
+
+#[test]
+fn a_wait_for_a_lock_is_in_its_fault() {
+    let vcpu = (0, 1);
+    let wait = |ticks| Event::LockWait {
+        level: 3,
+        ipa: RAM,
+        ticks,
+    };
+    let fault = |ticks| Event::Fault {
+        access: Access::Read,
+        cause: Cause::Translation,
+        outcome: Outcome::Resume,
+        ipa: RAM,
+        ticks,
+    };
+    let recording = Recording {
+        records: vec![
+            // In no fault, as those of hypercalls are, and behind it.
+            at(500, vcpu, 0, wait(100)),
+            at(520, vcpu, 0, wait(40)),
+            // Two in a fault that seems to begin after the first of them.
+            at(1000, vcpu, 0, wait(303)),
+            at(1200, vcpu, 0, wait(201)),
+            at(1300, vcpu, 0, fault(580)),
+            // One whose fault was lost.
+            at(2000, vcpu, 0, wait(10)),
+        ],
+        frequency: 1_000_000_000,
+        ..Recording::default()
+    };
+    let events = events(&recording);
+    assert_valid(&events);
+    let slices = events.iter().filter(|event| event["ph"] == "X");
+    let slices: Vec<_> = slices
+        .map(|event| (time(event), event["dur"].as_f64().expect("a duration")))
+        .collect();
+    let [fault, first] = [(0.22, 0.58), (0.22, 0.28)];
+    assert_eq!(slices[2..4], [fault, first], "{slices:?}");
+    assert_eq!(with(&events, "name", "wait for a table's lock"), 5);
+}
+
+#[test]
+fn a_file_says_of_what_run_it_is() {
+    let mut recording = recording();
+    recording.about.add("commit", "0123");
+    let text = json(&recording).to_string();
+    assert!(text.as_bytes().starts_with(BEGINNING), "{text:.100}");
+    assert!(text.contains("Tessera, commit: 0123"), "{text:.200}");
+    assert_valid(&events(&recording));
 }
 
 #[test]

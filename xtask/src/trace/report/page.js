@@ -104,15 +104,29 @@ function lanes() {
   });
 }
 
-/** How long faults took, with the percentiles marked. */
-function latency() {
-  const list = D.latency.bars, parent = $("latency");
-  if (!list.length) return none(parent, "No fault on memory was traced.");
+/** A VM as the run names it, where it does. */
+const called = name => {
+  const about = D.about.find(([key]) => key === name);
+  return about ? `${name} (${about[1].split(" ")[0]})` : name;
+};
+
+/** How long faults took, VM by VM. */
+function latencies() {
+  if (!D.latency.vms.length) none($("latency"), "No fault on memory was traced.");
+  for (const vm of D.latency.vms) {
+    html("h3", $("latency"), `${called(vm.name)}: ${number(vm.faults)} faults of ${vm.vcpus} vCPU${vm.vcpus === 1 ? "" : "s"}`);
+    latency(vm, html("div", $("latency")));
+  }
+}
+
+/** How long faults of a VM took, with the percentiles marked. */
+function latency(vm, parent) {
+  const list = vm.bars;
   const all = sum(list.map(bar => bar[2] + bar[3])), most = greatest(list.map(bar => bar[2] + bar[3]));
   // The counts differ by orders of magnitude; a root keeps the rare slow ones in sight.
   const scale = (count, height) => Math.sqrt(count / most) * height;
   picture(parent, {
-    label: "How long faults on memory took", height: () => 220, left: whole => small(whole) ? 34 : 88, right: () => 8, bottom: 24,
+    label: `How long faults of ${vm.name} on memory took`, height: () => 220, left: whole => small(whole) ? 34 : 88, right: () => 8, bottom: 24,
     draw: ({ g, width, height }) => {
       const room = height - 34, step = width / list.length, low = Math.log2(list[0][0]), span = Math.log2(list.at(-1)[1]) - low;
       const x = ns => (Math.log2(Math.max(ns, list[0][0])) - low) / span * width;
@@ -130,7 +144,7 @@ function latency() {
       svg("path", g, { class: "base", d: `M0 ${height}H${width}` });
       for (let ns = 10 ** Math.ceil(Math.log10(list[0][0])); ns <= list.at(-1)[1]; ns *= 10)
         svg("text", g, { x: round(x(ns)), y: height + 18, "text-anchor": "middle" }, time(ns));
-      marks(g, x, width, height);
+      marks(vm.percentiles, g, x, width, height);
     },
     steps: () => [list.length, 1],
     tell: index => {
@@ -155,9 +169,9 @@ function levels(most, place) {
 }
 
 /** Lines at the percentiles. Labels that would lie on each other go below each other. */
-function marks(g, x, width, height) {
+function marks(percentiles, g, x, width, height) {
   let end = -1, row = 0;
-  for (const [percent, ns] of D.latency.percentiles) {
+  for (const [percent, ns] of percentiles) {
     const at = round(x(ns)), text = `${percent} %: ${time(ns)}`, wide = text.length * 7;
     const turned = at + wide > width;
     row = at < end ? row + 1 : 0;
@@ -218,14 +232,16 @@ function figures() {
 
 function head() {
   $("lead").textContent = `${D.file}: ${number(D.events)} events in ${time(D.nanoseconds)}.`;
+  $("run").textContent = D.about.map(([name, value]) => `${name}: ${value}`).join("; ");
   const gaps = [];
+  if (D.cut) gaps.push("the recording ends before its run did");
   if (D.lost) gaps.push(`${number(D.lost)} more came faster than the console took them, and are lost`);
   if (D.broken) gaps.push(`${number(D.broken)} frames came broken, and ${number(D.torn)} events with them`);
   $("warning").hidden = !gaps.length;
   $("warning").textContent = `Pictures and counts have gaps: ${gaps.join("; ")}.`;
-  const [median, , slow] = D.latency.percentiles.map(([, ns]) => ns);
+  const all = D.latency.all, [median, , slow] = all.percentiles.map(([, ns]) => ns);
   for (const [name, value] of [["faults on memory", number(sum(counts("Fault")))],
-    ["half of them within", D.latency.bars.length ? time(median) : "–"], ["99 % of them within", D.latency.bars.length ? time(slow) : "–"],
+    ["half of them within", all.faults ? time(median) : "–"], ["99 % of them within", all.faults ? time(slow) : "–"],
     ["collapses to blocks", number(sum(counts("Collapse")))], ["splits of blocks", number(sum(counts("Split")))],
     ["pages moved", number(sum(counts("Move")))]]) {
     const card = html("div", $("cards"));
@@ -238,7 +254,7 @@ head();
 D.vms.forEach(space);
 if (!D.vms.length) none(html("section", $("spaces")), "No memory of a machine was traced.");
 lanes();
-latency();
+latencies();
 reasons();
 figures();
 document.body.dataset.drawn = "yes";

@@ -109,8 +109,9 @@ fn assert_drawn(page: &str, width: u32) {
         .iter()
         .map(|tag| attribute(tag, "d").matches('M').count());
     assert!(drawn.eq(lanes.iter().map(counts).filter(|&count| count > 0)));
-    let bars = data["latency"]["bars"].as_array().expect("bars");
-    let parts = bars.iter().flat_map(|bar| [&bar[2], &bar[3]]);
+    let vms = data["latency"]["vms"].as_array().expect("vms").iter();
+    let bars = vms.flat_map(|vm| vm["bars"].as_array().expect("bars"));
+    let parts = bars.flat_map(|bar| [&bar[2], &bar[3]]);
     let latency = marks(&dom, "bar")
         .iter()
         .filter(|tag| !tag.contains("reason"))
@@ -185,6 +186,45 @@ fn the_page_shows_what_became_of_memory() {
 }
 
 #[test]
+fn the_page_says_what_was_run_and_whose_faults_they_are() {
+    let mut recording = recording();
+    recording.about.add("CPUs", "2 of max");
+    recording.records.extend([1, 1, 0].map(|vcpu| Record {
+        stamp: Stamp {
+            time: 9999,
+            cpu: 0,
+            vm: 3,
+            vcpu,
+        },
+        event: Event::Fault {
+            access: Access::Write,
+            cause: Cause::Translation,
+            outcome: Outcome::Busy,
+            ipa: 0x4000_0000,
+            ticks: 1 << 20,
+        },
+    }));
+    let page = page(&recording, "story");
+    assert!(is_page(page.as_bytes()) && !is_page(&PAGE.as_bytes()[..100]));
+    let data = data_of(&page);
+    assert_eq!(data["about"][0][1], "2 of max");
+    let latency = &data["latency"];
+    let faults = |of: &Value| {
+        (
+            of["name"].as_str().unwrap().to_owned(),
+            of["faults"].as_u64(),
+        )
+    };
+    assert_eq!(faults(&latency["all"]), ("all".into(), Some(515)));
+    assert_eq!(faults(&latency["vms"][0]), ("vm0".into(), Some(512)));
+    assert_eq!(faults(&latency["vms"][1]), ("vm3".into(), Some(3)));
+    assert_eq!(latency["vms"][1]["vcpus"], 2);
+    // What is quick of one VM says nothing of the other.
+    let half = |of: &Value| of["percentiles"][0][1].as_u64().expect("nanoseconds");
+    assert!(half(&latency["vms"][0]) < 10 && half(&latency["vms"][1]) > 1 << 19);
+}
+
+#[test]
 fn a_name_cannot_end_the_script() {
     let page = page(&recording(), "</script><b>");
     assert!(!page.contains("</script><b>"));
@@ -221,7 +261,7 @@ fn a_browser_draws_a_page_of_much() {
     let page = page(&huge(), "huge");
     assert_drawn(&page, 1280);
     assert!(
-        data_of(&page)["latency"]["bars"]
+        data_of(&page)["latency"]["vms"][0]["bars"]
             .as_array()
             .is_some_and(|bars| bars.len() > 60)
     );
