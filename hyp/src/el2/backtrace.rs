@@ -5,6 +5,7 @@ use core::fmt::{self, Write};
 use core::ops::Range;
 
 use hyp::backtrace::{Start, trace};
+use plural::count;
 
 use super::{layout, stacks};
 
@@ -37,12 +38,12 @@ pub(super) fn print(out: &mut dyn Write, start: Start) -> fmt::Result {
             break;
         };
         writeln!(out, "  backtrace: {address:#x}")?;
-        let mut again = 0;
+        let mut again = 0_u64;
         while calls.next_if_eq(&address).is_some() {
             again += 1;
         }
         if again > 0 {
-            writeln!(out, "      and {again} times more")?;
+            writeln!(out, "      and {} more", count(again, "time", "times"))?;
         }
     }
     Ok(())

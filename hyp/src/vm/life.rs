@@ -23,6 +23,7 @@ use hyp::vm::power::{Entry, MAX_VCPUS, Power, StopReason};
 use hyp::vm::setup::Setup;
 use hyp::vm::shortage::{Shortage, Verdict};
 use log::{error, info};
+use plural::count;
 
 use super::load::{LoadError, load};
 use super::{VMS, Vm, keeper};
@@ -103,10 +104,10 @@ pub(crate) fn create(setup: Setup<'static>) -> Result<&'static Vm, CreateError> 
     ALIVE.fetch_add(1, Ordering::Relaxed);
     if let Some(leave) = vm.may_log() {
         info!(
-            "vm{} is {}: {} vCPUs, {} MiB, starts at {:#x}{leave}",
+            "vm{} is {}: {}, {} MiB, starts at {:#x}{leave}",
             vm.index,
             setup.name,
-            setup.vcpus,
+            count(setup.vcpus, "vCPU", "vCPUs"),
             setup.memory_size >> 20,
             entry.address
         );

@@ -5,6 +5,8 @@
 
 use core::fmt;
 
+use plural::count;
+
 /// Lines in an interval.
 const BURST: u32 = 10;
 /// Length of an interval in seconds.
@@ -63,7 +65,10 @@ impl fmt::Display for Leave {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.missed {
             0 => Ok(()),
-            missed => write!(f, " ({missed} lines like this not shown)"),
+            missed => {
+                let lines = count(missed, "line", "lines");
+                write!(f, " ({lines} like this not shown)")
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The picture: a state, drawn in as much room as the terminal has.
 
+use plural::count;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style, Stylize};
@@ -98,7 +99,14 @@ fn title_line(state: &State, view: &View) -> Line<'static> {
         None if view.paused => spans.push("the picture is paused  ".bold()),
         None => {}
     }
-    spans.push(format!("{:.1} s  {} CPUs", state.seconds(), state.cpus.len()).into());
+    spans.push(
+        format!(
+            "{:.1} s  {}",
+            state.seconds(),
+            count(state.cpus.len(), "CPU", "CPUs")
+        )
+        .into(),
+    );
     if state.lost() > 0 {
         let lost = format!("  {} events lost", grouped(state.lost()));
         spans.push(lost.fg(Color::Yellow));

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use guest_linux::{OWN_FILE, as_option, give_verdict};
+use plural::count;
 
 use crate::probe;
 use crate::tracer::{Counts, Tracer};
@@ -55,7 +56,9 @@ fn lead(options: &Options) -> Result<()> {
     let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u64);
     let processes = options.processes.unwrap_or(2 * cpus).max(1);
     println!(
-        "debugcheck: {processes} processes on {cpus} CPUs, {} s",
+        "debugcheck: {} on {}, {} s",
+        count(processes, "process", "processes"),
+        count(cpus, "CPU", "CPUs"),
         options.seconds
     );
     let children: Vec<_> = (0..processes)
@@ -65,7 +68,7 @@ fn lead(options: &Options) -> Result<()> {
     let results: Vec<_> = children.into_iter().map(finish).collect();
     results.into_iter().collect::<Result<()>>()?;
     let hits = probe::check(cpus as usize + 1)?;
-    println!("debugcheck: {hits} hits of uprobes");
+    println!("debugcheck: {} of uprobes", count(hits, "hit", "hits"));
     Ok(())
 }
 

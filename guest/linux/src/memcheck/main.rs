@@ -20,6 +20,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use guest_linux::{OWN_FILE, as_option, give_verdict};
+use plural::count;
 
 use worker::{Plan, Worker};
 
@@ -84,7 +85,9 @@ fn lead(options: &Options) -> Result<()> {
     let processes = options.processes.unwrap_or(2 * cpus).max(1);
     let bytes = available()? / 100 * options.percent / processes;
     println!(
-        "memcheck: {processes} processes on {cpus} CPUs, {} MiB each, {} s, seed {}",
+        "memcheck: {} on {}, {} MiB each, {} s, seed {}",
+        count(processes, "process", "processes"),
+        count(cpus, "CPU", "CPUs"),
         bytes >> 20,
         options.seconds,
         options.seed

@@ -6,6 +6,7 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use aarch64_cpu::asm;
 use guest::{boot, machine::Machine, println, time};
+use plural::count;
 
 use super::registers::{
     self, ANYWHERE, BYTES, INSTRUCTION, KDE, LOADS, MDE, Registers, SS, STORES, TDCC,
@@ -43,7 +44,8 @@ pub(super) fn run(machine: &'static Machine<'static>, milliseconds: u64, seed: u
         spin_loop();
     }
     println!(
-        "debug: {vcpus} vcpus, {} turns, each with its own registers",
+        "debug: {}, {} turns, each with its own registers",
+        count(vcpus, "vcpu", "vcpus"),
         ROUNDS.load(Ordering::Relaxed)
     );
 }
