@@ -1,14 +1,16 @@
 //! The command line: one documented variant for each verb.
 
+use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::builder::Styles;
+use clap::builder::{OsStringValueParser, Styles, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use crate::qemu::{self, CpuModel, DEFAULT_CPU, MOST_CPUS};
 use crate::size::Size;
 use crate::test::StepName;
+use crate::trace::names;
 use crate::vms::Spec;
 
 /// What follows the help of `cargo xtask`.
@@ -129,7 +131,8 @@ pub struct QemuProgram {
         id = "qemu_program",
         value_name = "PATH",
         env = qemu::VARIABLE,
-        hide_env_values = true
+        hide_env_values = true,
+        value_parser = OsStringValueParser::new().try_map(program)
     )]
     pub named: Option<PathBuf>,
 }
@@ -151,6 +154,8 @@ pub struct QemuOptions {
 
     /// A kernel of your own: an arm64 Image, as it is, packed with gzip or in an EFI zboot image, an ELF
     /// file, or a flat binary
+    ///
+    /// With `--guest linux` or `installer` it has the initial RAM disk of that.
     #[arg(long, value_name = "FILE")]
     pub kernel: Option<PathBuf>,
 
@@ -335,24 +340,33 @@ pub struct RulesOptions {
     pub names: Vec<String>,
 }
 
+/// The QEMU that is named, by the option or the variable.
+fn program(path: OsString) -> Result<PathBuf, String> {
+    let variable = qemu::VARIABLE;
+    let is_empty = |value: OsString| value.is_empty();
+    if !path.is_empty() {
+        Ok(path.into())
+    } else if env::var_os(variable).is_some_and(is_empty) {
+        Err(format!(
+            "the variable {variable} is set, and empty; unset it, or have it name a program"
+        ))
+    } else {
+        Err("name a program".to_owned())
+    }
+}
+
 /// A number of CPUs.
 fn count() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..=i64::from(MOST_CPUS))
 }
 
-/// The name of an event, as recordings are shown with it: in small letters.
+/// The name of an event, as recordings are shown with it.
 fn event_name(text: &str) -> Result<String, String> {
-    let names = trace::Event::NAMES.iter().map(|name| name.to_lowercase());
-    let name = text.to_lowercase();
-    if names.clone().any(|known| known == name) {
-        Ok(name)
-    } else {
+    names::meant(text).ok_or_else(|| {
+        let names = trace::Event::NAMES.iter().map(|name| names::hyphened(name));
         let names: Vec<_> = names.collect();
-        Err(format!(
-            "there is no such event; there are {}",
-            names.join(", ")
-        ))
-    }
+        format!("there is no such event; there are {}", names.join(", "))
+    })
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use trace::event::NOBODY;
 use trace::{Category, Record};
 
 use super::Recording;
+use super::names::hyphened;
 use crate::cli::TraceOptions;
 
 /// An option that asks for some events only.
@@ -64,11 +65,11 @@ fn filters(options: &TraceOptions) -> Vec<Filter<'_>> {
         });
     }
     if !options.event.is_empty() {
-        let is_named = |name: &str| options.event.iter().any(|e| e.eq_ignore_ascii_case(name));
+        let is_named = |name: &str| options.event.contains(&hyphened(name));
         filters.push(Filter {
             option: format!("--event {}", options.event.join(" --event ")),
             wants: Box::new(move |record| is_named(record.event.name())),
-            has: |recording| names(recording, |record| Some(record.event.name().to_lowercase())),
+            has: |recording| names(recording, |record| Some(hyphened(record.event.name()))),
         });
     }
     if let Some(cpu) = options.cpu {

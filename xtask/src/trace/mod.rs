@@ -8,6 +8,7 @@ mod file;
 mod filter;
 pub(crate) mod kind;
 mod losses;
+pub(crate) mod names;
 pub mod perfetto;
 pub mod report;
 mod show;

@@ -6,6 +6,7 @@ use trace::event::{NOBODY, Step};
 use trace::{Event, Record};
 
 use super::Recording;
+use super::names::hyphened;
 
 /// Shows every event, a line each, by time.
 pub(super) fn events(recording: &Recording, out: &mut impl Write) -> io::Result<()> {
@@ -24,7 +25,7 @@ pub(super) fn line(recording: &Recording, record: &Record) -> String {
         nanoseconds % 1_000_000_000,
         record.stamp.cpu,
         whose(record),
-        record.event.name().to_lowercase(),
+        hyphened(record.event.name()),
         details(recording, &record.event),
     );
     text.trim_end().to_owned()

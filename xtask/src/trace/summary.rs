@@ -7,6 +7,7 @@ use trace::Event;
 use trace::event::{NOBODY, Outcome, Step};
 
 use super::Recording;
+use super::names::hyphened;
 use super::show::duration;
 
 /// Some durations, by what took them.
@@ -60,7 +61,7 @@ impl Tally {
         let time = |ticks| recording.nanoseconds(ticks);
         let (vm, now) = (record.stamp.vm, record.stamp.time);
         if vm != NOBODY {
-            let name = record.event.name().to_lowercase();
+            let name = hyphened(record.event.name());
             Self::count(&mut self.vms, format!("vm{vm}: {name}"));
         }
         match record.event {
@@ -142,7 +143,7 @@ impl Summary {
         let mut summary = Self::default();
         summary.recording(recording);
         for (name, count) in &tally.events {
-            summary.add("Events", name.to_lowercase(), count.to_string());
+            summary.add("Events", hyphened(name), count.to_string());
         }
         summary.durations("Faults", &tally.faults);
         summary.durations("Waits", &tally.waits);

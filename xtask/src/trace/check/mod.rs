@@ -38,8 +38,10 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use anyhow::{Context, Result, bail};
+use plural::count;
 use trace::{Event, Record, Stream};
 
+use super::names::hyphened;
 use super::{Recording, show};
 pub use changes::Counts;
 use model::Model;
@@ -146,9 +148,9 @@ fn show(
         around(recording, violation.order, out)?;
         writeln!(out)?;
     }
-    writeln!(out, "{total} events checked")?;
+    writeln!(out, "{} checked", count(total, "event", "events"))?;
     for (name, count) in &checked.counts {
-        writeln!(out, "  {:<22} {count}", name.to_lowercase())?;
+        writeln!(out, "  {:<22} {count}", hyphened(name))?;
     }
     if !checked.changes.is_empty() {
         writeln!(out, "what became of entries of tables in use")?;
@@ -159,16 +161,20 @@ fn show(
     if let Some(missing) = checked.missing {
         writeln!(
             out,
-            "event {missing} is missing: {} behind it were not checked",
-            checked.unchecked
+            "event {missing} is missing: {} not checked",
+            count(
+                checked.unchecked,
+                "event behind it was",
+                "events behind it were"
+            )
         )?;
     }
     if recording.lost.of(Stream::Replay) > 0 || recording.broken > 0 {
         writeln!(
             out,
-            "{} events are lost and {} frames broken: something else wrote to the console, or cut it",
-            recording.lost.of(Stream::Replay),
-            recording.broken
+            "{} lost and {} broken: something else wrote to the console, or cut it",
+            count(recording.lost.of(Stream::Replay), "event is", "events are"),
+            count(recording.broken, "frame", "frames")
         )?;
     }
     if recording.is_cut {
