@@ -5,6 +5,8 @@
 
 use core::fmt::{self, Display, Formatter};
 
+use crate::catalogue::{Argument, Guest, Takes};
+
 /// What is wrong with the arguments.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ArgsError<'a> {
@@ -12,13 +14,13 @@ pub enum ArgsError<'a> {
     Unknown {
         /// The argument as written.
         argument: &'a str,
-        /// The keys that this guest knows.
-        known: &'a [&'a str],
+        /// The guest.
+        guest: &'a Guest,
     },
-    /// The value is not a decimal number.
-    NotANumber {
-        /// Its key.
-        key: &'a str,
+    /// The value is not one that the argument takes.
+    Value {
+        /// The argument.
+        argument: &'a Argument,
         /// Its value as written.
         value: &'a str,
     },
@@ -27,36 +29,70 @@ pub enum ArgsError<'a> {
 impl Display for ArgsError<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unknown { argument, known } => {
-                write!(f, "unknown guest argument `{argument}`; this guest takes")?;
-                for key in *known {
-                    write!(f, " {key}=...")?;
+            Self::Unknown { argument, guest } => {
+                write!(
+                    f,
+                    "unknown guest argument `{argument}`; {} takes",
+                    guest.name
+                )?;
+                if guest.arguments.is_empty() {
+                    write!(f, " none")?;
+                }
+                for known in guest.arguments {
+                    write!(f, " {known}")?;
                 }
                 Ok(())
             }
-            Self::NotANumber { key, value } => {
-                write!(
-                    f,
-                    "guest argument {key}={value}: {value} is no number; give a decimal one"
-                )
+            Self::Value { argument, value } => {
+                let key = argument.key;
+                write!(f, "guest argument `{key}={value}`: expected {argument}")
             }
         }
     }
 }
 
-/// Checked arguments: every one has a known key.
-#[derive(Clone, Copy)]
+impl Display for Argument {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{}=", self.key)?;
+        match self.takes {
+            Takes::Number => write!(f, "NUMBER"),
+            Takes::OneOf(words) => words.iter().enumerate().try_for_each(|(index, word)| {
+                let bar = if index == 0 { "" } else { "|" };
+                write!(f, "{bar}{word}")
+            }),
+        }
+    }
+}
+
+impl Argument {
+    fn allows(&self, value: &str) -> bool {
+        match self.takes {
+            Takes::Number => value.parse::<u64>().is_ok(),
+            Takes::OneOf(words) => words.contains(&value),
+        }
+    }
+}
+
+/// Checked arguments: the guest knows every key, and takes every value.
+#[derive(Clone, Copy, Debug)]
 pub struct Args<'a> {
     text: &'a str,
 }
 
 impl<'a> Args<'a> {
-    /// Takes `text` apart; fails at the first argument whose key is not in `known`.
-    pub fn new(text: &'a str, known: &'a [&'a str]) -> Result<Self, ArgsError<'a>> {
+    /// Takes `text` apart.
+    ///
+    /// # Errors
+    ///
+    /// The first argument that `guest` does not take.
+    pub fn new(text: &'a str, guest: &'static Guest) -> Result<Self, ArgsError<'a>> {
         for argument in text.split_ascii_whitespace() {
-            match argument.split_once('=') {
-                Some((key, _)) if known.contains(&key) => (),
-                _ => return Err(ArgsError::Unknown { argument, known }),
+            let unknown = ArgsError::Unknown { argument, guest };
+            let (key, value) = argument.split_once('=').ok_or(unknown)?;
+            let mut known = guest.arguments.iter();
+            let argument = known.find(|known| known.key == key).ok_or(unknown)?;
+            if !argument.allows(value) {
+                return Err(ArgsError::Value { argument, value });
             }
         }
         Ok(Self { text })
@@ -71,52 +107,53 @@ impl<'a> Args<'a> {
             .find_map(|(name, value)| (name == key).then_some(value))
     }
 
-    /// The value of `key` as a decimal number, `default` if it was not given.
-    pub fn number(&self, key: &'a str, default: u64) -> Result<u64, ArgsError<'a>> {
-        match self.value(key) {
-            None => Ok(default),
-            Some(value) => value
-                .parse()
-                .map_err(|_| ArgsError::NotANumber { key, value }),
-        }
+    /// The value of `key`, which takes numbers; `default` if it was not given.
+    pub fn number(&self, key: &str, default: u64) -> u64 {
+        let value = self.value(key).and_then(|value| value.parse().ok());
+        value.unwrap_or(default)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalogue::{HELLO, STRESS, TOUCH};
 
-    const KNOWN: &[&str] = &["seconds", "seed"];
+    fn error(text: &str, guest: &'static Guest) -> String {
+        Args::new(text, guest).expect_err(text).to_string()
+    }
 
     #[test]
     fn reads_numbers_and_defaults() {
-        let args = Args::new("  seconds=5 seed=1 seed=2", KNOWN).unwrap();
-        assert_eq!(args.number("seconds", 2), Ok(5));
-        assert_eq!(args.number("seed", 0), Ok(2), "the last one counts");
-        assert_eq!(Args::new("", KNOWN).unwrap().number("seconds", 2), Ok(2));
+        let args = Args::new("  seconds=5 seed=1 seed=2", &STRESS).unwrap();
+        assert_eq!(args.number("seconds", 2), 5);
+        assert_eq!(args.number("seed", 0), 2, "the last one counts");
+        assert_eq!(Args::new("", &STRESS).unwrap().number("seconds", 2), 2);
     }
 
     #[test]
     fn names_what_it_does_not_know() {
         for text in ["second=5", "seed=1 quick", "=3"] {
-            let error = Args::new(text, KNOWN).err().unwrap().to_string();
+            let error = error(text, &STRESS);
             assert!(
-                error.contains("unknown") && error.contains("seconds="),
+                error.contains("unknown")
+                    && error.ends_with("stress takes seconds=NUMBER seed=NUMBER"),
                 "{error}"
             );
         }
+        assert!(error("x=1", &TOUCH).ends_with("touch takes none"));
     }
 
     #[test]
-    fn names_what_it_cannot_read() {
-        let args = Args::new("seconds=2s", KNOWN).unwrap();
-        let error = args.number("seconds", 2).unwrap_err();
+    fn names_what_it_cannot_read_with_what_it_could() {
         assert_eq!(
-            error,
-            ArgsError::NotANumber {
-                key: "seconds",
-                value: "2s"
-            }
+            error("seconds=2s", &STRESS),
+            "guest argument `seconds=2s`: expected seconds=NUMBER"
+        );
+        let error = error("mode=hallo", &HELLO);
+        assert!(
+            error.starts_with("guest argument `mode=hallo`: expected mode=hello|clock|"),
+            "{error}"
         );
     }
 }

@@ -11,6 +11,7 @@
 
 pub mod areas;
 pub mod args;
+pub mod catalogue;
 pub mod machine;
 pub mod pool;
 pub mod random;

@@ -41,6 +41,7 @@ fn cpu_models() -> Vec<Scenario> {
             .wants(r"features: VMID +FEAT_VMID16 +(8|16) bits$")
             .wants(r"features: .* FEAT_BBM +level [012]$")
             .wants(r"features: .* FEAT_XNX +(yes|no)$")
+            .wants("vm0 is hello: 2 vCPUs, 128 MiB")
             .wants("^tessera: vm0 off$")
     };
     let devices = |name, cpu| {
@@ -106,6 +107,11 @@ fn cpu_models() -> Vec<Scenario> {
         origins("origins-max", "max").quick(),
         // A guest that may not have its tables worked on finds no calls for that.
         Scenario::new("touch-max", "touch").does_not_want(r"touch: split"),
+        // Who packs no archive has one guest, and gives it no name.
+        Scenario::new("image", "hello")
+            .on(1, "max")
+            .as_image()
+            .wants("vm0 is guest: 1 vCPU, 128 MiB"),
     ]
 }
 
@@ -609,6 +615,9 @@ mod tests {
         for test in catalogue() {
             let specs = test.specs().expect(test.name);
             xtask::vms::check_guests(&specs, &workspace.guests()).expect(test.name);
+            let target = workspace.target_directory();
+            let host = xtask::vms::Host::new(test.memory, test.hyp_args, &target);
+            xtask::vms::check(&specs, &host).expect(test.name);
             let cpu: Result<xtask::qemu::CpuModel, _> = test.cpu.parse();
             assert!(cpu.is_ok_and(|cpu| cpu.is_tested()), "{}", test.name);
             assert!(

@@ -2,6 +2,7 @@
 //! Rust's own test runner. `cargo xtask test` runs it; a part of the tests can be run with
 //! `cargo run -p tests -- NAME...`.
 
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
@@ -30,8 +31,8 @@ struct Options {
     list: bool,
 
     /// How many run side by side
-    #[arg(long, value_name = "N", default_value_t = 2)]
-    jobs: usize,
+    #[arg(long, value_name = "N", default_value = "2")]
+    jobs: NonZeroUsize,
 
     /// Which QEMU
     #[command(flatten)]

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{PipeWriter, Write};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::thread;
@@ -65,14 +66,14 @@ pub fn run_all(
     sources: &Sources<'_>,
     firmware: &Path,
     folders: &Path,
-    jobs: usize,
+    jobs: NonZeroUsize,
 ) -> Vec<Report> {
     let display = Display::new(scenarios.len());
     let queue = Mutex::new(VecDeque::from(scenarios));
     let reports = Mutex::new(Vec::new());
     let next = || lock(&queue).pop_front().filter(|_| !interrupt::raised());
     thread::scope(|scope| {
-        for _ in 0..jobs.max(1) {
+        for _ in 0..jobs.get() {
             scope.spawn(|| {
                 while let Some(scenario) = next() {
                     display.start(scenario.name);
@@ -140,7 +141,10 @@ fn boot(
         let guest = first.guest.as_deref().unwrap_or_default();
         first.kernel = Some(sources.images.guest(guest)?.elf.clone());
     }
-    let initrd = vms::initrd(&specs, sources, archive)?;
+    let initrd = match scenario.as_image {
+        true => sources.images.guest(scenario.vms[0])?.flat.clone(),
+        false => vms::initrd(&specs, sources, archive)?,
+    };
     let machine = machine(scenario)?;
     let hypervisor = &sources.images.hypervisor.flat;
     let command = if scenario.on_firmware {
@@ -206,7 +210,7 @@ fn machine(scenario: &Scenario) -> Result<Machine> {
 
 fn result(outcome: &Outcome, seconds: f64, wrong: &[String]) -> String {
     let verdict = if wrong.is_empty() { "passed" } else { "FAILED" };
-    let mut text = format!("{verdict} after {seconds:.1} s: {outcome}\n");
+    let mut text = format!("{verdict} after {seconds:.1} s; how the run ended: {outcome}\n");
     for reason in wrong {
         text.push_str(&format!("{reason}\n"));
     }

@@ -30,6 +30,8 @@ pub struct Scenario {
     pub vms: Vec<&'static str>,
     /// Whether the first guest is given as an ELF file.
     pub is_elf: bool,
+    /// Whether the hypervisor is handed the image of the one guest as it is, without an archive and its name.
+    pub as_image: bool,
     /// QEMU's CPU model.
     pub cpu: &'static str,
     /// The number of CPUs.
@@ -72,6 +74,7 @@ impl Scenario {
             name,
             vms: vec![guest],
             is_elf: false,
+            as_image: false,
             cpu: "max",
             cpus: 1,
             memory: Size::mib(512),
@@ -100,6 +103,12 @@ impl Scenario {
     /// Beside the first one there is this virtual machine.
     pub fn beside(mut self, vm: &'static str) -> Self {
         self.vms.push(vm);
+        self
+    }
+
+    /// The hypervisor is handed the image of the one guest as it is.
+    pub fn as_image(mut self) -> Self {
+        self.as_image = true;
         self
     }
 

@@ -109,7 +109,7 @@ pub fn boot(options: &QemuOptions) -> Result<u8> {
     let start = Instant::now();
     let symbols = Symbols::open(&images.hypervisor.elf)?;
     let timeout = options.timeout.map(Duration::from_secs);
-    let (script, terminal) = input(&specs(options))?;
+    let (script, terminal) = input(&specs(options)?)?;
     let mut console = Stdout::new(recording, is_raw, script);
     let outcome = run(command, timeout, Some(&symbols), &terminal, &mut console)?;
     drop(terminal);
@@ -157,17 +157,23 @@ fn input(specs: &[Spec]) -> Result<(Option<Script>, Terminal)> {
 ///
 /// When the options make no sense together, or set-up or the build fails.
 pub(crate) fn prepare(options: &QemuOptions, purpose: Purpose) -> Result<Prepared> {
-    let specs = specs(options);
+    let specs = specs(options)?;
     let machine = machine(options, &specs, purpose)?;
     let recording = options
         .trace
         .as_deref()
         .map(|file| Planned::new(file, &inputs(&specs)));
     let recording = recording.transpose()?;
+    let workspace = Workspace::load()?;
+    let target = workspace.target_directory();
+    vms::check_guests(&specs, &workspace.guests())?;
+    let host = vms::Host::new(machine.memory, &machine.hyp_args, &target);
+    vms::check(&specs, &host)?;
+    if let Some(warning) = vms::warning(&specs, &host) {
+        eprintln!("warning: {warning}");
+    }
     qemu::choose(options.program.named.as_deref());
     setup::for_boot()?;
-    let workspace = Workspace::load()?;
-    vms::check_guests(&specs, &workspace.guests())?;
     machine.cpu.check()?;
     if !machine.cpu.is_tested() {
         let tested = TESTED_CPUS.join(", ");
@@ -180,7 +186,6 @@ pub(crate) fn prepare(options: &QemuOptions, purpose: Purpose) -> Result<Prepare
         Purpose::Console | Purpose::Top => Profile::Release,
         Purpose::Debugger => Profile::Debugger,
     })?;
-    let target = workspace.target_directory();
     let debian = vms::debian(&specs, &target);
     let sources = Sources {
         images: &images,
@@ -234,21 +239,22 @@ fn report(outcome: &Outcome, elapsed: Duration) {
 }
 
 /// The virtual machines that are asked for.
-fn specs(options: &QemuOptions) -> Vec<Spec> {
+fn specs(options: &QemuOptions) -> Result<Vec<Spec>> {
     if !options.vm.is_empty() {
-        return options.vm.clone();
+        return Ok(options.vm.clone());
     }
     let guest = options.guest.as_deref();
     let has_own = options.kernel.is_some() || options.firmware.is_some();
     let default = (!has_own).then_some(DEFAULT_GUEST);
-    vec![Spec {
+    let spec = Spec {
         guest: guest.or(default).map(str::to_owned),
         kernel: options.kernel.clone(),
         firmware: options.firmware.clone(),
         initrd: options.initrd.clone(),
         append: options.append.clone(),
         ..Spec::default()
-    }]
+    };
+    Ok(vec![spec.checked()?])
 }
 
 /// Where the archive of these machines goes.
@@ -428,7 +434,7 @@ mod tests {
     fn args(words: &[&str]) -> Result<String> {
         let cli = Cli::try_parse_from(["cargo xtask", "qemu"].iter().chain(words))?;
         match cli.verb {
-            Some(Verb::Qemu(options)) => machine(&options, &specs(&options), Purpose::Console)
+            Some(Verb::Qemu(options)) => machine(&options, &specs(&options)?, Purpose::Console)
                 .map(|machine| machine.hyp_args),
             other => panic!("{other:?} is not `qemu`"),
         }

@@ -3,7 +3,7 @@
 //! the console and goes on, which is easily overlooked. So its parser is asked here first.
 
 use anyhow::{Result, anyhow, bail};
-use bootargs::{Complaint, KNOWN};
+use bootargs::{Complaint, KNOWN, Reason};
 
 /// Boot arguments, each key once, in the order in which they were added.
 #[derive(Clone, Debug, Default)]
@@ -16,15 +16,17 @@ impl HypArgs {
     ///
     /// When there is one that the hypervisor would not understand; the message lists those there are.
     pub fn parse(text: &str) -> Result<Self> {
-        let mut refused = String::new();
+        let mut refused = Vec::new();
+        let mut is_unknown = false;
         bootargs::parse(text, &mut |Complaint { argument, reason }| {
-            refused += &format!("boot argument `{argument}`: {reason}\n");
+            is_unknown |= matches!(reason, Reason::Unknown | Reason::NoValue);
+            refused.push(format!("boot argument `{argument}`: {reason}"));
         });
         if !refused.is_empty() {
-            bail!(
-                "{refused}The hypervisor takes:\n    {}",
-                KNOWN.join("\n    ")
-            );
+            // The reasons come last, where eyes are.
+            let known = format!("the hypervisor takes\n    {}\n", KNOWN.join("\n    "));
+            let known = if is_unknown { known } else { String::new() };
+            bail!("{known}{}", refused.join("\n"));
         }
         Ok(Self(bootargs::words(text).map(str::to_owned).collect()))
     }
@@ -92,30 +94,41 @@ mod tests {
 
     #[test]
     fn what_the_hypervisor_would_not_understand_is_refused_with_what_it_would() {
+        let error = |text| HypArgs::parse(text).expect_err(text).to_string();
         for (text, reason) in [
-            ("log=debug compation=off", "`compation=off`: unknown"),
             (
-                "compaction=offf",
-                "`compaction=offf`: expected on, off or stress",
+                "log=debug compation=off",
+                "boot argument `compation=off`: unknown",
             ),
             (
-                "guest-args=\"x",
-                "`guest-args=\"x`: its closing quote is missing",
+                "quiet",
+                "boot argument `quiet`: no value, expected key=value",
             ),
-            ("quiet", "`quiet`: no value, expected key=value"),
+            (
+                "a=1 b=2",
+                "boot argument `a=1`: unknown\nboot argument `b=2`: unknown",
+            ),
         ] {
-            let error = HypArgs::parse(text).expect_err(text).to_string();
-            assert!(error.contains(reason), "{error}");
+            let error = error(text);
+            assert!(error.ends_with(reason), "{error}");
             assert!(
                 error.contains("\n    compaction=on|off|stress\n"),
                 "{error}"
             );
         }
-        let error = HypArgs::parse("a=1 b=2").expect_err("two").to_string();
-        assert!(
-            error.contains("`a=1`") && error.contains("`b=2`"),
-            "{error}"
-        );
+        // Who has a key right is told what it takes, and nothing else.
+        for (text, reason) in [
+            (
+                "compaction=offf",
+                "boot argument `compaction=offf`: expected on, off or stress",
+            ),
+            (
+                "guest-args=\"x",
+                "boot argument `guest-args=\"x`: its closing quote is missing",
+            ),
+        ] {
+            assert_eq!(error(text), reason);
+        }
     }
 
     #[test]

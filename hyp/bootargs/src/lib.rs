@@ -14,6 +14,9 @@ use trace::Categories;
 /// The largest number of vCPUs that a VM may have.
 pub const MAX_VCPUS: usize = 8;
 
+/// The largest number of VMs.
+pub const MAX_VMS: usize = 8;
+
 /// Bytes of a page, of which memory sizes must be multiples.
 const PAGE: u64 = 4096;
 

@@ -10,7 +10,7 @@
 //! restarts = 0
 //! ```
 //!
-//! Empty lines and lines that begin with `#` are comments. Values go to the end of the line, without
+//! Empty lines and lines that begin with `#` are comments, and a byte order mark at the start is skipped. Values go to the end of the line, without
 //! blanks at either end. `name` has to be there, and either `kernel` or, for a machine that starts from flash,
 //! `firmware`; files are named by their path in the archive that the manifest is in.
 
@@ -23,6 +23,9 @@ pub const EXTENSION: &str = ".vm";
 
 /// The fields and what they take, as shown to a user whose manifest was not understood.
 pub const FIELDS: &str = "name=NAME, kernel=FILE, firmware=FILE, initrd=FILE, append=TEXT, vcpus=1..8, memory=SIZE, restarts=N";
+
+/// What some editors begin each file with.
+const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// Longest name of a machine, in characters.
 const NAME_LENGTH: usize = 32;
@@ -106,7 +109,15 @@ impl fmt::Display for ManifestError<'_> {
         if let Some(field) = self.field {
             write!(f, ", field `{field}`")?;
         }
-        write!(f, ": {}", self.reason)
+        write!(f, ": {}", self.reason)?;
+        let is_commented = match self.reason {
+            Reason::Expected { value, .. } | Reason::NoFile(value) => value.contains('#'),
+            _ => false,
+        };
+        if is_commented {
+            write!(f, " (a comment has a line of its own)")?;
+        }
+        Ok(())
     }
 }
 
@@ -122,6 +133,7 @@ pub fn parse<'a>(file: &'a str, text: &'a [u8]) -> Result<Manifest<'a>, Manifest
         reason,
     };
     let text = str::from_utf8(text).map_err(|_| error(None, Reason::NoText))?;
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     let mut fields = Fields::default();
     for (number, line) in (1..).zip(text.lines()) {
         let line = line.trim();
@@ -253,6 +265,22 @@ mod tests {
                 restarts: Some(3),
             })
         );
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_skipped_and_a_comment_behind_a_value_explained() {
+        let manifest = parse("a.vm", "\u{feff}name=a\nkernel=b".as_bytes()).unwrap();
+        assert_eq!(manifest.name, "a");
+        assert_eq!(
+            error("name = x\nkernel = b\nvcpus = 2 # two"),
+            "VM `x`, field `vcpus`: `2 # two` is not a number from 1 to 8 (a comment has a line of its own)"
+        );
+        let no_file = ManifestError {
+            vm: "x",
+            field: Some("kernel"),
+            reason: Reason::NoFile("b # mine"),
+        };
+        assert!(no_file.to_string().ends_with("of its own)"));
     }
 
     #[test]

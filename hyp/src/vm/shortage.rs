@@ -12,7 +12,7 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// How many machines there can be.
-pub const MAX_MACHINES: usize = 8;
+pub const MAX_MACHINES: usize = bootargs::MAX_VMS;
 
 /// The machines on their way out, one bit each; above them is the count.
 const LEAVING: u64 = (1 << MAX_MACHINES) - 1;

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use crate::archive::Archive;
 
 /// The script that Linux runs first.
-const INIT: &str = include_str!("../../../guest/linux/init");
+pub(super) const INIT: &str = include_str!("../../../guest/linux/init");
 
 /// Folders that mounts and programs need.
 const FOLDERS: [&str; 6] = ["bin", "dev", "etc", "proc", "sys", "tmp"];

@@ -19,6 +19,9 @@ use initramfs::initramfs;
 /// The guests, by the names that users give.
 pub const GUESTS: [&str; 4] = [LINUX, INSTALLER, U_BOOT, EDK2];
 
+/// Those that have an initial RAM disk, which can be had with another kernel.
+pub const WITH_DISK: [&str; 2] = [LINUX, INSTALLER];
+
 /// Debian's kernel, with BusyBox and the programs of this workspace.
 pub const LINUX: &str = "linux";
 /// Debian's installer, with its text frontend.
@@ -26,7 +29,7 @@ const INSTALLER: &str = "installer";
 /// U-Boot for QEMU's board.
 const U_BOOT: &str = "u-boot";
 /// EDK2 for QEMU's board: UEFI firmware, with its shell.
-const EDK2: &str = "edk2";
+pub const EDK2: &str = "edk2";
 
 /// Debian's files, each with the package that has it and a part of its path there.
 const KERNEL: File = File {
@@ -62,6 +65,9 @@ const EDK2_BINARY: File = File {
     path: "/qemu-efi-aarch64/QEMU_EFI.fd",
 };
 
+/// Where the files are, in the target directory.
+const FOLDER: &str = "debian";
+
 /// How a user gets along without apt.
 const BY_HAND: &str = "A guest can also be booted from files of your own: --kernel FILE with a raw or \
                        gzip-compressed Image or a flat binary, and --initrd FILE, or --firmware FILE.";
@@ -86,7 +92,7 @@ impl Guest {
     /// When apt is not there, or does not get the files, or the build fails; the message says what
     /// to do.
     pub fn new(name: &str, target: &Path) -> Result<Self> {
-        let folder = target.join("debian");
+        let folder = target.join(FOLDER);
         let get = |files: &[File]| {
             let paths = fetched(files, &folder);
             paths.map_err(|error| anyhow!("{error:#}\n{BY_HAND}"))
@@ -121,6 +127,22 @@ impl Guest {
             }
         }
     }
+}
+
+/// The kernel of the guest called `name`, if that was fetched before.
+pub fn fetched_kernel(name: &str, target: &Path) -> Option<PathBuf> {
+    let file = match name {
+        LINUX => KERNEL,
+        INSTALLER => INSTALLER_KERNEL,
+        _ => return None,
+    };
+    Some(target.join(FOLDER).join(file.name)).filter(|path| path.is_file())
+}
+
+/// The tests of the guest [`LINUX`], which its boot argument `test=` names.
+pub fn linux_tests() -> impl Iterator<Item = &'static str> {
+    let function = |line: &'static str| line.strip_prefix("test_")?.strip_suffix("() {");
+    initramfs::INIT.lines().filter_map(function)
 }
 
 /// Linux's initial RAM disk with this BusyBox.

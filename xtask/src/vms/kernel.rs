@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use flate2::read::MultiGzDecoder;
 use object::read::elf::{ElfFile64, ProgramHeader};
 use object::{LittleEndian, elf};
@@ -13,6 +13,36 @@ use object::{LittleEndian, elf};
 /// `ARM\x64` at byte 56: the header of Linux's boot protocol, whatever the first bytes are (with an
 /// EFI stub they are those of a Windows program).
 const IMAGE_MAGIC: (usize, &[u8]) = (56, b"ARM\x64");
+
+/// Where that header has the memory that the kernel takes, in bytes, as a 64-bit word.
+const IMAGE_SIZE_AT: usize = 16;
+
+/// Where a kernel or firmware has to fit.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    bytes: u64,
+    /// The longest ELF file, in bytes: most of one may be symbols, which are not loaded.
+    elf: u64,
+    what: &'static str,
+}
+
+impl Room {
+    /// The flash for firmware (QEMU's `virt`, its first flash).
+    pub(super) const FLASH: Self = Self {
+        bytes: 64 << 20,
+        elf: 0,
+        what: "the flash",
+    };
+
+    /// So many bytes of guest's memory, on a machine with so many.
+    pub(super) fn memory(guest: u64, machine: u64) -> Self {
+        Self {
+            bytes: guest.min(machine),
+            elf: machine,
+            what: "the guest's memory, which --guest-memory or memory= raises,",
+        }
+    }
+}
 
 const GZIP_MAGIC: &[u8] = b"\x1f\x8b";
 
@@ -123,33 +153,80 @@ const REFUSED: [(usize, &[u8], &str); 17] = [
     (0, b"#!", "a script"),
 ];
 
-/// Reads a kernel.
+/// Reads a kernel. What is longer than its room is not read.
 ///
 /// # Errors
 ///
-/// When it cannot be read, or is nothing to boot; the message says why.
-pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
+/// When it cannot be read, is too long, or is nothing to boot; the message says why.
+pub(super) fn read(path: &Path, room: Room) -> Result<Vec<u8>> {
     let name = path.display();
-    let bytes = fs::read(path).with_context(|| format!("could not read the kernel {name}"))?;
-    unpack(bytes).with_context(|| format!("{name} cannot be booted"))
+    let unreadable = || format!("could not read the kernel {name}");
+    // Opening what is no file could wait for ever.
+    let file = fs::metadata(path).with_context(unreadable)?;
+    let bytes = if !file.is_file() {
+        Err(anyhow!("it is no file"))
+    } else if file.len() > room.bytes.max(room.elf) {
+        Err(too_long(&format!("{} MiB", file.len() >> 20), room))
+    } else {
+        unpack(fs::read(path).with_context(unreadable)?, room)
+    };
+    bytes.with_context(|| format!("{name} cannot be booted"))
 }
 
-fn unpack(mut bytes: Vec<u8>) -> Result<Vec<u8>> {
+/// The bytes of memory that a kernel takes at least: its own, and what its header asks for. An ELF file says where it
+/// is put.
+pub(super) fn needs(bytes: &[u8]) -> u64 {
+    if let Ok(file) = ElfFile64::<LittleEndian>::parse(bytes) {
+        let end = loaded(&file).map(|(_, end)| end).max();
+        return end.unwrap_or_default().saturating_sub(RAM_BASE);
+    }
+    let (at, magic) = IMAGE_MAGIC;
+    let size = bytes
+        .get(IMAGE_SIZE_AT..)
+        .and_then(|rest| rest.first_chunk());
+    let size = size.map_or(0, |size| u64::from_le_bytes(*size));
+    let length = bytes.len() as u64;
+    match has(bytes, at, magic) {
+        true => size.max(length),
+        false => length,
+    }
+}
+
+fn too_long(length: &str, room: Room) -> anyhow::Error {
+    anyhow!(
+        "it has {length}, and {} {} MiB",
+        room.what,
+        room.bytes >> 20
+    )
+}
+
+fn unpack(mut bytes: Vec<u8>, room: Room) -> Result<Vec<u8>> {
     if bytes.starts_with(GZIP_MAGIC) {
-        let unpacked = unzip(&bytes);
+        let unpacked = unzip(&bytes, room);
         bytes = unpacked.context("it is a gzip file that is cut off or damaged")?;
     }
     if let Some(packed) = zboot(&bytes) {
-        let unpacked = unzip(packed);
+        let unpacked = unzip(packed, room);
         bytes = unpacked.context("it is an EFI zboot image that is cut off or damaged")?;
+    }
+    let limit = match bytes.starts_with(ELF_MAGIC) {
+        true => room.elf.max(room.bytes),
+        false => room.bytes,
+    };
+    if bytes.len() as u64 > limit {
+        return Err(too_long("more than fits, once it is unpacked", room));
     }
     check(&bytes)?;
     Ok(bytes)
 }
 
-fn unzip(packed: &[u8]) -> io::Result<Vec<u8>> {
+/// What is packed; of what is longer than `room` a byte more than that.
+fn unzip(packed: &[u8], room: Room) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    MultiGzDecoder::new(packed).read_to_end(&mut bytes)?;
+    let limit = room.bytes.max(room.elf).saturating_add(1);
+    MultiGzDecoder::new(packed)
+        .take(limit)
+        .read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -199,11 +276,7 @@ fn check_elf(bytes: &[u8]) -> Result<()> {
     if file.elf_header().e_machine.get(LittleEndian) != elf::EM_AARCH64 {
         bail!("it is an ELF file for another machine; guests are 64-bit Arm");
     }
-    let loadable = |header: &&elf::ProgramHeader64<LittleEndian>| {
-        header.p_type(LittleEndian) == elf::PT_LOAD && header.p_memsz(LittleEndian) > 0
-    };
-    let segments = file.elf_program_headers().iter().filter(loadable);
-    let lowest = segments.map(|header| header.p_paddr(LittleEndian)).min();
+    let lowest = loaded(&file).map(|(start, _)| start).min();
     match lowest {
         None => bail!("it is an ELF file with nothing to load, such as an object file"),
         Some(lowest) if lowest < RAM_BASE => bail!(
@@ -212,6 +285,15 @@ fn check_elf(bytes: &[u8]) -> Result<()> {
         ),
         Some(_) => Ok(()),
     }
+}
+
+/// Where an ELF file is to be loaded: the start and the end, as physical addresses, of each piece.
+fn loaded(file: &ElfFile64<'_, LittleEndian>) -> impl Iterator<Item = (u64, u64)> {
+    let headers = file.elf_program_headers().iter();
+    let pieces = headers.filter(|header| header.p_type(LittleEndian) == elf::PT_LOAD);
+    let pieces = pieces.map(|header| (header.p_paddr(LittleEndian), header.p_memsz(LittleEndian)));
+    let pieces = pieces.filter(|&(_, size)| size > 0);
+    pieces.map(|(start, size)| (start, start.saturating_add(size)))
 }
 
 /// Refuses what is not the start of a flat binary either.
@@ -289,6 +371,12 @@ mod tests {
     use flate2::write::GzEncoder;
     use std::io::Write;
 
+    const ROOM: u64 = 1 << 20;
+
+    fn unpack(bytes: Vec<u8>) -> Result<Vec<u8>> {
+        super::unpack(bytes, Room::memory(ROOM, 4 * ROOM))
+    }
+
     fn zipped(bytes: &[u8]) -> Vec<u8> {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
         encoder.write_all(bytes).expect("memory");
@@ -330,6 +418,30 @@ mod tests {
         zboot[24..28].copy_from_slice(b"zstd");
         let error = unpack(zboot).expect_err("packed").to_string();
         assert!(error.contains("not packed with gzip"), "{error}");
+    }
+
+    #[test]
+    fn what_is_too_long_once_it_is_unpacked_is_refused() {
+        let bomb = zipped(&vec![1; 2 * ROOM as usize]);
+        let error = unpack(bomb).expect_err("too long").to_string();
+        assert!(
+            error.starts_with("it has more than fits, once it is unpacked, and the guest's"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_header_says_how_much_memory_is_needed() {
+        let mut image = image();
+        assert_eq!(needs(&image), 4096);
+        image[18] = 3;
+        assert_eq!(needs(&image), 3 << 16);
+        assert_eq!(needs(&[1; 10]), 10);
+        let high = elf_with(
+            elf::EM_AARCH64,
+            &[(RAM_BASE, b"x"), (RAM_BASE + 0x3000, b"y")],
+        );
+        assert_eq!(needs(&high), 0x4001);
     }
 
     #[test]
@@ -395,7 +507,7 @@ mod tests {
         let mut damaged = zipped(&image());
         damaged.truncate(12);
         assert!(unpack(damaged).is_err());
-        let nothing = read(Path::new("/nonexistent")).expect_err("no file");
+        let nothing = read(Path::new("/nonexistent"), Room::FLASH).expect_err("no file");
         assert!(format!("{nothing:#}").contains("/nonexistent"));
     }
 }

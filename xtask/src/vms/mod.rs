@@ -1,6 +1,8 @@
 //! The virtual machines of a run: what the user asks for, put together as the one file that QEMU
 //! passes to the hypervisor.
 
+mod check;
+mod disk;
 mod kernel;
 mod pack;
 mod spec;
@@ -13,6 +15,7 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use crate::build::{Images, unknown_guest};
 use crate::debian::{GUESTS, Guest};
+pub use check::{Host, check, warning};
 use pack::pack;
 pub use spec::Spec;
 
@@ -63,18 +66,12 @@ pub fn debian(specs: &[Spec], target: &Path) -> Debian {
     names.into_iter().map(guest).collect()
 }
 
-/// The file for QEMU's `-initrd`: a guest's image as it is, where nothing else is asked for, or
-/// else an archive of all machines, written to `file`.
+/// The file for QEMU's `-initrd`: an archive of all machines, written to `file`.
 ///
 /// # Errors
 ///
 /// When a file of a machine is missing or no kernel, or the archive cannot be written.
 pub fn initrd(specs: &[Spec], sources: &Sources<'_>, file: PathBuf) -> Result<PathBuf> {
-    if let [spec] = specs
-        && let Some(guest) = spec.plain_guest()
-    {
-        return Ok(sources.images.guest(guest)?.flat.clone());
-    }
     let archive = pack(specs, sources)?;
     // A QEMU that is just reading an older one goes on with that.
     let part = file.with_extension("part");

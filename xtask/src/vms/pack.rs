@@ -1,20 +1,18 @@
 //! Virtual machines put together to an archive: their files, each once, and a manifest for each
 //! machine, as the hypervisor reads them (`hyp::vm::manifest`).
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use super::{Sources, Spec, kernel};
+use super::kernel::Room;
+use super::{Sources, Spec, disk, kernel};
 use crate::archive::Archive;
+use crate::size::Size;
 
 /// The fields of a manifest for what runs first.
 const KERNEL: &str = "kernel";
 const FIRMWARE: &str = "firmware";
-
-/// Linux's console, as its boot arguments name it.
-const LINUX_CONSOLE: &str = "console=ttyAMA0";
 
 /// Makes the archive.
 ///
@@ -25,8 +23,7 @@ pub(super) fn pack(specs: &[Spec], sources: &Sources<'_>) -> Result<Vec<u8>> {
     let mut files = Files::default();
     let mut manifests = Files::default();
     for spec in specs {
-        let base = spec.name.clone().unwrap_or_else(|| name_of(spec));
-        let name = manifests.unused(&base);
+        let name = manifests.unused(&spec.label());
         let manifest =
             manifest(&name, spec, sources, &mut files).with_context(|| format!("VM `{name}`"))?;
         manifests
@@ -43,16 +40,6 @@ pub(super) fn pack(specs: &[Spec], sources: &Sources<'_>) -> Result<Vec<u8>> {
     Ok(archive.finish()?)
 }
 
-/// What a machine is called whose user does not say.
-fn name_of(spec: &Spec) -> String {
-    let kernel = spec.kernel.as_deref().or(spec.firmware.as_deref());
-    let kernel = kernel.and_then(Path::file_stem);
-    let kernel = kernel.map(|stem| stem.to_string_lossy().into_owned());
-    let name = spec.guest.clone().or(kernel).unwrap_or_default();
-    let fit = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
-    name.chars().map(fit).take(24).collect()
-}
-
 fn manifest(name: &str, spec: &Spec, sources: &Sources<'_>, files: &mut Files) -> Result<String> {
     let mut text = format!("name = {name}\n");
     let mut add = |field: &str, value: &str| text.push_str(&format!("{field} = {value}\n"));
@@ -61,13 +48,7 @@ fn manifest(name: &str, spec: &Spec, sources: &Sources<'_>, files: &mut Files) -
     if let Some(initrd) = initrd_of(spec, sources, files)? {
         add("initrd", &initrd);
     }
-    if field == FIRMWARE && (spec.kernel.is_some() || spec.initrd.is_some()) {
-        bail!("it starts from firmware, which is given neither a kernel nor an initial RAM disk");
-    }
-    if let Some(append) = append_of(spec) {
-        if append.contains(['\n', '\r']) {
-            bail!("its boot arguments have more than one line");
-        }
+    if let Some(append) = spec.boot_arguments() {
         add("append", &append);
     }
     if let Some(vcpus) = spec.vcpus {
@@ -98,16 +79,16 @@ fn kernel_of(
         },
         (None, None, None) => bail!("it has no kernel"),
     };
-    Ok((field, files.add(path, kernel::read)?))
+    let room = match field {
+        FIRMWARE => Room::FLASH,
+        _ => Room::memory(spec.memory.map_or(u64::MAX, Size::bytes), u64::MAX),
+    };
+    Ok((field, files.add(path, |path| kernel::read(path, room))?))
 }
 
 fn initrd_of(spec: &Spec, sources: &Sources<'_>, files: &mut Files) -> Result<Option<String>> {
-    let read = |path: &Path| {
-        let contents = fs::read(path);
-        contents.with_context(|| format!("could not read the initial RAM disk {}", path.display()))
-    };
     if let Some(path) = &spec.initrd {
-        return files.add(path, read).map(Some);
+        return files.add(path, disk::read).map(Some);
     }
     let Some(guest) = sources.debian(spec).transpose()? else {
         return Ok(None);
@@ -117,15 +98,6 @@ fn initrd_of(spec: &Spec, sources: &Sources<'_>, files: &mut Files) -> Result<Op
         files.add(Path::new(&name), |_| Ok(disk.clone()))
     });
     disk.transpose()
-}
-
-/// The boot arguments; Linux is told where the console is.
-fn append_of(spec: &Spec) -> Option<String> {
-    match &spec.append {
-        Some(append) if spec.is_linux() => Some(format!("{LINUX_CONSOLE} {append}")),
-        None if spec.is_linux() => Some(LINUX_CONSOLE.to_owned()),
-        append => append.clone(),
-    }
 }
 
 /// Files by where they come from, with the names that they get.
@@ -161,6 +133,7 @@ mod tests {
     use crate::build::{Image, Images};
     use crate::debian::Guest;
     use std::collections::BTreeMap;
+    use std::fs;
 
     fn images(folder: &Path) -> Images {
         let image = |name: &str| Image {
@@ -222,11 +195,6 @@ mod tests {
             format!("{error:#}").starts_with("VM `nonexistent`: "),
             "{error:#}"
         );
-
-        let both = format!("name=x,firmware={0},initrd={0}", kernel.display());
-        let both = Spec::parse(&both).expect("a VM");
-        let error = pack(&[both], &sources).expect_err("two ways to start");
-        assert!(format!("{error:#}").contains("firmware"), "{error:#}");
         fs::remove_dir_all(folder).expect("the folder");
     }
 }

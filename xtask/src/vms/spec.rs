@@ -13,6 +13,12 @@ use crate::size::Size;
 /// The keys, as shown to a user who wrote another one.
 const KEYS: &str = "name, guest, kernel, firmware, initrd, append, vcpus, memory, restarts";
 
+/// Linux's console, as its boot arguments name it.
+const LINUX_CONSOLE: &str = "console=ttyAMA0";
+
+/// What a file may begin with that says how it is encoded.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// What is asked for; the rest is chosen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Spec {
@@ -51,6 +57,9 @@ impl Spec {
     ///
     /// When a key or a value makes no sense, or the file cannot be read.
     pub fn parse(text: &str) -> Result<Self> {
+        if text.trim().is_empty() {
+            bail!("describe a VM by key=value, or name a file that does");
+        }
         if !text.contains('=') {
             return Self::read(Path::new(text));
         }
@@ -70,10 +79,12 @@ impl Spec {
         })?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let mut spec = Self::default();
+        // Some editors begin each file with one.
+        let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&text);
         for (number, line) in (1..).zip(text.lines().map(str::trim)) {
             if !line.is_empty() && !line.starts_with('#') {
                 spec.set(line, folder)
-                    .with_context(|| format!("line {number} of {name}"))?;
+                    .with_context(|| format!("line {number} of {name}{}", remark(line)))?;
             }
         }
         spec.checked().with_context(|| name.to_string())
@@ -108,11 +119,62 @@ impl Spec {
         Ok(())
     }
 
-    fn checked(self) -> Result<Self> {
-        if self.guest.is_none() && self.kernel.is_none() && self.firmware.is_none() {
-            bail!("a VM needs a guest, a kernel or firmware");
+    /// Refuses what cannot be meant together.
+    ///
+    /// # Errors
+    ///
+    /// What that is.
+    pub fn checked(self) -> Result<Self> {
+        let is = |part: bool, what| part.then_some(what);
+        let guest = self.guest.as_deref();
+        let parts = [
+            is(self.firmware.is_some(), "firmware"),
+            is(self.kernel.is_some(), "a kernel"),
+            // What a kernel of one's own leaves of these guests is their initial RAM disk.
+            guest.filter(|guest| self.kernel.is_none() || !debian::WITH_DISK.contains(guest)),
+        ];
+        match parts.into_iter().flatten().collect::<Vec<_>>()[..] {
+            [] => bail!("a VM needs a guest, a kernel or firmware"),
+            [_] => {}
+            ref parts => bail!(
+                "a VM starts from one thing; {} are named",
+                parts.join(" and ")
+            ),
+        }
+        let is_firmware = self.firmware.is_some() || guest == Some(debian::EDK2);
+        if is_firmware && self.initrd.is_some() {
+            bail!("it starts from firmware, which is given no initial RAM disk");
+        }
+        if self
+            .append
+            .as_ref()
+            .is_some_and(|append| append.contains(['\n', '\r']))
+        {
+            bail!("its boot arguments have more than one line");
         }
         Ok(self)
+    }
+
+    /// What it is called where its user does not say.
+    pub fn label(&self) -> String {
+        let file = self.kernel.as_deref().or(self.firmware.as_deref());
+        let stem = file.and_then(Path::file_stem);
+        let stem = stem.map(|stem| stem.to_string_lossy().into_owned());
+        let fit = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+        let made = || {
+            let name = self.guest.clone().or(stem).unwrap_or_default();
+            name.chars().map(fit).take(24).collect()
+        };
+        self.name.clone().unwrap_or_else(made)
+    }
+
+    /// The boot arguments, if it has some of its own; Linux is told where the console is.
+    pub fn boot_arguments(&self) -> Option<String> {
+        match &self.append {
+            Some(append) if self.is_linux() => Some(format!("{LINUX_CONSOLE} {append}")),
+            None if self.is_linux() => Some(LINUX_CONSOLE.to_owned()),
+            append => append.clone(),
+        }
     }
 
     /// Whether it is Linux but for what is said otherwise.
@@ -132,11 +194,13 @@ impl Spec {
         let needed = self.is_debian() && !own;
         self.guest.as_deref().filter(|_| needed)
     }
+}
 
-    /// The guest of this workspace that it is, if it is nothing but that.
-    pub fn plain_guest(&self) -> Option<&str> {
-        let guest = self.guest.as_deref().filter(|_| !self.is_debian())?;
-        (*self == Self::of_guest(guest)).then_some(guest)
+/// What is said of a line that may not be what its author has in mind.
+fn remark(line: &str) -> &'static str {
+    match line.contains(" #") {
+        true => " (a comment has a line of its own: what follows `#` here is part of the value)",
+        false => "",
     }
 }
 
@@ -193,15 +257,11 @@ mod tests {
         assert_eq!(spec.name.as_deref(), Some("a"));
         assert_eq!(spec.append.as_deref(), Some("console=ttyAMA0,115200 x"));
         assert_eq!((spec.vcpus, spec.memory), (Some(2), Some(Size::mib(256))));
-        assert!(spec.is_linux() && spec.plain_guest().is_none());
+        assert!(spec.is_linux());
 
         let spec = Spec::parse("kernel=/k,append=x=1").expect("a VM");
         assert_eq!(spec.kernel.as_deref(), Some(Path::new("/k")));
         assert_eq!(spec.append.as_deref(), Some("x=1"));
-        assert_eq!(
-            Spec::parse("guest=hello").expect("a VM").plain_guest(),
-            Some("hello")
-        );
     }
 
     #[test]
@@ -220,7 +280,34 @@ mod tests {
             text.contains("line 2") && text.contains("vcpus `9`"),
             "{text}"
         );
+        fs::write(&path, "\u{feff}kernel = Image\r\n").expect("a file");
+        let spec = Spec::parse(path.to_str().expect("text")).expect("a VM");
+        assert_eq!(spec.kernel, Some(folder.join("Image")));
+        fs::write(&path, "kernel = Image\nvcpus = 2 # two\n").expect("a file");
+        let text = error(path.to_str().expect("text"));
+        assert!(text.contains("a comment has a line of its own"), "{text}");
         fs::remove_dir_all(folder).expect("the folder");
+    }
+
+    #[test]
+    fn one_thing_starts_a_machine() {
+        for (text, both) in [
+            ("guest=hello,kernel=x", "a kernel and hello"),
+            ("guest=u-boot,kernel=x", "a kernel and u-boot"),
+            ("guest=linux,firmware=x", "firmware and linux"),
+            ("firmware=x,kernel=y", "firmware and a kernel"),
+        ] {
+            let message = error(text);
+            assert!(
+                message.ends_with(&format!("one thing; {both} are named")),
+                "{text}: {message}"
+            );
+        }
+        for text in ["guest=edk2,initrd=x", "firmware=y,initrd=x"] {
+            assert!(error(text).contains("no initial RAM disk"), "{text}");
+        }
+        // What is left of the guest is its initial RAM disk.
+        Spec::parse("guest=linux,kernel=x").expect("another kernel");
     }
 
     #[test]
@@ -229,12 +316,14 @@ mod tests {
             ("guest=x,cpus=2", "there are name, guest, "),
             ("guest=x,vcpus=0", "from 1 to 8"),
             ("guest=x,memory=12", "such as 512M"),
+            ("guest=x,append=a\nb", "more than one line"),
             ("guest=x,name=a b", "letters"),
             ("guest=x,restarts=-1", "a number"),
             ("guest=x,guest=y", "twice"),
             ("guest=x,append=\"a", "quote"),
             ("guest=x,y", "key=value"),
             ("name=x", "needs a guest, a kernel or firmware"),
+            (" ", "describe a VM"),
             ("/nonexistent", "could not read /nonexistent"),
         ] {
             let message = error(text);

@@ -4,7 +4,7 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use guest::{
     args::{Args, ArgsError},
-    boot,
+    boot, catalogue,
     machine::Machine,
     println,
     psci::{self, AffinityState},
@@ -31,11 +31,11 @@ struct Plan {
 
 impl Plan {
     fn new(machine: &Machine<'static>) -> Result<Self, ArgsError<'static>> {
-        let args = Args::new(machine.arguments, &["seed", "lives", "seconds"])?;
+        let args = Args::new(machine.arguments, &catalogue::CHAOS)?;
         Ok(Self {
-            seed: args.number("seed", 1)?,
-            lives: args.number("lives", 4)?.max(1),
-            seconds: args.number("seconds", 4)?,
+            seed: args.number("seed", 1),
+            lives: args.number("lives", 4).max(1),
+            seconds: args.number("seconds", 4),
         })
     }
 }

@@ -4,7 +4,7 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use guest::{
     args::{Args, ArgsError},
-    boot,
+    boot, catalogue,
     machine::Machine,
     println,
     psci::{self, AffinityState},
@@ -37,12 +37,12 @@ guest::main!(run);
 
 impl Plan {
     fn new(machine: &Machine<'static>) -> Result<Self, ArgsError<'static>> {
-        let args = Args::new(machine.arguments, &["seconds", "seed"])?;
-        let seconds = args.number("seconds", 2)?;
+        let args = Args::new(machine.arguments, &catalogue::DIRTY)?;
+        let seconds = args.number("seconds", 2);
         Ok(Self {
             area: Area::new(boot::pool(machine)),
             vcpus: machine.mpidrs().len(),
-            seed: args.number("seed", 1)?,
+            seed: args.number("seed", 1),
             deadline: time::now().saturating_add(seconds.saturating_mul(time::frequency())),
         })
     }

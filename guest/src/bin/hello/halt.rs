@@ -18,7 +18,7 @@ pub(crate) fn run(machine: &'static Machine<'static>, kind: &str) {
         "early" => early(),
         "el2" => privileged(),
         "zeros" => zeros(machine),
-        other => panic!("kind={other} is none of all, loop, early, el2, zeros"),
+        other => panic!("mode=halt has no kind={other}"),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use guest::{
     args::{Args, ArgsError},
+    catalogue,
     machine::Machine,
     psci,
 };
@@ -20,50 +21,44 @@ fn run(machine: &'static Machine<'static>) {
 }
 
 fn run_mode(machine: &'static Machine<'static>) -> Result<(), ArgsError<'static>> {
-    let known = &[
-        "mode", "step", "wait", "least", "kind", "ms", "times", "syndrome", "comes", "seed",
-        "lines", "every", "most", "bytes",
-    ];
-    let args = Args::new(machine.arguments, known)?;
+    let args = Args::new(machine.arguments, &catalogue::HELLO)?;
     match args.value("mode").unwrap_or("hello") {
         "hello" => facts::print(machine),
         "clock" => clock::run(machine),
-        "debug" => debug::run(machine, args.number("ms", 0)?, args.number("seed", 1)?),
+        "debug" => debug::run(machine, args.number("ms", 0), args.number("seed", 1)),
         "devices" => devices::run(machine),
         "error" => {
-            let syndrome = args.number("syndrome", 0)?;
-            let comes = args.number("comes", u64::from(syndrome != 0))? != 0;
-            error::run(syndrome, comes, args.number("ms", 30)?);
+            let syndrome = args.number("syndrome", 0);
+            let comes = args.number("comes", u64::from(syndrome != 0)) != 0;
+            error::run(syndrome, comes, args.number("ms", 30));
         }
         "halt" => halt::run(machine, args.value("kind").unwrap_or("loop")),
         "hold" => {
-            let step = args.number("step", 1)?;
-            hold::run(machine, step as usize, args.number("wait", 1)? != 0);
+            let step = args.number("step", 1);
+            hold::run(machine, step as usize, args.number("wait", 1) != 0);
         }
         "origins" => origins::run(machine),
         "outside" => outside::run(machine),
         "poweroff" => psci::system_off(),
-        "read" => read::run(args.number("bytes", 10)?, args.number("every", 0)?),
+        "read" => read::run(args.number("bytes", 10), args.number("every", 0)),
         "reset" => reset::run(machine),
         "say" => say::run(
-            args.number("lines", 5)?,
-            args.number("every", 100)?,
-            args.number("most", u64::MAX)?,
+            args.number("lines", 5),
+            args.number("every", 100),
+            args.number("most", u64::MAX),
         ),
-        "share" => share::run(args.number("least", 0)?),
-        "split" => split::run(args.number("ms", 100)?),
+        "share" => share::run(args.number("least", 0)),
+        "split" => split::run(args.number("ms", 100)),
         "storm" => {
             let kind = args.value("kind").unwrap_or("work");
             storm::run(
                 machine,
                 kind,
-                args.number("ms", 100)?,
-                args.number("times", 10)?,
+                args.number("ms", 100),
+                args.number("times", 10),
             );
         }
-        other => panic!(
-            "mode={other} is none of hello, clock, debug, devices, error, halt, hold, origins, outside, poweroff, read, reset, say, share, split, storm"
-        ),
+        other => unreachable!("the catalogue has a mode `{other}`, and nothing does it"),
     }
     Ok(())
 }

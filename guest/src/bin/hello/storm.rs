@@ -28,7 +28,7 @@ pub(crate) fn run(machine: &'static Machine<'static>, kind: &str, milliseconds: 
         once(machine, kind, distributor.start);
         count += 1;
     }
-    println!("storm: {kind}, {count} times");
+    println!("storm: {kind}, {}", plural::count(count, "time", "times"));
 }
 
 fn once(machine: &'static Machine<'static>, kind: &str, distributor: u64) {
@@ -44,9 +44,7 @@ fn once(machine: &'static Machine<'static>, kind: &str, distributor: u64) {
         "console" => println!("storm: all work and no play makes a dull console"),
         "maintenance" => maintenance(),
         "interrupts" => interrupts(),
-        other => panic!(
-            "kind={other} is none of work, calls, registers, memory, console, maintenance, interrupts, reset"
-        ),
+        other => panic!("mode=storm has no kind={other}"),
     }
 }
 
@@ -109,7 +107,7 @@ fn interrupts() {
 fn reset(machine: &'static Machine<'static>, times: u64) {
     match machine.boot_count() {
         Some(count) if u64::from(count) < times => psci::system_reset(),
-        Some(count) => println!("storm: reset, {count} times"),
+        Some(count) => println!("storm: reset, {}", plural::count(count, "time", "times")),
         None => panic!("no tessera,boot-count in /chosen tells the boots apart"),
     }
 }

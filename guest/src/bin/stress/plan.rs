@@ -3,7 +3,7 @@
 use guest::{
     areas::Areas,
     args::{Args, ArgsError},
-    boot,
+    boot, catalogue,
     machine::Machine,
     pool::{Array, Pool},
     time,
@@ -23,16 +23,16 @@ pub(crate) struct Plan {
 impl Plan {
     /// Divides the machine's memory; the time begins to run now.
     pub(crate) fn new(machine: &Machine<'static>) -> Result<Self, ArgsError<'static>> {
-        let args = Args::new(machine.arguments, &["seconds", "seed"])?;
+        let args = Args::new(machine.arguments, &catalogue::STRESS)?;
         let pool = boot::pool(machine);
         let vcpus = machine.mpidrs().len();
-        let seconds = args.number("seconds", 2)?;
+        let seconds = args.number("seconds", 2);
         Ok(Self {
             pool,
             areas: Areas::new(pool.pages(), vcpus).expect("stress needs at least 32 MiB of RAM"),
             vcpus,
             seconds,
-            seed: args.number("seed", 1)?,
+            seed: args.number("seed", 1),
             deadline: time::now().saturating_add(seconds.saturating_mul(time::frequency())),
         })
     }

@@ -7,6 +7,7 @@ use guest::{
     psci::{self, AffinityState},
     time,
 };
+use plural::count;
 use spin::Once;
 
 use crate::{
@@ -29,10 +30,10 @@ fn run(machine: &'static Machine<'static>) {
         Err(error) => panic!("{error}"),
     };
     println!(
-        "stress: {} vcpus, {} MiB, {} seconds, seed {}",
-        plan.vcpus,
+        "stress: {}, {} MiB, {}, seed {}",
+        count(plan.vcpus, "vcpu", "vcpus"),
         plan.pool.pages() / 256,
-        plan.seconds,
+        count(plan.seconds, "second", "seconds"),
         plan.seed
     );
     for vcpu in 1..plan.vcpus {

@@ -5,10 +5,12 @@ use core::fmt::Arguments;
 use arch::Encoding;
 use guest::{
     args::{Args, ArgsError},
+    catalogue,
     machine::Machine,
     println,
     random::Random,
 };
+use plural::count;
 
 use crate::{alarm, code, rounds, survey};
 
@@ -45,7 +47,11 @@ fn run(machine: &'static Machine<'static>) {
     for number in 1..=rounds {
         rounds::round(number, seed, &mut mismatches);
     }
-    println!("sweep: {rounds} rounds, {} mismatches", mismatches.0);
+    println!(
+        "sweep: {}, {}",
+        count(rounds, "round", "rounds"),
+        count(mismatches.0, "mismatch", "mismatches")
+    );
     assert!(
         mismatches.0 == 0,
         "registers are not as the contract has them"
@@ -53,6 +59,6 @@ fn run(machine: &'static Machine<'static>) {
 }
 
 fn plan(machine: &Machine<'static>) -> Result<(u64, u64), ArgsError<'static>> {
-    let args = Args::new(machine.arguments, &["seed", "rounds"])?;
-    Ok((args.number("seed", 1)?, args.number("rounds", 100)?))
+    let args = Args::new(machine.arguments, &catalogue::SWEEP)?;
+    Ok((args.number("seed", 1), args.number("rounds", 100)))
 }
