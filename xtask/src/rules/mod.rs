@@ -74,7 +74,7 @@ fn named(mut patches: Vec<Patch>, names: &[String]) -> Result<Vec<Patch>> {
     if let Some(missing) = names.iter().find(is_missing) {
         let known: Vec<_> = patches.iter().map(|patch| patch.name.as_str()).collect();
         let known = known.join("\n    ");
-        bail!("there is no rule whose name contains `{missing}`; there are\n    {known}");
+        bail!("the rules are\n    {known}\nthere is none whose name contains `{missing}`");
     }
     patches.retain(|patch| names.is_empty() || names.iter().any(|part| contains(patch, part)));
     Ok(patches)
