@@ -109,7 +109,7 @@ impl Guest {
             }
             U_BOOT => Ok(Self {
                 kernel: get(&[U_BOOT_BINARY])?.remove(0),
-                is_firmware: false,
+                is_firmware: true,
                 initrd: None,
             }),
             EDK2 => Ok(Self {
