@@ -7,6 +7,7 @@ stopped: EL2 maps every address to itself. What is being changed at that moment 
 import os
 import sys
 import threading
+import time
 from contextlib import contextmanager
 
 import gdb
@@ -182,7 +183,7 @@ def integer(word):
 
 
 class Tessera(gdb.Command):
-    """What the hypervisor has in memory: tessera vms, threads, walk, table, markers, run, guest-file.
+    """What the hypervisor has in memory: tessera vms, threads, walk, table, markers, run, until-marker, guest-file.
 
 tessera vms                 the machines, with their roots
 tessera threads             the threads, and where they are
@@ -190,7 +191,9 @@ tessera walk VM IPA         each level's entry on the way to a guest's address, 
                             the last table is `$table` from then on
 tessera table PA            a table: lock, owner, what its entries are, its markers
 tessera markers VM          all busy markers of a machine's tables
-tessera run SECONDS         let the machine run for so long
+tessera run SECONDS         let the machine run for so long, which may be a fraction
+tessera until-marker VM SECONDS
+                            let it run until a busy marker stands in a machine's tables, or for so long
 tessera guest-file FILE     read a guest's symbols too"""
 
     def __init__(self):
@@ -279,28 +282,108 @@ def table(pa):
         print("  " + ", ".join(f"{count} {what}" for what, count in sorted(counts.items())))
 
 
+def marker_line(level, ipa, place, entry):
+    return f"level {level}, IPA {ipa:#x}, entry {place:#x}: {stage2.words(entry, level, False)}"
+
+
 def markers(vm):
     """List the busy markers of a machine's tables."""
     with physical():
         tables, count = Tables(integer(vm)), 0
-        for level, ipa, place, entry in tables.markers():
+        for marker in tables.markers():
             count += 1
-            print(f"  level {level}, IPA {ipa:#x}, entry {place:#x}: {stage2.words(entry, level, False)}")
+            print(f"  {marker_line(*marker)}")
         print(f"vm{tables.vm}: {count} markers")
 
 
-def run(seconds):
-    """Let the machine run for so many seconds, unless something stops it before."""
-    if integer(seconds) < 1:
-        raise gdb.GdbError("expected one second or more")
-    stop = lambda: gdb.post_event(lambda: gdb.execute("interrupt"))
-    timer = threading.Timer(integer(seconds), stop)
+class Power:
+    """Whether the machine is on. QEMU keeps one that is off, and stops with SIGQUIT when it goes off."""
+
+    def __init__(self):
+        self.off = False
+        gdb.events.stop.connect(self.stopped)
+
+    def stopped(self, event):
+        self.off |= isinstance(event, gdb.SignalEvent) and event.stop_signal == "SIGQUIT"
+
+    def check(self):
+        """Refuses to let a machine go on that is off: GDB would wait for ever."""
+        if self.off:
+            raise gdb.GdbError("the machine is off; its memory can still be looked at")
+
+
+POWER = Power()
+
+
+def duration(word):
+    """A time in seconds, also a fraction."""
+    try:
+        seconds = float(word)
+    except ValueError:
+        seconds = integer(word)
+    if not 0 < seconds < threading.TIMEOUT_MAX:
+        raise gdb.GdbError(f"expected a time in seconds above 0, such as 2 or 0.25, and not `{word}`")
+    return seconds
+
+
+def go_on(seconds):
+    """Let the machine run until something stops it; says whether that was neither the time nor the power-off."""
+    POWER.check()
+    ended = threading.Event()
+
+    def stop():
+        ended.set()
+        gdb.execute("interrupt")
+
+    timer = threading.Timer(seconds, lambda: gdb.post_event(stop))
     timer.daemon = True
     timer.start()
     try:
         gdb.execute("continue")
     finally:
         timer.cancel()
+    if POWER.off:
+        print("The machine has switched itself off; its memory can still be looked at.")
+    return not ended.is_set() and not POWER.off
+
+
+def power():
+    """Fail if the machine is off, say nothing else."""
+    POWER.check()
+
+
+def run(seconds):
+    """Let the machine run for so many seconds, unless something stops it before."""
+    go_on(duration(seconds))
+
+
+def flushes():
+    """The places at which TLBs are invalidated: a marker stands there, if it was that which made it necessary."""
+    found = gdb.execute("info functions -q -n ^stage2::stage2::Stage2<.*>::flush[<(]", to_string=True)
+    line = next((line.split(":")[0] for line in found.splitlines() if "::flush" in line), "")
+    if not line.strip().isdigit():
+        raise gdb.GdbError("the hypervisor has no `Stage2::flush`; is it the one that this script is for?")
+    place = gdb.Breakpoint(source="stage2.rs", line=int(line), internal=True)
+    place.silent = True
+    return place
+
+
+def until_marker(vm, seconds):
+    """Let the machine run until a busy marker stands in a VM's tables, for so many seconds at most."""
+    vm, end = integer(vm), time.monotonic() + duration(seconds)
+    POWER.check()
+    place = flushes()
+    try:
+        while go_on(max(end - time.monotonic(), 0.01)) and place.hit_count:
+            place.hit_count = 0
+            with physical():
+                marker = next(Tables(vm).markers(), None)
+            if marker:
+                print(f"vm{vm}: {marker_line(*marker)}")
+                return
+    finally:
+        place.delete()
+    print(f"vm{vm}: no marker stood in that time")
 
 
 def guest_file(file):
@@ -317,5 +400,8 @@ Sub(threads, [])
 Sub(walk, ["VM", "IPA"])
 Sub(table, ["PA"])
 Sub(markers, ["VM"])
+Sub(power, [])
 Sub(run, ["SECONDS"])
+Sub(until_marker, ["VM", "SECONDS"])
 Sub(guest_file, ["FILE"], gdb.COMPLETE_FILENAME)
+gdb.execute("define hook-continue\ntessera power\nend")

@@ -102,7 +102,8 @@ impl Session {
         };
         let socket = self.socket.display();
         command
-            .arg("-S")
+            // A machine that switches itself off can still be looked at.
+            .args(["-S", "-no-shutdown"])
             .args(["-gdb", &format!("unix:{socket},server=on,wait=off")])
             .stdin(Stdio::null())
             .stdout(console()?)

@@ -13,22 +13,27 @@ use nix::unistd::Pid;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// `cargo xtask gdb` with these commands of GDB.
-fn gdb(commands: &[&str]) -> Command {
+/// `cargo xtask gdb` with these options and commands of GDB.
+fn gdb(options: &[&str], commands: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
-    command.args(["gdb", "--cpus", "2"]);
+    command.args(["gdb", "--cpus", "2"]).args(options);
     command.args(commands.iter().flat_map(|gdb| ["--command", gdb]));
     command.stdin(Stdio::null());
     command
 }
 
-/// What GDB printed.
+/// What GDB printed of the stress guest.
 fn printed(commands: &[&str]) -> String {
+    printed_of(&[], commands)
+}
+
+/// What GDB printed.
+fn printed_of(options: &[&str], commands: &[&str]) -> String {
     let Output {
         status,
         stdout,
         stderr,
-    } = gdb(commands).output().expect("xtask");
+    } = gdb(options, commands).output().expect("xtask");
     let (stdout, stderr) = (
         String::from_utf8_lossy(&stdout),
         String::from_utf8_lossy(&stderr),
@@ -108,6 +113,55 @@ fn tables_threads_and_symbols_of_a_running_guest_are_seen() {
     }
 }
 
+#[test]
+#[ignore = "needs GDB, which `cargo xtask test` installs"]
+fn a_machine_runs_until_a_marker_stands_and_its_end_is_survived() {
+    let arguments = "compaction=stress guest-args=\"seconds=3 seed=1\"";
+    let all = printed_of(
+        &["--hyp-args", arguments],
+        &[
+            "tessera run 0.25",
+            "tessera until-marker 0 100",
+            "echo marked\\n",
+            "tessera markers 0",
+            "echo all\\n",
+            "tessera run none",
+            "tessera run -1",
+            // It switches itself off long before.
+            "tessera run 1000",
+            "tessera vms",
+            "tessera threads",
+            "tessera run 1",
+            "continue",
+            "echo the end\\n",
+        ],
+    );
+    let marked = all
+        .split("marked\n")
+        .nth(1)
+        .and_then(|rest| rest.split("all\n").next());
+    let marked = marked.unwrap_or_else(|| panic!("{all}"));
+    assert!(
+        marked.contains(": marker: ") && !marked.contains(": 0 markers"),
+        "{all}"
+    );
+    for part in [
+        "The machine has switched itself off",
+        "compaction ",
+        "the end",
+    ] {
+        assert!(all.contains(part), "{part} in\n{all}");
+    }
+    // Of `run` and of `continue`.
+    assert_eq!(all.matches("the machine is off").count(), 2, "{all}");
+    assert_eq!(
+        all.matches("expected a time in seconds").count(),
+        1,
+        "{all}"
+    );
+    assert!(all.contains("`none` is no number"), "{all}");
+}
+
 /// The processes that `child` has started and that have not ended, zombies aside.
 fn children(child: &Child) -> Vec<PathBuf> {
     let id = child.id();
@@ -121,7 +175,7 @@ fn children(child: &Child) -> Vec<PathBuf> {
 #[cfg(target_os = "linux")]
 #[ignore = "needs GDB, which `cargo xtask test` installs"]
 fn ctrl_c_ends_both() {
-    let mut child = gdb(&["continue"])
+    let mut child = gdb(&[], &["continue"])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
