@@ -23,7 +23,7 @@ use hyp::output::{self, Pace, Queue, Text};
 use hyp::vm::lines::Piece;
 use platform::board::Uart;
 use platform::timer;
-use platform::uart::Console;
+use platform::uart::{Console, Received};
 use spin::{Mutex, MutexGuard, Once};
 use trace::frame::{BEGIN, END};
 
@@ -135,16 +135,16 @@ pub(crate) fn pause() {
     sched::sleep_until(timer::now() + timer::frequency() / LOOKS_PER_SECOND);
 }
 
-/// Lets the console's interrupt come when something is typed.
-pub(crate) fn listen() {
+/// Lets the console's interrupt come when something is typed, or does not: then what is typed waits on the line.
+pub(crate) fn listen(listens: bool) {
     if let Some(line) = SCREEN.lock().line.as_mut() {
-        line.console.listen();
+        line.console.listen(listens);
     }
 }
 
 /// What was typed next, if anything.
-pub(crate) fn read_byte() -> Option<u8> {
-    SCREEN.lock().line.as_mut()?.console.read_byte()
+pub(crate) fn read() -> Option<Received> {
+    SCREEN.lock().line.as_mut()?.console.read()
 }
 
 /// Whether guest `vm` may print: what it printed before is sent.

@@ -4,7 +4,12 @@
 //! they take their time; the same thread shows the starts of lines, such as prompts, that guests have
 //! not ended.
 //!
-//! Lock: the keyboard, a leaf.
+//! Nothing that is typed is lost. While the machine that gets it has no room, or a command has not been carried out,
+//! no byte is taken: it waits in the UART, and where that is QEMU's in the pipe or terminal behind it. Who makes room calls
+//! [`go_on`]. So commands are seen in their order with the text, and a machine that does not read holds them up only if
+//! more has been typed than it has room for (4096 bytes).
+//!
+//! Lock order: the keyboard; then that for the command, a machine's terminal, or the console.
 
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -12,6 +17,7 @@ use hyp::bootargs::ConsoleMode;
 use hyp::vm::keys::{COMMANDS, Command, Input, Keys};
 use log::info;
 use platform::timer;
+use platform::uart::Received;
 use spin::{Mutex, Once};
 
 use crate::sched::{self, SpawnError, ThreadId};
@@ -21,8 +27,13 @@ use crate::{boot, console, machine};
 /// How many times a second starts of lines are looked for: none is held back for longer than twice that.
 const LOOKS_PER_SECOND: u64 = 50;
 
+/// How many bytes are taken at a time: an interrupt comes again if there are more.
+const AT_ONCE: usize = 64;
+
 static KEYS: Mutex<Keys> = Mutex::new(Keys::new());
-/// The command that is to be carried out. One that follows too fast is forgotten.
+/// Nothing is taken until there is room. Written with the keyboard locked only.
+static HELD: AtomicBool = AtomicBool::new(false);
+/// The command that is carried out, or is about to be.
 static COMMAND: Mutex<Option<Command>> = Mutex::new(None);
 /// The machine that gets what is typed.
 static LISTENER: AtomicUsize = AtomicUsize::new(0);
@@ -40,16 +51,35 @@ pub(crate) fn start(mode: ConsoleMode) -> Result<(), SpawnError> {
     RAW.store(mode == ConsoleMode::Raw, Ordering::Relaxed);
     let thread = sched::spawn("operator", run, 0, None)?;
     THREAD.call_once(|| thread);
-    console::listen();
+    console::listen(true);
     Ok(())
 }
 
-/// Takes what was typed.
+/// Takes what was typed, as far as there is room for it.
 pub(crate) fn receive() {
-    while let Some(byte) = console::read_byte() {
-        let input = KEYS.lock().take(byte);
+    let mut keys = KEYS.lock();
+    for _ in 0..AT_ONCE {
+        if !has_room() {
+            console::listen(false);
+            // Before another look: who makes room after that sees it, and calls `go_on`.
+            HELD.store(true, Ordering::SeqCst);
+            if !has_room() {
+                return;
+            }
+            listen_again();
+        }
+        let Some(received) = console::read() else {
+            return;
+        };
+        let input = match received {
+            Received::Byte(byte) => keys.take(byte),
+            Received::Lost => {
+                vm::get(listener()).type_in(received);
+                continue;
+            }
+        };
         match input {
-            Input::Guest(byte) => vm::get(listener()).type_in(byte),
+            Input::Guest(byte) => vm::get(listener()).type_in(Received::Byte(byte)),
             Input::Command(command) => {
                 *COMMAND.lock() = Some(command);
                 wake();
@@ -57,6 +87,31 @@ pub(crate) fn receive() {
             Input::Nothing => {}
         }
     }
+}
+
+/// There may be room for what is typed: takes it, if it was left waiting.
+pub(crate) fn go_on() {
+    if !HELD.load(Ordering::SeqCst) {
+        return;
+    }
+    let keys = KEYS.lock();
+    if HELD.load(Ordering::Relaxed) && has_room() {
+        listen_again();
+    }
+    drop(keys);
+    receive();
+}
+
+/// Lets what is typed come again. With the keyboard locked.
+fn listen_again() {
+    HELD.store(false, Ordering::Relaxed);
+    console::listen(true);
+}
+
+/// Whether the next byte that was typed can be dealt with at once.
+fn has_room() -> bool {
+    let is_free = COMMAND.lock().is_none();
+    is_free && vm::get(listener()).has_room_to_type()
 }
 
 /// Whether the output of machine number `vm` is to be passed on byte for byte.
@@ -77,14 +132,16 @@ pub(crate) fn patience() -> u64 {
 }
 
 fn listener() -> usize {
-    LISTENER.load(Ordering::Relaxed)
+    LISTENER.load(Ordering::SeqCst)
 }
 
 extern "C" fn run(_: usize) {
     loop {
-        let command = COMMAND.lock().take();
+        let command = *COMMAND.lock();
         if let Some(command) = command {
             carry_out(command);
+            *COMMAND.lock() = None;
+            go_on();
         }
         let waiting = vm::all().filter(|vm| vm.show_start_of_line()).count();
         if waiting > 0 {
@@ -132,13 +189,25 @@ pub(crate) fn ended(vm: usize) {
     }
 }
 
+/// The machine that had number `from` has been made anew, with number `to`. If what is typed went to it, it still does.
+pub(crate) fn moved(from: usize, to: usize) {
+    if from == listener() && from != to {
+        listen_to(to);
+    }
+}
+
 /// Lets the next machine that is there have what is typed.
 fn next() {
     let here = listener();
     let after = (1..=MAX_VMS).map(|distance| (here + distance) % MAX_VMS);
     let next = after.map(vm::get).find(|vm| vm.is_alive());
     if let Some(vm) = next {
-        LISTENER.store(vm.index(), Ordering::Relaxed);
-        info!("what is typed goes to vm{}", vm.index());
+        listen_to(vm.index());
     }
+}
+
+fn listen_to(vm: usize) {
+    LISTENER.store(vm, Ordering::SeqCst);
+    info!("what is typed goes to vm{vm}");
+    go_on();
 }

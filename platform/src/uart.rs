@@ -52,21 +52,30 @@ impl Console {
         }
     }
 
-    /// Lets the UART raise its interrupt as long as there are bytes to read.
-    pub fn listen(&mut self) {
-        self.uart
-            .set_interrupt_masks(Interrupts::RXI | Interrupts::RTI);
+    /// Lets the UART raise its interrupt as long as there are bytes to read, or does not. Bytes that are not read wait
+    /// on the line, if what sends them heeds that the FIFO is full.
+    pub fn listen(&mut self, listens: bool) {
+        let masks = match listens {
+            true => Interrupts::RXI | Interrupts::RTI,
+            false => Interrupts::empty(),
+        };
+        self.uart.set_interrupt_masks(masks);
     }
 
-    /// The next byte that was received, if there is one. Those that came with an error are left out.
-    pub fn read_byte(&mut self) -> Option<u8> {
-        loop {
-            match self.uart.read_word() {
-                Ok(byte) => return byte,
-                Err(_) => continue,
-            }
-        }
+    /// What was received next, if anything.
+    pub fn read(&mut self) -> Option<Received> {
+        let read = self.uart.read_word().transpose()?;
+        Some(read.map_or(Received::Lost, Received::Byte))
     }
+}
+
+/// What came over the line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// A byte.
+    Byte(u8),
+    /// Something that is lost: it came damaged, or faster than it was read.
+    Lost,
 }
 
 impl fmt::Write for Console {

@@ -4,7 +4,7 @@ use crate::scenario::{Ending, Scenario};
 
 /// Lines, and typing.
 pub fn consoles() -> Vec<Scenario> {
-    vec![split()]
+    vec![split(), read_slowly(), commands_between(), typed_ahead()]
 }
 
 /// What a guest says as one line is one, though another speaks in between: here it says that it has failed.
@@ -20,4 +20,44 @@ fn split() -> Scenario {
     .wants(r"^vm0\| verdict: failed: in two parts$")
     .wants(r"^vm1\| say: line 39 of those that are said now and then$")
     .wants("^tessera: vm1 off$")
+}
+
+/// So many of the digits that the guest `hello` expects with `mode=read`.
+fn digits(count: usize) -> &'static str {
+    "0123456789".repeat(count / 10).leak()
+}
+
+/// All that is typed comes to a guest that reads more slowly.
+fn read_slowly() -> Scenario {
+    Scenario::new(
+        "typed-to-slow",
+        "guest=hello,vcpus=1,append=mode=read bytes=20000 every=5",
+    )
+    .types("read: ready", digits(20_000))
+    .wants(r"^vm0\| read: 20000 bytes$")
+}
+
+/// What is typed behind a command is typed when that has been carried out.
+fn commands_between() -> Scenario {
+    let then_type: &'static str = format!("\u{1}s\u{1}n{}", digits(10)).leak();
+    Scenario::new(
+        "typed-commands",
+        "guest=hello,vcpus=1,append=mode=say lines=10 every=100",
+    )
+    .beside("guest=hello,vcpus=1,append=mode=read bytes=10")
+    .on(2, "max")
+    .types("read: ready", then_type)
+    .wants(r"^vm1\| read: 10 bytes$")
+}
+
+/// A guest that does not read keeps nobody from the commands, as long as there is room for what comes before them.
+fn typed_ahead() -> Scenario {
+    let text: &'static str = format!("{}\u{1}q", digits(4000)).leak();
+    Scenario::new(
+        "typed-ahead",
+        "guest=hello,vcpus=1,append=mode=say lines=1000 every=100",
+    )
+    .types("say: line 0", text)
+    .ends(Ending::PoweredOff)
+    .wants("^tessera: vm0 off$")
 }

@@ -291,6 +291,15 @@ impl Vm {
     /// Ends the machine, and the hypervisor with the last one unless it is to be made anew. Called when
     /// no vCPU is on.
     fn end(&self, reason: StopReason) {
+        let unread = self.drop_typed();
+        if unread > 0
+            && let Some(leave) = self.may_log()
+        {
+            info!(
+                "vm{}: {unread} bytes that were typed are not read{leave}",
+                self.index
+            );
+        }
         self.reset_devices();
         if reason == StopReason::Off && self.setup.lock().is_some_and(|setup| setup.restarts > 0) {
             // SAFETY: No vCPU is on.
@@ -362,8 +371,9 @@ impl Vm {
             Some(Setup { restarts, ..setup })
         });
         if let Some(setup) = again {
-            if let Err(reason) = create(setup) {
-                error!("{} cannot be started again: {reason}", setup.name);
+            match create(setup) {
+                Ok(vm) => operator::moved(self.index, vm.index),
+                Err(reason) => error!("{} cannot be started again: {reason}", setup.name),
             }
             // The entry in `ALIVE` of the machine that is over.
             one_less();

@@ -1,19 +1,22 @@
 //! The UART a guest sees: an Arm PL011 r1p5 (Arm DDI 0183) on a line that is never busy.
 //!
 //! What the guest writes is sent at once, so the transmit FIFO is always empty; what is received waits
-//! in a queue, the start of which the guest sees as its receive FIFO. The registers that only set up
+//! in a queue, the start of which the guest sees as its receive FIFO: the rest is still on the line. Who has something
+//! for a guest asks for room first; what there is no room for is an overrun. The registers that only set up
 //! the line keep what is written to them, and the UART works whether they are set up or not: simple
 //! programs just write to DR.
 
 /// Size of the register frame, in bytes.
 pub const FRAME_SIZE: u64 = 0x1000;
-/// How many bytes wait for the guest before more are lost.
-const QUEUE_LENGTH: usize = 1024;
+/// How many bytes wait for the guest at most.
+const QUEUE_LENGTH: usize = 4096;
 /// The depth of the receive FIFO, if it is enabled.
 const FIFO_DEPTH: usize = 32;
 
 /// The data register: what is stored there is sent.
 pub const DR: u64 = 0x00;
+/// RSR to who reads, ECR to who writes.
+const RSR: u64 = 0x04;
 const FR: u64 = 0x18;
 const ILPR: u64 = 0x20;
 const IBRD: u64 = 0x24;
@@ -28,6 +31,10 @@ const ICR: u64 = 0x44;
 const DMACR: u64 = 0x48;
 const IDENTIFICATION: u64 = 0xfe0;
 
+/// DR.OE: something that came before this byte is lost.
+const DATA_OVERRUN: u32 = 1 << 11;
+/// RSR.OE: something is lost.
+const STATUS_OVERRUN: u32 = 1 << 3;
 /// FR: the transmit FIFO is empty.
 const FLAG_TRANSMIT_EMPTY: u32 = 1 << 7;
 /// FR: the receive FIFO is full.
@@ -44,6 +51,8 @@ const RECEIVE: u32 = 1 << 4;
 const TRANSMIT: u32 = 1 << 5;
 /// RIS: something has been in the receive FIFO for a while.
 const TIMEOUT: u32 = 1 << 6;
+/// RIS: something is lost.
+const OVERRUN: u32 = 1 << 10;
 /// UARTPeriphID0 to 3 and UARTPCellID0 to 3 of a PL011 r1p5.
 const IDENTIFIERS: [u8; 8] = [0x11, 0x10, 0x34, 0x00, 0x0d, 0xf0, 0x05, 0xb1];
 
@@ -106,7 +115,16 @@ pub struct Pl011 {
     length: usize,
     /// FR, which follows from the queue's length and LCR_H.
     flags: u32,
+    /// DR.OE of the byte that is read next.
+    overrun: u32,
+    registers: Registers,
+}
+
+/// What does not follow from the queue.
+#[derive(Debug)]
+struct Registers {
     raised: u32,
+    rsr: u32,
     ilpr: u32,
     ibrd: u32,
     fbrd: u32,
@@ -117,6 +135,21 @@ pub struct Pl011 {
     dmacr: u32,
 }
 
+impl Registers {
+    const RESET: Self = Self {
+        raised: 0,
+        rsr: 0,
+        ilpr: 0,
+        ibrd: 0,
+        fbrd: 0,
+        lcr_h: 0,
+        cr: 0x300,
+        ifls: 0x12,
+        imsc: 0,
+        dmacr: 0,
+    };
+}
+
 impl Pl011 {
     /// A UART as after reset.
     pub const fn new() -> Self {
@@ -125,58 +158,90 @@ impl Pl011 {
             first: 0,
             length: 0,
             flags: FLAG_TRANSMIT_EMPTY | FLAG_RECEIVE_EMPTY,
-            raised: 0,
-            ilpr: 0,
-            ibrd: 0,
-            fbrd: 0,
-            lcr_h: 0,
-            cr: 0x300,
-            ifls: 0x12,
-            imsc: 0,
-            dmacr: 0,
+            overrun: 0,
+            registers: Registers::RESET,
         }
+    }
+
+    /// Resets the UART: what is in its FIFO is gone, and what is still on the line comes.
+    pub fn reset(&mut self) {
+        self.drop_first(self.length.min(self.depth()));
+        self.overrun = 0;
+        self.registers = Registers::RESET;
+        self.update_flags();
+        if self.length > 0 {
+            self.arrived();
+        }
+    }
+
+    /// Drops all that waits for the guest, and returns how many bytes that was.
+    pub fn drop_input(&mut self) -> usize {
+        let dropped = self.length;
+        self.drop_first(dropped);
+        self.overrun = 0;
+        self.registers.raised &= !(RECEIVE | TIMEOUT);
+        self.update_flags();
+        dropped
     }
 
     /// The registers that drivers look at all the time.
     #[inline]
     pub const fn shown(&self) -> Shown {
-        Shown::new(self.flags, self.raised, self.imsc)
+        Shown::new(self.flags, self.registers.raised, self.registers.imsc)
     }
 
-    /// A byte comes in. It is lost if the guest has too many to read already.
+    /// Whether a byte that comes in now is not lost.
+    pub const fn has_room(&self) -> bool {
+        self.length < QUEUE_LENGTH
+    }
+
+    /// Whether so much has been read that it is worth bringing more.
+    pub const fn wants_more(&self) -> bool {
+        self.length <= QUEUE_LENGTH / 2
+    }
+
+    /// A byte comes in. Where there is no room it is lost, and the guest is told.
     pub fn receive(&mut self, byte: u8) {
-        if self.length < QUEUE_LENGTH {
-            self.queue[(self.first + self.length) % QUEUE_LENGTH] = byte;
-            self.length += 1;
+        if !self.has_room() {
+            return self.lose();
         }
+        self.queue[(self.first + self.length) % QUEUE_LENGTH] = byte;
+        self.length += 1;
         self.update_flags();
         self.arrived();
+    }
+
+    /// Something that came in is lost: an overrun error.
+    pub fn lose(&mut self) {
+        self.overrun = DATA_OVERRUN;
+        self.registers.rsr |= STATUS_OVERRUN;
+        self.registers.raised |= OVERRUN;
     }
 
     /// Something has come into the receive FIFO, or was left in it.
     fn arrived(&mut self) {
         // The guest need not wait for what the line will not bring.
-        self.raised |= TIMEOUT;
+        self.registers.raised |= TIMEOUT;
         if self.length >= self.trigger() {
-            self.raised |= RECEIVE;
+            self.registers.raised |= RECEIVE;
         }
     }
 
     /// What the guest reads at `offset` bytes into the frame. Registers that are not there are zero.
     pub fn read(&mut self, offset: u64) -> u32 {
         match offset {
-            DR => self.take().into(),
-            ILPR => self.ilpr,
-            IBRD => self.ibrd,
-            FBRD => self.fbrd,
-            LCR_H => self.lcr_h,
-            CR => self.cr,
-            IFLS => self.ifls,
-            DMACR => self.dmacr,
+            DR => self.take(),
+            ILPR => self.registers.ilpr,
+            IBRD => self.registers.ibrd,
+            FBRD => self.registers.fbrd,
+            LCR_H => self.registers.lcr_h,
+            CR => self.registers.cr,
+            IFLS => self.registers.ifls,
+            DMACR => self.registers.dmacr,
             IDENTIFICATION..FRAME_SIZE if offset.is_multiple_of(4) => {
                 IDENTIFIERS[offset as usize / 4 % IDENTIFIERS.len()].into()
             }
-            // RSR is zero, too: whatever was received had no error.
+            RSR => self.registers.rsr,
             _ => self.shown().read(offset).unwrap_or(0),
         }
     }
@@ -186,47 +251,59 @@ impl Pl011 {
     pub fn write(&mut self, offset: u64, value: u32) -> Option<u8> {
         match offset {
             DR => {
-                self.raised |= TRANSMIT;
-                if self.cr & LOOP_BACK == 0 {
+                self.registers.raised |= TRANSMIT;
+                if self.registers.cr & LOOP_BACK == 0 {
                     return Some(value as u8);
                 }
-                self.receive(value as u8);
+                // It goes past the line, on which more may wait than the FIFO holds.
+                if self.length < self.depth() {
+                    self.receive(value as u8);
+                } else {
+                    self.lose();
+                }
             }
-            ILPR => self.ilpr = value & 0xff,
-            IBRD => self.ibrd = value & 0xffff,
-            FBRD => self.fbrd = value & 0x3f,
+            RSR => self.registers.rsr = 0,
+            ILPR => self.registers.ilpr = value & 0xff,
+            IBRD => self.registers.ibrd = value & 0xffff,
+            FBRD => self.registers.fbrd = value & 0x3f,
             LCR_H => {
-                self.lcr_h = value & 0xff;
+                self.registers.lcr_h = value & 0xff;
                 self.update_flags();
             }
-            CR => self.cr = value & 0xff87,
-            IFLS => self.ifls = value & 0x3f,
-            IMSC => self.imsc = value & Shown::INTERRUPTS,
-            ICR => self.raised &= !value,
-            DMACR => self.dmacr = value & 0x7,
+            CR => self.registers.cr = value & 0xff87,
+            IFLS => self.registers.ifls = value & 0x3f,
+            IMSC => self.registers.imsc = value & Shown::INTERRUPTS,
+            ICR => self.registers.raised &= !value,
+            DMACR => self.registers.dmacr = value & 0x7,
             _ => {}
         }
         None
     }
 
-    fn take(&mut self) -> u8 {
+    /// What DR has: the next byte and what was wrong.
+    fn take(&mut self) -> u32 {
         if self.length == 0 {
             return 0;
         }
         let byte = self.queue[self.first];
-        self.first = (self.first + 1) % QUEUE_LENGTH;
-        self.length -= 1;
+        self.drop_first(1);
         self.update_flags();
         if self.length < self.trigger() {
-            self.raised &= !RECEIVE;
+            self.registers.raised &= !RECEIVE;
         }
         if self.length == 0 {
-            self.raised &= !TIMEOUT;
+            self.registers.raised &= !TIMEOUT;
         } else {
             // The next one moves up, also if the guest has cleared the interrupt before it read.
             self.arrived();
         }
-        byte
+        u32::from(byte) | core::mem::take(&mut self.overrun)
+    }
+
+    /// Removes the first `count` bytes, of which there are so many.
+    fn drop_first(&mut self, count: usize) {
+        self.first = (self.first + count) % QUEUE_LENGTH;
+        self.length -= count;
     }
 
     fn update_flags(&mut self) {
@@ -239,7 +316,7 @@ impl Pl011 {
     }
 
     fn depth(&self) -> usize {
-        if self.lcr_h & FIFO_ENABLE == 0 {
+        if self.registers.lcr_h & FIFO_ENABLE == 0 {
             1
         } else {
             FIFO_DEPTH
@@ -248,10 +325,10 @@ impl Pl011 {
 
     /// How many bytes in the receive FIFO raise an interrupt (IFLS.RXIFLSEL).
     fn trigger(&self) -> usize {
-        if self.lcr_h & FIFO_ENABLE == 0 {
+        if self.registers.lcr_h & FIFO_ENABLE == 0 {
             return 1;
         }
-        match self.ifls >> 3 & 7 {
+        match self.registers.ifls >> 3 & 7 {
             0 => FIFO_DEPTH / 8,
             1 => FIFO_DEPTH / 4,
             2 => FIFO_DEPTH / 2,
@@ -434,14 +511,81 @@ mod tests {
     }
 
     #[test]
-    fn too_much_is_lost_and_no_more() {
+    fn what_comes_back_can_be_too_much() {
         let mut uart = Pl011::new();
-        for byte in 0..2 * QUEUE_LENGTH {
-            uart.receive(byte as u8);
-        }
-        for byte in 0..QUEUE_LENGTH {
+        uart.write(CR, 0x301 | LOOP_BACK);
+        uart.write(LCR_H, FIFO_ENABLE);
+        (0..33).for_each(|byte| assert_eq!(uart.write(DR, byte), None));
+        assert_eq!(uart.read(RSR), STATUS_OVERRUN);
+        assert_eq!(uart.read(DR), DATA_OVERRUN);
+        (1..32).for_each(|byte| assert_eq!(uart.read(DR), byte));
+        assert_ne!(uart.read(FR) & FLAG_RECEIVE_EMPTY, 0);
+    }
+
+    #[test]
+    fn too_much_is_lost_and_the_guest_is_told() {
+        let mut uart = Pl011::new();
+        uart.write(IMSC, OVERRUN);
+        let fill = |uart: &mut Pl011| (0..QUEUE_LENGTH).for_each(|byte| uart.receive(byte as u8));
+        fill(&mut uart);
+        assert!(!uart.has_room() && !uart.interrupt());
+        assert_eq!(uart.read(RSR), 0);
+        uart.receive(b'x');
+        assert_eq!((uart.read(RSR), uart.interrupt()), (STATUS_OVERRUN, true));
+        assert_eq!(uart.read(RIS) & OVERRUN, OVERRUN);
+        // The first byte that is read after that says so, and no other.
+        assert_eq!(uart.read(DR), DATA_OVERRUN);
+        for byte in 1..QUEUE_LENGTH {
             assert_eq!(uart.read(DR), (byte as u8).into());
         }
+        assert_ne!(uart.read(FR) & FLAG_RECEIVE_EMPTY, 0);
+        // RSR and the interrupt stay until they are cleared.
+        assert_eq!(uart.read(RSR), STATUS_OVERRUN);
+        uart.write(RSR, 0);
+        assert_eq!((uart.read(RSR), uart.interrupt()), (0, true));
+        uart.write(ICR, OVERRUN);
+        assert!(!uart.interrupt());
+        fill(&mut uart);
+        assert_eq!((uart.read(DR), uart.read(RSR)), (0, 0));
+    }
+
+    #[test]
+    fn what_is_lost_on_the_way_is_told_with_the_next_byte() {
+        let mut uart = Pl011::new();
+        uart.lose();
+        assert_eq!((uart.read(DR), uart.read(RSR)), (0, STATUS_OVERRUN));
+        uart.receive(b'a');
+        assert_eq!(uart.read(DR), u32::from(b'a') | DATA_OVERRUN);
+    }
+
+    #[test]
+    fn more_is_wanted_when_half_is_read() {
+        let mut uart = Pl011::new();
+        assert!(uart.has_room() && uart.wants_more());
+        (0..QUEUE_LENGTH).for_each(|_| uart.receive(0));
+        let read = (1..).find(|_| {
+            uart.read(DR);
+            uart.wants_more()
+        });
+        assert_eq!(read, Some(QUEUE_LENGTH / 2));
+    }
+
+    #[test]
+    fn a_reset_takes_what_is_in_the_fifo() {
+        let mut uart = Pl011::new();
+        uart.write(LCR_H, FIFO_ENABLE);
+        uart.write(IMSC, RECEIVE);
+        (0..100).for_each(|byte| uart.receive(byte));
+        uart.lose();
+        uart.reset();
+        assert_eq!(
+            (uart.read(IMSC), uart.read(LCR_H), uart.read(RSR)),
+            (0, 0, 0)
+        );
+        assert_eq!(uart.read(RIS), RECEIVE | TIMEOUT);
+        assert_eq!(uart.read(DR), FIFO_DEPTH as u32);
+        assert_eq!(uart.drop_input(), 100 - FIFO_DEPTH - 1);
+        assert_eq!((uart.read(RIS), uart.drop_input()), (0, 0));
         assert_ne!(uart.read(FR) & FLAG_RECEIVE_EMPTY, 0);
     }
 }

@@ -11,6 +11,7 @@ use hyp::vm::lines::{Lines, Piece};
 use hyp::vm::machine::UART_INTERRUPT;
 use hyp::vm::pl011::{self, Pl011, Shown};
 use platform::timer;
+use platform::uart::Received;
 use spin::{Mutex, MutexGuard};
 
 use super::Vm;
@@ -31,11 +32,29 @@ struct State {
 }
 
 impl Vm {
-    /// A byte for the guest was typed.
-    pub(crate) fn type_in(&self, byte: u8) {
+    /// Whether there is room for another byte that is typed.
+    pub(crate) fn has_room_to_type(&self) -> bool {
+        self.terminal.state.lock().uart.has_room()
+    }
+
+    /// A byte for the guest was typed, or lost on its way.
+    pub(crate) fn type_in(&self, received: Received) {
         let mut state = self.terminal.state.lock();
-        state.uart.receive(byte);
+        match received {
+            Received::Byte(byte) => state.uart.receive(byte),
+            Received::Lost => state.uart.lose(),
+        }
         self.terminal.show(&state, self, None);
+    }
+
+    /// Drops what was typed and not read by the guest, which is over. Returns how many bytes that was.
+    pub(super) fn drop_typed(&self) -> usize {
+        let mut state = self.terminal.state.lock();
+        let dropped = state.uart.drop_input();
+        self.terminal.show(&state, self, None);
+        drop(state);
+        operator::go_on();
+        dropped
     }
 
     /// Shows the start of a line if it has been there long enough. Returns whether there is one that has
@@ -82,6 +101,11 @@ impl Terminal {
         let mut state = self.state.lock();
         let value = state.uart.read(offset);
         self.show(&state, vm, Some(vcpu));
+        let wants_more = offset == pl011::DR && state.uart.wants_more();
+        drop(state);
+        if wants_more {
+            operator::go_on();
+        }
         value
     }
 
@@ -138,10 +162,12 @@ impl Terminal {
         let mut state = self.state.lock();
         let print = |piece: Piece<'_>| console::guest_piece(vm.index, piece);
         state.lines.finish(print);
-        state.uart = Pl011::new();
+        state.uart.reset();
         // The interrupt controller is reset, too.
         let shown = state.uart.shown().bits();
         self.shown.store(shown, Ordering::Release);
+        drop(state);
+        operator::go_on();
     }
 }
 
