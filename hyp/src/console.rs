@@ -8,7 +8,8 @@
 //!   such a piece of its own;
 //! - the thread that sends traces waits likewise, for its last frame;
 //! - everyone else, who may hold locks, does not wait unless the queue is full. What guests cause of that is limited
-//!   (`vm::ratelimit`), or slows down nobody but who wants it (`trace=replay`).
+//!   (`vm::ratelimit`) and left out while more than half of the queue waits, or slows down nobody but who wants it
+//!   (`trace=replay`).
 //!
 //! One lock, held for a line or less at a time, the last in the lock order: nothing is locked while it is
 //! held. Its holder runs with interrupts masked, as all of EL2 does. A failing CPU takes the console
@@ -74,6 +75,8 @@ impl output::Line for Line {
 
 /// How many bytes have been sent so far; as in the queue, to be looked at without the lock.
 static SENT: AtomicU64 = AtomicU64::new(0);
+/// Whether more than half of the queue waits to be sent; to be looked at without the lock, too.
+static IS_BEHIND: AtomicBool = AtomicBool::new(false);
 /// Where in the queue ends what each guest has put there last.
 static ENDS: [AtomicU64; MAX_VMS] = [const { AtomicU64::new(0) }; MAX_VMS];
 /// Where the last frame of a trace ends.
@@ -156,6 +159,11 @@ pub(crate) fn has_room(vm: usize) -> bool {
 /// Whether the last frame is sent.
 pub(crate) fn has_room_for_frames() -> bool {
     is_sent(&FRAMES_END)
+}
+
+/// Whether so much waits to be sent that who says more should leave that out, if it can.
+pub(crate) fn is_behind() -> bool {
+    IS_BEHIND.load(Ordering::Relaxed)
 }
 
 #[inline]
@@ -252,6 +260,7 @@ impl Screen {
     fn send(&mut self) -> bool {
         let all = self.line.as_mut().is_none_or(|line| self.queue.send(line));
         SENT.store(self.queue.sent(), Ordering::Relaxed);
+        IS_BEHIND.store(self.queue.is_behind(), Ordering::Relaxed);
         all
     }
 }

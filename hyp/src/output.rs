@@ -59,6 +59,11 @@ impl<const N: usize> Queue<N> {
         true
     }
 
+    /// Whether more than half of it waits.
+    pub const fn is_behind(&self) -> bool {
+        self.put - self.sent > N as u64 / 2
+    }
+
     /// How many bytes have been put into it so far: the place of what comes next.
     pub const fn end(&self) -> u64 {
         self.put
@@ -191,6 +196,18 @@ mod tests {
         line.empty();
         assert_eq!(line.sent, b"hello\r\nworld\r\n");
         assert_eq!((queue.end(), queue.sent()), (14, 14));
+    }
+
+    #[test]
+    fn a_queue_is_behind_when_more_than_half_of_it_waits() {
+        let (mut queue, mut line) = (Queue::new(), Fifo::with_depth(0));
+        say(&mut queue, &mut line, &"x".repeat(32));
+        assert!(!queue.is_behind());
+        say(&mut queue, &mut line, "x");
+        assert!(queue.is_behind());
+        line.depth = 1;
+        queue.send(&mut line);
+        assert!(!queue.is_behind());
     }
 
     #[test]

@@ -53,7 +53,34 @@ pub fn shares() -> Vec<Scenario> {
         )
         .args("console-baud=115200"),
         slow_console(),
+        restarts(),
+        limits(),
     ]
+}
+
+/// Beside a machine that is made anew as soon as it has switched itself off.
+fn restarts() -> Scenario {
+    Scenario::new("share-restarts", "guest=hello,append=mode=share least=47")
+        .on(1, "max")
+        .beside("guest=hello,vcpus=1,memory=16M,restarts=130,append=mode=poweroff")
+        .counts_instructions()
+        .wants(r"^vm0\| share: \d+ % of the CPU$")
+        .wants(r"vm\d: 1[12]\d lines about it were not shown$")
+        .within(180)
+}
+
+/// The machine that comes to the place of one that caused many lines is not left out for that.
+fn limits() -> Scenario {
+    Scenario::new(
+        "limits-of-lines",
+        "guest=hello,vcpus=1,append=mode=storm kind=reset times=40",
+    )
+    .on(1, "max")
+    .beside("name=calm,guest=hello,vcpus=1,restarts=1,append=mode=say lines=2 every=50")
+    .counts_instructions()
+    .wants("vm: vm0 is calm: ")
+    .wants(r"vm0: 3\d lines about it were not shown$")
+    .within(120)
 }
 
 /// A line is said at once, though the line is slow and another machine has always something to send: at 38400 baud each

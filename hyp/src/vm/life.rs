@@ -20,6 +20,7 @@ use hyp::memory::Outcome;
 use hyp::vgic::Vgic;
 use hyp::vm::pl031::Pl031;
 use hyp::vm::power::{Entry, MAX_VCPUS, Power, StopReason};
+use hyp::vm::ratelimit::RateLimit;
 use hyp::vm::setup::Setup;
 use hyp::vm::shortage::{Shortage, Verdict};
 use log::{error, info};
@@ -65,6 +66,11 @@ impl fmt::Display for CreateError {
 ///
 /// What was not to be had. Threads that were made already have ended, or are about to.
 pub(crate) fn create(setup: Setup<'static>) -> Result<&'static Vm, CreateError> {
+    make(setup, RateLimit::new())
+}
+
+/// As [`create`]; `lines` are those that the machine has caused already.
+fn make(setup: Setup<'static>, lines: RateLimit) -> Result<&'static Vm, CreateError> {
     let free = |vm: &&Vm| {
         let mut place = vm.setup.lock();
         let free = place.is_none();
@@ -80,6 +86,7 @@ pub(crate) fn create(setup: Setup<'static>) -> Result<&'static Vm, CreateError> 
         CreateError::Load(reason)
     })?;
     *vm.power.lock() = Power::new(setup.vcpus);
+    *vm.lines.lock() = lines;
     // Another machine may have been here, whose time and values are nobody else's.
     *vm.clock.lock() = Pl031::new();
     *vm.vgic.lock() = Vgic::new(setup.vcpus).wired(interrupts::wiring());
@@ -329,6 +336,10 @@ impl Vm {
                 self.index
             ),
         }
+        let missed = self.lines.lock().take_missed();
+        if missed > 0 {
+            info!("vm{}: {missed} lines about it were not shown", self.index);
+        }
         self.show_exits();
         machine::show_statistics();
         // SAFETY: No vCPU is on.
@@ -371,7 +382,8 @@ impl Vm {
             Some(Setup { restarts, ..setup })
         });
         if let Some(setup) = again {
-            match create(setup) {
+            let lines = core::mem::take(&mut *self.lines.lock());
+            match make(setup, lines) {
                 Ok(vm) => operator::moved(self.index, vm.index),
                 Err(reason) => error!("{} cannot be started again: {reason}", setup.name),
             }

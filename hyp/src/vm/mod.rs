@@ -41,8 +41,8 @@ use spin::Mutex;
 use stage2::Ipa;
 
 use crate::machine::Memory;
-use crate::sched;
 use crate::vcpu::Vcpu;
+use crate::{console, sched};
 use terminal::Terminal;
 
 /// How many virtual machines there can be.
@@ -65,7 +65,7 @@ pub(crate) struct Vm {
     /// The vCPUs' threads that have not ended.
     threads: AtomicUsize,
     resets: AtomicU32,
-    /// The lines of the hypervisor that the guest causes.
+    /// The lines of the hypervisor that the machine causes; if it is made anew they go with it.
     lines: Mutex<RateLimit>,
     memory: UnsafeCell<Option<Memory>>,
     gate: Gate,
@@ -136,7 +136,9 @@ impl Vm {
 
     /// Whether the hypervisor may log a line that the guest caused; the line ends with the answer.
     pub(crate) fn may_log(&self) -> Option<Leave> {
-        self.lines.lock().ask(timer::now(), timer::frequency())
+        let has_room = !console::is_behind();
+        let mut lines = self.lines.lock();
+        lines.ask(timer::now(), timer::frequency(), has_room)
     }
 
     /// Its number, by which the console names it.
