@@ -18,6 +18,7 @@ struct Recorder {
     machine: FakeMachine,
     log: Mutex<Vec<(IpaRange, Scope)>>,
     barriers: AtomicUsize,
+    walks_awaited: AtomicUsize,
 }
 
 // SAFETY: the fake TLB does what is asked; this only writes it down.
@@ -32,6 +33,7 @@ unsafe impl Tlb for Recorder {
     }
 
     fn finish_walks(&self) {
+        self.walks_awaited.fetch_add(1, Ordering::Relaxed);
         self.machine.tlb().finish_walks();
     }
 
@@ -80,6 +82,7 @@ impl Recorder {
             machine: FakeMachine::new(setup),
             log: Mutex::default(),
             barriers: AtomicUsize::new(0),
+            walks_awaited: AtomicUsize::new(0),
         }
     }
 
@@ -176,6 +179,24 @@ fn pages_mapped_together_are_published_together() {
         mapped += usize::from(entry.level == Level::L3)
     });
     assert_eq!(mapped, 2 + 9 + 100 + 12 + 3);
+}
+
+/// A CPU that goes to another VM waits for the walks that it began for the one before; one that comes back to its VM does
+/// not.
+#[test]
+fn walks_are_awaited_where_the_vm_changes() {
+    let recorder = Recorder::new(Setup::default());
+    let [one, other] = [1, 2].map(|owner| {
+        let vm = Stage2::new(&recorder, recorder.machine.config(owner)).unwrap();
+        vm.load();
+        vm
+    });
+    let awaited = |vm: &Stage2<&Recorder>| {
+        recorder.walks_awaited.store(0, Ordering::Relaxed);
+        vm.load();
+        recorder.walks_awaited.load(Ordering::Relaxed)
+    };
+    assert_eq!([&other, &one, &one, &other].map(awaited), [0, 1, 0, 1]);
 }
 
 /// Leaves that are changed together are invalidated together, and none is left out.
