@@ -199,3 +199,37 @@ const fn kind_of(owner: Owner, level: Level) -> u32 {
 
 #[cfg(not(any(loom, shuttle)))]
 const _: () = assert!(size_of::<TableMeta>() == 40);
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn owners_are_told_apart_by_their_numbers() {
+        const LAST: u32 = (1 << 28) - 1;
+        for number in [1, 2, 3, 4, 8, LAST] {
+            assert_eq!(Owner::new(number).map(Owner::number), Some(number));
+        }
+        assert_eq!([0, LAST + 1].map(Owner::new), [None, None]);
+    }
+
+    /// Two VMs, or two levels: a frame that was freed and taken again is never what it was.
+    #[test]
+    fn a_table_is_of_one_owner_and_level() {
+        let meta = TableMeta::new();
+        let owners = [1, 2].map(|number| Owner::new(number).unwrap());
+        let levels = [Level::L0, Level::L1, Level::L2, Level::L3];
+        let all = owners.map(|owner| levels.map(|level| (owner, level)));
+        let all = all.as_flattened();
+        for &(owner, level) in all {
+            assert!(!meta.is_table());
+            meta.become_table(owner, level);
+            assert!(meta.is_table());
+            for &other in all {
+                let is_it = meta.is_table_of(other.0, other.1);
+                assert_eq!(is_it, other == (owner, level));
+            }
+            meta.cease_to_be_table();
+        }
+    }
+}

@@ -179,7 +179,9 @@ fn marks_of_use_add_up() {
 fn parts_and_blocks_begin_with_marks_of_their_own() {
     let pa = Pa::new(0x4020_0000);
     let block = Descriptor::leaf(PLAIN, Level::L2, pa, Attributes::RAM, true);
-    assert!(!block.has_deposit() && block.with_deposit().has_deposit());
+    let marked = block.with_deposit();
+    assert!(!block.has_deposit() && marked.has_deposit());
+    assert_eq!(marked.with_deposit(), marked);
     let page = block.with_deposit().part(PLAIN, Level::L2, 0);
     assert!(!page.has_deposit() && !page.is_copied());
     let copied = page.as_copied();
@@ -221,4 +223,25 @@ fn a_copied_page_may_differ_in_address_and_in_marks_from_before_the_copy() {
     ] {
         assert!(!other.difference(expected).is_of_copy(), "{other:?}");
     }
+}
+
+/// Written out, since what puts a field in the wrong place may well find it there again.
+#[test]
+fn the_bits_of_leaves_are_those_of_the_architecture() {
+    let leaf = |format, level, attributes, written| {
+        let format = LeafFormat::new(format);
+        Descriptor::leaf(format, level, Pa::new(0x20_0000), attributes, written).bits()
+    };
+    let dirty = Format {
+        hardware_dirty: true,
+        ..Format::default()
+    };
+    let forced = Format {
+        force_write_back: true,
+        ..Format::default()
+    };
+    let (ram, device) = (Attributes::RAM, Attributes::DEVICE);
+    assert_eq!(leaf(dirty, Level::L3, ram, true), 0x0088_0000_0020_07ff);
+    assert_eq!(leaf(forced, Level::L2, ram, true), 0x0080_0000_0020_07d9);
+    assert_eq!(leaf(dirty, Level::L3, device, false), 0x04c8_0000_0020_0447);
 }
