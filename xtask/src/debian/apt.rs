@@ -47,6 +47,8 @@ impl Apt {
     }
 
     fn prepare(&self) -> io::Result<()> {
+        // What is in there may have been cut off by whatever ended an earlier run.
+        self.forget_packages();
         for part in ["lists/partial", "cache/archives/partial", "packages"] {
             fs::create_dir_all(self.folder.join(part))?;
         }

@@ -39,12 +39,45 @@ fn copy_first(stream: impl Read, path: &str, target: &Path) -> io::Result<bool> 
         let mut entry = entry?;
         let wanted = String::from_utf8_lossy(&entry.path_bytes()).contains(path);
         if wanted && entry.header().entry_type().is_file() {
-            // A file that is there is whole.
+            // A file that is there is whole: also after a power failure, and where the package was cut off.
             let part = target.with_extension("part");
-            io::copy(&mut entry, &mut File::create(&part)?)?;
+            let mut file = File::create(&part)?;
+            let copied = io::copy(&mut entry, &mut file)?;
+            if copied != entry.size() {
+                let what = format!("it is cut off: of {} bytes it has {copied}", entry.size());
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, what));
+            }
+            file.sync_all()?;
             fs::rename(&part, target)?;
             return Ok(true);
         }
     }
     Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tar::{Builder, Header};
+
+    #[test]
+    fn a_file_is_there_whole_or_not_at_all() {
+        let mut header = Header::new_gnu();
+        header.set_size(2000);
+        header.set_cksum();
+        let mut archive = Builder::new(Vec::new());
+        archive
+            .append_data(&mut header, "./usr/boot/vmlinuz-1", &[7; 2000][..])
+            .expect("memory");
+        let archive = archive.into_inner().expect("memory");
+        let folder = std::env::temp_dir().join(format!("xtask-package-{}", std::process::id()));
+        fs::create_dir_all(&folder).expect("a folder");
+        let target = folder.join("vmlinuz");
+        copy_first(&archive[..1500], "/boot/vmlinuz-", &target).expect_err("cut off");
+        assert!(!target.exists());
+        assert!(!copy_first(&archive[..], "/boot/initrd", &target).expect("an archive"));
+        assert!(copy_first(&archive[..], "/boot/vmlinuz-", &target).expect("an archive"));
+        assert_eq!(fs::read(&target).expect("a file"), [7; 2000]);
+        fs::remove_dir_all(folder).expect("the folder");
+    }
 }

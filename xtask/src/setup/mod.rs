@@ -4,6 +4,7 @@
 //! Everything that is installed is named on standard error before it is.
 
 mod apt;
+mod installed;
 mod qemu;
 mod rust;
 mod tools;

@@ -2,10 +2,11 @@
 //! rustup's automatic installation is switched off.
 
 use std::env;
-use std::path::Path;
+use std::fs;
 
 use anyhow::{Context, Result, bail};
 
+use super::installed::Installed;
 use super::{command, install, output_of, say, succeeds};
 
 /// The toolchain that has Miri.
@@ -16,12 +17,24 @@ const MIRI_PARTS: [&str; 2] = ["miri", "rust-src"];
 
 /// Makes sure that the standard library for `target` is there.
 pub(super) fn target(target: &str) -> Result<()> {
-    if has_target(target) {
+    let toolchain = toolchain()?;
+    if toolchain.has_target(target) {
         return Ok(());
     }
     say(&format!("installing the Rust target {target}"));
+    if let Some(folder) = toolchain.left_over(target) {
+        let folder = folder.display();
+        say(&format!(
+            "removing {folder}, which an interrupted installation has left"
+        ));
+        fs::remove_dir_all(folder.to_string())
+            .with_context(|| format!("could not remove {folder}"))?;
+    } else if is_listed(target) {
+        // rustup takes it for whole, and would do nothing.
+        add(&["target", "remove", target])?;
+    }
     add(&["target", "add", target])?;
-    if !has_target(target) {
+    if !toolchain.has_target(target) {
         bail!(
             "rustup has added the target {target}, but `rustc` does not find it; \
              is `rustc` the one that rustup provides?"
@@ -30,10 +43,18 @@ pub(super) fn target(target: &str) -> Result<()> {
     Ok(())
 }
 
-fn has_target(target: &str) -> bool {
+/// The toolchain that builds.
+fn toolchain() -> Result<Installed> {
     let rustc = env::var("RUSTC").unwrap_or_else(|_| "rustc".into());
-    let args = ["--print", "target-libdir", "--target", target];
-    output_of(&mut command(&rustc, &args)).is_some_and(|path| Path::new(path.trim()).is_dir())
+    let sysroot = output_of(&mut command(&rustc, &["--print", "sysroot"]));
+    let sysroot = sysroot.with_context(|| format!("`{rustc} --print sysroot` says nothing"))?;
+    Ok(Installed::new(sysroot.trim()))
+}
+
+/// Whether rustup takes a target for installed.
+fn is_listed(target: &str) -> bool {
+    let list = output_of(&mut command("rustup", &["target", "list", "--installed"]));
+    list.is_some_and(|list| list.lines().any(|line| line == target))
 }
 
 /// Makes sure that `cargo` with `probe` works, which the component `name` provides.
@@ -85,9 +106,15 @@ pub fn miri() -> Result<()> {
         args.extend(MIRI_PARTS.iter().flat_map(|part| ["--component", part]));
         return install(&mut command("rustup", &args));
     }
-    let list = ["component", "list", "--installed", "--toolchain", NIGHTLY];
-    let installed = output_of(&mut command("rustup", &list)).unwrap_or_default();
-    let missing = missing_parts(&installed);
+    let sysroot = ["run", NIGHTLY, "rustc", "--print", "sysroot"];
+    let sysroot = output_of(&mut command("rustup", &sysroot)).with_context(|| {
+        format!(
+            "Rust {NIGHTLY} is there and does not run, as if its installation was interrupted; \
+             `rustup toolchain uninstall {NIGHTLY}` removes it, and then it is installed anew"
+        )
+    })?;
+    let toolchain = Installed::new(sysroot.trim());
+    let missing = missing_parts(&toolchain);
     if missing.is_empty() {
         return Ok(());
     }
@@ -96,8 +123,17 @@ pub fn miri() -> Result<()> {
         missing.join(" and ")
     ));
     let mut args = vec!["component", "add", "--toolchain", NIGHTLY];
-    args.extend(missing);
-    install(&mut command("rustup", &args))
+    args.extend(&missing);
+    install(&mut command("rustup", &args))?;
+    let missing = missing_parts(&toolchain);
+    if !missing.is_empty() {
+        bail!(
+            "rustup has added {} to Rust {NIGHTLY}, and not all of its files are there; \
+             `rustup toolchain uninstall {NIGHTLY}` helps, after which it is installed anew",
+            missing.join(" and ")
+        );
+    }
+    Ok(())
 }
 
 /// Whether rustup's list of toolchains has the nightly of the host.
@@ -112,10 +148,11 @@ fn has_nightly(toolchains: &str) -> bool {
     })
 }
 
-/// What Miri lacks, by rustup's list of installed components.
-fn missing_parts(installed: &str) -> Vec<&'static str> {
-    let has = |part: &str| installed.lines().any(|line| line.starts_with(part));
-    MIRI_PARTS.into_iter().filter(|part| !has(part)).collect()
+/// What Miri lacks in a toolchain.
+fn missing_parts(toolchain: &Installed) -> Vec<&'static str> {
+    let mut parts = MIRI_PARTS.to_vec();
+    parts.retain(|part| !toolchain.has_component(part));
+    parts
 }
 
 #[cfg(test)]
@@ -132,15 +169,5 @@ mod tests {
             "stable-{host}\nnightly-2025-01-01-{host}\n"
         )));
         assert!(!has_nightly("no installed toolchains"));
-    }
-
-    #[test]
-    fn missing_parts_of_miri_are_named() {
-        assert!(missing_parts("miri-x86_64-unknown-linux-gnu\nrust-src\n").is_empty());
-        assert_eq!(
-            missing_parts("rust-std-x86_64-unknown-linux-gnu\nmiri-x\n"),
-            ["rust-src"]
-        );
-        assert_eq!(missing_parts(""), MIRI_PARTS);
     }
 }
