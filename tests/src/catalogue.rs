@@ -21,6 +21,7 @@ pub fn catalogue() -> Vec<Scenario> {
     tests.extend(debugging());
     tests.extend([traced(), traced_races()]);
     tests.extend(replayed());
+    tests.extend(breaches());
     tests.extend(power());
     tests.extend(machines());
     tests.extend(shares());
@@ -396,6 +397,11 @@ fn replayed() -> Vec<Scenario> {
         )
         .ends(Ending::PoweredOff)
         .sees(&["tlbi alle1is", "TreeEnded", "Held"]),
+        // As many VMIDs as CPUs can have at once, and one more: generations begin all the time.
+        few_vmids("trace-replay-vmids")
+            .args("trace=replay vmid-bits=2 compaction=stress")
+            .keeps_the_rules()
+            .sees(&["tlbi alle1is"]),
         replay(
             "trace-replay-empty",
             "guest=hello,append=mode=storm kind=calls ms=1000",
@@ -403,6 +409,34 @@ fn replayed() -> Vec<Scenario> {
         )
         .sees(&["table taken away", "tlbi vmalls12e1is"])
         .quick(),
+    ]
+}
+
+/// More machines than VMIDs of two bits, on two CPUs.
+fn few_vmids(name: &'static str) -> Scenario {
+    const VM: &str = "guest=stress,vcpus=1,memory=32M,append=seconds=4";
+    let mut test = Scenario::new(name, VM).on(2, "cortex-a57").within(240);
+    test.vms = vec![VM; 4];
+    test
+}
+
+/// The checker of the protocol reports what it is there for, on recordings of a hypervisor that does it.
+fn breaches() -> Vec<Scenario> {
+    let mapped = |name, args| {
+        Scenario::new(name, "hello")
+            .args(args)
+            .may_complain()
+            .wants("a rule of isolation is broken on purpose")
+    };
+    vec![
+        few_vmids("breach-vmid")
+            .args("trace=replay vmid-bits=2 compaction=stress breach=vmid")
+            .may_complain()
+            .breaks("which it had before, and under which what"),
+        mapped("breach-twice", "trace=replay breach=twice").breaks("a frame has one place"),
+        mapped("breach-image", "trace=replay breach=image")
+            .breaks("which is the hypervisor's image"),
+        mapped("breach-device", "trace=replay breach=device").breaks("which is a device's"),
     ]
 }
 

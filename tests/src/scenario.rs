@@ -56,6 +56,8 @@ pub struct Scenario {
     pub on_firmware: bool,
     /// Whether what was traced is replayed by the checker of the protocol.
     pub replayed: bool,
+    /// What the checker must report, of what it was traced for.
+    pub broken: Option<&'static str>,
     /// Whether each VM must have taken turns with others on a CPU, and one have moved to another.
     pub in_turns: bool,
     /// What it must have seen, as it calls it.
@@ -87,6 +89,7 @@ impl Scenario {
             counted: false,
             on_firmware: false,
             replayed: false,
+            broken: None,
             in_turns: false,
             seen: Vec::new(),
             timeout: Duration::from_secs(60),
@@ -185,10 +188,17 @@ impl Scenario {
         self
     }
 
-    /// What was traced for a checker must come whole and keep the rules.
+    /// What was traced for a checker must come whole and keep the rules, but for one that it [`breaks`](Self::breaks).
     pub fn keeps_the_rules(mut self) -> Self {
         self.replayed = true;
         self
+    }
+
+    /// What was traced for a checker must come whole, and it must report this, a rule or what it says of how one is
+    /// broken.
+    pub fn breaks(mut self, what: &'static str) -> Self {
+        self.broken = Some(what);
+        self.keeps_the_rules()
     }
 
     /// Each VM must take turns with others on a CPU, and one get from one CPU to another. Needs `trace=sched`.

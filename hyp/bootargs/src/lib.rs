@@ -79,6 +79,19 @@ pub enum Sabotage {
     BadMemory,
 }
 
+/// A rule of isolation that is broken on purpose, so that the checker of recordings can be tested.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Breach {
+    /// TLBs are left as they are when a new generation of VMIDs begins.
+    Vmid,
+    /// A frame of a guest is mapped at a second address of it.
+    Twice,
+    /// A page of the hypervisor's image is mapped.
+    Image,
+    /// Registers of the machine's own interrupt controller are mapped.
+    Device,
+}
+
 /// The boot arguments, with defaults for those not given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BootArgs<'a> {
@@ -119,6 +132,10 @@ pub struct BootArgs<'a> {
     pub mitigations: Mitigations,
     /// `panic`: the hypervisor fails on purpose once it is up.
     pub panic: Option<Sabotage>,
+    /// `vmid-bits`: VMIDs have so many bits, if not fewer, for tests: few numbers for many machines.
+    pub vmid_bits: Option<u32>,
+    /// `breach`: a rule of isolation is broken on purpose, for tests.
+    pub breach: Option<Breach>,
 }
 
 impl Default for BootArgs<'_> {
@@ -142,6 +159,8 @@ impl Default for BootArgs<'_> {
             gic_tdir: true,
             mitigations: Mitigations::On,
             panic: None,
+            vmid_bits: None,
+            breach: None,
         }
     }
 }
@@ -166,6 +185,8 @@ pub const KNOWN: &[&str] = &[
     "gic-tdir=on|off",
     "mitigations=on|off|firmware|clrbhb",
     "panic=now|overflow|write-code|run-data|bad-memory",
+    "vmid-bits=2..16",
+    "breach=vmid|twice|image|device",
 ];
 
 /// An argument that was left out, and why.
@@ -333,6 +354,20 @@ fn set<'a>(args: &mut BootArgs<'a>, argument: &'a str) -> Result<(), Reason> {
             )?;
             args.panic = Some(sabotage);
         }
+        "vmid-bits" => args.vmid_bits = Some(number(value, 2, 16, "a number from 2 to 16")?),
+        "breach" => {
+            let breach = choice(
+                value,
+                "vmid, twice, image or device",
+                &[
+                    ("vmid", Breach::Vmid),
+                    ("twice", Breach::Twice),
+                    ("image", Breach::Image),
+                    ("device", Breach::Device),
+                ],
+            )?;
+            args.breach = Some(breach);
+        }
         _ => return Err(Reason::Unknown),
     }
     Ok(())
@@ -433,7 +468,8 @@ mod tests {
         let (args, complaints) = parse_all(
             "log=trace vcpus=3 guest-memory=64M guest-args=\"seconds=5 seed=7\" console=raw console-baud=9600 compaction=stress \
              compaction-period=2 compaction-step=512 collapse-fill=17 huge=never frames=1G trace=map,tlb \
-             table-calls=on error-calls=on gic-tdir=off mitigations=off panic=now",
+             table-calls=on error-calls=on gic-tdir=off mitigations=off panic=now \
+             vmid-bits=3 breach=twice",
         );
         assert!(complaints.is_empty(), "{complaints:?}");
         assert_eq!(
@@ -457,6 +493,8 @@ mod tests {
                 gic_tdir: false,
                 mitigations: Mitigations::Off,
                 panic: Some(Sabotage::Panic),
+                vmid_bits: Some(3),
+                breach: Some(Breach::Twice),
             }
         );
     }

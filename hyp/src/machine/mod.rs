@@ -6,8 +6,10 @@
 //! - `caches`: cache maintenance;
 //! - `clock`: the time of day;
 //! - `tracing`: where events go;
-//! - `cpus`: the CPUs, with the scheduler behind [`stage2::Cpus::relax`].
+//! - `cpus`: the CPUs, with the scheduler behind [`stage2::Cpus::relax`];
+//! - `breach`: rules that are broken on purpose.
 
+mod breach;
 mod caches;
 pub(crate) mod clock;
 mod cpus;
@@ -106,11 +108,18 @@ pub(crate) fn init(board: &Board<'_>, arguments: &BootArgs<'_>) -> Result<(), In
     // there. What is in use, the image, the device tree and the initrd, is reserved; nothing else
     // has taken RAM before.
     let frames = unsafe { FrameAllocator::new(Identity::new(features), &setup) }?;
+    breach::start(arguments.breach);
+    // As many as that all CPUs can have one while another is looked for.
+    let least = (board.cpus.len() + 2).next_power_of_two().ilog2();
+    let all = u32::from(features.vmid_bits);
+    let vmid_bits = arguments
+        .vmid_bits
+        .map_or(all, |few| few.max(least).min(all));
     HOST.call_once(|| Host {
         machine: Machine::new(
             frames,
             tlb::Hardware::new(features),
-            cpus::Cpus::new(board.cpus.len(), u32::from(features.vmid_bits)),
+            cpus::Cpus::new(board.cpus.len(), vmid_bits),
         ),
         huge: arguments.huge,
         table_calls: arguments.table_calls,
@@ -197,7 +206,10 @@ pub(crate) fn new_memory(vm: usize, size: u64) -> Result<Memory, MemoryError> {
         direct_size_change: features.bbm_level >= 2,
         table_calls: host().table_calls,
     };
-    GuestMemory::new(machine(), settings).map_err(|OutOfFrames { .. }| MemoryError::OutOfFrames)
+    let memory = GuestMemory::new(machine(), settings);
+    let memory = memory.map_err(|OutOfFrames { .. }| MemoryError::OutOfFrames)?;
+    breach::show_a_page(&memory);
+    Ok(memory)
 }
 
 /// Has this CPU translate with the tables of a guest's memory from now on.

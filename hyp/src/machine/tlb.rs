@@ -21,7 +21,7 @@ use stage2::vmid::Vmid;
 use stage2::{Geometry, Ipa, IpaRange, Loaded, Pa, Published, Scope, Unreadable};
 use trace::event::{Barrier, Register, Tlbi};
 
-use super::{caches, tracing};
+use super::{breach, caches, tracing};
 use crate::el2::recover;
 
 /// The largest root that stage-2 tables can have: sixteen tables, aligned to their size.
@@ -397,6 +397,9 @@ unsafe impl stage2::Tlb for Hardware {
     }
 
     fn invalidate_all(&self) {
+        if breach::leaves_tlbs() {
+            return;
+        }
         let follow = self.features.instructions_follow_data;
         if tracing::replays() {
             flush::invalidate_everything(&Inner::<true>, follow);

@@ -150,14 +150,16 @@ impl Caches {
         self.unseen.push(Unseen { stale, cached });
     }
 
-    /// The entry of what a VM will find under this VMID, which it had before, though it is no more.
-    pub(super) fn returned(&self, vm: u8, vmid: u16) -> Option<u64> {
-        let mut dormant = self
-            .stale
-            .iter()
-            .filter(|stale| stale.dormant && !stale.flushed);
-        let found = dormant.find(|stale| (stale.vm, stale.vmid) == (vm, vmid));
-        found.map(|stale| stale.entry)
+    /// The VM gets this VMID back: what may be cached under it can be found again. Returns the entry of some of that.
+    pub(super) fn wake(&mut self, vm: u8, vmid: u16) -> Option<u64> {
+        let mut entry = None;
+        for stale in &mut self.stale {
+            if stale.dormant && !stale.flushed && (stale.vm, stale.vmid) == (vm, vmid) {
+                stale.dormant = false;
+                entry = Some(stale.entry);
+            }
+        }
+        entry
     }
 
     /// The VM is about to be loaded under this VMID, under which nothing of it was cached: from now on what it was

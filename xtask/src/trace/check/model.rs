@@ -444,7 +444,7 @@ impl Model {
 
     /// From now on walks may make translations of the VM under this VMID.
     fn walks(&mut self, vm: u8, vmid: u16) {
-        if let Some(entry) = self.caches.returned(vm, vmid) {
+        if let Some(entry) = self.caches.wake(vm, vmid) {
             let what = format!(
                 "vm{vm} is loaded with VMID {vmid}, which it had before, and under which what {entry:#x} was may be cached"
             );

@@ -45,6 +45,8 @@ pub(super) struct Vms {
     /// What was fetched by instruction caches has to be forgotten as well.
     pub(super) fetches: bool,
     emptying: Vec<Emptying>,
+    /// Which VM found what another had left under which VMID: once is enough.
+    told: BTreeSet<(u8, u8, u16)>,
 }
 
 impl Vms {
@@ -102,16 +104,13 @@ impl Vms {
         let others = |&(&key, tag): &(&(u8, u16), &Tag)| {
             key.1 == vmid && key.0 != vm && self.may_be_cached(key, tag)
         };
-        let other = self.tags.iter().find(others).map(|(&key, _)| key);
-        if let Some(other) = other {
-            // Once is enough.
-            self.tags.remove(&other);
-            return Err(format!(
-                "vm{vm} is loaded with VMID {vmid}, under which translations of vm{} may be cached",
-                other.0
-            ));
+        let other = self.tags.iter().find(others).map(|(&(other, _), _)| other);
+        match other {
+            Some(other) if self.told.insert((vm, other, vmid)) => Err(format!(
+                "vm{vm} is loaded with VMID {vmid}, under which translations of vm{other} may be cached"
+            )),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// A CPU begins to empty the TLBs of a VMID, or of all.

@@ -214,6 +214,43 @@ fn a_vmid_that_comes_back_brings_nothing_back() {
     assert_eq!(no_dsb, [VMID]);
 }
 
+#[test]
+fn a_vmid_that_was_anothers_meanwhile_still_brings_back_what_it_had() {
+    let mut story = Story::running();
+    story
+        .load(0, NOTHING, 0)
+        .load(0, ROOT, 2)
+        .another(1)
+        .load(1, NOTHING, 0);
+    story
+        .lock(0, L3, 3)
+        .write(0, L3 + 24, page(0), 0)
+        .flush(0, Tlbi::Ipas2le1is, 3 | 0b0111 << 44, 2)
+        .unlock(0, L3);
+    // Once is enough, and from then on it counts as cached.
+    story.load(0, NOTHING, 0).load(0, ROOT, 1);
+    story.load(0, NOTHING, 0).load(0, ROOT, 1);
+    story.make(0, L3, 3, 9, page(0));
+    let checked = check(&story.recording());
+    let broken: Vec<_> = checked
+        .violations
+        .iter()
+        .map(|v| (v.rule, v.what.as_str()))
+        .collect();
+    let rules: Vec<_> = broken.iter().map(|(rule, _)| *rule).collect();
+    assert_eq!(rules, [VMID, VMID, VMID, REUSE, TIME], "{broken:#?}");
+    let told = |at: usize, what: &str| assert!(broken[at].1.starts_with(what), "{broken:#?}");
+    told(
+        0,
+        "vm1 is loaded with VMID 1, under which translations of vm0",
+    );
+    told(
+        1,
+        "vm0 is loaded with VMID 1, under which translations of vm1",
+    );
+    told(2, "vm0 is loaded with VMID 1, which it had before");
+}
+
 /// Two VMs go through all VMIDs, and a third gets the first one again.
 #[test]
 fn a_new_generation_begins_with_empty_tlbs() {
