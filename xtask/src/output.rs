@@ -95,6 +95,28 @@ impl Output {
     }
 }
 
+/// Shows text on standard output, where somebody may have seen enough.
+///
+/// # Errors
+///
+/// When it cannot be written, as on a full disk.
+pub(crate) fn show(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    shown(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+}
+
+/// What came of writing to standard output.
+///
+/// # Errors
+///
+/// Any, but that nobody reads on.
+pub(crate) fn shown(result: io::Result<()>) -> Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.context("standard output could not be written whole"),
+    }
+}
+
 /// Whether a file is this one, under whatever name.
 fn is_same(file: &Metadata, other: &Path) -> bool {
     let id = |file: &Metadata| (file.dev(), file.ino());
@@ -231,6 +253,20 @@ pub(crate) mod tests {
             assert!(said.contains("is read"), "{said}");
         }
         assert_eq!(fs::read(&input).expect("the file"), b"list: precious");
+    }
+
+    #[test]
+    fn who_reads_no_more_is_no_error_and_a_full_disk_is() {
+        let result = |kind: io::ErrorKind| shown(Err(kind.into()));
+        assert!(result(io::ErrorKind::BrokenPipe).is_ok());
+        let said = format!(
+            "{:#}",
+            result(io::ErrorKind::StorageFull).expect_err("an error")
+        );
+        assert!(
+            said.starts_with("standard output could not be written whole: "),
+            "{said}"
+        );
     }
 
     #[test]

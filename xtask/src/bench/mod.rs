@@ -23,7 +23,7 @@ use serde_json::Value;
 
 use crate::build::Images;
 use crate::cli::BenchOptions;
-use crate::output::{Kind, Output};
+use crate::output::{self, Kind, Output};
 use crate::qemu::{self, Machine};
 use crate::run::{Outcome, Screen, run};
 use crate::setup;
@@ -78,17 +78,16 @@ pub fn bench(options: &BenchOptions) -> Result<u8> {
     if options.linux {
         linux::measure(&images, &mut figures)?;
     }
-    print!("{}", table::table(&figures));
-    print!("\n{}", speculation::table(&figures));
-    if options.linux {
-        print!("\n{}", linux::table(&figures));
-    }
-    if let Some(before) = before {
-        print!("\n{}", table::comparison(&before, &figures));
-    }
+    // Before they are shown: where that fails, they are not lost.
     if let Some(output) = json {
         output.write(&format!("{:#}\n", figures.to_json()))?;
     }
+    let mut tables = vec![table::table(&figures), speculation::table(&figures)];
+    if options.linux {
+        tables.push(linux::table(&figures));
+    }
+    tables.extend(before.map(|before| table::comparison(&before, &figures)));
+    output::show(&tables.join("\n"))?;
     Ok(0)
 }
 

@@ -302,6 +302,14 @@ mod tests {
         assert_eq!(keys.len(), ROWS.len());
     }
 
+    /// What the hypervisor does not understand it leaves out, and would be measured with its default.
+    #[test]
+    fn boot_arguments_are_understood() {
+        for boot in Boot::ALL {
+            bootargs::parse(&boot.hyp_args(), &mut |complaint| panic!("{complaint:?}"));
+        }
+    }
+
     #[test]
     fn limits_are_below_the_fastest_peer() {
         for row in &ROWS {

@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 
 use crate::cli::TestOptions;
 use crate::workspace::Workspace;
-use crate::{interrupt, qemu, setup};
+use crate::{interrupt, output, qemu, setup};
 
 use job::{Count, Ran};
 use progress::Progress;
@@ -52,7 +52,7 @@ pub fn test(options: &TestOptions) -> Result<u8> {
         };
         summary.add(row);
     }
-    print!("{summary}");
+    output::show(&summary.to_string())?;
     Ok(match interrupt::raised() {
         true => interrupt::EXIT_STATUS,
         false => u8::from(summary.failed()),

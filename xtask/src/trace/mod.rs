@@ -26,7 +26,7 @@ use trace::stream::{Piece, Splitter};
 use trace::{Category, Record};
 
 use crate::cli::TraceOptions;
-use crate::output::{Kind, Output};
+use crate::output::{self, Kind, Output};
 pub use file::About;
 use file::Parts;
 pub(crate) use file::{Planned, Recorder};
@@ -172,13 +172,13 @@ pub fn trace(options: &TraceOptions) -> Result<u8> {
     if options.check {
         let mut text = Vec::new();
         let status = check::run(&recording, &mut text)?;
-        return shown(io::stdout().write_all(&text)).map(|()| status);
+        return output::show(&String::from_utf8_lossy(&text)).map(|()| status);
     }
     filter::keep(&mut recording, options)?;
     if let Some((path, output)) = perfetto {
         output.write(&perfetto::json(&recording).to_string())?;
-        println!("{}: open it at https://ui.perfetto.dev", path.display());
-        return Ok(0);
+        let what = format!("{}: open it at https://ui.perfetto.dev\n", path.display());
+        return output::show(&what).map(|()| 0);
     }
     let mut out = io::stdout().lock();
     let all = if options.events {
@@ -186,16 +186,7 @@ pub fn trace(options: &TraceOptions) -> Result<u8> {
     } else {
         Summary::of(&recording).show(&mut out)
     };
-    shown(all.and_then(|()| out.flush())).map(|()| 0)
-}
-
-/// What came of writing to standard output.
-fn shown(result: io::Result<()>) -> Result<()> {
-    match result {
-        // Whoever reads has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other.context("could not write"),
-    }
+    output::shown(all.and_then(|()| out.flush())).map(|()| 0)
 }
 
 /// `cargo xtask report`: writes the page. Returns the exit status.
@@ -203,8 +194,8 @@ fn shown(result: io::Result<()>) -> Result<()> {
 /// # Errors
 ///
 /// When the recording cannot be read, has nothing for pictures, or the page cannot be written.
-pub fn report(file: &Path, output: &Path) -> Result<u8> {
-    let page = Output::new(output, PAGE, &[file])?;
+pub fn report(file: &Path, place: &Path) -> Result<u8> {
+    let page = Output::new(place, PAGE, &[file])?;
     let recording = Recording::open(file)?;
     if recording.is_for_the_checker() {
         let file = file.display();
@@ -215,8 +206,7 @@ pub fn report(file: &Path, output: &Path) -> Result<u8> {
     }
     let name = file.file_name().unwrap_or(file.as_os_str());
     page.write(&report::page(&recording, &name.to_string_lossy()))?;
-    println!("{}: open it in a browser", output.display());
-    Ok(0)
+    output::show(&format!("{}: open it in a browser\n", place.display())).map(|()| 0)
 }
 
 #[cfg(test)]
