@@ -257,9 +257,12 @@ impl Screen for Console {
     }
 
     fn line(&mut self, line: &str) {
-        if let Some(log) = &mut self.log {
-            // A disk that is full must not change the verdict.
-            let _ = writeln!(log, "{line}");
+        // A disk that is full must not change the verdict.
+        if let Some(log) = &mut self.log
+            && let Err(error) = writeln!(log, "{line}")
+        {
+            eprintln!("a test's console.log ends at its line `{line}`: {error}");
+            self.log = None;
         }
     }
 
