@@ -4,7 +4,7 @@
 //! may switch threads, while it is held; no two of them are held at once.
 
 use core::cell::Cell;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use hyp::sched::queue::{ReadyQueue, Sleepers, ThreadIndex};
 use hyp::sched::slice;
@@ -39,6 +39,8 @@ pub(super) struct Cpu {
     queues: Mutex<Queues>,
     /// The number of threads in the ready queue, to be looked at without the lock.
     ready: AtomicUsize,
+    /// Whether a thread was woken that waits in the ready queue; see [`Self::take_woken`].
+    woken: AtomicBool,
     /// The earliest deadline of the sleepers, likewise; later than any if there are none.
     next_wake: AtomicU64,
     local: Local,
@@ -84,6 +86,7 @@ impl Cpu {
                 sleepers: Sleepers::new(),
             }),
             ready: AtomicUsize::new(0),
+            woken: AtomicBool::new(false),
             next_wake: AtomicU64::new(u64::MAX),
             local: Local {
                 current: Cell::new(index as ThreadIndex),
@@ -120,6 +123,18 @@ impl Cpu {
         queues.ready.push(thread);
         // SeqCst: ordered before the caller's look at IDLE; see `idle_begin`.
         self.ready.store(queues.ready.len(), Ordering::SeqCst);
+    }
+
+    /// As [`Self::push`], for a thread that waited until now.
+    pub(super) fn push_woken(&self, thread: ThreadIndex) {
+        self.push(thread);
+        self.woken.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a thread was queued here by [`Self::push_woken`] since this was last asked. A hint: it may have
+    /// run meanwhile, and what another CPU has queued just now may be missed until its message comes.
+    pub(super) fn take_woken(&self) -> bool {
+        self.woken.load(Ordering::Relaxed) && self.woken.swap(false, Ordering::Relaxed)
     }
 
     /// Takes the thread that has been ready longest.

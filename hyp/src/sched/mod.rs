@@ -2,7 +2,8 @@
 //!
 //! Threads switch inside EL2 only where they ask for it: [`yield_now`], [`sleep_until`], [`park`]. EL2
 //! runs with interrupts masked, so nothing else can take the CPU away there; a guest is interrupted by
-//! its CPU's timer or by a message from another CPU, and [`after_interrupt`] then decides.
+//! its CPU's timer or by a message from another CPU, and [`after_interrupt`] then decides. Long work calls
+//! [`give_way`] every few thousand instructions, which serves interrupts and decides likewise.
 //!
 //! Each CPU has a queue of ready threads, served in turn. A thread that is woken goes to the CPU it
 //! ran on last if that is idle, else to an idle one, else to the queue of the last one; a CPU that
@@ -78,14 +79,24 @@ pub(crate) fn yield_now() {
     }
 }
 
-/// Lets other threads of this CPU run if the current one has had its slice: for the hypervisor's own
-/// threads, which no interrupt takes from the CPU, and for vCPUs' while they do long work. Does nothing while
-/// the machine comes up: what runs then becomes an idle thread, which would get the CPU back only when nobody
-/// else wants it.
+/// Serves the interrupts that wait for this CPU, and lets other threads run if the current one has had its
+/// slice: for long work, which EL2 does with interrupts masked. One of the hypervisor's own threads also lets
+/// those run that an interrupt or the end of a sleep has woken since it last did so, as they would have
+/// interrupted a guest. Does neither while the machine comes up: what runs then becomes an idle thread, which
+/// would get the CPU back only when nobody else wants it.
 pub(crate) fn give_way() {
+    let current = cpu::this().current();
+    if current == idle_thread() {
+        return wake_sleepers();
+    }
+    let context = thread(current).context();
+    match context {
+        Some(context) => context.serve_interrupts(),
+        None => interrupts::serve(None),
+    }
     wake_sleepers();
     let cpu = cpu::this();
-    if cpu.current() != idle_thread() && cpu.slice_is_over() {
+    if cpu.slice_is_over() || context.is_none() && cpu.take_woken() {
         yield_now();
     }
 }
@@ -181,7 +192,7 @@ fn place(index: ThreadIndex) {
         interrupts::kick(idle);
         return;
     }
-    cpu::cpu(last).push(index);
+    cpu::cpu(last).push_woken(index);
     // A CPU that turned idle meanwhile may have looked into the queues too early.
     match cpu::claim_idle(last) {
         Some(idle) => interrupts::kick(idle),

@@ -26,6 +26,9 @@ pub(crate) trait Context: Sync {
     fn switch_out(&self);
     /// The thread is on this CPU now.
     fn switch_in(&self);
+    /// Serves the interrupts that wait for the CPU, while the thread does long work there: some may be the
+    /// guest's.
+    fn serve_interrupts(&self);
     /// The thread has ended and is off its CPU. Called while another is being switched to: may not switch.
     fn ended(&self);
     /// The VM and vCPU that it is, for traces.

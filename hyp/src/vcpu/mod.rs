@@ -302,6 +302,12 @@ impl Context for Vcpu {
         self.present_error();
     }
 
+    fn serve_interrupts(&self) {
+        crate::exits::interrupts::serve(Some(self));
+        // The news may be the guest's, or that the machine is to stop.
+        self.unsettle();
+    }
+
     fn ended(&self) {
         self.vm().thread_ended();
     }
