@@ -43,7 +43,10 @@ impl Worker {
     fn step(&mut self, memory: &Memory) {
         match self {
             Self::Compact(compactor) => compactor.step(memory),
-            Self::Stress(stress) => (0..STRESS_ACTIONS).for_each(|_| stress.step(memory)),
+            Self::Stress(stress) => (0..STRESS_ACTIONS).for_each(|_| {
+                stress.step(memory);
+                memory.machine().give_way();
+            }),
         }
     }
 }

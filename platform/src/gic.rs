@@ -29,6 +29,8 @@ pub use arm_gic::IntId;
 const PRIORITY_MASK_OPEN: u8 = 0xff;
 /// `ICC_CTLR_EL1.EOImode`: the end of an interrupt's handling does not deactivate it.
 const EOI_MODE: u64 = 1 << 1;
+/// `ISR_EL1.I`.
+const IRQ_PENDING: u64 = 1 << 7;
 
 /// Why the interrupt controller cannot be used.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -183,6 +185,14 @@ pub fn send_sgi(cpu: Mpidr, number: u32) {
         SgiTargetGroup::CurrentGroup1,
     );
     barrier::isb(barrier::SY);
+}
+
+/// Whether an interrupt waits for this CPU, which [`acknowledge`] would return.
+pub fn is_pending() -> bool {
+    let pending: u64;
+    // SAFETY: A register that is only read. It tells of masked interrupts, too (Arm ARM, `ISR_EL1`).
+    unsafe { asm!("mrs {}, isr_el1", out(reg) pending, options(nomem, nostack, preserves_flags)) };
+    pending & IRQ_PENDING != 0
 }
 
 /// Acknowledges the most urgent pending interrupt of this CPU; `None` if there is none.

@@ -84,6 +84,7 @@ impl<'m, M: LinearMap> Compactor<'m, M> {
             let passed = (end.get() - ahead.start().get()) >> Level::L2.shift();
             let pages = region.map_or(0, |region| self.visit(memory, region));
             budget = budget.saturating_sub(passed as usize + pages);
+            memory.machine().give_way();
         }
         if self.regions_ahead(ram, 1).is_none() {
             // A round is over: what it emptied, or the guest, is worth a look.
@@ -106,6 +107,7 @@ impl<'m, M: LinearMap> Compactor<'m, M> {
     /// that it took.
     fn visit<P: Parts<Map = M>>(&mut self, memory: &GuestMemory<'m, P>, region: IpaRange) -> usize {
         let survey = survey(memory, region);
+        memory.machine().give_way();
         if survey.other || survey.pages == 0 {
             return 0;
         }
@@ -132,6 +134,7 @@ impl<'m, M: LinearMap> Compactor<'m, M> {
         let Some(block) = made else {
             return;
         };
+        memory.machine().give_way();
         let plan = CopyPlan {
             max_empty: ENTRIES.saturating_sub(self.policy.fill),
             max_hot: self.policy.max_hot,
@@ -174,6 +177,7 @@ pub(super) fn collapse_into<P: Parts>(
     let stage2 = memory.stage2();
     let collapsed = stage2.collapse_by_copying(region.start(), block, plan, contents);
     memory.given_back(collapsed)?;
+    memory.machine().give_way();
     // The frames that the region's reservation has left will not be asked for any more.
     memory.give_up_reservation(region.start());
     Ok(())

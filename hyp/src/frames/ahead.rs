@@ -9,17 +9,20 @@
 
 use super::FrameAllocator;
 use super::buddy::Buddy;
+use super::cache::CpuCache;
 use super::frame::Index;
 use super::inventory::Inventory;
 use super::linear::LinearMap;
 use super::state::{Mobility, Order, Packed, State};
 use core::sync::atomic::Ordering;
-use stage2::{PAGE_SHIFT, PAGE_SIZE, Pa};
+use stage2::{PAGE_SHIFT, Pa};
 
 const ORDER: Order = Order::BLOCK_2M;
 const HELD: Packed = Packed::new(State::Cached { order: ORDER });
 /// No block is taken ahead if less than this part of all frames is free.
 const PLENTY: usize = 8;
+/// Pages that a fault zeroes before it looks for interrupts.
+const AT_ONCE: u32 = 16;
 
 /// A CPU's block.
 pub(super) struct Ahead {
@@ -81,19 +84,49 @@ impl<M: LinearMap> FrameAllocator<M> {
         Some(pa)
     }
 
-    /// Zeroes one more page of this CPU's block; whether there was one to be zeroed.
+    /// Zeroes this CPU's block to its end, for a fault that is about to take it, unless `interrupted` says, after
+    /// each few pages, that the CPU has something more urgent to do. Returns whether it got there; what it has
+    /// zeroed stays so. Where there is no block to be had this is at its end, too.
+    #[inline]
+    pub fn zero_block(&self, cpu: usize, interrupted: impl Fn() -> bool) -> bool {
+        self.is_block_zeroed(cpu) || self.zero_block_now(cpu, &interrupted)
+    }
+
+    /// Whether this CPU has a block that is zeroed to its end.
+    fn is_block_zeroed(&self, cpu: usize) -> bool {
+        self.caches.get(cpu).is_some_and(|cache| {
+            let ahead = cache.ahead.lock();
+            ahead.block.is_some() && ahead.zeroed == ORDER.frames()
+        })
+    }
+
+    #[cold]
+    fn zero_block_now(&self, cpu: usize, interrupted: &dyn Fn() -> bool) -> bool {
+        while self.zero_part_of_block(cpu, AT_ONCE, 0) {
+            if interrupted() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Zeroes one more page of this CPU's block, if it was asked for one; whether there was one to be zeroed.
     pub(super) fn zero_block_ahead(&self, cpu: usize) -> bool {
+        let wanted = |cache: &CpuCache| cache.ahead.lock().wanted;
+        self.caches.get(cpu).is_some_and(wanted)
+            && self.zero_part_of_block(cpu, 1, self.total / PLENTY)
+    }
+
+    /// Zeroes `pages` more of this CPU's block, which is taken from the buddy if that has `plenty` frames; whether
+    /// there was one to be zeroed.
+    fn zero_part_of_block(&self, cpu: usize, pages: u32, plenty: usize) -> bool {
         let Some(cache) = self.caches.get(cpu) else {
             return false;
         };
         let mut ahead = cache.ahead.lock();
-        if !ahead.wanted {
-            return false;
-        }
         if ahead.block.is_none() {
             // Counted first: who finds the buddy without this block finds it counted.
             self.blocks_ahead.fetch_add(1, Ordering::Relaxed);
-            let plenty = self.total / PLENTY;
             if ahead
                 .fill(&mut self.buddy.lock(), &self.inventory, plenty)
                 .is_none()
@@ -104,14 +137,13 @@ impl<M: LinearMap> FrameAllocator<M> {
         let Some(block) = ahead.block.filter(|_| ahead.zeroed < ORDER.frames()) else {
             return false;
         };
-        let page = self
-            .inventory
-            .pa(block)
-            .offset(u64::from(ahead.zeroed) << PAGE_SHIFT);
+        let pages = pages.min(ORDER.frames() - ahead.zeroed);
+        let first = u64::from(ahead.zeroed) << PAGE_SHIFT;
+        let part = self.inventory.pa(block).offset(first);
         // SAFETY: the block is this CPU's own as long as its lock is held: RAM of a range that the
-        // allocator was made with, which nobody else uses.
-        unsafe { self.map.zero(page, PAGE_SIZE) };
-        ahead.zeroed += 1;
+        // allocator was made with, which nobody else uses; the part ends where the block does, or before.
+        unsafe { self.map.zero(part, u64::from(pages) << PAGE_SHIFT) };
+        ahead.zeroed += pages;
         true
     }
 

@@ -17,6 +17,7 @@ use aarch64_cpu::registers::{Readable, VTCR_EL2, VTTBR_EL2, Writeable};
 use hyp::features::Features;
 use hyp::flush::{self, Instructions};
 use hyp::tlbi::{self, Abilities, Operation};
+use platform::gic;
 use stage2::vmid::Vmid;
 use stage2::{Geometry, Ipa, IpaRange, Loaded, Pa, Published, Scope, Unreadable};
 use trace::event::{Barrier, Register, Tlbi};
@@ -420,6 +421,10 @@ impl hyp::memory::Hardware for Hardware {
         if !self.features.forced_write_back {
             caches::clean(page);
         }
+    }
+
+    fn is_interrupted(&self) -> bool {
+        gic::is_pending()
     }
 
     unsafe fn load_word(&self, word: NonNull<u64>) -> Result<u64, Unreadable> {

@@ -22,6 +22,11 @@ pub trait Hardware: Tlb + Sync {
     /// next: no instruction cache holds anything of a frame that is not.
     fn after_writing(&self, page: Pa);
 
+    /// Whether an interrupt waits for this CPU, so that long work is to be left for later.
+    fn is_interrupted(&self) -> bool {
+        false
+    }
+
     /// Loads a word of a guest's memory, or says that the hardware refuses that.
     ///
     /// # Safety

@@ -7,7 +7,7 @@
 //! When two vCPUs fault on one page, one maps it and the other gives its frame back.
 
 use super::contents::PageCopier;
-use super::env::{Machine, Parts};
+use super::env::{Hardware, Machine, Parts};
 use super::logging::Logging;
 use super::observe;
 use super::reserve::Reservations;
@@ -19,6 +19,11 @@ use stage2::{
     MapError, Owner, Pa, Refused, Resolution, Rights, SplitError, Stage2, UnmappedRun,
 };
 use trace::event::Holder;
+
+/// Frames that are freed before others get their turn.
+const FREED_AT_ONCE: usize = 128;
+/// Bytes that are mapped ahead before others get their turn: that of 16 pages, each of which is zeroed.
+const FILLED_AT_ONCE: u64 = 16 * stage2::PAGE_SIZE;
 
 /// What kind of stage-2 fault was taken (ESR_EL2.xFSC).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -298,9 +303,15 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
         self.map_new_block(region)
     }
 
+    /// Zeroing the block ends early if the CPU has an interrupt to take: the guest comes again, and then finds zeroed
+    /// what was until then.
     #[inline(never)]
     fn map_new_block(&self, region: IpaRange) -> Result<Outcome, OutOfFrames> {
         let ipa = region.start();
+        let (allocator, hardware) = (self.machine.allocator(), self.machine.hardware());
+        if !allocator.zero_block(self.machine.cpu(), || hardware.is_interrupted()) {
+            return Ok(Outcome::Resume);
+        }
         let block = self
             .machine
             .alloc_for(self.vm(), ipa, Level::L2, Contents::Zeroed)?;
@@ -323,6 +334,9 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
     pub fn fill_up(&self, region: IpaRange, block: Pa) -> usize {
         let pages = (region.start().get()..region.end().get()).step_by(stage2::PAGE_SIZE as usize);
         let fill = |ipa: &Ipa| {
+            if ipa.get().is_multiple_of(FILLED_AT_ONCE) {
+                self.machine.give_way();
+            }
             let page = self.reservations.take_from(self.machine, *ipa, block);
             page.is_some_and(|page| {
                 PageCopier::new(self.machine).zero(page.first_page());
@@ -387,10 +401,19 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
             vm: self.vm(),
             ipa: run.ipa(),
         };
-        let frames = run
+        let mut frames = run
             .into_frames()
-            .map(|frame| frame.map(GuestFrame::into_pa));
-        machine.allocator().free_run(machine.cpu(), used, frames);
+            .map(|frame| frame.map(GuestFrame::into_pa))
+            .peekable();
+        for first in (0..).step_by(FREED_AT_ONCE) {
+            let (cpu, used) = (machine.cpu(), used.at(first));
+            let some = frames.by_ref().take(FREED_AT_ONCE);
+            machine.allocator().free_run(cpu, used, some);
+            if frames.peek().is_none() {
+                break;
+            }
+            machine.give_way();
+        }
     }
 
     /// Takes memory away that the guest has no use for: what it touches again reads as zeros. The
@@ -403,9 +426,10 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
         Ok(self.stage2.unmap_runs(range, |run| self.free_leaves(run))?)
     }
 
-    /// Gives up all reservations; returns the frames that came free.
+    /// Gives up reservations until some memory is free; returns the frames that came free, none if nothing is
+    /// reserved any more.
     pub fn give_up_reservations(&self) -> usize {
-        self.reservations.give_up_all(self.machine)
+        self.reservations.give_up_some(self.machine)
     }
 
     /// Gives up the reservation of the region round `ipa`, which is RAM; returns the frames that came free.

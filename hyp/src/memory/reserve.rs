@@ -14,10 +14,15 @@ use super::frames::of_data;
 use crate::frames::{Contents, FrameAllocator, LinearMap, Order, OutOfFrames, Use, VmId};
 use crate::masked::mask;
 use core::sync::atomic::{AtomicU64, Ordering, fence};
-use stage2::{GuestFrame, Ipa, IpaRange, Level, PAGE_SHIFT, PAGE_SIZE, Pa};
+use stage2::{GuestFrame, Ipa, IpaRange, Level, PAGE_SIZE, Pa};
 
 /// Set in a region's word when a frame is reserved for it.
 const RESERVED: u64 = 1;
+
+/// Frames that are enough for a VM that ran out of memory to go on.
+const GIVEN_UP_AT_ONCE: usize = 64;
+/// Bytes of a reservation that are given up before others get their turn.
+const FREED_AT_ONCE: u64 = 64 * PAGE_SIZE;
 
 /// The reservations of one VM.
 pub struct Reservations {
@@ -145,7 +150,7 @@ impl Reservations {
             .word(allocator, region)
             .is_some_and(|word| word.load(Ordering::Relaxed) == frame_word(page));
         if !reserved {
-            self.free_untouched(machine, ipa, page);
+            self.free_untouched(machine, ipa, page, PAGE_SIZE);
         }
     }
 
@@ -206,33 +211,58 @@ impl Reservations {
         self.free_all_untouched(machine, region, Pa::new(seen & !RESERVED))
     }
 
-    /// Gives up every reservation; returns the number of frames that came free.
-    pub fn give_up_all<P: Parts>(&self, machine: &Machine<P>) -> usize {
-        (0..self.regions)
-            .map(|region| self.give_up(machine, self.start_of(region)))
-            .sum()
+    /// Gives up reservations, those of the lowest addresses first, until [`GIVEN_UP_AT_ONCE`] frames or more came
+    /// free, or nothing is reserved any more; returns how many. Not all: who runs out of memory has interrupts
+    /// to take.
+    pub fn give_up_some<P: Parts>(&self, machine: &Machine<P>) -> usize {
+        let mut freed = 0;
+        for region in 0..self.regions {
+            freed += self.give_up(machine, self.start_of(region));
+            if freed >= GIVEN_UP_AT_ONCE {
+                break;
+            }
+        }
+        freed
     }
 
     /// Frees the frames of `block` that are reserved for the region and untouched; returns how many.
     fn free_all_untouched<P: Parts>(&self, machine: &Machine<P>, region: u64, block: Pa) -> usize {
         let first = self.start_of(region);
-        (0..u64::from(Order::BLOCK_2M.frames()))
-            .map(|index| index << PAGE_SHIFT)
-            .filter(|&at| self.free_untouched(machine, first.offset(at), block.offset(at)))
-            .count()
+        let part = |at| {
+            machine.give_way();
+            self.free_untouched(machine, first.offset(at), block.offset(at), FREED_AT_ONCE)
+        };
+        let parts = (0..Level::L2.size()).step_by(FREED_AT_ONCE as usize);
+        parts.map(part).sum()
     }
 
-    /// Frees the frame of a page that is reserved and untouched; says whether it was.
-    fn free_untouched<P: Parts>(&self, machine: &Machine<P>, ipa: Ipa, page: Pa) -> bool {
+    /// Frees those of `size` bytes of frames from `page` on, for the pages from `ipa` on, that are reserved and
+    /// untouched; returns how many. Frames that lie side by side are freed together.
+    fn free_untouched<P: Parts>(
+        &self,
+        machine: &Machine<P>,
+        ipa: Ipa,
+        page: Pa,
+        size: u64,
+    ) -> usize {
         let (allocator, cpu) = (machine.allocator(), machine.cpu());
-        let from = Use::Reserved { vm: self.vm, ipa };
-        allocator.try_change_use(cpu, page, from, Use::Hypervisor)
-            && allocator.free(cpu, page, Order::PAGE).is_ok()
+        let mut freed = 0;
+        let pages = (0..size).step_by(PAGE_SIZE as usize).map(|at| {
+            let (vm, ipa, page) = (self.vm, ipa.offset(at), page.offset(at));
+            let from = Use::Reserved { vm, ipa };
+            let untouched = allocator.try_change_use(cpu, page, from, Use::Hypervisor);
+            freed += usize::from(untouched);
+            untouched.then_some(page)
+        });
+        allocator.free_run(cpu, Use::Hypervisor, pages);
+        freed
     }
 
     /// Gives up all reservations and the words themselves, at the end of the VM.
     pub fn free<P: Parts>(self, machine: &Machine<P>) {
-        self.give_up_all(machine);
+        while self.give_up_some(machine) > 0 {
+            machine.give_way();
+        }
         machine.give_back_own(self.words, self.order);
     }
 }

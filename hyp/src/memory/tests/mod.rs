@@ -4,6 +4,7 @@
 
 mod bank;
 mod filling;
+mod interrupted;
 mod logging;
 mod peeking;
 mod tables;

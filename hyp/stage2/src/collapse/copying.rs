@@ -136,6 +136,7 @@ impl<E: Environment> Stage2<E> {
             let begin = self.env().clock();
             self.trap_some_stores(claim, first, &mut hot)?;
             contents.held_up(self.env().clock().wrapping_sub(begin));
+            self.env().cpus().give_way();
         }
         Ok(hot)
     }
@@ -298,12 +299,15 @@ impl<E: Environment> Stage2<E> {
 
     fn release_old(&self, claim: &Claim<'_, E>, contents: &mut impl Contents) {
         let mut ipa = claim.ipa;
-        for entry in &memory(self, claim.table).entries {
-            let old = Descriptor::from_bits(entry.load(Ordering::Relaxed));
-            if let Kind::Leaf(_) = old.kind(Level::L3) {
-                contents.release(Unmapped::new(ipa, Level::L3, old));
+        for entries in memory(self, claim.table).entries.chunks(STEP) {
+            for entry in entries {
+                let old = Descriptor::from_bits(entry.load(Ordering::Relaxed));
+                if let Kind::Leaf(_) = old.kind(Level::L3) {
+                    contents.release(Unmapped::new(ipa, Level::L3, old));
+                }
+                ipa = next_entry(ipa, Level::L3);
             }
-            ipa = next_entry(ipa, Level::L3);
+            self.env().cpus().give_way();
         }
     }
 }
