@@ -10,15 +10,17 @@ pub(super) enum Boot {
     Blocks,
     /// Guest memory is mapped by 4 KiB pages, out of 2 MiB frames that are set aside: the default.
     Reserved,
+    /// Guest memory is mapped by 4 KiB pages, of which the compaction thread makes 2 MiB blocks.
+    Compacted,
 }
 
 impl Boot {
-    pub(super) const ALL: [Self; 3] = [Self::Pages, Self::Blocks, Self::Reserved];
+    pub(super) const ALL: [Self; 4] = [Self::Pages, Self::Blocks, Self::Reserved, Self::Compacted];
 
     /// The policy: the value of the boot argument `huge`.
     pub(super) const fn policy(self) -> &'static str {
         match self {
-            Self::Pages => "never",
+            Self::Pages | Self::Compacted => "never",
             Self::Blocks => "always",
             Self::Reserved => "reserve",
         }
@@ -29,11 +31,15 @@ impl Boot {
         self.hyp_args_with("off")
     }
 
-    /// The hypervisor's boot arguments, with this value of `mitigations`. No compaction: nothing else runs. The
-    /// second vCPU is off but for the rows in which two take turns.
+    /// The hypervisor's boot arguments, with this value of `mitigations`. But for [`Self::Compacted`] no compaction:
+    /// nothing else runs. The second vCPU is off but for the rows in which two take turns.
     pub(super) fn hyp_args_with(self, mitigations: &str) -> String {
         let policy = self.policy();
-        format!("huge={policy} compaction=off vcpus=2 table-calls=on mitigations={mitigations}")
+        let compaction = match self {
+            Self::Compacted => "compaction-period=1",
+            _ => "compaction=off vcpus=2 table-calls=on",
+        };
+        format!("huge={policy} {compaction} mitigations={mitigations}")
     }
 }
 
@@ -99,7 +105,7 @@ const fn row(
 }
 
 /// All rows, in the order in which they are shown.
-pub(super) const ROWS: [Row; 31] = [
+pub(super) const ROWS: [Row; 33] = [
     row(
         "hvc",
         "HVC, PSCI_VERSION",
@@ -284,6 +290,22 @@ pub(super) const ROWS: [Row; 31] = [
     own("move_4k", "move of a 4 KiB page", "move"),
     own("grace_period", "grace period", "grace"),
     own("vcpu_switch", "switch between two vCPUs", "vcpu_switch"),
+    row(
+        "late_store",
+        "longest wait of an interrupt, 2 MiB being zeroed",
+        Boot::Blocks,
+        "late_store",
+        NO_PEERS,
+        Some(10_000),
+    ),
+    row(
+        "late_wait",
+        "longest wait of an interrupt, beside compaction",
+        Boot::Compacted,
+        "late_wait",
+        NO_PEERS,
+        Some(40_000),
+    ),
 ];
 
 /// A row for which others have no figure, and we no limit.

@@ -12,6 +12,7 @@
 //! - `fetch`: instructions fetched from memory that was never touched;
 //! - `own_tables`, `turns`: what is done to this guest's tables, where the hypervisor lets it ask;
 //! - `nap`: leaving the CPU idle for a while;
+//! - `late`: interrupts while the hypervisor works;
 //! - `row`: the loops, and the lines.
 //!
 //! `cargo xtask bench` boots it and makes a table of the lines.
@@ -22,6 +23,8 @@
 mod calls;
 #[cfg(target_os = "none")]
 mod fetch;
+#[cfg(target_os = "none")]
+mod late;
 #[cfg(target_os = "none")]
 mod memory;
 #[cfg(target_os = "none")]

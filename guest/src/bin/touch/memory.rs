@@ -7,7 +7,7 @@ use guest::{boot, hypervisor, machine::Machine, pool::PAGE_SIZE, span::Span, tab
 
 use crate::nap::Timer;
 use crate::row::{self, Access};
-use crate::{fetch, own_tables};
+use crate::{fetch, late, own_tables};
 
 pub(crate) const BLOCK_SIZE: u64 = 2 << 20;
 /// Blocks of 2 MiB for the stores to new pages.
@@ -59,6 +59,9 @@ pub(crate) fn measure(machine: &'static Machine<'static>) {
     fetch::measure(fresh.take(1));
     if tables::are_there() {
         own_tables::measure(machine, &mut fresh);
+    }
+    if let Some(timer) = Timer::new(machine) {
+        late::measure(&timer, &mut fresh);
     }
     let left = (fresh.0.size() / BLOCK_SIZE).min(BLOCKS);
     faults("store_2m", Access::Store, fresh.take(left), BLOCK_SIZE);

@@ -1,7 +1,7 @@
 //! Leaving the CPU idle until the timer's interrupt is pending.
 //!
-//! It stays masked, so that no exception comes of it: WFI ends all the same, and then it is
-//! acknowledged as a handler would.
+//! It stays masked here, so that no exception comes of it: WFI ends all the same, and then it is
+//! acknowledged as a handler would. Where interrupts are late (`late`) there is a handler.
 
 use core::arch::asm;
 
@@ -34,7 +34,7 @@ impl Timer {
         store(distributor, 0, AFFINITY_AND_GROUP_1);
         store(redistributors, GICR_IGROUPR0, TIMER_INTERRUPT);
         store(redistributors, GICR_ISENABLER0, TIMER_INTERRUPT);
-        // SAFETY: interrupts stay masked, so nothing but the end of WFI follows from this.
+        // SAFETY: interrupts are masked but where a handler is there for this one.
         unsafe {
             asm!(
                 "msr S3_0_C4_C6_0, {priorities}", // ICC_PMR_EL1: all priorities
@@ -50,10 +50,20 @@ impl Timer {
 
     /// Leaves the CPU for a while.
     pub(crate) fn nap(&self) {
-        CNTV_CVAL_EL0.set(time::now() + time::frequency() / NAPS_PER_SECOND);
+        self.set(time::now() + time::frequency() / NAPS_PER_SECOND);
+        wfi();
+        Self::end();
+    }
+
+    /// Has the interrupt come at `deadline` ticks.
+    pub(crate) fn set(&self, deadline: u64) {
+        CNTV_CVAL_EL0.set(deadline);
         CNTV_CTL_EL0.write(CNTV_CTL_EL0::ENABLE::SET);
         barrier::isb(barrier::SY);
-        wfi();
+    }
+
+    /// Stops the timer, and handles its interrupt, if that has come.
+    pub(crate) fn end() {
         CNTV_CTL_EL0.write(CNTV_CTL_EL0::ENABLE::CLEAR);
         barrier::isb(barrier::SY);
         acknowledge();
