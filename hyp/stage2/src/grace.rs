@@ -10,11 +10,11 @@
 //!   in `Section::enter`); a grace period's detach is visible to all before it looks at the first
 //!   slot (the full fences in `Grace::now` and `Grace::begin_after`). So either the reader sees the detach, or the grace
 //!   period sees the reader.
-//! - What a section has announced stands until the last section of its CPU ends. A handler may interrupt
+//! - What a section has announced stands until the last section of its CPU ends. The announcement itself says that
+//!   the CPU is in a section; what is counted beside it are the sections that found one. A handler may interrupt
 //!   `Section::enter` and the end of a section between any two of their steps, and enter sections of its own that
-//!   end before it returns: whoever finds no announcement makes one, whatever the count says, and nobody
-//!   takes one back but who brings the count to zero. Nested or not, each section has its fence: an
-//!   announcement that is found may be one whose fence is still to come.
+//!   end before it returns: it leaves announcement and count as it has found them. Nested or not, each section has
+//!   its fence: an announcement that is found may be one whose fence is still to come.
 //! - A slot is written by its own CPU alone; nothing that two CPUs write is on its cache lines.
 
 use crate::env::{Cpus, Environment};
@@ -24,7 +24,7 @@ use crate::stats::{Counter, Counters};
 use crate::sync::{AtomicU64, Ordering, fence};
 use crate::vmid::ActiveVmid;
 use core::marker::PhantomData;
-use core::sync::atomic::{AtomicU64 as PlainAtomicU64, compiler_fence};
+use core::sync::atomic::AtomicU64 as PlainAtomicU64;
 
 /// What this crate keeps for each CPU. The hypervisor provides the memory, through
 /// [`Cpus::slots`].
@@ -32,10 +32,10 @@ use core::sync::atomic::{AtomicU64 as PlainAtomicU64, compiler_fence};
 pub struct CpuSlot {
     /// The epoch in which the CPU's read section began; 0 outside.
     section: AtomicU64,
-    /// How many sections are nested. Only its own CPU touches it, so it needs no modelling. In 64 bits no
-    /// number of forgotten readers makes it wrap around.
-    depth: PlainAtomicU64,
-    /// Counts the markers made on this CPU, to tell them apart. Its own CPU's alone, like `depth`.
+    /// How many sections began inside another one. Only its own CPU touches it, so it needs no modelling. In 64 bits
+    /// no number of forgotten readers makes it wrap around.
+    nested: PlainAtomicU64,
+    /// Counts the markers made on this CPU, to tell them apart. Its own CPU's alone, like `nested`.
     tickets: PlainAtomicU64,
     pub(crate) vmid: ActiveVmid,
     pub(crate) counters: Counters,
@@ -48,7 +48,7 @@ impl CpuSlot {
     pub const fn new() -> Self {
         Self {
             section: AtomicU64::new(0),
-            depth: PlainAtomicU64::new(0),
+            nested: PlainAtomicU64::new(0),
             tickets: PlainAtomicU64::new(0),
             vmid: ActiveVmid::new(),
             counters: Counters::new(),
@@ -61,7 +61,7 @@ impl CpuSlot {
     pub fn new() -> Self {
         Self {
             section: AtomicU64::new(0),
-            depth: PlainAtomicU64::new(0),
+            nested: PlainAtomicU64::new(0),
             tickets: PlainAtomicU64::new(0),
             vmid: ActiveVmid::new(),
             counters: Counters::new(),
@@ -71,7 +71,7 @@ impl CpuSlot {
     /// Whether the CPU is inside a read section. Exact on its own CPU: a scheduler can assert that
     /// it never switches threads inside one.
     pub fn in_section(&self) -> bool {
-        self.depth.load(Ordering::Relaxed) != 0
+        self.section() != 0
     }
 
     /// # Panics
@@ -271,12 +271,10 @@ impl<'c> Section<'c> {
     #[inline]
     pub(crate) fn enter<C: Cpus>(cpus: &'c C) -> Self {
         let slot = cpus.slot();
-        let depth = slot.depth.load(Ordering::Relaxed);
-        slot.depth.store(depth + 1, Ordering::Relaxed);
-        // First counted, then looked: a handler that comes in between leaves what it finds announced.
-        compiler_fence(Ordering::SeqCst);
-        // What counts is the announcement: the section that this one interrupts may be about to make it.
-        if slot.section.load(Ordering::Relaxed) == 0 {
+        if slot.in_section() {
+            let nested = slot.nested.load(Ordering::Relaxed);
+            slot.nested.store(nested + 1, Ordering::Relaxed);
+        } else {
             Self::announce(slot, cpus.grace());
         }
         Self::begun(slot)
@@ -291,7 +289,6 @@ impl<'c> Section<'c> {
     pub(crate) fn enter_first<C: Cpus>(cpus: &'c C) -> Self {
         let slot = cpus.slot();
         slot.assert_outside();
-        slot.depth.store(1, Ordering::Relaxed);
         Self::announce(slot, cpus.grace());
         Self::begun(slot)
     }
@@ -323,11 +320,10 @@ impl<'c> Section<'c> {
 impl Drop for Section<'_> {
     #[inline]
     fn drop(&mut self) {
-        let depth = self.slot.depth.load(Ordering::Relaxed);
-        self.slot.depth.store(depth - 1, Ordering::Relaxed);
-        if depth == 1 {
+        match self.slot.nested.load(Ordering::Relaxed) {
             // Release: every read of the section comes before its end.
-            self.slot.section.store(0, Ordering::Release);
+            0 => self.slot.section.store(0, Ordering::Release),
+            nested => self.slot.nested.store(nested - 1, Ordering::Relaxed),
         }
     }
 }
@@ -348,7 +344,7 @@ mod tests {
         let slot = machine.cpus().slot();
         assert!(!slot.in_section() && slot.section() == 0);
         core::mem::forget(vm.read());
-        slot.depth.store(u32::MAX.into(), Ordering::Relaxed);
+        slot.nested.store(u32::MAX.into(), Ordering::Relaxed);
         let [first, second] = [vm.read(), vm.read()];
         drop(first);
         assert!(slot.in_section() && slot.section() != 0);

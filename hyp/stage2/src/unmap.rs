@@ -97,6 +97,19 @@ impl<'a> UnmappedRun<'a> {
     }
 }
 
+/// Empties an entry of `level` that holds a leaf, and returns what it was at that moment; none where `seen`, which
+/// was loaded under the table's lock, is no leaf.
+#[inline(always)]
+fn remove_leaf(entry: &Entry, seen: Descriptor, level: Level) -> Option<Descriptor> {
+    // What most pages are, by one question of all bits: the hardware has nothing to add to such an entry.
+    if matches!(level, Level::L3) && seen.is_page_in_use() {
+        entry.store(Descriptor::EMPTY.bits(), Ordering::Release);
+        return Some(seen);
+    }
+    let is_leaf = matches!(seen.kind(level), Kind::Leaf(_));
+    is_leaf.then(|| replace(entry, level, Descriptor::EMPTY))
+}
+
 /// Empties leaves of `level` from the first entry on, and adds what they were to `gathered`, which has
 /// room for all entries; what is empty as well. Ends at any other entry. Returns the number of leaves.
 #[inline(always)]
@@ -104,19 +117,12 @@ fn remove_run(entries: &[Entry], level: Level, gathered: &mut Gathered) -> usize
     let (before, mut empty) = (gathered.len(), 0);
     gathered.extend(entries.iter().map_while(|entry| {
         let seen = Descriptor::from_bits(entry.load(Ordering::Relaxed));
-        // What most pages are, by one question of all bits: the hardware has nothing to add to such an entry.
-        if matches!(level, Level::L3) && seen.is_page_in_use() {
-            entry.store(Descriptor::EMPTY.bits(), Ordering::Release);
-            return Some(seen);
+        if let Some(old) = remove_leaf(entry, seen, level) {
+            return Some(old);
         }
-        match seen.kind(level) {
-            Kind::Leaf(_) => Some(replace(entry, level, Descriptor::EMPTY)),
-            Kind::Empty => {
-                empty += 1;
-                Some(Descriptor::EMPTY)
-            }
-            Kind::Table(_) | Kind::Busy(_) | Kind::Bad => None,
-        }
+        let is_empty = seen == Descriptor::EMPTY;
+        empty += usize::from(is_empty);
+        is_empty.then_some(Descriptor::EMPTY)
     }));
     gathered.len() - before - empty
 }
@@ -242,6 +248,8 @@ impl<E: Environment> Stage2<E> {
     /// # Panics
     ///
     /// Inside a read section.
+    // Always inline: what a single page was stays in registers then.
+    #[inline(always)]
     pub fn unmap_runs(
         &self,
         range: IpaRange,
@@ -263,21 +271,25 @@ impl<E: Environment> Stage2<E> {
         }
     }
 
-    /// Takes away the page at `ipa`, if there is one and nothing is in the way. Most often that is so, and on its
-    /// own it stays in registers.
+    /// Takes away the page at `ipa`, if there is one, nothing is in the way and nobody watches. Most often that is so,
+    /// and on its own it stays in registers.
     #[inline(always)]
     fn take_page_at_once(&self, ipa: Ipa) -> Option<Descriptor> {
+        const LEVEL: Level = Level::L3;
         let reader = self.change();
-        let mut table = reader.lock_at_once(ipa, Level::L3)?;
-        let index = ipa.index(Level::L3);
-        if !matches!(table.kind(index), Kind::Leaf(_)) {
+        let mut table = reader.lock_at_once(ipa, LEVEL)?;
+        if table.is_watched() {
             return None;
         }
-        let (old, stale) = table.remove(index);
-        let _ = self.flush(stale);
+        let entry = &table.entries()[ipa.index(LEVEL)];
+        let seen = Descriptor::from_bits(entry.load(Ordering::Relaxed));
+        let old = remove_leaf(entry, seen, LEVEL)?;
+        table.meta().add_live(-1);
+        let _ = self.flush(Stale {
+            range: IpaRange::entry(ipa, LEVEL),
+            scope: Scope::Leaf(LEVEL),
+        });
         table.count(Counter::LeavesUnmapped);
-        let (range, level) = (IpaRange::entry(ipa, Level::L3), Level::L3);
-        self.tell(Topic::Maps, move || Observation::Unmapped { range, level });
         Some(old)
     }
 

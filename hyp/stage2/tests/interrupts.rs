@@ -17,8 +17,8 @@ thread_local! {
     static HANDLER: Cell<Option<Handler<'static>>> = const { Cell::new(None) };
 }
 
-/// CPUs that are interrupted where a section is about to be announced: between its two stores the grace period
-/// is asked for.
+/// CPUs that are interrupted where a section is about to be announced: the grace period is asked for between the
+/// look at what is announced and the store.
 struct Interrupted {
     machine: FakeMachine,
     waits: AtomicUsize,
@@ -89,10 +89,10 @@ fn interrupt(handler: Handler<'_>, interrupted: impl FnOnce()) {
     assert!(HANDLER.take().is_none(), "nobody was interrupted");
 }
 
-/// A handler comes when a section is counted and not yet announced, and looks at tables, while another CPU waits
+/// A handler comes when a section has begun and is not yet announced, and looks at tables, while another CPU waits
 /// for a grace period.
 ///
-/// Rule: whoever finds no announcement makes one. Taken out by `61-count-taken-for-announcement.patch`.
+/// Rule: a section begins inside another one only where an announcement stands. Taken out by `61-count-taken-for-announcement.patch`.
 #[test]
 fn race_61_a_handlers_section_is_announced() {
     let env = Interrupted {

@@ -1,6 +1,6 @@
-//! The shared cache lines of all subjects.
+//! The instructions and the shared cache lines of all subjects.
 
-use crate::lines::{Where, shared};
+use crate::lines::{Counted, Where, counted};
 use crate::step::Shared;
 use crate::subject::Operation;
 use crate::{NAMES, SUBJECTS, head, of_all_subjects};
@@ -8,25 +8,38 @@ use crate::{NAMES, SUBJECTS, head, of_all_subjects};
 /// Counts for all subjects, prints it, and returns what threads in regions of their own share.
 pub(crate) fn all() -> [Vec<Option<Shared>>; SUBJECTS] {
     const PAGES: &[Operation] = Operation::ALL.split_at(5).0;
-    let apart = of_all_subjects!(shared(&Operation::ALL, Where::NextRegion));
-    print("Lines shared by two regions", &apart);
-    let together = of_all_subjects!(shared(PAGES, Where::SameRegion));
-    print("Lines shared within one", &together);
+    let apart = of_all_subjects!(counted(&Operation::ALL, Where::NextRegion));
+    print("Instructions a call", &apart, |Counted { cost, .. }| {
+        format!("{}/{}", cost.instructions, cost.waiting)
+    });
+    println!(
+        "  All / those that wait for all stores before them: locked ones, exchanges, fences. Of a region's first call."
+    );
+    let lines =
+        |Counted { shared, .. }: Counted| format!("{}/{}", shared.lines, shared.most_written);
+    print("Lines shared by two regions", &apart, lines);
+    let together = of_all_subjects!(counted(PAGES, Where::SameRegion));
+    print("Lines shared within one", &together, lines);
     println!(
         "  Cache lines that one call writes and another thread's uses / writes to the one written most."
     );
-    apart
+    apart.map(|subject| {
+        let shared = |counted: Option<Counted>| Some(counted?.shared);
+        subject.into_iter().map(shared).collect()
+    })
 }
 
-fn print(title: &str, shared: &[Vec<Option<Shared>>; SUBJECTS]) {
+fn print(
+    title: &str,
+    counted: &[Vec<Option<Counted>>; SUBJECTS],
+    text: impl Fn(Counted) -> String,
+) {
     head(title);
-    for (name, shared) in NAMES.iter().zip(shared) {
+    for (name, counted) in NAMES.iter().zip(counted) {
         print!("  {name:<36}");
-        for shared in shared {
-            let count = shared.map_or("-".to_string(), |shared| {
-                format!("{}/{}", shared.lines, shared.most_written)
-            });
-            print!("{count:>9}");
+        for counted in counted {
+            let text = counted.map_or("-".to_string(), &text);
+            print!("{text:>9}");
         }
         println!();
     }

@@ -1,4 +1,4 @@
-//! Counting the cache lines that threads share where they would not have to.
+//! Counting the cache lines that threads share where they would not have to, and the instructions of a call.
 //!
 //! Two threads do the same operation, one after the other. A line that the first one's writes, and the
 //! second one's uses, would have to travel between their CPUs for every operation if they did it at
@@ -8,7 +8,7 @@ use std::sync::Mutex;
 
 use crate::arena::be_cpu;
 use crate::gate::Gate;
-use crate::step::{Lines, Shared, lines_of};
+use crate::step::{Cost, Shared, Steps, steps_of};
 use crate::subject::{BASE, Operation, Subject};
 
 use stage2::{ENTRIES, Level, PAGE_SIZE};
@@ -22,9 +22,16 @@ pub(crate) enum Where {
     SameRegion,
 }
 
-/// For each of `operations` that the subject can do, what two threads share. They must be in an
-/// order in which each finds what it needs.
-pub(crate) fn shared<S: Subject>(operations: &[Operation], second: Where) -> Vec<Option<Shared>> {
+/// What is counted of an operation.
+#[derive(Clone, Copy)]
+pub(crate) struct Counted {
+    pub(crate) shared: Shared,
+    pub(crate) cost: Cost,
+}
+
+/// For each of `operations` that the subject can do, what two threads share, and what it takes the first of them. They
+/// must be in an order in which each finds what it needs.
+pub(crate) fn counted<S: Subject>(operations: &[Operation], second: Where) -> Vec<Option<Counted>> {
     let subject = S::new(2);
     let gate = Gate::new(2);
     // One at a time, so that each does what it would do alone.
@@ -40,7 +47,7 @@ pub(crate) fn shared<S: Subject>(operations: &[Operation], second: Where) -> Vec
             gate.pass();
             S::can(*operation).then(|| {
                 let _turn = turn.lock().expect("no subject fails");
-                lines(&subject, *operation, begin)
+                steps(&subject, *operation, begin)
             })
         };
         operations.iter().map(measure).collect::<Vec<_>>()
@@ -52,30 +59,36 @@ pub(crate) fn shared<S: Subject>(operations: &[Operation], second: Where) -> Vec
         threads.map(|thread| thread.join().expect("no subject fails"))
     });
     let both = first.iter().zip(&second);
-    both.map(|(first, second)| Some(first.as_ref()?.shared_with(second.as_ref()?)))
-        .collect()
+    let counted = |(first, second): (&Option<Steps>, &Option<Steps>)| {
+        let (first, second) = (first.as_ref()?, second.as_ref()?);
+        Some(Counted {
+            shared: first.shared_with(second),
+            cost: first.cost(),
+        })
+    };
+    both.map(counted).collect()
 }
 
-/// The lines that one operation uses.
-fn lines<S: Subject>(subject: &S, operation: Operation, begin: u64) -> Lines {
+/// What one operation takes.
+fn steps<S: Subject>(subject: &S, operation: Operation, begin: u64) -> Steps {
     use Operation::*;
     let page = begin + PAGE_SIZE;
     match operation {
-        MapFirst => lines_of(|| subject.run(MapFirst, begin)),
+        MapFirst => steps_of(|| subject.run(MapFirst, begin)),
         Unmap => {
             subject.run(Map, page);
-            lines_of(|| subject.run(Unmap, page))
+            steps_of(|| subject.run(Unmap, page))
         }
-        Map => lines_of(|| subject.run(Map, page)),
-        Lock => lines_of(|| subject.run(Lock, page)),
-        Walk => lines_of(|| subject.run(Walk, page)),
+        Map => steps_of(|| subject.run(Map, page)),
+        Lock => steps_of(|| subject.run(Lock, page)),
+        Walk => steps_of(|| subject.run(Walk, page)),
         of_regions => {
             if of_regions == MapRange {
                 subject.run(Unmap, begin);
                 subject.run(Unmap, page);
             }
             subject.prepare(of_regions, begin);
-            lines_of(|| subject.run(of_regions, begin))
+            steps_of(|| subject.run(of_regions, begin))
         }
     }
 }

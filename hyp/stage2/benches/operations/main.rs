@@ -1,6 +1,6 @@
 //! What the table manager's operations take on this machine, against what a user would pick instead.
 //!
-//! `cargo bench -p stage2` prints three things:
+//! `cargo bench -p stage2` prints:
 //! - Nanoseconds a page (or a block), one operation a call and a whole 2 MiB a call: the best of many
 //!   rounds, each with fresh tables, all subjects in turn within each round, so that they meet the same
 //!   noise. (That is why no harness runs them, which would finish one before it begins the next.)
@@ -9,7 +9,9 @@
 //!   With several threads it is the time that passes for a page of any: half is twice as fast.
 //!   *Apart*: each thread has regions of 2 MiB to itself. *Together*: all work in each region, on every
 //!   other page.
-//! - The cache lines that an operation writes and that another thread's uses, counted (`lines`, `step`).
+//! - Its instructions, and the cache lines that it writes and another thread's uses, counted (`lines`, `step`): no
+//!   other work on the machine disturbs that.
+//!   `cargo bench -p stage2 -- count` does only that.
 //! - What follows from both for many CPUs: a model, and said to be one (`scaling`).
 
 mod arena;
@@ -55,6 +57,11 @@ const NAMES: [&str; SUBJECTS] = {
 };
 
 fn main() {
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    if std::env::args().any(|argument| argument == "count") {
+        count::all();
+        return;
+    }
     let best = rounds::all();
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     {

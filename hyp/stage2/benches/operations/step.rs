@@ -1,4 +1,4 @@
-//! Runs a piece of code one instruction at a time, and tells which cache lines it read and wrote.
+//! Runs a piece of code one instruction at a time, and tells what these were and which cache lines they read and wrote.
 //!
 //! The CPU traps after each instruction while EFLAGS.TF is set (Intel SDM 3A, 18.3.1.4); the trap's
 //! signal handler notes the registers, from which the addresses of all operands follow afterwards. So
@@ -9,7 +9,10 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ptr::{null_mut, with_exposed_provenance};
 
-use iced_x86::{Decoder, DecoderOptions, InstructionInfoFactory, OpAccess, Register, UsedMemory};
+use iced_x86::{
+    Decoder, DecoderOptions, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind,
+    Register, UsedMemory,
+};
 use nix::libc::{self, c_int, c_void, siginfo_t, ucontext_t};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
@@ -20,9 +23,21 @@ const MOST: usize = 1 << 17;
 /// The longest instruction there is.
 const LONGEST: usize = 15;
 
-/// What was done to each line, in steps of one thread.
+/// What a piece of code did, in steps of one thread.
 #[derive(Default)]
-pub(crate) struct Lines(BTreeMap<u64, Uses>);
+pub(crate) struct Steps {
+    lines: BTreeMap<u64, Uses>,
+    cost: Cost,
+}
+
+/// The instructions of a piece of code.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Cost {
+    /// All of them.
+    pub(crate) instructions: usize,
+    /// Those that wait until all stores before them are done: locked ones, exchanges and fences.
+    pub(crate) waiting: usize,
+}
 
 #[derive(Clone, Copy, Default)]
 struct Uses {
@@ -30,12 +45,17 @@ struct Uses {
     writes: usize,
 }
 
-impl Lines {
+impl Steps {
+    /// The instructions.
+    pub(crate) fn cost(&self) -> Cost {
+        self.cost
+    }
+
     /// The lines that these steps write and those others use: how many, and how often the most
     /// written of them is written.
-    pub(crate) fn shared_with(&self, others: &Lines) -> Shared {
-        let written = self.0.iter().filter(|(_, uses)| uses.writes > 0);
-        let shared = written.filter(|(line, _)| others.0.contains_key(line));
+    pub(crate) fn shared_with(&self, others: &Steps) -> Shared {
+        let written = self.lines.iter().filter(|(_, uses)| uses.writes > 0);
+        let shared = written.filter(|(line, _)| others.lines.contains_key(line));
         let writes: Vec<_> = shared.map(|(_, uses)| uses.writes).collect();
         Shared {
             lines: writes.len(),
@@ -43,7 +63,20 @@ impl Lines {
         }
     }
 
-    fn note(&mut self, memory: &UsedMemory, state: &Registers) {
+    fn note(&mut self, instruction: &Instruction) {
+        let to_memory =
+            instruction.op0_kind() == OpKind::Memory || instruction.op1_kind() == OpKind::Memory;
+        let waits = match instruction.mnemonic() {
+            // Locked by itself.
+            Mnemonic::Xchg => to_memory,
+            Mnemonic::Mfence => true,
+            _ => instruction.has_lock_prefix(),
+        };
+        self.cost.instructions += 1;
+        self.cost.waiting += usize::from(waits);
+    }
+
+    fn note_use(&mut self, memory: &UsedMemory, state: &Registers) {
         let Some(address) = memory.virtual_address(0, |register, _, _| state.get(register)) else {
             return;
         };
@@ -55,7 +88,7 @@ impl Lines {
         };
         let last = address + (memory.memory_size().size() as u64).max(1) - 1;
         for line in address >> LINE_SHIFT..=last >> LINE_SHIFT {
-            let uses = self.0.entry(line).or_default();
+            let uses = self.lines.entry(line).or_default();
             uses.reads += reads;
             uses.writes += writes;
         }
@@ -133,7 +166,7 @@ extern "C" fn trapped(_: c_int, _: *mut siginfo_t, context: *mut c_void) {
     if steps.is_null() {
         return;
     }
-    // SAFETY: set by `lines_of` for the time of the steps, during which nobody else uses the vector.
+    // SAFETY: set by `steps_of` for the time of the steps, during which nobody else uses the vector.
     let steps = unsafe { &mut *steps };
     if steps.len() < steps.capacity() {
         let of = |place: c_int| registers[place as usize] as u64;
@@ -144,9 +177,9 @@ extern "C" fn trapped(_: c_int, _: *mut siginfo_t, context: *mut c_void) {
     }
 }
 
-/// Does `work`, and tells which lines it used.
+/// Does `work`, and tells what that took.
 #[inline(never)]
-pub(crate) fn lines_of(work: impl FnOnce()) -> Lines {
+pub(crate) fn steps_of(work: impl FnOnce()) -> Steps {
     let handler = SigHandler::SigAction(trapped);
     let action = SigAction::new(handler, SaFlags::SA_SIGINFO, SigSet::empty());
     // SAFETY: the handler calls nothing that a signal handler must not call.
@@ -161,7 +194,7 @@ pub(crate) fn lines_of(work: impl FnOnce()) -> Lines {
     STEPS.set(null_mut());
     assert!(steps.len() < MOST, "more steps than there is room for");
     let mut info = InstructionInfoFactory::new();
-    let mut lines = Lines::default();
+    let mut noted = Steps::default();
     for state in &steps {
         // SAFETY: the CPU fetched the instruction from there. The longest may reach beyond its end, and
         // so beyond the code only where that is the last of its mapping: what ends the program is.
@@ -169,9 +202,10 @@ pub(crate) fn lines_of(work: impl FnOnce()) -> Lines {
             std::slice::from_raw_parts(with_exposed_provenance(state.rip as usize), LONGEST)
         };
         let instruction = Decoder::with_ip(64, code, state.rip, DecoderOptions::NONE).decode();
+        noted.note(&instruction);
         for memory in info.info(&instruction).used_memory() {
-            lines.note(memory, state);
+            noted.note_use(memory, state);
         }
     }
-    lines
+    noted
 }

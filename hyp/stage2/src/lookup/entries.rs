@@ -75,14 +75,6 @@ impl<E: Environment> Locked<'_, E> {
         self.stale(index, old)
     }
 
-    /// Empties a leaf's entry, and returns what the entry was at that moment.
-    #[inline(always)]
-    pub(crate) fn remove(&mut self, index: usize) -> (Descriptor, Stale) {
-        let old = self.take_away(index, Descriptor::EMPTY);
-        self.meta.add_live(-1);
-        (old, self.stale(index, old))
-    }
-
     /// Break: puts a marker in the place of a valid entry, and returns what the entry was at that moment.
     // Always inline, with all else that a split does: the table need not be in memory for it.
     #[inline(always)]
