@@ -13,7 +13,7 @@ pub(crate) use difference::Difference;
 
 use crate::addr::{Level, Pa};
 
-const VALID: u64 = 1 << 0;
+const VALID: u64 = 1;
 /// At levels 0 to 2: names a table. At level 3 it must be set in a valid entry.
 const TABLE_OR_PAGE: u64 = 1 << 1;
 const ADDRESS: u64 = 0x0000_ffff_ffff_f000;
@@ -46,8 +46,10 @@ const DIRTY: u64 = 1 << 59;
 /// In an invalid descriptor: a busy marker.
 const BUSY: u64 = 1 << 2;
 
-/// Bits that differ between two entries of one mapping by use alone, not by what is allowed.
-const USE_BITS: u64 = ACCESS_FLAG | S2AP_WRITE | COPIED | DIRTY;
+/// The marks of use: accessed, and written.
+const MARKS: u64 = ACCESS_FLAG | S2AP_WRITE | DIRTY;
+/// Bits that differ between two leaves of one mapping by what was done with them, not by what is allowed.
+const USE_BITS: u64 = MARKS | COPIED | DEPOSIT;
 
 /// Who may execute (Arm ARM, "Memory access control": the field XN with FEAT_XNX).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -405,7 +407,8 @@ impl Descriptor {
     /// Whether the hardware may mark a leaf like this in a way that it is not marked yet.
     #[inline]
     pub(crate) const fn may_gain_marks(self) -> bool {
-        self.0 & (ACCESS_FLAG | S2AP_WRITE) != ACCESS_FLAG | S2AP_WRITE
+        const BOTH: u64 = ACCESS_FLAG | S2AP_WRITE;
+        self.0 & BOTH != BOTH
     }
 
     /// Whether the mapping must keep its frame.
@@ -539,7 +542,7 @@ impl Descriptor {
     /// The marks of use (access flag, written) of both.
     #[inline]
     pub(crate) const fn with_use_of(self, other: Self) -> Self {
-        Self(self.0 | other.0 & (ACCESS_FLAG | S2AP_WRITE | DIRTY))
+        Self(self.0 | other.0 & MARKS)
     }
 }
 

@@ -13,7 +13,7 @@ use core::num::NonZeroU64;
 /// Bits of the level, below those of the address.
 const LEVEL: u64 = 0b11;
 /// Always set: no frame is zero, so that an `Option` of one takes no room.
-const SOME: u64 = 1 << 2;
+const SOME: u64 = 0b100;
 
 /// A page or block of memory, or of a device's registers, that guests may have.
 ///

@@ -24,11 +24,9 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owner(u32);
 
-/// The bits of the level.
-const LEVEL_BITS: u32 = 3;
-/// Tells tables from what is none.
-const IS_TABLE: u32 = 1 << LEVEL_BITS;
-const NUMBER_SHIFT: u32 = LEVEL_BITS + 1;
+/// Tells tables from what is none. Below it is the level, above it the owner's number.
+const IS_TABLE: u32 = 0b1000;
+const NUMBER_SHIFT: u32 = 4;
 
 impl Owner {
     /// The owner with this number; none for 0 or above 2^28 - 1.

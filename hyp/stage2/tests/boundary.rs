@@ -113,6 +113,22 @@ fn no_guest_is_given_a_table() {
     }
 }
 
+/// A block is looked at to its end: where the table in it is not its first page, it is refused as well.
+#[test]
+fn no_guest_is_given_a_block_with_a_table_in_it() {
+    let machine = machine();
+    let [first, second] = [1, 2].map(|owner| {
+        let config = machine.config(owner);
+        Stage2::new(&machine, config).unwrap()
+    });
+    let block = (first.root().align_down(Level::L2), Level::L2);
+    assert!(first.root() == block.0 && second.root() > block.0);
+    first.destroy(|_| {}).unwrap();
+    refused(&second, block, MapError::Table, |block| {
+        second.map_block(Ipa::new(0), block, Attributes::RAM, true)
+    });
+}
+
 /// Each mistake has an answer of its own, and the frame comes back with it.
 #[test]
 fn an_error_means_one_thing() {

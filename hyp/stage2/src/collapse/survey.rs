@@ -15,7 +15,7 @@ use crate::sync::{Entry, Ordering};
 
 /// Entries compared in one go. Small enough to be unrolled, and to be looked at one by one if one of them
 /// is not as expected.
-const CHUNK: usize = if ENTRIES < 16 { ENTRIES } else { 16 };
+const CHUNK: usize = if cfg!(loom) { ENTRIES } else { 16 };
 
 /// Looks whether all entries of a table could be parts of one block; returns a leaf that stands for all.
 pub(super) fn survey<E: Environment>(
@@ -123,8 +123,9 @@ impl Run {
 /// The marks of use of all entries together.
 pub(super) fn marks<E: Environment>(table: &View<'_, E>) -> Descriptor {
     let all = chunks(&table.table().entries).iter().flatten();
-    let bits = all.fold(0, |bits, entry| bits | load(entry).bits());
-    Descriptor::EMPTY.with_use_of(Descriptor::from_bits(bits))
+    all.fold(Descriptor::EMPTY, |marks, entry| {
+        marks.with_use_of(load(entry))
+    })
 }
 
 /// What the entries of a table are as long as nothing is left to do of a copy that was made while the guest

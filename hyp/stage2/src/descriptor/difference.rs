@@ -4,7 +4,7 @@
 //! apart one by one: what each differs in from what is expected of it is gathered in one word, of which
 //! questions are asked at the end.
 
-use super::{ACCESS_FLAG, ADDRESS, COPIED, DEPOSIT, DIRTY, Descriptor, S2AP_WRITE, USE_BITS};
+use super::{ACCESS_FLAG, ADDRESS, COPIED, DIRTY, Descriptor, MARKS, USE_BITS};
 use crate::addr::Pa;
 use core::ops::BitOr;
 
@@ -22,7 +22,7 @@ impl Descriptor {
     /// The same leaf at `pa`, with no mark of use.
     #[inline]
     pub(crate) const fn unused_at(self, pa: Pa) -> Self {
-        Self(self.0 & !(ADDRESS | USE_BITS | DEPOSIT) | pa.get())
+        Self(self.0 & !(ADDRESS | USE_BITS) | pa.get())
     }
 
     /// What the entries of pages like this one have in common when a collapse has copied them and nothing
@@ -37,13 +37,13 @@ impl Difference {
     /// Whether leaves differ at most in what use leaves behind, not in what is allowed.
     #[inline]
     pub(crate) const fn is_of_use(self) -> bool {
-        self.0 & !(USE_BITS | DEPOSIT) == 0
+        self.0 & !USE_BITS == 0
     }
 
     /// Whether leaves differ at most in address and in what use leaves behind.
     #[inline]
     pub(crate) const fn is_of_use_and_address(self) -> bool {
-        self.0 & !(USE_BITS | DEPOSIT | ADDRESS) == 0
+        self.0 & !(USE_BITS | ADDRESS) == 0
     }
 
     /// Whether pages differ from [`Descriptor::copy`] at most in what they may without being copied again:
@@ -56,7 +56,7 @@ impl Difference {
     /// The marks of use (access flag, written) of entries that were expected to have none.
     #[inline]
     pub(crate) const fn marks_of_use(self) -> Descriptor {
-        Descriptor(self.0 & (ACCESS_FLAG | S2AP_WRITE | DIRTY))
+        Descriptor(self.0 & MARKS)
     }
 }
 
