@@ -75,7 +75,9 @@ fn memory_that_runs_short_costs_no_more_reservations_than_it_takes() {
     let machine = machine();
     let memory = guest(&machine, HugePolicy::Reserve);
     let regions = [0, 512];
-    regions.map(|number| store(&memory, number, number));
+    for number in regions {
+        store(&memory, number, number);
+    }
     let reserved = || machine.allocator().usage().reserved;
     assert_eq!(reserved(), 2 * 511);
     assert_eq!(memory.give_up_reservations(), 511);
