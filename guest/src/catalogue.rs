@@ -53,14 +53,14 @@ pub const GUESTS: [Guest; 8] = [
 pub const CHAOS: Guest = Guest {
     name: "chaos",
     arguments: &[number("seed"), number("lives"), number("seconds")],
-    least_mib: 2,
+    least_mib: 4,
 };
 
 /// The guest that copies itself while it is written to.
 pub const DIRTY: Guest = Guest {
     name: "dirty",
     arguments: &[number("seconds"), number("seed")],
-    least_mib: 16,
+    least_mib: 32,
 };
 
 /// The guest that says hello, and behaves badly on request.
@@ -105,21 +105,21 @@ pub const HELLO: Guest = Guest {
         number("most"),
         number("bytes"),
     ],
-    least_mib: 2,
+    least_mib: 4,
 };
 
 /// The guest that checks interrupts.
 pub const INTERRUPTS: Guest = Guest {
     name: "interrupts",
     arguments: &[],
-    least_mib: 2,
+    least_mib: 4,
 };
 
 /// The guest that says where it was put.
 pub const PLACED: Guest = Guest {
     name: "placed",
     arguments: &[],
-    least_mib: 2,
+    least_mib: 4,
 };
 
 /// The guest whose vCPUs race for memory.
@@ -133,14 +133,14 @@ pub const STRESS: Guest = Guest {
 pub const SWEEP: Guest = Guest {
     name: "sweep",
     arguments: &[number("seed"), number("rounds")],
-    least_mib: 2,
+    least_mib: 4,
 };
 
 /// The guest that measures.
 pub const TOUCH: Guest = Guest {
     name: "touch",
     arguments: &[],
-    least_mib: 2,
+    least_mib: 4,
 };
 
 /// The guest called `name`.
