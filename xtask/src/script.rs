@@ -112,7 +112,18 @@ fn is_guests(line: &str) -> bool {
 }
 
 fn is_prompt(start: &str) -> bool {
-    is_guests(start) && start.trim_end().ends_with(ENDS_OF_PROMPTS)
+    is_guests(start) && without_sequences(start).ends_with(ENDS_OF_PROMPTS)
+}
+
+/// `text` without blanks at its end, and without a terminal's control sequences there as the hypervisor shows them: a
+/// shell may ask where the cursor is (`ESC [6n`) or choose colours.
+fn without_sequences(text: &str) -> &str {
+    let text = text.trim_end();
+    let is_parameter = |c: char| c.is_ascii_digit() || ";?".contains(c);
+    let before = text
+        .strip_suffix(|c: char| c.is_ascii_alphabetic())
+        .and_then(|rest| rest.trim_end_matches(is_parameter).strip_suffix("\\u{1b}["));
+    before.map_or(text, without_sequences)
 }
 
 #[cfg(test)]
@@ -176,10 +187,24 @@ mod tests {
 
     #[test]
     fn prompts_are_told_from_lines() {
-        for prompt in ["vm0| / # ", "vm0| => ", "vm0| user@host:~$", "vm0+ Shell> "] {
+        for prompt in [
+            "vm0| / # ",
+            "vm0| => ",
+            "vm0| user@host:~$",
+            "vm0+ Shell> ",
+            r"vm0| / # \u{1b}[6n",
+            r"vm0| \u{1b}[33mShell> \u{1b}[0m\u{1b}[37;40m",
+        ] {
             assert!(is_prompt(prompt), "{prompt}");
         }
-        for other in ["vm0| [    0.1] Booting", "vm0| ", "tessera: >", "# "] {
+        for other in [
+            "vm0| [    0.1] Booting",
+            "vm0| ",
+            "tessera: >",
+            "# ",
+            r"vm0| # \u{1b}[0ma",
+            r"vm0| # \u{1b}x",
+        ] {
             assert!(!is_prompt(other), "{other}");
         }
     }
