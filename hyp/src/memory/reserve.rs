@@ -211,7 +211,7 @@ impl Reservations {
         self.free_all_untouched(machine, region, Pa::new(seen & !RESERVED))
     }
 
-    /// Gives up reservations, those of the lowest addresses first, until [`GIVEN_UP_AT_ONCE`] frames or more came
+    /// Gives up reservations, those of the lowest addresses first, until `GIVEN_UP_AT_ONCE` frames or more came
     /// free, or nothing is reserved any more; returns how many. Not all: who runs out of memory has interrupts
     /// to take.
     pub fn give_up_some<P: Parts>(&self, machine: &Machine<P>) -> usize {
