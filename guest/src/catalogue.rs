@@ -99,6 +99,7 @@ pub const HELLO: Guest = Guest {
         number("times"),
         number("syndrome"),
         number("comes"),
+        number("waits"),
         number("seed"),
         number("lines"),
         number("every"),

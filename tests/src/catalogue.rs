@@ -561,6 +561,13 @@ fn trouble() -> Vec<Scenario> {
             "guest=hello,append=mode=error syndrome=1041",
             r"^vm0\| error: vector 7, ESR 0xbe000000$",
         ),
+        // It ends a WFI, though it is found only when the thread has decided to wait.
+        error(
+            "system-error-ends-a-wait",
+            "max",
+            "guest=hello,append=mode=error syndrome=1041 waits=1 ms=2000",
+            r"^vm0\| error: vector 7, ESR 0xbe000411$",
+        ),
         error(
             "system-error-corrected",
             "max",

@@ -12,6 +12,7 @@ use log::error;
 
 use super::{Exit, Vcpu};
 use crate::el2::serror;
+use crate::sched;
 
 /// Whether a virtual SError of a vCPU is pending; while the vCPU is on a CPU, `HCR_EL2.VSE` knows better. Touched by
 /// its own thread only.
@@ -54,6 +55,10 @@ impl Vcpu {
                 }
                 self.virtual_error.set(true);
                 HCR_EL2.modify(HCR_EL2::VSE::SET);
+                // It ends a WFI. The thread may be about to park for one, having found nothing that does.
+                if let Some(thread) = self.thread() {
+                    sched::wake(thread);
+                }
             }
         }
     }
@@ -63,6 +68,11 @@ impl Vcpu {
             let (vm, index) = (self.vm().index(), self.index);
             error!("vm{vm} vcpu{index}: {error}: {outcome}{leave}");
         }
+    }
+
+    /// Whether the guest has a virtual error to take. Only on the vCPU's own thread, while it is on a CPU.
+    pub(super) fn has_error(&self) -> bool {
+        self.virtual_error.is_pending() && HCR_EL2.is_set(HCR_EL2::VSE)
     }
 
     /// Gives the vCPU the errors of what its thread has done on this CPU, which it is about to leave.

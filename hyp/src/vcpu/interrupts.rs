@@ -238,11 +238,14 @@ impl Vcpu {
         self.unsettle();
     }
 
-    /// Whether there is an interrupt that ends a wait. If not, the thread can be parked: none that
+    /// Whether there is an interrupt that ends a wait, or an error that the guest is to take. If not, the thread can be parked: none that
     /// comes from here on is missed.
     pub(crate) fn has_interrupt(&self) -> bool {
         self.interrupts.attention.swap(false, Ordering::SeqCst);
         self.show_interrupts();
+        if self.has_error() {
+            return true;
+        }
         let (groups, mask) = interface::filter();
         let vgic = self.vm().vgic().lock();
         vgic.wakes(self.index, groups, mask, timer_lines())

@@ -4,6 +4,9 @@
 
 use core::arch::global_asm;
 
+use aarch64_cpu::registers::{CNTV_CTL_EL0, CNTV_CVAL_EL0, Writeable};
+use guest::gic::{Gic, interface};
+use guest::machine::Machine;
 use guest::{hypervisor, println, time};
 
 use crate::catch::catch;
@@ -14,9 +17,18 @@ const ERRORS_UNMASKED: u64 = 0b1011 << 6 | 0b0101;
 const SERROR: u64 = 7;
 const SYNCHRONOUS: u64 = 4;
 
+/// The virtual timer's interrupt.
+const TIMER: u32 = 27;
+
 /// Asks for an error with this syndrome, unless that is zero, goes on for `milliseconds` as if nothing had happened,
-/// and then takes what is there. `comes` says whether something must be.
-pub(crate) fn run(syndrome: u64, comes: bool, milliseconds: u64) {
+/// and then takes what is there. `comes` says whether something must be. If so, and with a `machine`, it goes on in a
+/// WFI, which the error must end.
+pub(crate) fn run(
+    syndrome: u64,
+    comes: bool,
+    milliseconds: u64,
+    machine: Option<&'static Machine<'static>>,
+) {
     if syndrome != 0 {
         assert!(
             hypervisor::report_error(syndrome),
@@ -24,6 +36,9 @@ pub(crate) fn run(syndrome: u64, comes: bool, milliseconds: u64) {
         );
     }
     let wait = milliseconds * time::frequency() / 1000;
+    if let Some(machine) = machine {
+        wait_for_interrupt(machine, wait);
+    }
     // Masked: other machines get the CPU meanwhile, and this one gets it back.
     let until = time::now() + wait;
     while time::now() < until {}
@@ -37,6 +52,19 @@ pub(crate) fn run(syndrome: u64, comes: bool, milliseconds: u64) {
     };
     println!("error: vector {}, ESR {:#x}", caught.vector, caught.esr);
     assert_eq!(caught.vector, if comes { SERROR } else { SYNCHRONOUS });
+}
+
+/// Executes a WFI, which must end before the timer ends it.
+fn wait_for_interrupt(machine: &'static Machine<'static>, longest: u64) {
+    let gic = Gic::of(machine, 0);
+    gic.init_distributor();
+    gic.init_vcpu();
+    CNTV_CVAL_EL0.set(time::now() + longest);
+    CNTV_CTL_EL0.write(CNTV_CTL_EL0::ENABLE::SET);
+    interface::wait();
+    let ended_by = interface::acknowledge();
+    CNTV_CTL_EL0.set(0);
+    assert_ne!(ended_by, TIMER, "an error does not end a WFI");
 }
 
 unsafe extern "C" {

@@ -30,7 +30,8 @@ fn run_mode(machine: &'static Machine<'static>) -> Result<(), ArgsError<'static>
         "error" => {
             let syndrome = args.number("syndrome", 0);
             let comes = args.number("comes", u64::from(syndrome != 0)) != 0;
-            error::run(syndrome, comes, args.number("ms", 30));
+            let waits = (args.number("waits", 0) != 0).then_some(machine);
+            error::run(syndrome, comes, args.number("ms", 30), waits);
         }
         "halt" => halt::run(machine, args.value("kind").unwrap_or("loop")),
         "hold" => {
