@@ -127,11 +127,7 @@ fn write_command(vcpu: &Vcpu, register: Encoding, value: u64) -> bool {
         ICC_SGI1R_EL1 => vcpu.send_sgi(SgiRegister::Group1, value),
         ICC_ASGI1R_EL1 | ICC_SGI0R_EL1 => vcpu.send_sgi(SgiRegister::Group0, value),
         ICC_DIR_EL1 => vcpu.deactivate((value & INTID) as u32),
-        ICC_CTLR_EL1 => {
-            // What the guest has ended so far it ended in the mode that was.
-            vcpu.show_interrupts();
-            interface::set_common(interface::common().with_control(value));
-        }
+        ICC_CTLR_EL1 => vcpu.set_control(value),
         ICC_PMR_EL1 => interface::set_common(interface::common().with_priority_mask(value)),
         _ => return false,
     }

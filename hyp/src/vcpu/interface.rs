@@ -131,9 +131,9 @@ impl InterfaceState {
         }
     }
 
-    /// Copies these values to this CPU's registers. What another guest ended here does not count.
+    /// Copies these values to this CPU's registers. [`enable`] has to follow: what another guest ended here does not
+    /// count.
     pub(super) fn load(&self) {
-        enable(&Listing::EMPTY);
         self.basic.load();
         let bits = preemption_bits();
         if bits >= 6 {
@@ -163,20 +163,36 @@ fn preemption_bits() -> u64 {
 }
 
 /// Makes the interface work, with maintenance interrupts as the listing wants them, and nobody having
-/// ended an interrupt that is not listed.
-pub(super) fn enable(listing: &Listing) {
+/// ended an interrupt that is not listed. Only while the guest's registers are loaded.
+///
+/// The guest's writes to `ICC_DIR_EL1` are trapped: what they end may be another vCPU's, or not listed. In EOImode 0
+/// they have no effect, so who makes none pays nothing. On CPUs that can trap them only together with others that
+/// guests do make (`ICC_PMR_EL1`), that is done where they may have an effect: `mode_known` says whether the guest has
+/// chosen how it ends interrupts, else it may do so any time.
+pub(super) fn enable(listing: &Listing, mode_known: bool) {
     let mut value = ICH_HCR_EL2::En::SET;
     if listing.more_pending {
         value += ICH_HCR_EL2::NPIE::SET;
+        // If one group is let through no longer the other gets its places. QEMU (7.2 to 10 at least) looks at Group 1
+        // for both bits: it does not tell of Group 0, and with Group 1 not let through it would tell all the time.
+        if filter().0 == 0b11 {
+            value += ICH_HCR_EL2::VGrp0DIE::SET + ICH_HCR_EL2::VGrp1DIE::SET;
+        }
     }
-    let mut traps = 0;
+    if listing.held_back & 1 != 0 {
+        value += ICH_HCR_EL2::VGrp0EIE::SET;
+    }
+    if listing.held_back & 2 != 0 {
+        value += ICH_HCR_EL2::VGrp1EIE::SET;
+    }
     if listing.more_active {
         value += ICH_HCR_EL2::LRENPIE::SET;
-        if has_tdir() {
-            value += ICH_HCR_EL2::TDIR::SET;
-        } else {
-            traps = TRAP_COMMON;
-        }
+    }
+    let mut traps = 0;
+    if has_tdir() {
+        value += ICH_HCR_EL2::TDIR::SET;
+    } else if listing.more_active || !mode_known || ends_by_number() {
+        traps = TRAP_COMMON;
     }
     ICH_HCR_EL2.set(value.value | traps);
 }
@@ -191,18 +207,15 @@ pub(super) fn silence() {
 /// Empties this CPU's list registers and makes its interface work.
 pub(super) fn init_cpu() {
     write(&[0; MAX_LIST_REGISTERS][..list_registers()]);
-    enable(&Listing::EMPTY);
+    enable(&Listing::EMPTY, false);
 }
 
-/// How often the guest has ended an interrupt that is not listed, modulo 32, if it did not so by its number,
+/// How often the guest has ended an interrupt that is not listed, modulo 32; `None` if it ends them by their numbers,
 /// which is trapped. Only while its registers are loaded.
-pub(super) fn ended_unlisted() -> u32 {
+pub(super) fn ended_unlisted() -> Option<u32> {
     // In EOImode 1 only `ICC_DIR_EL1` ends interrupts; but there are CPUs (QEMU's) that count writes to
     // `ICC_EOIR1_EL1` all the same.
-    if ends_by_number() {
-        return 0;
-    }
-    ICH_HCR_EL2.read(ICH_HCR_EL2::EOIcount) as u32
+    (!ends_by_number()).then(|| ICH_HCR_EL2.read(ICH_HCR_EL2::EOIcount) as u32)
 }
 
 /// Whether the guest ends interrupts by their numbers (EOImode 1). Only while its registers are loaded.

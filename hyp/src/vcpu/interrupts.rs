@@ -58,6 +58,8 @@ pub(super) struct Interrupts {
     /// The list registers, a bit for each, that held a timer's interrupt which was not taken when that was last
     /// looked at. For the own thread.
     timers: AtomicU32,
+    /// The guest was seen to choose how it ends interrupts (`ICC_CTLR_EL1.EOImode`). For the own thread.
+    end_mode_known: AtomicBool,
 }
 
 impl Interrupts {
@@ -69,6 +71,7 @@ impl Interrupts {
             used: AtomicUsize::new(0),
             held: AtomicBool::new(false),
             timers: AtomicU32::new(0),
+            end_mode_known: AtomicBool::new(false),
         }
     }
 }
@@ -150,11 +153,13 @@ impl Vcpu {
         let mut registers = [0; MAX_LIST_REGISTERS];
         let mut vgic = self.vm().vgic().lock();
         let others = self.read_back(&mut vgic);
-        let listing = vgic.list(self.index, &mut registers[..interface::list_registers()]);
+        let room = &mut registers[..interface::list_registers()];
+        let (groups, _) = interface::filter();
+        let listing = vgic.list(self.index, room, groups);
         drop(vgic);
         let registers = &registers[..listing.used];
         interface::write(registers);
-        interface::enable(&listing);
+        self.enable_interface(&listing);
         let timers = (0..).zip(registers).fold(0, |mask, (index, &register)| {
             mask | u32::from(pending_hardware(register) != 0) << index
         });
@@ -207,15 +212,38 @@ impl Vcpu {
         notify(self.vm(), concerned, Some(self));
     }
 
-    /// The guest has ended interrupt `intid` by its number while some were left out of the list registers. In
-    /// EOImode 0 that has no effect.
+    /// The guest ends interrupt `intid` by its number. In EOImode 0 that has no effect.
     pub(crate) fn deactivate(&self, intid: u32) {
         if !interface::ends_by_number() {
             return;
         }
+        let concerned = self.vm().vgic().lock().deactivate(self.index, intid);
+        notify(self.vm(), concerned, Some(self));
+    }
+
+    /// The guest chooses how it ends interrupts: `ICC_CTLR_EL1` gets this value.
+    pub(crate) fn set_control(&self, value: u64) {
+        // What the guest has ended so far it ended in the mode that was.
         self.show_interrupts();
-        self.vm().vgic().lock().deactivate(self.index, intid);
+        interface::set_common(interface::common().with_control(value));
+        self.interrupts
+            .end_mode_known
+            .store(true, Ordering::Relaxed);
         self.want_attention();
+    }
+
+    /// Makes the CPU's interface work for this vCPU, whose registers are loaded.
+    pub(super) fn enable_interface(&self, listing: &Listing) {
+        let mode_known = self.interrupts.end_mode_known.load(Ordering::Relaxed);
+        interface::enable(listing, mode_known);
+    }
+
+    /// The registers of the vCPU's interface were reset.
+    pub(super) fn reset_interface(&self) {
+        self.interrupts
+            .end_mode_known
+            .store(false, Ordering::Relaxed);
+        self.vm().vgic().lock().reset_interface(self.index);
     }
 
     /// The CPU took the interrupt of a timer that belongs to the guest, and left it active.
@@ -292,7 +320,7 @@ impl Vcpu {
         let unlisted = vgic.unlist(self.index, registers, ended, timer_lines());
         registers.fill(0);
         interface::write(registers);
-        interface::enable(&Listing::EMPTY);
+        self.enable_interface(&Listing::EMPTY);
         deactivate(unlisted.release);
         self.interrupts
             .held

@@ -35,6 +35,7 @@ use aarch64_cpu::registers::{ELR_EL2, SPSR_EL2, VMPIDR_EL2, Writeable};
 use arch::Encoding;
 use hyp::exits::halt::Watch;
 use hyp::vcpu::debug_registers::{DebugRegisters, Refusal};
+use hyp::vgic::Listing;
 use hyp::vm::power::Entry;
 use platform::board::MAX_CPUS;
 use spin::Mutex;
@@ -178,6 +179,7 @@ impl Vcpu {
     pub(crate) fn reset(&self, entry: Entry) {
         self.forget_error();
         self.watch.reset();
+        self.reset_interface();
         let saved = self.saved.get();
         // SAFETY: We are on the vCPU's own thread, and no reference to `saved` is alive.
         debug::quiet(unsafe { &(*saved).debug });
@@ -249,6 +251,7 @@ impl Vcpu {
         saved.registers.load();
         saved.fp.load();
         saved.interface.load();
+        self.enable_interface(&Listing::EMPTY);
         saved.registers.load_timers();
         debug::load(&saved.debug);
     }

@@ -8,6 +8,8 @@ const HARDWARE: u64 = 1 << 61;
 const GROUP_1: u64 = 1 << 60;
 /// `EOI`, without `HW`: ending the interrupt makes a maintenance interrupt.
 const TELL_END: u64 = 1 << 41;
+/// `Priority`: eight bits from this one.
+const PRIORITY_SHIFT: u32 = 48;
 /// `State`: pending.
 const PENDING: u64 = 1 << 62;
 /// `State`: active.
@@ -46,7 +48,8 @@ impl ListRegister {
         let group = if self.group1 { GROUP_1 } else { 0 };
         let pending = if self.pending { PENDING } else { 0 };
         let active = if self.active { ACTIVE } else { 0 };
-        self.intid as u64 | (self.priority as u64) << 48 | end | group | pending | active
+        let priority = (self.priority as u64) << PRIORITY_SHIFT;
+        self.intid as u64 | priority | end | group | pending | active
     }
 }
 
@@ -58,6 +61,16 @@ pub(super) const fn is_pending(value: u64) -> bool {
 /// Whether the interrupt in a register of this value is active.
 pub(super) const fn is_active(value: u64) -> bool {
     value & ACTIVE != 0
+}
+
+/// The priority of the interrupt in a register of this value.
+pub(super) const fn priority_of(value: u64) -> u8 {
+    (value >> PRIORITY_SHIFT) as u8
+}
+
+/// Whether the interrupt in a register of this value is in Group 1.
+pub(super) const fn group1_of(value: u64) -> bool {
+    value & GROUP_1 != 0
 }
 
 /// The bit, by INTID, of the hardware interrupt that is pending, and not taken yet, in a list register of this
@@ -94,6 +107,8 @@ mod tests {
         };
         assert_eq!(told.encode(), 0x80a0_0200_0000_001b);
         assert!(is_active(told.encode()) && !is_pending(told.encode()));
+        assert_eq!(priority_of(told.encode()), 0xa0);
+        assert!(group1_of(register.encode()) && !group1_of(told.encode()));
     }
 
     #[test]

@@ -10,9 +10,15 @@
 //! - [`common`]: registers of the CPU interface, for when they are trapped;
 //! - `registers`: the frames of distributor and redistributors;
 //! - `list`: which interrupts are put into list registers, and how they come back from there;
+//! - `candidate`: which of them want one, and how;
+//! - `end`: how they end, also those that are in none;
 //! - `list_register`: the format of a list register;
 //! - `wiring`: the numbers that hardware's interrupts have in the CPUs;
 //! - `sgi`: the registers by which vCPUs interrupt each other.
+//!
+//! Active is what a guest has taken and not ended, by whichever vCPU it was taken: that vCPU *holds* a shared one until
+//! it is inactive, whatever happens to its route, priority, group or enable bit meanwhile. What is pending of it as well
+//! is a new interrupt, which goes by what these are when it has ended.
 //!
 //! Invariants:
 //! - While an interrupt is *listed*, its active state and the pending state that an edge left behind
@@ -22,7 +28,9 @@
 //!   They must call `unlist` and [`Vgic::list`] before they run the guest again.
 
 mod block;
+mod candidate;
 pub mod common;
+mod end;
 mod list;
 mod list_register;
 mod registers;
@@ -86,6 +94,8 @@ struct Private {
     /// Hardware interrupts ([`HARDWARE`]) that are active in the CPU's own interrupt controller on
     /// behalf of this vCPU, so that they do not come again before it has dealt with them.
     forwarded: u32,
+    /// The priorities, by `end::level`, at which it still runs for an interrupt that software has made inactive.
+    outlived: u32,
     /// What its list registers hold.
     slots: ArrayVec<Slot, MAX_LIST_REGISTERS>,
 }
@@ -105,6 +115,7 @@ impl Private {
         block: Block::PRIVATE,
         asleep: true,
         forwarded: 0,
+        outlived: 0,
         slots: ArrayVec::new_const(),
     };
 }

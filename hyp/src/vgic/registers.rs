@@ -3,10 +3,12 @@
 //! Arm IHI 0069, 12.9 (distributor) and 12.10 (redistributors). What is not there, and what is accessed
 //! with a size or at an address that the register does not have, reads as zero and ignores writes.
 
-use super::block::Register;
+use super::block::{Block, Register};
 use crate::masked::{Masked, mask};
 
-use super::{BLOCK, ENABLE_GROUPS, FIRST_SHARED, INTERRUPTS, NOBODY, VcpuSet, Vgic, bits};
+use super::{
+    BLOCK, ENABLE_GROUPS, FIRST_SHARED, INTERRUPTS, NOBODY, SHARED_BLOCKS, VcpuSet, Vgic, bits,
+};
 
 /// Size of the registers of one redistributor in bytes: two frames of 64 KiB.
 pub const REDISTRIBUTOR_SIZE: u64 = 0x2_0000;
@@ -203,7 +205,12 @@ impl Vgic {
         if (offset, size) != (GICD_CTLR, 4) {
             return 0;
         }
-        let busy = self.shared.iter().any(|shared| shared.block.is_busy());
+        let blocks = || self.shared.iter().map(|shared| &shared.block);
+        let private = self.private.iter().map(|private| &private.block);
+        let busy = blocks().any(Block::is_busy)
+            || blocks()
+                .chain(private)
+                .any(|block| block.is_busy_in(self.control));
         let busy = if busy { DISTRIBUTOR_BUSY } else { 0 };
         (self.control | CONTROL_FIXED | busy).into()
     }
@@ -224,24 +231,41 @@ impl Vgic {
         }
     }
 
-    fn write_private(&mut self, vcpu: usize, register: Register, value: u32) -> VcpuSet {
-        let changed = self.private[vcpu].block.write(register, value);
+    /// The guest writes `value` to a register for the interrupts of `vcpu`'s own. Returns the vCPUs that are concerned.
+    pub(super) fn write_private(&mut self, vcpu: usize, register: Register, value: u32) -> VcpuSet {
+        let private = &mut self.private[vcpu];
+        if register == Register::ClearActive {
+            for bit in bits(private.block.handled() & value) {
+                private.outlive(Some(private.block.active_priority[bit]));
+            }
+        }
+        let changed = private.block.write(register, value);
         VcpuSet::EMPTY.with((changed != 0).then_some(vcpu))
     }
 
-    fn write_shared(&mut self, index: usize, register: Register, value: u32) -> VcpuSet {
-        let changed = self.shared[index - 1].block.write(register, value);
-        match register {
-            Register::SetActive => self.hold(index, changed),
-            Register::ClearActive => {
-                let shared = &mut self.shared[index - 1];
-                for bit in bits(value & !shared.block.listed) {
-                    shared.holder[bit] = NOBODY;
+    /// The same for the shared interrupts of block `index`. What is not there ignores it.
+    pub(super) fn write_shared(&mut self, index: usize, register: Register, value: u32) -> VcpuSet {
+        let Some(index) = index.checked_sub(1).filter(|&index| index < SHARED_BLOCKS) else {
+            return VcpuSet::EMPTY;
+        };
+        let index = mask(index, SHARED_BLOCKS);
+        let shared = &mut self.shared[index];
+        if register == Register::ClearActive {
+            let unlisted = value & !shared.block.listed;
+            for bit in bits(unlisted) {
+                let holder = core::mem::replace(&mut shared.holder[bit], NOBODY);
+                if shared.block.handled() >> bit & 1 == 1
+                    && let Some(holder) = self.private.get_mut(usize::from(holder))
+                {
+                    holder.outlive(Some(shared.block.active_priority[bit]));
                 }
             }
-            _ => {}
         }
-        self.concerned(index, changed)
+        let changed = shared.block.write(register, value);
+        if register == Register::SetActive {
+            self.hold(1 + index, changed);
+        }
+        self.concerned(1 + index, changed)
     }
 
     /// Interrupts that software made active are ended by the vCPU they are routed to, or else by any.

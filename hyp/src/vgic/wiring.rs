@@ -76,7 +76,7 @@ mod tests {
         let _ = vgic.write(redistributor, 0x1_0100, 4, bit);
         vgic.forward(0, VIRTUAL_TIMER);
         let mut registers = [0; 4];
-        assert_eq!(vgic.list(0, &mut registers).used, 1);
+        assert_eq!(vgic.list(0, &mut registers, 0b11).used, 1);
         let (virtual_id, physical_id) = (registers[0] as u32, registers[0] >> 32 & 0x3ff);
         assert_eq!(virtual_id, VIRTUAL_TIMER);
         assert_eq!(physical_id, u64::from(PHYSICAL_TIMER));

@@ -1,11 +1,16 @@
-//! The guest cannot tell that there are only four list registers: whatever it does, it takes the same
+//! The guest cannot tell that there are only four list registers: whatever two vCPUs do, they take the same
 //! interrupts as from a controller that needs none.
+//!
+//! Each vCPU that is concerned by a step looks at its interrupts before the next one. What is not played, since
+//! the architecture leaves open what becomes of it: a change of EOImode while interrupts are being handled, and
+//! making active again what software has made inactive while it was handled.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// The interrupts that are played with: SGIs, and shared ones with levels and with edges.
+/// The interrupts that are played with: SGIs, of which each vCPU has its own, and shared ones with levels and with
+/// edges.
 const INTERRUPTS: [u32; 12] = [0, 1, 2, 3, 4, 5, 33, 34, 35, 36, 37, 38];
 /// Of these the last three are edge-triggered.
 const EDGES: u64 = 0b10_1010 << 8;
@@ -13,76 +18,203 @@ const EDGES: u64 = 0b10_1010 << 8;
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Line(usize, bool),
-    SetPending(usize),
-    ClearPending(usize),
-    Enable(usize, bool),
-    Priority(usize, u8),
-    SetActive(usize),
-    ClearActive(usize),
-    Take,
-    End,
+    /// What a vCPU does to an interrupt.
+    Do(usize, Change, usize),
+    Route(usize, usize),
+    /// The groups that the distributor forwards.
+    Forward(u32),
+    /// The groups that a vCPU lets through.
+    LetThrough(usize, u32),
+    Take(usize),
+    End(usize),
+    /// By its number, with split ends.
+    Deactivate(usize, usize),
+    Split(usize, bool),
     /// Something else brought the vCPU out of the guest, and made it look.
-    Look,
+    Look(usize),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    SetPending,
+    ClearPending,
+    Enable(bool),
+    Priority(u8),
+    Group(bool),
+    SetActive,
+    ClearActive,
+}
+
+fn changes() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        6 => Just(Change::SetPending),
+        1 => Just(Change::ClearPending),
+        2 => any::<bool>().prop_map(Change::Enable),
+        3 => (0_u8..8).prop_map(|level| Change::Priority(level << 4)),
+        1 => any::<bool>().prop_map(Change::Group),
+        1 => Just(Change::SetActive),
+        1 => Just(Change::ClearActive),
+    ]
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let which = 0..INTERRUPTS.len();
+    let vcpu = 0..2_usize;
     let step = prop_oneof![
         3 => (which.clone(), any::<bool>()).prop_map(|(which, high)| Step::Line(which, high)),
-        4 => which.clone().prop_map(Step::SetPending),
-        1 => which.clone().prop_map(Step::ClearPending),
-        1 => (which.clone(), any::<bool>()).prop_map(|(which, on)| Step::Enable(which, on)),
-        2 => (which.clone(), 0_u8..8).prop_map(|(which, level)| Step::Priority(which, level << 4)),
-        1 => which.clone().prop_map(Step::SetActive),
-        1 => which.prop_map(Step::ClearActive),
-        6 => Just(Step::Take),
-        5 => Just(Step::End),
-        1 => Just(Step::Look),
+        12 => (vcpu.clone(), changes(), which.clone())
+            .prop_map(|(vcpu, change, which)| Step::Do(vcpu, change, which)),
+        2 => (which.clone(), vcpu.clone()).prop_map(|(which, vcpu)| Step::Route(which, vcpu)),
+        1 => (0..4_u32).prop_map(|groups| Step::Forward(groups | 0b10)),
+        1 => (vcpu.clone(), 0..4_u32).prop_map(|(vcpu, groups)| Step::LetThrough(vcpu, groups)),
+        8 => vcpu.clone().prop_map(Step::Take),
+        6 => vcpu.clone().prop_map(Step::End),
+        3 => (vcpu.clone(), which).prop_map(|(vcpu, which)| Step::Deactivate(vcpu, which)),
+        1 => (vcpu.clone(), any::<bool>()).prop_map(|(vcpu, split)| Step::Split(vcpu, split)),
+        1 => vcpu.prop_map(Step::Look),
     ];
-    proptest::collection::vec(step, 1..120)
+    proptest::collection::vec(step, 1..160)
 }
 
-/// A controller whose CPU interface sees everything.
-#[derive(Clone, Debug, Default)]
+/// One interrupt, as a controller keeps it that needs no list registers.
+#[derive(Clone, Copy, Debug)]
+struct State {
+    line: bool,
+    latch: bool,
+    active: bool,
+    disabled: bool,
+    priority: u8,
+    group1: bool,
+    route: usize,
+}
+
+/// An interrupt that a vCPU handles.
+#[derive(Clone, Copy, Debug)]
+struct Handled {
+    which: usize,
+    /// At which priority and in which group it was taken.
+    priority: u8,
+    group1: bool,
+    /// Its end makes it inactive: nobody else has done so.
+    ends: bool,
+}
+
+/// A vCPU of the guest.
+#[derive(Clone, Debug)]
+struct Guest {
+    /// What it handles, the most urgent last.
+    running: Vec<Handled>,
+    groups: u32,
+    split: bool,
+}
+
+/// A controller whose CPU interfaces see everything, and the guest that uses it.
+#[derive(Clone, Debug)]
 struct Ideal {
-    line: [bool; INTERRUPTS.len()],
-    latch: [bool; INTERRUPTS.len()],
-    active: [bool; INTERRUPTS.len()],
-    disabled: [bool; INTERRUPTS.len()],
-    priority: [u8; INTERRUPTS.len()],
+    /// By vCPU and interrupt; shared ones are vCPU 0's.
+    states: [[State; INTERRUPTS.len()]; 2],
+    forwards: u32,
+    guests: [Guest; 2],
+}
+
+fn is_shared(which: usize) -> bool {
+    INTERRUPTS[which] >= 32
 }
 
 fn is_edge(which: usize) -> bool {
-    INTERRUPTS[which] < 16 || EDGES >> (2 * (INTERRUPTS[which] - 32)) & 0b10 != 0
+    !is_shared(which) || EDGES >> (2 * (INTERRUPTS[which] - 32)) & 0b10 != 0
 }
 
 impl Ideal {
-    fn is_pending(&self, which: usize) -> bool {
-        self.latch[which] || self.line[which] && !is_edge(which)
+    fn new() -> Self {
+        let state = State {
+            line: false,
+            latch: false,
+            active: false,
+            disabled: false,
+            priority: 0,
+            group1: true,
+            route: 0,
+        };
+        let guest = Guest {
+            running: Vec::new(),
+            groups: 0b11,
+            split: false,
+        };
+        Self {
+            states: [[state; INTERRUPTS.len()]; 2],
+            forwards: 0b10,
+            guests: [guest.clone(), guest],
+        }
     }
 
-    /// What would be taken next by a guest that runs at this priority.
-    fn next(&self, running: u8) -> Option<usize> {
-        let takes =
-            |&which: &usize| self.is_pending(which) && !self.active[which] && !self.disabled[which];
+    fn state(&self, vcpu: usize, which: usize) -> &State {
+        &self.states[if is_shared(which) { 0 } else { vcpu }][which]
+    }
+
+    fn state_mut(&mut self, vcpu: usize, which: usize) -> &mut State {
+        &mut self.states[if is_shared(which) { 0 } else { vcpu }][which]
+    }
+
+    fn is_pending(&self, vcpu: usize, which: usize) -> bool {
+        let state = self.state(vcpu, which);
+        state.latch || state.line && !is_edge(which)
+    }
+
+    /// What a vCPU would take next that runs at this priority.
+    fn next(&self, vcpu: usize, running: u8) -> Option<usize> {
+        let groups = self.forwards & self.guests[vcpu].groups;
+        let takes = |&which: &usize| {
+            let state = self.state(vcpu, which);
+            let comes_here = !is_shared(which) || state.route == vcpu;
+            let group = groups >> u32::from(state.group1) & 1 == 1;
+            self.is_pending(vcpu, which)
+                && !state.active
+                && !state.disabled
+                && comes_here
+                && group
+                && state.priority < running
+        };
         let all = (0..INTERRUPTS.len()).filter(takes);
-        all.filter(|&which| self.priority[which] < running)
-            .min_by_key(|&which| (self.priority[which], INTERRUPTS[which]))
+        all.min_by_key(|&which| (self.state(vcpu, which).priority, INTERRUPTS[which]))
     }
 
-    fn take(&mut self, which: usize) {
-        self.latch[which] = false;
-        self.active[which] = true;
+    fn running_priority(&self, vcpu: usize) -> u8 {
+        let top = self.guests[vcpu].running.last();
+        top.map_or(0xff, |handled| handled.priority)
+    }
+
+    fn take(&mut self, vcpu: usize, which: usize) {
+        let state = self.state_mut(vcpu, which);
+        (state.latch, state.active) = (false, true);
+        let handled = Handled {
+            which,
+            priority: state.priority,
+            group1: state.group1,
+            ends: true,
+        };
+        self.guests[vcpu].running.push(handled);
+    }
+
+    /// Those that handle the interrupt.
+    fn handling(&mut self, vcpu: usize, which: usize) -> impl Iterator<Item = &mut Handled> {
+        let guests = self.guests.iter_mut().enumerate();
+        let guests = guests.filter(move |(index, _)| is_shared(which) || *index == vcpu);
+        let all = guests.flat_map(|(_, guest)| guest.running.iter_mut());
+        all.filter(move |handled| handled.which == which)
+    }
+
+    fn make_inactive(&mut self, vcpu: usize, which: usize) {
+        self.state_mut(vcpu, which).active = false;
+        self.handling(vcpu, which)
+            .for_each(|handled| handled.ends = false);
     }
 }
 
-/// Both controllers, and the guest that uses them.
+/// Both controllers.
 struct Play {
     machine: Machine,
-    listing: Listing,
     ideal: Ideal,
-    /// What the guest handles, the most urgent last, with the priority it had when it was taken.
-    running: Vec<(usize, u8)>,
 }
 
 impl Play {
@@ -91,153 +223,205 @@ impl Play {
         let _ = machine.write(0xc08, EDGES);
         Self {
             machine,
-            listing: Listing::EMPTY,
-            ideal: Ideal::default(),
-            running: Vec::new(),
+            ideal: Ideal::new(),
         }
     }
 
-    fn write(&mut self, register: u64, which: usize) -> VcpuSet {
-        let intid = INTERRUPTS[which];
-        let bit = 1 << (intid % 32);
-        match intid {
-            0..32 => self.machine.write_private(0, register, bit),
-            _ => self.machine.write(register + 4, bit),
+    fn write(&mut self, vcpu: usize, register: u64, which: usize) -> VcpuSet {
+        let bit = 1 << (INTERRUPTS[which] % 32);
+        match is_shared(which) {
+            false => self.machine.write_private(vcpu, register, bit),
+            true => self.machine.write(register + 4, bit),
         }
     }
 
     fn step(&mut self, step: Step) {
         let concerned = match step {
-            // What is being handled is left alone: its end would be ambiguous.
-            Step::SetActive(which) | Step::ClearActive(which) | Step::Priority(which, _)
-                if self.is_running(which) =>
-            {
-                return;
+            Step::Line(which, high) => self.set_line(which, high),
+            Step::Do(vcpu, change, which) => self.change(vcpu, change, which),
+            Step::Route(which, vcpu) if is_shared(which) => {
+                self.ideal.state_mut(0, which).route = vcpu;
+                self.machine.route(INTERRUPTS[which], vcpu as u64)
             }
-            Step::Line(which, high) => {
-                if INTERRUPTS[which] < 32 {
+            Step::Route(..) => return,
+            Step::Forward(groups) => {
+                self.ideal.forwards = groups;
+                self.machine.write(GICD_CTLR, groups.into())
+            }
+            Step::LetThrough(vcpu, groups) => {
+                self.ideal.guests[vcpu].groups = groups;
+                self.machine.cpus[vcpu].groups = groups;
+                return self.maintain(vcpu);
+            }
+            Step::Take(vcpu) => return self.take(vcpu),
+            Step::End(vcpu) => return self.end(vcpu),
+            Step::Deactivate(vcpu, which) => {
+                if !self.ideal.guests[vcpu].split {
                     return;
                 }
-                let rises = high && !self.ideal.line[which];
-                self.ideal.line[which] = high;
-                self.ideal.latch[which] |= rises && is_edge(which);
-                self.machine.vgic.set_line(INTERRUPTS[which], high)
+                self.ideal.make_inactive(vcpu, which);
+                self.machine.vgic.deactivate(vcpu, INTERRUPTS[which])
             }
-            Step::SetPending(which) => {
-                self.ideal.latch[which] = true;
-                self.write(ISPENDR, which)
+            Step::Split(vcpu, split) => {
+                if !self.ideal.guests[vcpu].running.is_empty() {
+                    return;
+                }
+                self.look(vcpu);
+                self.ideal.guests[vcpu].split = split;
+                self.machine.cpus[vcpu].split = split;
+                VcpuSet::EMPTY
             }
-            Step::ClearPending(which) => {
-                self.ideal.latch[which] = false;
-                self.write(0x280, which)
-            }
-            Step::Enable(which, on) => {
-                self.ideal.disabled[which] = !on;
-                self.write(if on { ISENABLER } else { ICENABLER }, which)
-            }
-            Step::Priority(which, priority) => {
-                self.ideal.priority[which] = priority;
-                let intid = INTERRUPTS[which];
-                let at = IPRIORITYR + u64::from(intid);
-                let (frame, offset) = match intid {
-                    0..32 => (Frame::Redistributor(0), SGI_FRAME + at),
-                    _ => (Frame::Distributor, at),
-                };
-                self.machine.vgic.write(frame, offset, 1, priority.into())
-            }
-            Step::SetActive(which) => {
-                self.ideal.active[which] = true;
-                self.write(0x300, which)
-            }
-            Step::ClearActive(which) => {
-                self.ideal.active[which] = false;
-                self.write(0x380, which)
-            }
-            Step::Take => return self.take(),
-            Step::End => return self.end(),
-            Step::Look => return self.look(),
+            Step::Look(vcpu) => VcpuSet::EMPTY.with(Some(vcpu)),
         };
-        if !concerned.is_empty() {
-            self.look();
+        concerned.iter().for_each(|vcpu| self.look(vcpu));
+        self.writes_are_done();
+    }
+
+    fn set_line(&mut self, which: usize, high: bool) -> VcpuSet {
+        if !is_shared(which) {
+            return VcpuSet::EMPTY;
+        }
+        let state = self.ideal.state_mut(0, which);
+        state.latch |= high && !state.line && is_edge(which);
+        state.line = high;
+        self.machine.vgic.set_line(INTERRUPTS[which], high)
+    }
+
+    fn change(&mut self, vcpu: usize, change: Change, which: usize) -> VcpuSet {
+        let state = self.ideal.state_mut(vcpu, which);
+        match change {
+            Change::SetPending => {
+                state.latch = true;
+                self.write(vcpu, ISPENDR, which)
+            }
+            Change::ClearPending => {
+                state.latch = false;
+                self.write(vcpu, ICPENDR, which)
+            }
+            Change::Enable(on) => {
+                state.disabled = !on;
+                self.write(vcpu, if on { ISENABLER } else { ICENABLER }, which)
+            }
+            Change::Priority(priority) => {
+                state.priority = priority;
+                self.machine.set_priority(vcpu, INTERRUPTS[which], priority)
+            }
+            Change::Group(group1) => {
+                state.group1 = group1;
+                self.set_group(vcpu, which, group1)
+            }
+            Change::SetActive => {
+                if self
+                    .ideal
+                    .handling(vcpu, which)
+                    .any(|handled| !handled.ends)
+                {
+                    return VcpuSet::EMPTY;
+                }
+                self.ideal.state_mut(vcpu, which).active = true;
+                self.write(vcpu, ISACTIVER, which)
+            }
+            Change::ClearActive => {
+                self.ideal.make_inactive(vcpu, which);
+                self.write(vcpu, ICACTIVER, which)
+            }
         }
     }
 
-    fn is_running(&self, which: usize) -> bool {
-        self.running.iter().any(|&(other, _)| other == which)
+    fn set_group(&mut self, vcpu: usize, which: usize, group1: bool) -> VcpuSet {
+        let bit = 1 << (INTERRUPTS[which] % 32);
+        let with = |old: u64| if group1 { old | bit } else { old & !bit };
+        if is_shared(which) {
+            let value = with(self.machine.read(0x84));
+            return self.machine.write(0x84, value);
+        }
+        let value = with(self.machine.read_private(vcpu, 0x80));
+        self.machine.write_private(vcpu, 0x80, value)
     }
 
-    fn look(&mut self) {
-        (_, self.listing) = self.machine.refresh(0, 0);
+    fn look(&mut self, vcpu: usize) {
+        let (unlisted, _) = self.machine.refresh(vcpu, 0);
+        unlisted.others.iter().for_each(|other| self.look(other));
     }
 
-    /// A maintenance interrupt, if the hardware would make one.
-    fn maintain(&mut self) {
-        const TELL_END: u64 = 1 << 41;
-        let used = &self.machine.registers[0][..self.machine.used[0]];
-        let told = used
-            .iter()
-            .any(|register| register & (STATE | TELL_END) == TELL_END);
-        let pending = used.iter().any(|register| register & STATE == 1 << 62);
-        let ended = self.machine.ended[0] > 0;
-        if told || !pending && self.listing.more_pending || ended && self.listing.more_active {
-            self.look();
+    /// Maintenance interrupts, as long as the hardware makes any.
+    fn maintain(&mut self, vcpu: usize) {
+        if self.machine.cpus[vcpu].wants_maintenance() {
+            self.look(vcpu);
+            assert!(!self.machine.cpus[vcpu].wants_maintenance(), "again");
         }
     }
 
-    fn take(&mut self) {
-        let running = self.running.last().map_or(0xff, |&(_, priority)| priority);
-        let expected = self.ideal.next(running);
-        // The guest's CPU interface compares with the running priority; the machine does not.
-        let listed = self.machine.registers[0].iter();
-        let pending = listed.filter(|&&register| register & STATE == 1 << 62);
-        let first = pending.map(|register| register >> 48 & 0xff).min();
-        let found = match first {
-            Some(priority) if priority < running.into() => self.machine.acknowledge(0),
-            _ => None,
-        };
+    fn take(&mut self, vcpu: usize) {
+        let expected = self.ideal.next(vcpu, self.ideal.running_priority(vcpu));
+        let found = self.machine.acknowledge(vcpu);
         let expected_intid = expected.map(|which| INTERRUPTS[which]);
-        assert_eq!(found, expected_intid);
+        assert_eq!(found, expected_intid, "vCPU {vcpu}");
         if let Some(which) = expected {
-            self.running.push((which, self.ideal.priority[which]));
-            self.ideal.take(which);
+            self.ideal.take(vcpu, which);
         }
-        self.maintain();
+        self.maintain(vcpu);
     }
 
-    fn end(&mut self) {
-        if let Some((which, _)) = self.running.pop() {
-            self.ideal.active[which] = false;
-            self.machine.end(0, INTERRUPTS[which]);
-            self.maintain();
+    fn end(&mut self, vcpu: usize) {
+        let guest = &mut self.ideal.guests[vcpu];
+        let Some(handled) = guest.running.pop() else {
+            return;
+        };
+        if handled.ends && !guest.split {
+            self.ideal.state_mut(vcpu, handled.which).active = false;
+        }
+        let intid = INTERRUPTS[handled.which];
+        self.machine.end_in(vcpu, intid, handled.group1);
+        self.maintain(vcpu);
+        let running = self.machine.cpus[vcpu].running.map(u32::count_ones);
+        let handled = self.ideal.guests[vcpu].running.len();
+        assert_eq!((running[0] + running[1]) as usize, handled);
+    }
+
+    /// No register write is still to take effect once all who are concerned have looked.
+    fn writes_are_done(&self) {
+        assert_eq!(self.machine.read(GICD_CTLR) >> 31, 0);
+        for vcpu in 0..2 {
+            assert_eq!(self.machine.vgic.read(Frame::Redistributor(vcpu), 0, 4), 0);
         }
     }
 
-    /// What the guest reads of the registers that show states.
-    fn compare(&mut self) {
+    /// What the guest reads of the registers that show states, and what ends its waits.
+    fn compare(&self) {
         let mut machine = Machine {
             vgic: self.machine.vgic.clone(),
-            ..self.machine
+            cpus: self.machine.cpus,
         };
-        machine.refresh(0, 0);
-        for (which, intid) in INTERRUPTS.into_iter().enumerate() {
-            let read = |register| match intid {
-                0..32 => machine.read_private(0, register),
-                _ => machine.read(register + 4),
-            };
-            let is_set = |register| read(register) >> (intid % 32) & 1 == 1;
+        for vcpu in 0..2 {
+            machine.unlist(vcpu, 0);
+        }
+        for vcpu in 0..2 {
+            let groups = machine.cpus[vcpu].groups;
             assert_eq!(
-                is_set(ISPENDR),
-                self.ideal.is_pending(which),
-                "{intid} pending"
+                machine.vgic.wakes(vcpu, groups, 0xff, 0),
+                self.ideal.next(vcpu, 0xff).is_some(),
+                "vCPU {vcpu} wakes"
             );
-            assert_eq!(is_set(0x300), self.ideal.active[which], "{intid} active");
+            for (which, intid) in INTERRUPTS.into_iter().enumerate() {
+                let read = |register| match is_shared(which) {
+                    false => machine.read_private(vcpu, register),
+                    true => machine.read(register + 4),
+                };
+                let is_set = |register| read(register) >> (intid % 32) & 1 == 1;
+                let here = format!("vCPU {vcpu}, {intid}");
+                let pending = self.ideal.is_pending(vcpu, which);
+                assert_eq!(is_set(ISPENDR), pending, "{here} pending");
+                let active = self.ideal.state(vcpu, which).active;
+                assert_eq!(is_set(ISACTIVER), active, "{here} active");
+            }
         }
     }
 }
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: if cfg!(miri) { 4 } else { 400 },
+        cases: if cfg!(miri) { 4 } else { 300 },
         failure_persistence: None,
         ..ProptestConfig::default()
     })]

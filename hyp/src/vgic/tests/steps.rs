@@ -1,18 +1,8 @@
 //! What a guest and the hardware see of the interrupt controller, step by step.
 
-use super::super::list_register::is_active;
 use super::*;
 
-const ICPENDR: u64 = 0x280;
-const ISACTIVER: u64 = 0x300;
-const ICACTIVER: u64 = 0x380;
 const ICFGR: u64 = 0xc00;
-const IROUTER: u64 = 0x6000;
-
-fn set(vcpus: &[usize]) -> VcpuSet {
-    let with = |set: VcpuSet, &vcpu| set.with(Some(vcpu));
-    vcpus.iter().fold(VcpuSet::EMPTY, with)
-}
 
 #[test]
 fn a_level_is_pending_as_long_as_it_is_high() {
@@ -37,11 +27,11 @@ fn the_end_of_a_level_is_told_if_it_is_still_high() {
     let _ = machine.vgic.set_line(SPI, true);
     machine.refresh(0, 0);
     machine.acknowledge(0);
-    assert_ne!(machine.registers[0][0] & TELL_END, 0);
+    assert_ne!(machine.cpus[0].registers[0] & TELL_END, 0);
     let _ = machine.vgic.set_line(SPI, false);
     machine.refresh(0, 0);
-    assert!(is_active(machine.registers[0][0]));
-    assert_eq!(machine.registers[0][0] & TELL_END, 0);
+    assert!(is_active(machine.cpus[0].registers[0]));
+    assert_eq!(machine.cpus[0].registers[0] & TELL_END, 0);
 }
 
 #[test]
@@ -55,12 +45,19 @@ fn an_edge_is_pending_once() {
     let _ = machine.vgic.set_line(SPI, false);
     assert_eq!(machine.vgic.set_line(SPI, true), set(&[0]), "again");
     machine.refresh(0, 0);
-    assert_eq!(machine.registers[0][0] & STATE, STATE, "pending and active");
-    machine.registers[0][0] &= !(1 << 63);
+    assert_eq!(
+        machine.cpus[0].registers[0] & STATE,
+        STATE,
+        "pending and active"
+    );
+    machine.end(0, SPI);
     assert_eq!(machine.acknowledge(0), Some(SPI));
     machine.end(0, SPI);
     machine.refresh(0, 0);
-    assert_eq!(machine.used[0], 0, "though the line is still high");
+    assert_eq!(
+        machine.cpus[0].listing.used, 0,
+        "though the line is still high"
+    );
 }
 
 #[test]
@@ -84,7 +81,7 @@ fn what_is_disabled_or_in_a_disabled_group_is_not_listed() {
     assert_eq!(machine.refresh(0, 0).1.used, 0);
     let _ = machine.write(0x84, 0);
     assert_eq!(machine.refresh(0, 0).1.used, 1, "Group 0 is enabled");
-    assert_eq!(machine.registers[0][0] >> 60 & 1, 0);
+    assert_eq!(machine.cpus[0].registers[0] >> 60 & 1, 0);
 }
 
 #[test]
@@ -95,19 +92,19 @@ fn state_that_is_listed_can_be_changed() {
     assert_eq!(machine.pending(0), [5]);
     assert_eq!(machine.write_private(0, ICPENDR, 1 << 5), set(&[0]));
     machine.refresh(0, 0);
-    assert_eq!(machine.used[0], 0, "no longer pending");
+    assert_eq!(machine.cpus[0].listing.used, 0, "no longer pending");
 
     let _ = machine.write_private(0, ISPENDR, 1 << 5);
     machine.refresh(0, 0);
     machine.acknowledge(0);
     assert_eq!(machine.write_private(0, ICACTIVER, 1 << 5), set(&[0]));
     machine.refresh(0, 0);
-    assert_eq!(machine.used[0], 0, "no longer active");
+    assert_eq!(machine.cpus[0].listing.used, 0, "no longer active");
 
     assert_eq!(machine.write(ISACTIVER + 4, SPI_BIT), set(&[0]));
     machine.refresh(0, 0);
-    assert!(is_active(machine.registers[0][0]));
-    machine.end(0, SPI);
+    assert!(is_active(machine.cpus[0].registers[0]));
+    assert_eq!(machine.write(ICACTIVER + 4, SPI_BIT), set(&[0]));
     machine.refresh(0, 0);
     assert_eq!(machine.read(ISACTIVER + 4), 0);
 }
@@ -143,9 +140,7 @@ fn the_most_urgent_go_first() {
         (4, 0xe0),
         (5, 0x10),
     ] {
-        let frame = Frame::Redistributor(0);
-        let offset = SGI_FRAME + IPRIORITYR + intid;
-        let _ = machine.vgic.write(frame, offset, 1, priority);
+        let _ = machine.set_priority(0, intid, priority);
     }
     let _ = machine.write_private(0, ISPENDR, 0x3f);
     let (_, listing) = machine.refresh(0, 0);
@@ -164,9 +159,7 @@ fn the_most_urgent_go_first() {
 fn more_active_interrupts_than_registers_end_in_order() {
     let mut machine = Machine::new();
     for intid in 0..6 {
-        let frame = Frame::Redistributor(0);
-        let offset = SGI_FRAME + IPRIORITYR + intid;
-        let _ = machine.vgic.write(frame, offset, 1, 0xf0 - intid * 8);
+        let _ = machine.set_priority(0, intid, 0xf0 - intid as u8 * 8);
     }
     // Each pre-empts the one before.
     let mut taken = Vec::new();
@@ -182,9 +175,8 @@ fn more_active_interrupts_than_registers_end_in_order() {
         machine.end(0, intid);
         machine.refresh(0, 0);
         expected &= !(1 << intid);
-        let registers = machine.registers[0];
         let mut copy = machine.vgic.clone();
-        let _ = copy.unlist(0, &registers[..machine.used[0]], 0, 0);
+        let _ = copy.unlist(0, machine.registers(0), Some(0), 0);
         let active = copy.read(Frame::Redistributor(0), SGI_FRAME + ISACTIVER, 4);
         assert_eq!(active, expected);
     }
@@ -196,8 +188,12 @@ fn an_interrupt_may_be_ended_by_its_number() {
     let _ = machine.write_private(0, ISACTIVER, 0x3f);
     let (_, listing) = machine.refresh(0, 0);
     assert!(listing.more_active);
-    machine.vgic.deactivate(0, 5);
-    assert_eq!(machine.read_private(0, ISACTIVER), 0x1f);
+    machine.cpus[0].split = true;
+    for intid in [5, 0] {
+        let _ = machine.vgic.deactivate(0, intid);
+    }
+    machine.refresh(0, 0);
+    assert_eq!(machine.read_private(0, ISACTIVER), 0x1e);
 }
 
 #[test]
@@ -206,19 +202,17 @@ fn shared_interrupts_go_where_they_are_routed() {
     let router = IROUTER + 8 * u64::from(SPI);
     let _ = machine.vgic.set_line(SPI, true);
     machine.refresh(0, 0);
-    let moved = machine.vgic.write(Frame::Distributor, router, 8, 1);
-    assert_eq!(moved, set(&[0, 1]));
+    assert_eq!(machine.route(SPI, 1), set(&[0, 1]));
     assert_eq!(machine.vgic.read(Frame::Distributor, router, 8), 1);
     assert_eq!(machine.refresh(1, 0).1.used, 0, "vCPU 0 still has it");
     let (unlisted, listing) = machine.refresh(0, 0);
     assert_eq!((unlisted.others, listing.used), (set(&[1]), 0));
     machine.refresh(1, 0);
     assert_eq!(machine.acknowledge(1), Some(SPI));
-    let nowhere = machine.vgic.write(Frame::Distributor, router, 8, 7);
-    assert_eq!(nowhere, set(&[1]));
+    assert_eq!(machine.route(SPI, 7), set(&[1]));
     machine.refresh(1, 0);
     assert!(
-        is_active(machine.registers[1][0]),
+        is_active(machine.cpus[1].registers[0]),
         "it ends where it was taken"
     );
     machine.end(1, SPI);
@@ -230,15 +224,17 @@ fn shared_interrupts_go_where_they_are_routed() {
 fn a_timer_ends_together_with_the_hardwares() {
     const TIMER: u64 = 1 << VIRTUAL_TIMER;
     const LINE: u32 = 1 << VIRTUAL_TIMER;
-    const HARDWARE: u64 = 1 << 61;
     let mut machine = Machine::new();
     machine.refresh(0, LINE);
-    assert_eq!(machine.used[0], 0, "the CPU has not yet taken it");
+    assert_eq!(
+        machine.cpus[0].listing.used, 0,
+        "the CPU has not yet taken it"
+    );
     assert_eq!(machine.read_private(0, ISPENDR), TIMER);
     machine.vgic.forward(0, VIRTUAL_TIMER);
     let (unlisted, _) = machine.refresh(0, LINE);
     assert_eq!((unlisted.release, unlisted.forwarded), (0, true));
-    assert_ne!(machine.registers[0][0] & HARDWARE, 0);
+    assert_ne!(machine.cpus[0].registers[0] & HARDWARE_LINK, 0);
     assert_eq!(machine.acknowledge(0), Some(VIRTUAL_TIMER));
     let (unlisted, _) = machine.refresh(0, 0);
     assert_eq!(unlisted.release, 0, "the guest will end it");
@@ -276,22 +272,19 @@ fn a_timer_that_is_stopped_before_it_is_taken_lets_go_of_the_hardwares() {
 #[test]
 fn a_timer_that_is_active_may_change_the_cpu() {
     const LINE: u32 = 1 << VIRTUAL_TIMER;
-    const HARDWARE: u64 = 1 << 61;
     let mut machine = Machine::new();
     machine.vgic.forward(0, VIRTUAL_TIMER);
     machine.refresh(0, LINE);
     machine.acknowledge(0);
-    let registers = machine.registers[0];
-    let _ = machine.vgic.unlist(0, &registers[..1], 0, LINE);
-    machine.used[0] = 0;
+    machine.unlist(0, LINE);
     assert_eq!(machine.vgic.leave_cpu(0), LINE);
     machine.refresh(0, 0);
-    assert!(is_active(machine.registers[0][0]));
-    assert_eq!(machine.registers[0][0] & HARDWARE, 0);
+    assert!(is_active(machine.cpus[0].registers[0]));
+    assert_eq!(machine.cpus[0].registers[0] & HARDWARE_LINK, 0);
     // It fires again before the guest has ended it.
     machine.vgic.forward(0, VIRTUAL_TIMER);
     machine.refresh(0, LINE);
-    assert_eq!(machine.registers[0][0] & STATE, 1 << 63);
+    assert_eq!(machine.cpus[0].registers[0] & STATE, 1 << 63);
     machine.end(0, VIRTUAL_TIMER);
     let (unlisted, _) = machine.refresh(0, LINE);
     assert!(!unlisted.forwarded, "the hardware's ended as well");
@@ -300,8 +293,7 @@ fn a_timer_that_is_active_may_change_the_cpu() {
 #[test]
 fn vcpus_wake_for_what_they_let_through() {
     let mut machine = Machine::new();
-    let frame = Frame::Redistributor(0);
-    let _ = machine.vgic.write(frame, SGI_FRAME + IPRIORITYR, 1, 0xa0);
+    let _ = machine.set_priority(0, 0, 0xa0);
     let wakes = |machine: &Machine, groups, mask| machine.vgic.wakes(0, groups, mask, 0);
     assert!(!wakes(&machine, 0b11, 0xff));
     let _ = machine.write_private(0, ISPENDR, 1);
