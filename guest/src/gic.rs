@@ -12,6 +12,7 @@ const GICD_CTLR: u64 = 0x0;
 const GICR_TYPER: u64 = 0x8;
 const GICR_WAKER: u64 = 0x14;
 const IPRIORITYR: u64 = 0x400;
+const ICFGR: u64 = 0xc00;
 const GICD_IROUTER: u64 = 0x6000;
 /// `GICD_CTLR`: both groups enabled, affinity routing.
 const CONTROL: u32 = 0b1_0011;
@@ -89,9 +90,18 @@ impl Gic {
 
     /// Waits until writes have taken effect.
     pub fn wait(self) {
-        while read(self.distributor + GICD_CTLR) & BUSY != 0 {}
-        // GICR_CTLR.RWP
-        while read(self.redistributor) & 1 << 3 != 0 {}
+        while !self.is_settled() {}
+    }
+
+    /// Whether writes have taken effect: `RWP` is clear in `GICD_CTLR` and in `GICR_CTLR`.
+    pub fn is_settled(self) -> bool {
+        read(self.distributor + GICD_CTLR) & BUSY == 0 && read(self.redistributor) & 1 << 3 == 0
+    }
+
+    /// Makes shared interrupt `intid` edge-triggered.
+    pub fn set_edge(self, intid: u32) {
+        let at = self.distributor + ICFGR + u64::from(intid / 16 * 4);
+        write(at, read(at) | 0b10 << (intid % 16 * 2));
     }
 
     /// The bits of the SGIs and PPIs.
@@ -122,16 +132,21 @@ impl Gic {
             0..32 => self.redistributor + SGI_FRAME,
             _ => self.distributor,
         };
-        let at = (frame + IPRIORITYR + u64::from(intid)) as *mut u8;
+        let at = frame + IPRIORITYR + u64::from(intid);
         // SAFETY: a register of the interrupt controller, mapped as device memory; it has byte access.
-        unsafe { at.write_volatile(priority) };
+        unsafe {
+            asm!("strb {:w}, [{}]", in(reg) priority, in(reg) at, options(nostack, preserves_flags));
+        }
     }
 
     /// Routes shared interrupt `intid` to the vCPU with this affinity.
     pub fn route(self, intid: u32, mpidr: u64) {
-        let at = (self.distributor + GICD_IROUTER + 8 * u64::from(intid)) as *mut u64;
+        let at = self.distributor + GICD_IROUTER + 8 * u64::from(intid);
+        let affinity = mpidr & 0xff_00ff_ffff;
         // SAFETY: as above; the register has 64 bits.
-        unsafe { at.write_volatile(mpidr & 0xff_00ff_ffff) };
+        unsafe {
+            asm!("str {}, [{}]", in(reg) affinity, in(reg) at, options(nostack, preserves_flags))
+        };
     }
 }
 
@@ -140,8 +155,12 @@ fn redistributor_of(region: Span, mpidr: u64) -> u64 {
     let affinity = (mpidr >> 32 & 0xff) << 24 | mpidr & 0xff_ffff;
     let mut at = region.start;
     loop {
+        let kind: u64;
         // SAFETY: a register of a redistributor, mapped as device memory.
-        let kind = unsafe { ((at + GICR_TYPER) as *const u64).read_volatile() };
+        unsafe {
+            let at = at + GICR_TYPER;
+            asm!("ldr {}, [{}]", out(reg) kind, in(reg) at, options(nostack, preserves_flags));
+        }
         if kind >> 32 == affinity {
             return at;
         }
@@ -154,14 +173,21 @@ fn redistributor_of(region: Span, mpidr: u64) -> u64 {
     }
 }
 
+/// Loads a register. By an instruction of its own: a compiler may choose one of which a hypervisor is not told what it
+/// loads (with writeback), and where such are decoded the test would be another.
 fn read(at: u64) -> u32 {
+    let value: u32;
     // SAFETY: a register of the interrupt controller, mapped as device memory.
-    unsafe { (at as *const u32).read_volatile() }
+    unsafe {
+        asm!("ldr {:w}, [{}]", out(reg) value, in(reg) at, options(nostack, preserves_flags))
+    };
+    value
 }
 
+/// Stores to a register.
 fn write(at: u64, value: u32) {
     // SAFETY: as above; interrupts are masked, so nothing else happens.
-    unsafe { (at as *mut u32).write_volatile(value) };
+    unsafe { asm!("str {:w}, [{}]", in(reg) value, in(reg) at, options(nostack, preserves_flags)) };
 }
 
 /// The CPU interface, by system registers.

@@ -302,12 +302,16 @@ fn interrupts() -> Vec<Scenario> {
         Scenario::new(name, "interrupts")
             .on(cpus, cpu)
             .wants(r"^vm0\| interrupts: the timers are right$")
+            .wants(r"^vm0\| interrupts: those that are active are right$")
             .wants(r"^vm0\| interrupts: those between vCPUs are right$")
+            .does_not_want(
+                r"^vm0\| interrupts: a group that is not let through holds back the other$",
+            )
     };
     vec![
         interrupts("interrupts-2-cpus", 2, "cortex-a57").quick(),
         interrupts("interrupts-1-cpu-2-vcpus", 1, "neoverse-n1").args("vcpus=2"),
-        interrupts("interrupts-without-tdir", 1, "cortex-a57").args("gic-tdir=off"),
+        interrupts("interrupts-without-tdir", 2, "cortex-a57").args("gic-tdir=off"),
         interrupts("interrupts-moving", 2, "max").args("vcpus=4 compaction=stress"),
     ]
 }

@@ -8,6 +8,10 @@
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
+mod active;
+#[cfg(target_os = "none")]
+mod elsewhere;
+#[cfg(target_os = "none")]
 mod pair;
 #[cfg(target_os = "none")]
 mod private;

@@ -10,6 +10,8 @@ use spin::Once;
 
 use guest::gic::{Bits, Gic, NOTHING, interface, sgi_to, sgi_to_others};
 
+use crate::elsewhere;
+
 /// A shared interrupt without a device.
 const SHARED: u32 = 40;
 /// How often an SGI goes there and back.
@@ -42,6 +44,7 @@ pub(crate) fn run(machine: &'static Machine<'static>, gic: Gic) {
     others.write_private(Bits::ClearActive, 1 << 9);
     give_turn(7);
     await_turn(8);
+    elsewhere::run(gic, others, own, other);
 }
 
 /// What vCPU 1 does.
@@ -61,6 +64,7 @@ fn answer(_: usize) {
     give_turn(3);
     take_shared();
     take_sgi_of_the_other(gic);
+    elsewhere::answer(gic);
 }
 
 /// SGIs go there and back without one getting lost. Every other wait is a WFI.
@@ -126,14 +130,14 @@ fn take_sgi_of_the_other(gic: Gic) {
 }
 
 /// Waits for an interrupt, which must be this one, and ends it.
-fn take(intid: u32) {
+pub(crate) fn take(intid: u32) {
     let found = await_interrupt(intid);
     assert!(found == intid, "{found} came instead of {intid}");
     interface::end(intid.into());
 }
 
 /// Waits for an interrupt: in WFI if `how` is odd.
-fn await_interrupt(how: u32) -> u32 {
+pub(crate) fn await_interrupt(how: u32) -> u32 {
     let deadline = time::now() + PATIENCE * time::frequency();
     loop {
         let found = interface::acknowledge();
@@ -147,13 +151,13 @@ fn await_interrupt(how: u32) -> u32 {
     }
 }
 
-fn give_turn(turn: u32) {
+pub(crate) fn give_turn(turn: u32) {
     TURN.store(turn, Ordering::Release);
 }
 
-fn await_turn(turn: u32) {
+pub(crate) fn await_turn(turn: u32) {
     let deadline = time::now() + PATIENCE * time::frequency();
-    while TURN.load(Ordering::Acquire) != turn {
+    while TURN.load(Ordering::Acquire) < turn {
         assert!(
             time::now() < deadline,
             "the other vCPU does not get to step {turn}"

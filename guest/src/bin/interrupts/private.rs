@@ -31,7 +31,7 @@ pub(crate) fn run(gic: Gic) {
     }
 }
 
-fn expect(what: &str, found: u32, expected: u32) {
+pub(crate) fn expect(what: &str, found: u32, expected: u32) {
     assert!(
         found == expected,
         "{what}: {found:#x} instead of {expected:#x}"

@@ -2,7 +2,7 @@
 
 use guest::{machine::Machine, println};
 
-use crate::{pair, private, timers};
+use crate::{active, pair, private, timers};
 use guest::gic::Gic;
 
 guest::main!(run);
@@ -15,6 +15,8 @@ fn run(machine: &'static Machine<'static>) {
     println!("interrupts: a vCPU's own are right");
     timers::run(gic);
     println!("interrupts: the timers are right");
+    active::run(gic, machine.mpidrs()[0]);
+    println!("interrupts: those that are active are right");
     pair::run(machine, gic);
     println!("interrupts: those between vCPUs are right");
 }

@@ -81,6 +81,18 @@ fn set_physical(at: u64, control: u64) {
     }
 }
 
+/// Has the timer with this interrupt, 27 or 30, fire after `delay` ticks. Returns what switches it off.
+pub(crate) fn fire_after(intid: u32, delay: u64) -> fn() {
+    let at = time::now() + delay;
+    if intid == 27 {
+        set_virtual(at, ENABLE);
+        || set_virtual(0, 0)
+    } else {
+        set_physical(at, ENABLE);
+        || set_physical(0, 0)
+    }
+}
+
 /// A way out of the guest, and its name.
 type Exit = (&'static str, fn(Gic));
 
