@@ -660,7 +660,7 @@ mod tests {
         for test in catalogue() {
             let specs = test.specs().expect(test.name);
             xtask::vms::check_guests(&specs, &workspace.guests()).expect(test.name);
-            let target = workspace.target_directory();
+            let target = workspace.kept_directory();
             let host = xtask::vms::Host::new(test.memory, test.hyp_args, &target);
             xtask::vms::check(&specs, &host).expect(test.name);
             let cpu: Result<xtask::qemu::CpuModel, _> = test.cpu.parse();

@@ -70,7 +70,7 @@ fn run(options: &Options) -> Result<bool> {
     setup::for_boot()?;
     let images = Images::build()?;
     let firmware = build::firmware()?;
-    let target = Workspace::load()?.target_directory();
+    let target = Workspace::load()?.kept_directory();
     let specs: Result<Vec<_>> = scenarios.iter().map(Scenario::specs).collect();
     let debian = vms::debian(&specs?.concat(), &target);
     let sources = Sources {

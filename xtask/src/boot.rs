@@ -165,7 +165,7 @@ pub(crate) fn prepare(options: &QemuOptions, purpose: Purpose) -> Result<Prepare
         .map(|file| Planned::new(file, &inputs(&specs)));
     let recording = recording.transpose()?;
     let workspace = Workspace::load()?;
-    let target = workspace.target_directory();
+    let target = workspace.kept_directory();
     vms::check_guests(&specs, &workspace.guests())?;
     let host = vms::Host::new(machine.memory, &machine.hyp_args, &target);
     vms::check(&specs, &host)?;

@@ -75,7 +75,7 @@ struct Session {
 
 impl Session {
     fn new(images: &Images, options: &GdbOptions) -> Result<Self> {
-        let folder = Workspace::load()?.target_directory().join("gdb");
+        let folder = Workspace::load()?.kept_directory().join("gdb");
         fs::create_dir_all(&folder)
             .with_context(|| format!("could not make the folder {}", folder.display()))?;
         let id = process::id();

@@ -16,8 +16,8 @@ pub enum Checker {
     Shuttle,
 }
 
-/// Makes a cargo command build for a checker, below the target directory `target`.
-pub fn build_apart(command: &mut Command, target: &Path, checker: Checker) {
+/// Makes a cargo command build for a checker, in a folder of its own below `target`.
+pub fn build_for(command: &mut Command, target: &Path, checker: Checker) {
     let name = match checker {
         Checker::Loom => "loom",
         Checker::Shuttle => "shuttle",

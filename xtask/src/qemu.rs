@@ -61,6 +61,9 @@ const IMAGE: u64 = 0x4020_0000;
 const GUEST: u64 = 0x4800_0000;
 const TREE: u64 = 0x5f00_0000;
 
+/// A machine with less RAM has no room for the hypervisor, which QEMU puts 2 MiB above RAM's base.
+pub const LEAST_MEMORY: Size = Size::mib(16);
+
 /// The most CPUs of the machine, and the most vCPUs of a VM.
 pub const MOST_CPUS: u32 = 8;
 

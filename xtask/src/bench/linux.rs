@@ -64,7 +64,7 @@ const LIMIT: Duration = Duration::from_secs(300);
 ///
 /// When Linux cannot be had, or does not come to its shell.
 pub(super) fn measure(images: &Images, figures: &mut Figures) -> Result<()> {
-    let target = Workspace::load()?.target_directory();
+    let target = Workspace::load()?.kept_directory();
     let folder = target.join("bench");
     fs::create_dir_all(&folder)
         .with_context(|| format!("could not make the folder {}", folder.display()))?;

@@ -20,7 +20,7 @@ use anyhow::{Context, Result, bail};
 use crate::build::executables;
 use crate::child::{Child, Reach};
 use crate::cli::RulesOptions;
-use crate::workspace::{self, Workspace};
+use crate::workspace::{self, RULES_FOLDER, Workspace};
 use crate::{interrupt, loom};
 
 use patch::{Patch, Test};
@@ -42,8 +42,8 @@ pub fn rules(options: &RulesOptions) -> Result<u8> {
     let patches = named(patch::read_all(&folder)?, &options.names)?;
     let target = Workspace::load()?.target_directory();
     let mut bench = Bench {
-        tree: Tree::copy(&workspace::root(), &target.join("rules/tree"))?,
-        target: target.join("rules"),
+        tree: Tree::copy(&workspace::root(), &target.join(RULES_FOLDER).join("tree"))?,
+        target: target.join(RULES_FOLDER),
     };
     bench.check_baseline(&patches)?;
     let mut missed = 0;
@@ -138,6 +138,18 @@ impl Bench {
     /// Builds the tests of `host`, or the model checker's, and returns their binary. The compiler's
     /// messages go to `log`, for a source without a rule gives warnings that nobody needs.
     fn build(&self, host: Option<&str>, log: &str) -> Result<PathBuf> {
+        let mut command = self.cargo(host);
+        let (path, log) = self.log(&format!("{log}-build"))?;
+        command.stderr(log);
+        let mut found = executables(command)
+            .with_context(|| format!("the tests do not build, see {}", path.display()))?;
+        found
+            .pop()
+            .with_context(|| format!("cargo has built no {}", host.unwrap_or(TESTS)))
+    }
+
+    /// What builds the tests of `host`, or the model checker's.
+    fn cargo(&self, host: Option<&str>) -> Command {
         let mut command = workspace::cargo();
         command
             .current_dir(self.tree.root())
@@ -153,18 +165,12 @@ impl Bench {
             .args(["--test", host.unwrap_or(TESTS)]);
         if host.is_none() {
             command.arg("--release");
-            loom::build_apart(&mut command, &self.target, loom::Checker::Loom);
+            loom::build_for(&mut command, &self.target, loom::Checker::Loom);
         } else {
             // Not optimised: what the source asserts about itself is part of the test.
             command.env("CARGO_TARGET_DIR", self.target.join("host"));
         }
-        let (path, log) = self.log(&format!("{log}-build"))?;
-        command.stderr(log);
-        let mut found = executables(command)
-            .with_context(|| format!("the tests do not build, see {}", path.display()))?;
-        found
-            .pop()
-            .with_context(|| format!("cargo has built no {}", host.unwrap_or(TESTS)))
+        command
     }
 
     /// Runs one test in a process of its own, so that one that aborts or hangs harms no other.
@@ -210,6 +216,23 @@ impl Bench {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn patched_code_is_built_where_nothing_else_is() {
+        let target = Path::new("/target");
+        let bench = Bench {
+            tree: Tree::at(&workspace::root()),
+            target: target.join(RULES_FOLDER),
+        };
+        for host in [None, Some("threads_few")] {
+            let command = bench.cargo(host);
+            let mut variables = command.get_envs();
+            let folder = variables.find(|(name, _)| *name == "CARGO_TARGET_DIR");
+            let folder = Path::new(folder.and_then(|(_, value)| value).expect("a folder"));
+            assert!(folder.starts_with("/target/rules"), "{}", folder.display());
+        }
+        assert_ne!(RULES_FOLDER, workspace::TESTS_FOLDER);
+    }
 
     #[test]
     fn rules_are_chosen_by_parts_of_their_names() {

@@ -36,6 +36,15 @@ impl Tree {
         Ok(tree)
     }
 
+    /// A tree as it is, for tests that change nothing.
+    #[cfg(test)]
+    pub(super) fn at(root: &Path) -> Self {
+        Self {
+            original: root.to_path_buf(),
+            root: root.to_path_buf(),
+        }
+    }
+
     /// Where the copy is.
     pub(super) fn root(&self) -> &Path {
         &self.root

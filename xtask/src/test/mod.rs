@@ -5,10 +5,10 @@ mod job;
 mod progress;
 mod steps;
 mod summary;
+mod took;
 
 use std::fs;
 use std::path::Path;
-use std::time::Instant;
 
 use anyhow::{Context, Result};
 
@@ -21,6 +21,7 @@ use progress::Progress;
 use steps::Step;
 pub use steps::StepName;
 use summary::{Row, Summary};
+use took::Stopwatch;
 
 /// How much of a failed step's output is shown, in lines. The whole is in its log.
 const TAIL: usize = 200;
@@ -39,7 +40,7 @@ pub fn test(options: &TestOptions) -> Result<u8> {
     setup::for_tests()?;
     let workspace = Workspace::load()?;
     let steps = steps::steps(&workspace, options);
-    let logs = workspace.target_directory().join("test-logs");
+    let logs = workspace.kept_directory().join("test-logs");
     fs::create_dir_all(&logs)
         .with_context(|| format!("could not make the folder {}", logs.display()))?;
 
@@ -65,7 +66,7 @@ fn run_step(step: Step, logs: &Path, progress: &mut Progress) -> Result<Row> {
         progress.skip(name, &reason);
         return Ok(Row::skipped(name, reason));
     }
-    let start = Instant::now();
+    let watch = Stopwatch::start();
     progress.start(name);
     let mut count = Count::default();
     let path = logs.join(format!("{name}.log"));
@@ -88,8 +89,8 @@ fn run_step(step: Step, logs: &Path, progress: &mut Progress) -> Result<Row> {
         }
     }
     let row = match is_whole {
-        true => Row::ran(name, count, start.elapsed()),
-        false => Row::interrupted(name, count, start.elapsed()),
+        true => Row::ran(name, count, watch.took()),
+        false => Row::interrupted(name, count, watch.took()),
     };
     progress.finish(&row);
     if count.failed > 0 {

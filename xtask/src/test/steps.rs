@@ -9,7 +9,8 @@ use clap::ValueEnum;
 use super::job::{Counts, Job};
 use crate::cli::TestOptions;
 use crate::workspace::{
-    self, BARE_TARGET, FIRMWARE_PACKAGE, GUEST_PACKAGE, HYP_PACKAGE, TRACE_PACKAGE, Workspace,
+    self, BARE_TARGET, FIRMWARE_PACKAGE, GUEST_PACKAGE, HYP_PACKAGE, TESTS_FOLDER, TRACE_PACKAGE,
+    Workspace,
 };
 use crate::{loom, qemu, setup};
 
@@ -25,6 +26,10 @@ const HYP_FOR_MIRI: [&str; 4] = ["frames::", "sched::", "vm::gate::", "memory::t
 
 /// What a file with tests for the model checker is called.
 const MODEL_PREFIX: &str = "model_";
+
+/// How often, at most, the model checker interrupts a thread with `--quick`, instead of three times. That shows every race of
+/// which a rule is in the way (`cargo xtask rules`), and takes seconds, where the third takes minutes.
+const QUICK_PREEMPTIONS: &str = "2";
 
 /// The file with tests in random schedules.
 const RANDOM: &str = "random_schedules";
@@ -92,7 +97,8 @@ pub(super) fn steps(workspace: &Workspace, options: &TestOptions) -> Vec<Step> {
 
 fn step(name: StepName, workspace: &Workspace, target: &Path, quick: bool) -> Step {
     let mut skip = None;
-    let jobs = match name {
+    let builds = &target.join(TESTS_FOLDER);
+    let mut jobs = match name {
         StepName::Fmt => vec![check(cargo(&["fmt", "--all", "--check"]))],
         StepName::Clippy => clippy(),
         StepName::Docs => docs(),
@@ -107,7 +113,7 @@ fn step(name: StepName, workspace: &Workspace, target: &Path, quick: bool) -> St
         ]))],
         StepName::Model => {
             skip = why_no_models(workspace);
-            vec![models(workspace, target), random_schedules(target)]
+            vec![models(workspace, builds, quick), random_schedules(builds)]
         }
         StepName::Miri => {
             skip = why_no_miri(quick);
@@ -127,6 +133,9 @@ fn step(name: StepName, workspace: &Workspace, target: &Path, quick: bool) -> St
         }
         StepName::Boot => vec![boot(quick)],
     };
+    for job in &mut jobs {
+        workspace::build_apart(&mut job.command, target, builds);
+    }
     Step { name, jobs, skip }
 }
 
@@ -175,20 +184,23 @@ fn why_no_models(workspace: &Workspace) -> Option<String> {
     none.then(|| format!("{} has no tests/{MODEL_PREFIX}*", loom::PACKAGE))
 }
 
-fn models(workspace: &Workspace, target: &Path) -> Job {
+fn models(workspace: &Workspace, target: &Path, quick: bool) -> Job {
     let mut command = cargo(&["test", "--locked", "--release", "--no-fail-fast"]);
     command.args(["--package", loom::PACKAGE]);
     for name in model_tests(workspace) {
         command.args(["--test", &name]);
     }
-    loom::build_apart(&mut command, target, loom::Checker::Loom);
+    if quick {
+        command.env("LOOM_MAX_PREEMPTIONS", QUICK_PREEMPTIONS);
+    }
+    loom::build_for(&mut command, target, loom::Checker::Loom);
     tests(command)
 }
 
 fn random_schedules(target: &Path) -> Job {
     let mut command = cargo(&["test", "--locked", "--release"]);
     command.args(["--package", loom::PACKAGE, "--test", RANDOM]);
-    loom::build_apart(&mut command, target, loom::Checker::Shuttle);
+    loom::build_for(&mut command, target, loom::Checker::Shuttle);
     tests(command)
 }
 
@@ -302,6 +314,39 @@ mod unit {
                 let line = shell::line(&job.command);
                 assert!(line.contains("--locked") || name == StepName::Fmt, "{line}");
             }
+        }
+    }
+
+    #[test]
+    fn every_command_builds_where_no_other_build_does() {
+        let workspace = Workspace::load().expect("a workspace");
+        let target = Path::new("/target");
+        let variable = |command: &Command, name: &str| {
+            let mut variables = command.get_envs();
+            let (_, value) = variables.find(|(known, _)| *known == name)?;
+            value.map(Path::new).map(Path::to_owned)
+        };
+        let mut folders = Vec::new();
+        for &name in StepName::value_variants() {
+            for job in step(name, &workspace, target, true).jobs {
+                let line = shell::line(&job.command);
+                let folder = variable(&job.command, "CARGO_TARGET_DIR").expect(&line);
+                assert!(
+                    folder.starts_with("/target/test"),
+                    "{line}: {}",
+                    folder.display()
+                );
+                assert_eq!(
+                    variable(&job.command, "TESSERA_TARGET").as_deref(),
+                    Some(target)
+                );
+                folders.push(folder);
+            }
+        }
+        // Both replace atomics, each by its own.
+        for apart in ["/target/test/loom", "/target/test/shuttle"] {
+            let there = folders.iter().filter(|folder| *folder == Path::new(apart));
+            assert_eq!(there.count(), 1, "{apart}");
         }
     }
 

@@ -1,17 +1,17 @@
 //! The sum of all steps: a table, and the line that machines read.
 
 use std::fmt;
-use std::time::Duration;
 
 use super::job::Count;
 use super::steps::StepName;
+use super::took::Took;
 
 /// A step that has ended.
 #[derive(Debug)]
 pub(super) struct Row {
     name: StepName,
     count: Count,
-    elapsed: Duration,
+    took: Took,
     /// Whether it was cut short.
     interrupted: bool,
     /// Why it was left out, where it was.
@@ -20,21 +20,21 @@ pub(super) struct Row {
 
 impl Row {
     /// A step that ran.
-    pub(super) fn ran(name: StepName, count: Count, elapsed: Duration) -> Self {
+    pub(super) fn ran(name: StepName, count: Count, took: Took) -> Self {
         Self {
             name,
             count,
-            elapsed,
+            took,
             interrupted: false,
             skipped: None,
         }
     }
 
     /// A step that was cut short.
-    pub(super) fn interrupted(name: StepName, count: Count, elapsed: Duration) -> Self {
+    pub(super) fn interrupted(name: StepName, count: Count, took: Took) -> Self {
         Self {
             interrupted: true,
-            ..Self::ran(name, count, elapsed)
+            ..Self::ran(name, count, took)
         }
     }
 
@@ -47,7 +47,7 @@ impl Row {
         Self {
             name,
             count,
-            elapsed: Duration::ZERO,
+            took: Took::default(),
             interrupted: false,
             skipped: Some(reason),
         }
@@ -62,11 +62,10 @@ impl fmt::Display for Row {
             0 => "ok",
             _ => "FAILED",
         };
-        let seconds = self.elapsed.as_secs_f64();
         write!(
             f,
-            "{}: {verdict}, {passed} passed, {failed} failed, {seconds:.1} s",
-            self.name
+            "{}: {verdict}, {passed} passed, {failed} failed, {}",
+            self.name, self.took
         )
     }
 }
@@ -97,11 +96,11 @@ impl Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "\nstep     passed  failed  skipped      time")?;
+        writeln!(f, "\nstep     passed  failed  skipped      time       CPU")?;
         for Row {
             name,
             count,
-            elapsed,
+            took,
             interrupted,
             skipped,
         } in &self.0
@@ -117,7 +116,8 @@ impl fmt::Display for Summary {
                 Some(reason) => writeln!(f, "{:>8}  {reason}", "-")?,
                 None => {
                     let note = if *interrupted { "  interrupted" } else { "" };
-                    writeln!(f, "{:>6.1} s{note}", elapsed.as_secs_f64())?;
+                    let (elapsed, cpu) = (took.elapsed.as_secs_f64(), took.cpu.as_secs_f64());
+                    writeln!(f, "{elapsed:>6.1} s  {cpu:>6.1} s{note}")?;
                 }
             }
         }
@@ -140,6 +140,14 @@ impl fmt::Display for Summary {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
+
+    fn took(elapsed: u64, cpu: u64) -> Took {
+        Took {
+            elapsed: Duration::from_millis(elapsed),
+            cpu: Duration::from_millis(cpu),
+        }
+    }
 
     fn row(name: StepName, passed: usize, failed: usize) -> Row {
         let count = Count {
@@ -147,7 +155,7 @@ mod tests {
             failed,
             skipped: 0,
         };
-        Row::ran(name, count, Duration::from_millis(1250))
+        Row::ran(name, count, took(1250, 2500))
     }
 
     #[test]
@@ -180,7 +188,7 @@ mod tests {
             passed: 3,
             ..Count::default()
         };
-        let cut = Row::interrupted(StepName::Boot, count, Duration::from_secs(2));
+        let cut = Row::interrupted(StepName::Boot, count, took(2000, 0));
         assert!(
             cut.to_string().starts_with("boot: interrupted, 3 passed"),
             "{cut}"
@@ -188,7 +196,7 @@ mod tests {
         summary.add(cut);
         let text = summary.to_string();
         assert!(!summary.failed() && !text.contains("FAILED"));
-        assert!(text.contains("2.0 s  interrupted\n"), "{text}");
+        assert!(text.contains("2.0 s     0.0 s  interrupted\n"), "{text}");
         assert!(
             text.ends_with("\n4 passed, 0 failed; interrupted\n"),
             "{text}"
