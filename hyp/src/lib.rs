@@ -52,6 +52,7 @@ pub mod vm {
     pub mod device_tree;
     pub mod elf;
     pub mod flash;
+    pub mod fw_cfg;
     pub mod gate;
     pub mod image;
     pub mod keys;
@@ -67,4 +68,5 @@ pub mod vm {
     pub mod setup;
     pub mod shortage;
     pub mod table_calls;
+    pub mod virtio;
 }

@@ -2,12 +2,13 @@
 //!
 //! It says what the virtual machine has and nothing else. There is no allocator, so the nodes are
 //! laid down first, empty, and `dtoolkit` adds their properties in place. Bindings: Devicetree
-//! Specification 0.4; Linux's `arm,psci`, `arm,armv8-timer`, `arm,pl011`, `arm,pl031`, `cfi-flash`
-//! and `fixed-clock`.
+//! Specification 0.4; Linux's `arm,psci`, `arm,armv8-timer`, `arm,pl011`, `arm,pl031`, `cfi-flash`,
+//! `fixed-clock`, `qemu,fw-cfg-mmio` and `virtio,mmio`.
 
 use super::flash;
 use super::machine;
 use super::power::MAX_VCPUS;
+use super::virtio;
 use crate::vgic;
 use arm_psci::FunctionId;
 use dtoolkit::ToPropertyValue;
@@ -60,6 +61,8 @@ const FIRST_PRIVATE: u32 = 16;
 /// timers are for them.
 const SECURE_TIMER: u32 = 29;
 const HYPERVISOR_TIMER: u32 = 26;
+/// An interrupt is pending once its line has become high.
+const EDGE_RISING: u32 = 1;
 /// An interrupt is pending while its line is high.
 const LEVEL_HIGH: u32 = 4;
 
@@ -75,11 +78,37 @@ const CPUS: [(&str, &str); MAX_VCPUS] = [
     ("cpu@7", "/cpus/cpu@7"),
 ];
 
+/// How many places for virtio devices there are.
+const PLACES: usize = virtio::PLACES as usize;
+/// The paths of their nodes.
+static VIRTIO_PATHS: [[u8; 20]; PLACES] = virtio_paths();
+
+const fn virtio_paths() -> [[u8; 20]; PLACES] {
+    let digits = b"0123456789abcdef";
+    let mut paths = [*b"/virtio_mmio@a000000"; PLACES];
+    let mut n = 0;
+    while n < PLACES {
+        let address = machine::VIRTIO as usize + n * virtio::PLACE as usize;
+        let mut digit = 0;
+        while digit < 7 {
+            paths[n][19 - digit] = digits[address >> (4 * digit) & 0xf];
+            digit += 1;
+        }
+        n += 1;
+    }
+    paths
+}
+
+/// A path as text, of which all is ASCII.
+fn virtio_path(path: &'static [u8; 20]) -> &'static str {
+    core::str::from_utf8(path).unwrap_or("/")
+}
+
 /// Writes the tree to the start of `buffer` and returns it.
 ///
 /// # Errors
 ///
-/// The buffer is too small: 4 KiB and the length of the boot arguments are enough.
+/// The buffer is too small: 10 KiB and the length of the boot arguments are enough.
 pub fn write<'b>(buffer: &'b mut [u8], what: &Description<'_>) -> Result<&'b [u8], TreeError> {
     let cpus = CPUS.get(..what.vcpus).unwrap_or(&CPUS);
     let capacity = buffer.len();
@@ -179,7 +208,13 @@ impl Tree<'_> {
         self.add(timer, "always-on", EMPTY)?;
 
         self.add_uart()?;
-        self.add_clock_and_flash()
+        self.add_clock_and_flash()?;
+        self.add_virtio()?;
+        let fw_cfg = "/fw-cfg@9020000";
+        self.add(fw_cfg, "compatible", "qemu,fw-cfg-mmio")?;
+        let size = machine::FW_CFG_END - machine::FW_CFG;
+        self.add(fw_cfg, "reg", range(machine::FW_CFG, size))?;
+        self.add(fw_cfg, "dma-coherent", EMPTY)
     }
 
     fn add_uart(&mut self) -> Result<(), TreeError> {
@@ -212,6 +247,19 @@ impl Tree<'_> {
         self.add(chips, "compatible", "cfi-flash")?;
         self.add(chips, "reg", range(machine::FLASH, flash::SIZE))?;
         self.add(chips, "bank-width", 4_u32)
+    }
+
+    fn add_virtio(&mut self) -> Result<(), TreeError> {
+        let first = machine::VIRTIO_INTERRUPT - vgic::FIRST_SHARED;
+        let places = (machine::VIRTIO..).step_by(virtio::PLACE as usize);
+        for ((path, number), at) in VIRTIO_PATHS.iter().zip(first..).zip(places) {
+            let path = virtio_path(path);
+            self.add(path, "compatible", "virtio,mmio")?;
+            self.add(path, "reg", range(at, virtio::PLACE))?;
+            self.add(path, "interrupts", [SHARED, number, EDGE_RISING])?;
+            self.add(path, "dma-coherent", EMPTY)?;
+        }
+        Ok(())
     }
 
     fn add(
@@ -283,8 +331,12 @@ impl Skeleton<'_> {
             "pl011@9000000",
             "pl031@9010000",
             "flash@4000000",
+            "fw-cfg@9020000",
         ] {
             self.leaf(name)?;
+        }
+        for path in &VIRTIO_PATHS {
+            self.leaf(&virtio_path(path)[1..])?;
         }
         self.word(Self::END_NODE)?;
         self.word(Self::END)?;
@@ -355,7 +407,7 @@ mod tests {
 
     #[test]
     fn the_tree_says_what_the_machine_has() {
-        let mut buffer = [0xff; 4096];
+        let mut buffer = [0xff; 10240];
         let blob = write(&mut buffer, &GUEST).unwrap();
         let tree = Fdt::new(blob).unwrap();
         let text = |path: &str, name| {
@@ -393,6 +445,24 @@ mod tests {
         let cells = interrupts.value().chunks(12);
         let numbers: Vec<u8> = cells.map(|cells| cells[7]).collect();
         assert_eq!(numbers, [13, 14, 11, 10]);
+        let place = tree.find_node("/virtio_mmio@a003e00").unwrap();
+        assert!(place.is_compatible("virtio,mmio"));
+        let interrupts = place.property("interrupts").unwrap();
+        assert_eq!(interrupts.value(), [0, 0, 0, 0, 0, 0, 0, 47, 0, 0, 0, 1]);
+        let reg = place.reg().unwrap().unwrap().next().unwrap();
+        assert_eq!(
+            (reg.address::<u64>(), reg.size::<u64>()),
+            (Ok(0xa00_3e00), Ok(0x200))
+        );
+        let places = tree.root().find_compatible("virtio,mmio").count();
+        assert_eq!(places, 32);
+        // Without the register of DMA.
+        let fw_cfg = tree.find_node("/fw-cfg@9020000").unwrap();
+        let reg = fw_cfg.reg().unwrap().unwrap().next().unwrap();
+        assert_eq!(
+            (reg.address::<u64>(), reg.size::<u64>()),
+            (Ok(0x902_0000), Ok(0x10))
+        );
         let cpus = tree.find_node("/cpus").unwrap();
         assert_eq!(cpus.children().count(), 3);
         let last = tree.find_node("/cpus/cpu@2").unwrap();
@@ -402,7 +472,7 @@ mod tests {
     /// Some guests count the arguments, and one that is empty is one.
     #[test]
     fn where_there_are_no_arguments_nothing_is_said_of_them() {
-        let mut buffer = [0; 4096];
+        let mut buffer = [0; 10240];
         let guest = Description {
             boot_arguments: "",
             ..GUEST
@@ -415,9 +485,9 @@ mod tests {
 
     #[test]
     fn a_buffer_that_is_too_small_is_an_error() {
-        let mut whole = [0; 4096];
+        let mut whole = [0; 10240];
         let size = write(&mut whole, &GUEST).unwrap().len();
-        for capacity in (0..size).step_by(7).chain([size - 1]) {
+        for capacity in (0..size).step_by(61).chain([size - 1]) {
             let mut buffer = vec![0; capacity];
             assert_eq!(
                 write(&mut buffer, &GUEST),

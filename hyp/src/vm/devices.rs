@@ -4,7 +4,9 @@ use core::sync::atomic::Ordering;
 
 use hyp::memory::Outcome;
 use hyp::vgic::{self, Frame};
+use hyp::vm::fw_cfg::FwCfg;
 use hyp::vm::machine::{Device, device_at};
+use hyp::vm::virtio;
 
 use super::Vm;
 use crate::machine::clock;
@@ -21,7 +23,7 @@ impl Vm {
                 vcpu < self.vcpu_count.load(Ordering::Relaxed)
             }
             Device::Firmware => self.has_firmware_at(offset),
-            Device::Flash | Device::Clock | Device::Uart => true,
+            Device::Flash | Device::Clock | Device::FwCfg | Device::Virtio | Device::Uart => true,
         })
     }
 
@@ -33,9 +35,19 @@ impl Vm {
         Some(match device {
             // Loads do not come here: all of it is mapped.
             Device::Firmware => 0,
-            Device::Flash => self.chips.read(offset),
-            Device::Clock => self.clock.lock().read(offset, clock::seconds()).into(),
-            Device::Uart => self.terminal.read(self, vcpu, offset).into(),
+            Device::Flash => by_words(offset, size, |offset| self.chips.read(offset)),
+            Device::Clock => by_words(offset, size, |offset| {
+                self.clock.lock().read(offset, clock::seconds())
+            }),
+            Device::FwCfg => {
+                let vcpus = self.vcpu_count.load(Ordering::Relaxed);
+                self.fw_cfg.lock().read(offset, size, vcpus)?
+            }
+            Device::Virtio => by_words(offset, size, virtio::read),
+            // As in QEMU, each of its registers is at all of its four bytes.
+            Device::Uart => by_words(offset & !3, size, |offset| {
+                self.terminal.read(self, vcpu, offset)
+            }),
             Device::Vgic(frame) => match vgic::constant(frame, offset, size) {
                 Some(value) => value,
                 None => self.vgic_read(vcpu, frame, offset, size),
@@ -74,12 +86,18 @@ impl Vm {
         match device {
             // Programs that run from flash store to their variables, and do not mind.
             Device::Firmware => {}
-            Device::Flash => self.chips.write(self.memory(), offset, size, value),
-            Device::Clock => {
-                let now = clock::seconds();
-                self.clock.lock().write(offset, value as u32, now);
-            }
-            Device::Uart => self.terminal.write(self, vcpu, offset, value as u32),
+            Device::Flash => store_words(offset, size, value, |offset, size, value| {
+                self.chips.write(self.memory(), offset, size, value);
+            }),
+            Device::Clock => store_words(offset, size, value, |offset, _, value| {
+                self.clock.lock().write(offset, value, clock::seconds());
+            }),
+            Device::FwCfg => self.fw_cfg.lock().write(offset, size, value)?,
+            // There is no device that could be told anything.
+            Device::Virtio => {}
+            Device::Uart => store_words(offset & !3, size, value, |offset, _, value| {
+                self.terminal.write(self, vcpu, offset, value);
+            }),
             Device::Vgic(frame) => self.vgic_write(vcpu, frame, offset, size, value),
         }
         Some(())
@@ -94,7 +112,27 @@ impl Vm {
     pub(super) fn reset_devices(&self) {
         self.terminal.reset(self);
         self.chips.reset();
+        *self.fw_cfg.lock() = FwCfg::new();
         let mut vgic = self.vgic.lock();
         *vgic = vgic.after_reset();
+    }
+}
+
+/// Loads up to eight bytes from a device that is four bytes wide: more are two accesses, the lower address first.
+#[inline(always)]
+fn by_words(offset: u64, size: u32, mut load: impl FnMut(u64) -> u32) -> u64 {
+    let low = load(offset).into();
+    if size <= 4 {
+        return low;
+    }
+    low | u64::from(load(offset + 4)) << 32
+}
+
+/// Stores up to eight bytes to a device that is four bytes wide, likewise.
+#[inline(always)]
+fn store_words(offset: u64, size: u32, value: u64, mut store: impl FnMut(u64, u32, u32)) {
+    store(offset, size.min(4), value as u32);
+    if size > 4 {
+        store(offset + 4, 4, (value >> 32) as u32);
     }
 }

@@ -18,6 +18,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use hyp::exits::halt::Halt;
 use hyp::memory::Outcome;
 use hyp::vgic::Vgic;
+use hyp::vm::fw_cfg::FwCfg;
 use hyp::vm::pl031::Pl031;
 use hyp::vm::power::{Entry, MAX_VCPUS, Power, StopReason};
 use hyp::vm::ratelimit::RateLimit;
@@ -89,6 +90,7 @@ fn make(setup: Setup<'static>, lines: RateLimit) -> Result<&'static Vm, CreateEr
     *vm.lines.lock() = lines;
     // Another machine may have been here, whose time and values are nobody else's.
     *vm.clock.lock() = Pl031::new();
+    *vm.fw_cfg.lock() = FwCfg::new();
     *vm.vgic.lock() = Vgic::new(setup.vcpus).wired(interrupts::wiring());
     vm.vcpu_count.store(setup.vcpus, Ordering::Relaxed);
     for vcpu in &vm.vcpus[..setup.vcpus] {

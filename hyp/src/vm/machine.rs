@@ -3,7 +3,7 @@
 //! All addresses are IPAs.
 
 use super::power::MAX_VCPUS;
-use super::{pl011, pl031};
+use super::{fw_cfg, pl011, pl031, virtio};
 use crate::vgic;
 
 /// Where QEMU virt's first flash is, from which firmware runs. It can only be read, and holds a machine's
@@ -36,6 +36,16 @@ pub const UART_INTERRUPT: u32 = vgic::FIRST_SHARED + 1;
 pub const CLOCK: u64 = 0x0901_0000;
 /// The byte behind the PL031's frame.
 pub const CLOCK_END: u64 = CLOCK + pl031::FRAME_SIZE;
+/// The first register of `fw_cfg`.
+pub const FW_CFG: u64 = 0x0902_0000;
+/// The byte behind those of `fw_cfg`.
+pub const FW_CFG_END: u64 = FW_CFG + fw_cfg::SIZE;
+/// The first register of the first place for a virtio device; the others follow.
+pub const VIRTIO: u64 = 0x0a00_0000;
+/// The byte behind the places for virtio devices.
+pub const VIRTIO_END: u64 = VIRTIO + virtio::PLACES * virtio::PLACE;
+/// The interrupt of the first place for a virtio device, as an INTID: SPI 16. The others follow.
+pub const VIRTIO_INTERRUPT: u32 = vgic::FIRST_SHARED + 16;
 /// Where RAM begins.
 pub const RAM_BASE: u64 = 0x4000_0000;
 
@@ -48,6 +58,10 @@ pub enum Device {
     Flash,
     /// The PL031.
     Clock,
+    /// `fw_cfg`.
+    FwCfg,
+    /// A place for a virtio device, with the offset into that.
+    Virtio,
     /// The PL011.
     Uart,
     /// The interrupt controller.
@@ -76,6 +90,8 @@ pub fn device_at(ipa: u64) -> Option<(Device, u64)> {
         FIRMWARE..FLASH => Some((Device::Firmware, ipa - FIRMWARE)),
         FLASH..FLASH_END => Some((Device::Flash, ipa - FLASH)),
         CLOCK..CLOCK_END => Some((Device::Clock, ipa - CLOCK)),
+        FW_CFG..FW_CFG_END => Some((Device::FwCfg, ipa - FW_CFG)),
+        VIRTIO..VIRTIO_END => Some((Device::Virtio, (ipa - VIRTIO) % virtio::PLACE)),
         _ => None,
     }
 }
@@ -100,5 +116,10 @@ mod tests {
         assert_eq!(device_at(0x0900_0018), Some((Device::Uart, 0x18)));
         assert_eq!(device_at(0x0900_1000), None);
         assert_eq!(device_at(0x0901_0fe0), Some((Device::Clock, 0xfe0)));
+        assert_eq!(device_at(0x0902_0008), Some((Device::FwCfg, 8)));
+        assert_eq!(device_at(0x0902_0010), None);
+        assert_eq!(device_at(0x0a00_0200), Some((Device::Virtio, 0)));
+        assert_eq!(device_at(0x0a00_3fff), Some((Device::Virtio, 0x1ff)));
+        assert_eq!(device_at(0x0a00_4000), None);
     }
 }

@@ -29,6 +29,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use hyp::masked::Masked;
 use hyp::vgic::Vgic;
 use hyp::vm::chips::Chips;
+use hyp::vm::fw_cfg::FwCfg;
 use hyp::vm::gate::Gate;
 use hyp::vm::pl031::Pl031;
 use hyp::vm::power::{MAX_VCPUS, Power};
@@ -72,6 +73,7 @@ pub(crate) struct Vm {
     terminal: Terminal,
     chips: Chips,
     clock: Mutex<Pl031>,
+    fw_cfg: Mutex<FwCfg>,
     vgic: Mutex<Vgic>,
     /// The vCPU of this machine that each CPU entered last.
     last_vcpu: [AtomicUsize; MAX_CPUS],
@@ -129,6 +131,7 @@ impl Vm {
             terminal: Terminal::new(),
             chips: Chips::new(),
             clock: Mutex::new(Pl031::new()),
+            fw_cfg: Mutex::new(FwCfg::new()),
             vgic: Mutex::new(Vgic::new(0)),
             last_vcpu: [const { AtomicUsize::new(NO_VCPU) }; MAX_CPUS],
         }

@@ -5,6 +5,8 @@ use core::arch::asm;
 
 use guest::{machine::Machine, println};
 
+use crate::sizes;
+
 /// `GICD_TYPER` and `GICD_PIDR2`, behind the distributor's first register.
 const TYPE: u64 = 0x4;
 const IDENTIFICATION_2: u64 = 0xffe8;
@@ -68,7 +70,8 @@ pub(crate) fn run(machine: &'static Machine<'static>) {
     let [distributor, _] = machine
         .interrupt_controller()
         .expect("the device tree has a GICv3");
-    let mut check = Check { wrong: 0 };
+    let wrong = sizes::run(machine);
+    let mut check = Check { wrong };
     loads(&mut check, distributor.start, machine.uart);
     stores(&mut check, distributor.start, machine.uart);
     big_endian(&mut check, distributor.start + TYPE);

@@ -60,6 +60,8 @@ mod say;
 #[cfg(target_os = "none")]
 mod share;
 #[cfg(target_os = "none")]
+mod sizes;
+#[cfg(target_os = "none")]
 mod split;
 #[cfg(target_os = "none")]
 mod storm;
