@@ -70,8 +70,9 @@ pub const HELLO: Guest = Guest {
         word(
             "mode",
             &[
-                "hello", "clock", "debug", "devices", "error", "halt", "hold", "origins",
-                "outside", "poweroff", "read", "reset", "say", "share", "split", "storm",
+                "hello", "accesses", "clock", "debug", "devices", "error", "halt", "hold",
+                "origins", "outside", "poweroff", "read", "reset", "say", "share", "split",
+                "storm",
             ],
         ),
         number("step"),

@@ -101,6 +101,12 @@ probe!(
     store_write_back, "probe_store_write_back_at", "str x3, [x2], #8"
 );
 
+probe!(
+    /// Loads 16 bytes as an array of a vector's elements, which no hypervisor has reason to emulate.
+    load_array, "probe_load_array_at",
+    ".arch_extension simd\nld1 {{v0.16b}}, [x2]\n.arch_extension nosimd"
+);
+
 /// Branches to the address.
 ///
 /// # Safety
@@ -127,6 +133,7 @@ unsafe extern "C" {
     static probe_store_at: u8;
     static probe_load_pair_at: u8;
     static probe_store_write_back_at: u8;
+    static probe_load_array_at: u8;
     static probe_fetch_back: u8;
 }
 
@@ -167,6 +174,7 @@ pub(crate) fn recover(state: &mut RegisterStateRef<'_>, esr: u64, far: u64) -> b
         &raw const probe_store_at,
         &raw const probe_load_pair_at,
         &raw const probe_store_write_back_at,
+        &raw const probe_load_array_at,
     ];
     let fetch_back = &raw const probe_fetch_back as usize;
     // A fetch aborts at the address that was branched to, with the probe in x30 (`sp` in this struct).

@@ -26,6 +26,7 @@ const _: () = assert!(size_of::<spin::Mutex<()>>() == size_of::<spin::mutex::Tic
 /// What of the dispatch of exits needs no EL2.
 pub mod exits {
     pub mod halt;
+    pub mod load_store;
     pub mod pstate;
     pub mod stage1;
     pub mod syndrome;
@@ -41,6 +42,7 @@ pub mod sched {
 
 /// What of virtual CPUs needs no EL2.
 pub mod vcpu {
+    pub mod debug_aarch32;
     pub mod debug_registers;
     pub mod wait;
 }

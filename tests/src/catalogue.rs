@@ -51,10 +51,21 @@ fn cpu_models() -> Vec<Scenario> {
             .args("guest-args=mode=devices")
             .wants(r"^vm0\| devices: every access is right$")
     };
+    let accesses = |name, cpu| {
+        Scenario::new(name, "hello")
+            .on(1, cpu)
+            .args("guest-args=mode=accesses")
+            .may_complain()
+            .wants(r"vm0: the instruction 0x4c407040 at 0x[0-9a-f]+ accesses a device, .* not emulated")
+            // The first one only is told.
+            .does_not_want("the instruction 0xa9401043")
+            .wants(r"^vm0\| accesses: [3-9][0-9] instructions do to devices what they do to memory$")
+    };
     let origins = |name, cpu| {
         Scenario::new(name, "hello")
             .on(1, cpu)
             .args("guest-args=mode=origins")
+            .may_complain()
             .wants(r"^vm0\| origins: [1-9][0-9]+ exceptions from AArch64 and AArch32 are as the CPU's own$")
     };
     // Against attacks by speculation: what a guest is told of the three workarounds, and what is executed.
@@ -103,9 +114,13 @@ fn cpu_models() -> Vec<Scenario> {
             .quick(),
         devices("devices-cortex-a57", "cortex-a57"),
         devices("devices-max", "max").quick(),
-        origins("origins-cortex-a57", "cortex-a57"),
+        accesses("accesses-cortex-a57", "cortex-a57"),
+        accesses("accesses-max", "max").quick(),
+        origins("origins-cortex-a57", "cortex-a57").does_not_want("there is no DBGDIDR"),
         origins("origins-neoverse-n1", "neoverse-n1"),
-        origins("origins-max", "max").quick(),
+        origins("origins-max", "max")
+            .does_not_want("there is no DBGDIDR")
+            .quick(),
         // A guest that may not have its tables worked on finds no calls for that.
         Scenario::new("touch-max", "touch").does_not_want(r"touch: split"),
         // Who packs no archive has one guest, and gives it no name.

@@ -11,6 +11,7 @@ use log::{debug, log_enabled};
 use stage2::{Access, Ipa, Privilege};
 use trace::Category;
 
+use super::instruction::{self, Fetched};
 use super::{Frame, inject, skip_instruction, stuck, walk};
 use crate::el2::recover::{self, PAR_FAILED};
 use crate::machine;
@@ -173,19 +174,40 @@ fn registers(frame: &mut Frame, esr: u64) {
     device(frame, esr, far, ipa);
 }
 
-/// Emulates a load or store, or refuses it if there is no device or the syndrome does not say enough.
+/// Emulates a load or store, or refuses it if there is no device.
 // Always inline: what the caller knows of the syndrome is not looked at again.
 #[inline(always)]
 fn device(frame: &mut Frame, esr: u64, far: u64, ipa: u64) {
-    let done = Abort::new(esr)
-        .emulatable()
-        .and_then(|access| transfer(frame, access, ipa));
-    match done {
-        Some(()) => {
-            frame.vcpu.counters.count(Exit::Mmio);
-            skip_instruction(esr);
-        }
+    let Some(access) = Abort::new(esr).emulatable() else {
+        return undescribed(frame, esr, far, ipa);
+    };
+    match transfer(frame, access, ipa) {
+        Some(()) => emulated(frame, esr),
         None => nowhere(frame, esr, far),
+    }
+}
+
+/// A load or store is done.
+#[inline(always)]
+fn emulated(frame: &Frame, esr: u64) {
+    frame.vcpu.counters.count(Exit::Mmio);
+    skip_instruction(esr);
+}
+
+/// Emulates a load or store of which the syndrome does not say enough, if there is a device.
+#[cold]
+#[inline(never)]
+fn undescribed(frame: &mut Frame, esr: u64, far: u64, ipa: u64) {
+    let abort = Abort::new(esr);
+    let is_other = abort.intersects(Abort::STAGE1_WALK | Abort::CACHE_MAINTENANCE);
+    if is_other || !frame.vcpu.vm().has_device(ipa) {
+        return nowhere(frame, esr, far);
+    }
+    match instruction::carry_out(frame, abort, far, ipa) {
+        Fetched::Done => emulated(frame, esr),
+        Fetched::Busy => sched::yield_now(),
+        Fetched::Gone => tables_changed(),
+        Fetched::Nowhere => refuse(frame, esr, far),
     }
 }
 
@@ -266,7 +288,7 @@ fn hpfar_page() -> u64 {
 
 /// Translates a guest's virtual address by its own stage 1. The hardware does, since a walk in software would take
 /// more than all the rest of the fault; whatever it meets on its way, `recover` turns into "not translated".
-pub(super) fn translate(address: u64) -> Option<u64> {
+fn translate(address: u64) -> Option<u64> {
     let kept = PAR_EL1.get();
     let par = recover::translate(address);
     // Who reads it next sees it without an ISB: EL2, by the same name, or the guest, behind an ERET.

@@ -8,13 +8,15 @@
 //! Nothing a guest does is an error of the hypervisor: what has no meaning becomes an exception of the
 //! guest's own.
 //!
-//! The files `halt`, `pstate`, `stage1`, `syndrome` and `system_error` of this folder need no EL2 and belong to the library
-//! (`lib.rs`), where they are tested.
+//! The files `halt`, `load_store`, `pstate`, `stage1`, `syndrome` and `system_error` of this folder need no EL2 and
+//! belong to the library (`lib.rs`), where they are tested.
 
 mod abort;
 pub(crate) mod call;
+mod coprocessor;
 mod frame;
 mod inject;
+mod instruction;
 pub(crate) mod interrupts;
 mod register;
 mod stuck;
@@ -24,8 +26,8 @@ mod walk;
 pub(crate) use frame::{Frame, guest_enter};
 
 use aarch64_cpu::registers::{ELR_EL2, ESR_EL2, Readable, SPSR_EL2, Writeable};
-use hyp::exits::pstate::after_instruction;
-use hyp::exits::syndrome::{IL, class, class_of};
+use hyp::exits::pstate::{after_instruction, is_aarch32, meets_condition};
+use hyp::exits::syndrome::{IL, class, class_of, condition};
 use hyp::exits::system_error::SystemError;
 use log::{Level, debug, log_enabled};
 
@@ -63,6 +65,10 @@ fn other(frame: &mut Frame, esr: u64, class: u64) {
     match class {
         class::INSTRUCTION_ABORT => abort::stage2(frame, esr, true),
         class::SYSTEM => register::access(frame, esr),
+        class::WAIT | class::COPROCESSOR_14 | class::COPROCESSOR_14_PAIR if is_skipped(esr) => {
+            skip_instruction(esr);
+        }
+        class::COPROCESSOR_14 | class::COPROCESSOR_14_PAIR => coprocessor::access(frame, esr),
         class::WAIT => {
             counters.count(Exit::Wait);
             wait::instruction(frame, esr);
@@ -89,6 +95,13 @@ fn other(frame: &mut Frame, esr: u64, class: u64) {
     }
 }
 
+/// Whether the instruction is one of AArch32 that fails its condition: CPUs may trap it all the same (Arm ARM, `ESR_EL2`,
+/// COND).
+fn is_skipped(esr: u64) -> bool {
+    let spsr = SPSR_EL2.get();
+    is_aarch32(spsr) && !meets_condition(spsr, condition(esr))
+}
+
 /// Notes that a guest has left for this class of exceptions.
 #[inline(always)]
 fn traced(class: u64, esr: u64) {
@@ -96,7 +109,9 @@ fn traced(class: u64, esr: u64) {
         let exit = match class {
             class::HVC | class::SMC => trace::event::Exit::Call,
             class::DATA_ABORT | class::INSTRUCTION_ABORT => trace::event::Exit::Abort,
-            class::SYSTEM => trace::event::Exit::Register,
+            class::SYSTEM | class::COPROCESSOR_14 | class::COPROCESSOR_14_PAIR => {
+                trace::event::Exit::Register
+            }
             class::WAIT => trace::event::Exit::Wait,
             _ => trace::event::Exit::Other,
         };

@@ -12,6 +12,10 @@ const MODE: u64 = 0xf;
 const EL1H: u64 = 0x5;
 /// EL1 with SP_EL0.
 const EL1T: u64 = 0x4;
+/// SPSR.M\[0\], for AArch64: the exception level's own stack pointer.
+const SP: u64 = 1 << 0;
+/// `CPACR_EL1.FPEN`: who may use vectors.
+const CPACR_FPEN: u32 = 20;
 
 /// `VBAR_EL1`: what of it counts, whatever the guest has written to the rest.
 const VBAR_BASE: u64 = !0x7ff;
@@ -65,6 +69,63 @@ pub const fn is_el1_masked(spsr: u64) -> bool {
     spsr & AARCH32 == 0 && matches!(spsr & MODE, EL1H | EL1T) && spsr & masks == masks
 }
 
+/// Whether the guest was in AArch32 with this SPSR.
+pub const fn is_aarch32(spsr: u64) -> bool {
+    spsr & AARCH32 != 0
+}
+
+/// Whether an AArch32 instruction is executed under the flags that this SPSR has, and does not fail its condition:
+/// `condition` is that which the instruction has itself; else an IT block's counts.
+pub const fn meets_condition(spsr: u64, condition: Option<u64>) -> bool {
+    let it = if_then(spsr);
+    let condition = match condition {
+        Some(condition) => condition,
+        None if it & 0xf == 0 => return true,
+        None => it >> 4,
+    };
+    let [n, z, c, v] = [
+        spsr >> 31 & 1,
+        spsr >> 30 & 1,
+        spsr >> 29 & 1,
+        spsr >> 28 & 1,
+    ];
+    let met = match condition >> 1 & 7 {
+        0 => z == 1,
+        1 => c == 1,
+        2 => n == 1,
+        3 => v == 1,
+        4 => c == 1 && z == 0,
+        5 => n == v,
+        6 => n == v && z == 0,
+        _ => return true,
+    };
+    met == (condition & 1 == 0)
+}
+
+/// PSTATE with N, Z, C and V from the upper bits of `flags`.
+pub const fn with_flags(spsr: u64, flags: u32) -> u64 {
+    spsr & !NZCV | flags as u64 & NZCV
+}
+
+/// IT, as one number.
+const fn if_then(spsr: u64) -> u64 {
+    (spsr & IT_HIGH) >> 8 | (spsr & IT_LOW) >> 25
+}
+
+/// Whether the guest's stack pointer is `SP_EL0`, with this SPSR of AArch64; else it is `SP_EL1`.
+pub const fn uses_sp_el0(spsr: u64) -> bool {
+    spsr & SP == 0
+}
+
+/// Whether the guest may use vector registers, given its PSTATE and its `CPACR_EL1`.
+pub const fn has_vectors(spsr: u64, cpacr: u64) -> bool {
+    match cpacr >> CPACR_FPEN & 0b11 {
+        0b11 => true,
+        0b01 => !is_el0(spsr),
+        _ => false,
+    }
+}
+
 /// Whether the guest's loads and stores are big-endian, given its PSTATE and its `SCTLR_EL1`.
 #[inline]
 pub const fn is_big_endian(spsr: u64, sctlr: u64) -> bool {
@@ -115,7 +176,7 @@ pub const fn after_instruction(spsr: u64) -> u64 {
     if spsr & AARCH32 == 0 {
         return spsr & !(BTYPE | SS);
     }
-    let it = (spsr & IT_HIGH) >> 8 | (spsr & IT_LOW) >> 25;
+    let it = if_then(spsr);
     let next = if it & 0b111 == 0 {
         0
     } else {
@@ -189,9 +250,61 @@ mod tests {
     }
 
     #[test]
+    fn each_exception_level_has_its_stack_pointer_and_vectors() {
+        assert_eq!([EL1H, EL1T, 0].map(uses_sp_el0), [false, true, true]);
+        for (fpen, el0, el1) in [
+            (0b00, false, false),
+            (0b01, false, true),
+            (0b10, false, false),
+            (0b11, true, true),
+        ] {
+            let cpacr = fpen << 20 | 0xf << 16;
+            assert_eq!(
+                (has_vectors(0, cpacr), has_vectors(EL1H, cpacr)),
+                (el0, el1)
+            );
+        }
+        assert!(is_aarch32(AARCH32_USER) && !is_aarch32(0));
+    }
+
+    #[test]
     fn an_emulated_instruction_is_over() {
         assert_eq!(after_instruction(NZCV | BTYPE | SS | EL1H), NZCV | EL1H);
         assert_eq!(after_instruction(AARCH32_USER | SS), AARCH32_USER);
+    }
+
+    #[test]
+    fn a_condition_is_met_or_not() {
+        let (n, z, c, v) = (1 << 31, 1 << 30, 1 << 29, 1 << 28);
+        // Each condition, with flags that meet it and flags that do not; its opposite is the next one.
+        for (condition, meets, fails) in [
+            (0, z, n | c | v),
+            (2, c, n | z | v),
+            (4, n, z | c | v),
+            (6, v, n | z | c),
+            (8, c, c | z),
+            (10, n | v, n),
+            (12, z & n, z),
+        ] {
+            for (flags, met) in [(meets, true), (fails, false)] {
+                let spsr = AARCH32_USER | flags;
+                assert_eq!(meets_condition(spsr, Some(condition)), met, "{condition}");
+                assert_eq!(
+                    meets_condition(spsr, Some(condition + 1)),
+                    !met,
+                    "{condition}"
+                );
+            }
+        }
+        assert!(meets_condition(AARCH32_USER, Some(14)) && meets_condition(AARCH32_USER, Some(15)));
+        // Not in an IT block; in one of EQ; in one of NE.
+        let it = |it: u64| AARCH32_USER | (it & 0xfc) << 8 | (it & 3) << 25;
+        assert!(meets_condition(AARCH32_USER, None) && !meets_condition(it(0x08), None));
+        assert!(meets_condition(it(0x08) | z, None) && meets_condition(it(0x18), None));
+        assert_eq!(
+            with_flags(AARCH32_USER | n, 0x6fff_ffff),
+            AARCH32_USER | z | c
+        );
     }
 
     #[test]

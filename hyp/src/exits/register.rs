@@ -86,7 +86,7 @@ pub(super) fn access(frame: &mut Frame, esr: u64) {
 
 /// The guest's EL1 is told of an access that is not answered.
 #[inline(never)]
-fn refuse(vcpu: &Vcpu, refusal: Refusal, esr: u64) {
+pub(super) fn refuse(vcpu: &Vcpu, refusal: Refusal, esr: u64) {
     vcpu.counters.count(Exit::Injected);
     match refusal {
         Refusal::Undefined => inject::undefined(),

@@ -1,9 +1,10 @@
 //! Where a walk of a guest's own tables ends.
 //!
 //! When stage 2 stops the hardware's walk of stage 1, `ESR_EL2` says so, but has the level of stage 2. If the
-//! guest is to be told, the level of its own table is wanted, so the walk is made once more (Arm ARM, "Translation
+//! guest is to be told, the level of its own table is wanted; and where an instruction is to be read, its IPA. So the
+//! walk is made once more (Arm ARM, "Translation
 //! process"), for granules of 4, 16 and 64 KiB, and 48 and 52 bits of addresses. No more is looked at than what leads
-//! from table to table, and whatever the registers and tables hold, no more than five descriptors are.
+//! from table to table and to the page, and whatever the registers and tables hold, no more than five descriptors are.
 
 /// What `TCR_EL1` says of one half of the addresses; the fields of both have the same sizes.
 struct Half {
@@ -41,6 +42,15 @@ pub struct Stage1 {
     pub big_endian: bool,
 }
 
+/// Why an address has no IPA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Untranslated<E> {
+    /// The registers or the tables do not translate it.
+    Invalid,
+    /// A descriptor could not be read.
+    Unread(E),
+}
+
 /// The last access of a walk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Last<E> {
@@ -52,14 +62,56 @@ pub struct Last<E> {
     pub unread: Option<E>,
 }
 
+/// Where a walk came to.
+struct End<E> {
+    last: Last<E>,
+    /// What the last access has found; zero if it could not be read.
+    descriptor: u64,
+    /// The address that this names, if it names one, with what is below the granule zero.
+    next: u64,
+    /// How many of an address's low bits the last access did not use.
+    below: u32,
+}
+
 impl Stage1 {
+    /// The IPA of the guest's virtual `address`; its permissions are not looked at. `read` is as in
+    /// [`Self::last_access`].
+    ///
+    /// # Errors
+    ///
+    /// Why there is none.
+    pub fn translate<E>(
+        &self,
+        address: u64,
+        read: impl FnMut(u64) -> Result<u64, E>,
+    ) -> Result<u64, Untranslated<E>> {
+        let end = self.walk(address, read).ok_or(Untranslated::Invalid)?;
+        if let Some(unread) = end.last.unread {
+            return Err(Untranslated::Unread(unread));
+        }
+        let leaf = if end.last.level == 3 {
+            VALID | TABLE
+        } else {
+            VALID
+        };
+        if end.descriptor & (VALID | TABLE) != leaf {
+            return Err(Untranslated::Invalid);
+        }
+        let within = (1 << end.below) - 1;
+        Ok(end.next & !within | address & within)
+    }
+
     /// The last access of a walk for the guest's virtual `address`; none if the registers allow no walk. `read`
     /// loads the eight bytes at an IPA, as a little-endian number.
     pub fn last_access<E>(
         &self,
         address: u64,
-        mut read: impl FnMut(u64) -> Result<u64, E>,
+        read: impl FnMut(u64) -> Result<u64, E>,
     ) -> Option<Last<E>> {
+        self.walk(address, read).map(|end| end.last)
+    }
+
+    fn walk<E>(&self, address: u64, mut read: impl FnMut(u64) -> Result<u64, E>) -> Option<End<E>> {
         let upper = address & UPPER_HALF != 0;
         let half = self.half(upper);
         let stride = half.granule - 3;
@@ -68,7 +120,7 @@ impl Stage1 {
             .saturating_sub(half.granule)
             .div_ceil(stride);
         let mut table = self.root(upper, half.granule);
-        let mut last = None;
+        let mut end = None;
         for below in (0..levels).rev() {
             let lowest = half.granule + stride * below;
             let bits = stride.min(half.address_bits - lowest);
@@ -78,22 +130,24 @@ impl Stage1 {
             }
             let index = address >> lowest & ((1 << bits) - 1);
             let (level, ipa) = (3 - below as i8, table + 8 * index);
-            let descriptor = match read(ipa) {
-                Ok(value) if self.big_endian => value.swap_bytes(),
-                Ok(value) => value,
-                Err(unread) => {
-                    let unread = Some(unread);
-                    return Some(Last { level, ipa, unread });
-                }
+            let (descriptor, unread) = match read(ipa) {
+                Ok(value) if self.big_endian => (value.swap_bytes(), None),
+                Ok(value) => (value, None),
+                Err(unread) => (0, Some(unread)),
             };
-            let unread = None;
-            last = Some(Last { level, ipa, unread });
+            let next = self.next(descriptor, half.granule);
+            end = Some(End {
+                last: Last { level, ipa, unread },
+                descriptor,
+                next,
+                below: lowest,
+            });
             if descriptor & (VALID | TABLE) != VALID | TABLE {
                 break;
             }
-            table = self.next(descriptor, half.granule);
+            table = next;
         }
-        last
+        end
     }
 
     fn half(&self, upper: bool) -> Half {
@@ -215,6 +269,52 @@ mod tests {
             last(stage1, address, &memory),
             Some(Last { level, ipa, unread })
         );
+    }
+
+    #[test]
+    fn an_address_has_the_ipa_that_page_or_block_gives() {
+        let address = 1 << 39 | 2 << 30 | 3 << 21 | 4 << 12 | 0x567;
+        let path = [
+            (0x8000_1008, 0x8000_2003),
+            (0x8000_2010, 0x8000_3003),
+            (0x8000_3018, 0x8000_4003),
+            (0x8000_4020, 0xffff_9000_0000_0703),
+        ];
+        let translate = |changed: usize, descriptor: Option<u64>| {
+            let mut memory: Memory = path.iter().copied().collect();
+            match descriptor {
+                Some(value) => memory.insert(path[changed].0, value),
+                None => memory.remove(&path[changed].0),
+            };
+            stage1(16, 0x8000_1000, 0)
+                .translate(address, |ipa| memory.get(&ipa).copied().ok_or(ipa))
+        };
+        let page = Some(path[3].1);
+        assert_eq!(translate(3, page), Ok(0x9000_0000_0567));
+        // A block's low bits are the address's, whatever its descriptor has there.
+        assert_eq!(translate(2, Some(0x8020_1401)), Ok(0x8020_4567));
+        assert_eq!(translate(1, Some(0xc020_0401)), Ok(0xc060_4567));
+        assert_eq!(translate(3, Some(0x9000_0401)), Err(Untranslated::Invalid));
+        for (level, &(ipa, _)) in path.iter().enumerate() {
+            assert_eq!(translate(level, Some(0)), Err(Untranslated::Invalid));
+            assert_eq!(translate(level, None), Err(Untranslated::Unread(ipa)));
+        }
+        let nothing_to_walk = stage1(63, 0, 0).translate(0, |_| Err(()));
+        assert_eq!(nothing_to_walk, Err(Untranslated::Invalid));
+    }
+
+    #[test]
+    fn a_page_of_64_kib_gives_sixteen_bits() {
+        let address = 5 << 42 | 6 << 29 | 7 << 16 | 0x2345;
+        let memory: Memory = [
+            (0x8001_0028, 0x8002_0003),
+            (0x8002_0030, 0x8003_0003),
+            (0x8003_0038, 0x9004_0703),
+        ]
+        .into();
+        let ipa = stage1(TG0_64K | 16, 0x8001_0000, 0)
+            .translate(address, |ipa| memory.get(&ipa).copied().ok_or(()));
+        assert_eq!(ipa, Ok(0x9004_2345));
     }
 
     #[test]

@@ -1,11 +1,10 @@
 //! Notices guests that nothing gets going again, so that a user is told, and does not wait for ever.
 
-use aarch64_cpu::registers::{ELR_EL1, ELR_EL2, ESR_EL1, Readable, SCTLR_EL1, SPSR_EL2, VBAR_EL1};
+use aarch64_cpu::registers::{ELR_EL1, ELR_EL2, ESR_EL1, Readable, SPSR_EL2, VBAR_EL1};
 use hyp::exits::halt::{Cause, Halt, is_at_own_vector, is_endless, is_privileged, is_undefined};
 use hyp::exits::syndrome::class_of;
-use stage2::Ipa;
 
-use super::abort::translate;
+use super::walk::{self, has_mmu};
 use crate::vcpu::Vcpu;
 
 /// `ESR_EL1.EC`: unknown reason, as of undefined instructions.
@@ -73,13 +72,8 @@ fn halt(vcpu: &Vcpu, cause: Cause) {
     vcpu.vm().halt(vcpu, halt);
 }
 
-fn has_mmu() -> bool {
-    SCTLR_EL1.is_set(SCTLR_EL1::M)
-}
-
 /// The instruction at a virtual address of the guest's, if it can be told.
 fn fetch(vcpu: &Vcpu, address: u64) -> Option<u32> {
-    let ipa = translate(address).filter(|ipa| ipa.is_multiple_of(4))?;
-    let pair = vcpu.vm().memory().peek(Ipa::new(ipa & !7)).ok()?;
-    Some((pair >> (8 * (ipa & 4))) as u32)
+    let aligned = address.is_multiple_of(4);
+    aligned.then(|| walk::instruction(vcpu.vm(), address).ok())?
 }

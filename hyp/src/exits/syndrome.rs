@@ -10,6 +10,10 @@ use stage2::{Access, Level, Privilege};
 pub mod class {
     /// A WFI or WFE that `HCR_EL2` traps.
     pub const WAIT: u64 = 0x01;
+    /// MCR or MRC of coprocessor 14 from AArch32 that is trapped.
+    pub const COPROCESSOR_14: u64 = 0x05;
+    /// MRRC of coprocessor 14 from AArch32 that is trapped.
+    pub const COPROCESSOR_14_PAIR: u64 = 0x0c;
     /// HVC from AArch64.
     pub const HVC: u64 = 0x16;
     /// SMC from AArch64.
@@ -280,6 +284,65 @@ impl SystemAccess {
     }
 }
 
+/// A trapped MCR, MRC or MRRC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CoprocessorAccess {
+    /// The register, as the instruction names it; for MRRC, which has neither CRn nor opc2, as an MRC of the same
+    /// register does.
+    pub opc1: u32,
+    /// See `opc1`.
+    pub crn: u32,
+    /// See `opc1`.
+    pub crm: u32,
+    /// See `opc1`.
+    pub opc2: u32,
+    /// The general-purpose register's number; 15 means the flags.
+    pub register: usize,
+    /// That of MRRC's other one.
+    pub second: Option<usize>,
+    /// It is an MRC or MRRC.
+    pub read: bool,
+}
+
+impl CoprocessorAccess {
+    /// Where the syndrome has the encoding: Opc2 19:17, Opc1 16:14, CRn 13:10, CRm 4:1, Rt 9:5; for two registers Opc1
+    /// 19:16, Rt2 14:10. By two registers `DBGDRAR` and `DBGDSAR` are c1 and c2 of CRm, as else of CRn.
+    pub const fn new(esr: u64) -> Self {
+        let register = (esr >> 5 & 31) as usize;
+        let (crm, read) = ((esr >> 1 & 15) as u32, esr & 1 == 1);
+        if class_of(esr) == class::COPROCESSOR_14_PAIR {
+            return Self {
+                opc1: (esr >> 16 & 15) as u32,
+                crn: crm,
+                crm: 0,
+                opc2: 0,
+                register,
+                second: Some((esr >> 10 & 31) as usize),
+                read,
+            };
+        }
+        Self {
+            opc1: (esr >> 14 & 7) as u32,
+            crn: (esr >> 10 & 15) as u32,
+            crm,
+            opc2: (esr >> 17 & 7) as u32,
+            register,
+            second: None,
+            read,
+        }
+    }
+}
+
+/// The condition of a trapped AArch32 instruction (COND), if the syndrome has it (CV); else `PSTATE.IT` does.
+pub const fn condition(esr: u64) -> Option<u64> {
+    const VALID: u64 = 1 << 24;
+    if esr & VALID != 0 {
+        Some(esr >> 20 & 0xf)
+    } else {
+        None
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -402,6 +465,35 @@ mod tests {
         assert_eq!(Wait::new(class | register | 2), Wait::InterruptUntil(7));
         assert_eq!(Wait::new(class | register | 3), Wait::Event);
         assert_eq!(Wait::new(class | 2), Wait::Event);
+    }
+
+    #[test]
+    fn a_trapped_coprocessor_register_is_named() {
+        // mrc p14, 0, r3, c0, c1, 0
+        let access = CoprocessorAccess::new(0x05 << 26 | IL | 0x1e << 20 | 3 << 5 | 1 << 1 | 1);
+        let expected = CoprocessorAccess {
+            opc1: 0,
+            crn: 0,
+            crm: 1,
+            opc2: 0,
+            register: 3,
+            second: None,
+            read: true,
+        };
+        assert_eq!(access, expected);
+        // mrrc p14, 0, r3, r4, c2
+        let pair = 0x0c << 26 | IL | 0x1e << 20 | 4 << 10 | 3 << 5 | 2 << 1 | 1;
+        let expected = CoprocessorAccess {
+            crn: 2,
+            crm: 0,
+            second: Some(4),
+            ..expected
+        };
+        assert_eq!(CoprocessorAccess::new(pair), expected);
+        assert_eq!(
+            (condition(0x1e << 20), condition(0xe << 20)),
+            (Some(0xe), None)
+        );
     }
 
     #[test]

@@ -274,10 +274,15 @@ impl DebugRegisters {
             register,
             register::MDCCSR_EL0 | register::DBGDTR_EL0 | register::DBGDTRRX_EL0
         );
-        if is_el0 && is_channel && self.mdscr & mdscr::TDCC != 0 {
+        if is_el0 && is_channel && self.traps_channel() {
             return Err(Refusal::TrappedByEl1);
         }
         Ok(())
+    }
+
+    /// Whether the guest's EL1 keeps EL0 from the channel to a debugger.
+    pub(super) const fn traps_channel(&self) -> bool {
+        self.mdscr & mdscr::TDCC != 0
     }
 
     /// Whether the hardware has to know anything of it: software step, breakpoints or watchpoints are on.

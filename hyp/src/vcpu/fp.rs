@@ -33,6 +33,21 @@ impl FpRegisters {
     }
 }
 
+/// The value of vector register `number`, up to 31, of the guest whose registers this CPU holds.
+pub(crate) fn vector(number: usize) -> u128 {
+    let mut registers = FpRegisters::ZERO;
+    registers.save();
+    registers.q[number % 32]
+}
+
+/// Changes it.
+pub(crate) fn set_vector(number: usize, value: u128) {
+    let mut registers = FpRegisters::ZERO;
+    registers.save();
+    registers.q[number % 32] = value;
+    registers.load();
+}
+
 unsafe extern "C" {
     fn fp_save(registers: *mut FpRegisters);
     fn fp_load(registers: *const FpRegisters);

@@ -12,7 +12,7 @@
 //!
 //! Which registers are switched is said by the contract ([`arch::contract`]).
 //!
-//! The files `debug_registers` and `wait` of this folder need no EL2 and belong to the library (`lib.rs`), where they
+//! The files `debug_aarch32`, `debug_registers` and `wait` of this folder need no EL2 and belong to the library (`lib.rs`), where they
 //! are tested.
 
 mod control;
@@ -26,6 +26,7 @@ mod registers;
 
 pub(crate) use control::{init_cpu, pstate_features};
 pub(crate) use counters::{Counters, Exit};
+pub(crate) use fp::{set_vector, vector};
 pub(crate) use interrupts::notify;
 
 use core::cell::UnsafeCell;
@@ -34,6 +35,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
 use aarch64_cpu::registers::{ELR_EL2, SPSR_EL2, VMPIDR_EL2, Writeable};
 use arch::Encoding;
 use hyp::exits::halt::Watch;
+use hyp::exits::syndrome::CoprocessorAccess;
 use hyp::vcpu::debug_registers::{DebugRegisters, Refusal};
 use hyp::vgic::Listing;
 use hyp::vm::power::Entry;
@@ -273,6 +275,13 @@ impl Vcpu {
         // SAFETY: We are on the vCPU's own thread.
         let saved = unsafe { &*self.saved.get() };
         saved.debug.read(register, is_el0, debug::shown())
+    }
+
+    /// The same from AArch32 at EL0, also for a write. Only for the vCPU's own thread.
+    pub(crate) fn access_debug_aarch32(&self, access: CoprocessorAccess) -> Result<u32, Refusal> {
+        // SAFETY: We are on the vCPU's own thread.
+        let saved = unsafe { &*self.saved.get() };
+        saved.debug.access_aarch32(access, debug::shown())
     }
 
     /// Writes a debug register for its guest, which sees the effect when it is entered. Only for the vCPU's own

@@ -27,6 +27,11 @@ impl Vm {
         })
     }
 
+    /// Whether a device is at `ipa`.
+    pub(crate) fn has_device(&self, ipa: u64) -> bool {
+        self.device(ipa).is_some()
+    }
+
     /// What the guest loads from the register at `ipa`, of `size` bytes; `None` if there is no device.
     /// `vcpu` is the caller's own. May switch threads.
     #[inline(always)]

@@ -91,6 +91,7 @@ fn make(setup: Setup<'static>, lines: RateLimit) -> Result<&'static Vm, CreateEr
     // Another machine may have been here, whose time and values are nobody else's.
     *vm.clock.lock() = Pl031::new();
     *vm.fw_cfg.lock() = FwCfg::new();
+    vm.unknown_access.store(false, Ordering::Relaxed);
     *vm.vgic.lock() = Vgic::new(setup.vcpus).wired(interrupts::wiring());
     vm.vcpu_count.store(setup.vcpus, Ordering::Relaxed);
     for vcpu in &vm.vcpus[..setup.vcpus] {

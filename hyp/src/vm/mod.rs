@@ -68,6 +68,8 @@ pub(crate) struct Vm {
     resets: AtomicU32,
     /// The lines of the hypervisor that the machine causes; if it is made anew they go with it.
     lines: Mutex<RateLimit>,
+    /// It was said that the guest accesses a device in a way that is not emulated.
+    unknown_access: AtomicBool,
     memory: UnsafeCell<Option<Memory>>,
     gate: Gate,
     terminal: Terminal,
@@ -126,6 +128,7 @@ impl Vm {
             threads: AtomicUsize::new(0),
             resets: AtomicU32::new(0),
             lines: Mutex::new(RateLimit::new()),
+            unknown_access: AtomicBool::new(false),
             memory: UnsafeCell::new(None),
             gate: Gate::new(),
             terminal: Terminal::new(),
@@ -142,6 +145,11 @@ impl Vm {
         let has_room = !console::is_behind();
         let mut lines = self.lines.lock();
         lines.ask(timer::now(), timer::frequency(), has_room)
+    }
+
+    /// Notes that the guest accesses a device in a way that is not emulated; returns whether it was not noted before.
+    pub(crate) fn is_first_unknown_access(&self) -> bool {
+        !self.unknown_access.swap(true, Ordering::Relaxed)
     }
 
     /// Its number, by which the console names it.

@@ -2,6 +2,8 @@
 //!
 //! The boot argument `mode=` chooses what it does:
 //! - `hello` (default): prints what it finds of CPU, memory and PSCI, starts every other vCPU, and passes.
+//! - `accesses`: loads and stores that a syndrome does not describe; of devices' registers each must do what it does
+//!   to memory.
 //! - `clock`: leaves values in the machine's clock, of which a machine made anew must find none, and turns the
 //!   machine off.
 //! - `debug`: breakpoints, watchpoints and software step; then all vCPUs use them for `ms=` milliseconds, with values
@@ -27,6 +29,8 @@
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
+#[cfg(target_os = "none")]
+mod accesses;
 #[cfg(target_os = "none")]
 mod catch;
 #[cfg(target_os = "none")]

@@ -3,7 +3,7 @@
 
 use aarch64_cpu::{
     asm::barrier,
-    registers::{CPACR_EL1, ID_AA64PFR0_EL1, Readable, SCTLR_EL1, Writeable},
+    registers::{CPACR_EL1, ID_AA64DFR0_EL1, ID_AA64PFR0_EL1, Readable, SCTLR_EL1, Writeable},
 };
 use guest::{machine::Machine, println};
 
@@ -40,6 +40,10 @@ struct Code {
     store: [u32; 2],
     /// One that the hypervisor traps and knows nothing of.
     trapped: [u32; 2],
+    /// AArch32: reads DBGDIDR, which there is at EL0, too.
+    debug: [u32; 2],
+    /// Loads w0 and a word more, of which no syndrome says anything; with AArch32 that is not known.
+    pair: [u32; 2],
     /// One that is permanently undefined.
     unknown: u32,
 }
@@ -50,6 +54,9 @@ static A64: Code = Code {
     store: [0xb900_0020, UDF],
     // mrs x0, pmcr_el0
     trapped: [0xd53b_9c00, UDF],
+    debug: [UDF, UDF],
+    // ldp w0, wzr, [x1]
+    pair: [0x2940_7c20, UDF],
     unknown: UDF,
 };
 static A64_USER: Code = Code {
@@ -61,8 +68,11 @@ const UDF_A32: u32 = 0xe7f0_00f0;
 static A32: Code = Code {
     load: [0xe591_0000, UDF_A32],
     store: [0xe581_0000, UDF_A32],
-    // mrc p14, 0, r0, c0, c1, 0: DBGDSCRint
-    trapped: [0xee10_0e11, UDF_A32],
+    // mrc p15, 0, r0, c9, c14, 0: PMUSERENR
+    trapped: [0xee19_0f1e, UDF_A32],
+    debug: [0xee10_0e10, UDF_A32],
+    // ldm r1, {r0, r2}
+    pair: [0xe891_0005, UDF_A32],
     unknown: UDF_A32,
 };
 /// Two instructions of 16 bits each, or one of 32 whose first half is the lower one.
@@ -70,7 +80,9 @@ const UDF_T32: u32 = 0xde00_de00;
 static T32: Code = Code {
     load: [0xde00_6808, UDF_T32],
     store: [0xde00_6008, UDF_T32],
-    trapped: [0x0e11_ee10, UDF_T32],
+    trapped: [0x0f1e_ee19, UDF_T32],
+    debug: [0x0e10_ee10, UDF_T32],
+    pair: [0x0005_e891, UDF_T32],
     unknown: UDF_T32,
 };
 static T32_WIDE: Code = Code {
@@ -168,10 +180,11 @@ pub(crate) fn run(machine: &'static Machine<'static>) {
         for control in [0, SPAN, DSSBS, SPAN | DSSBS] {
             SCTLR_EL1.set(kept.0 & !(SPAN | DSSBS | ITD) | control);
             barrier::isb(barrier::SY);
-            let there = |origin: &&Origin| has_aarch32 || origin.vector != 12;
+            let there = |origin: &&Origin| has_aarch32 || !origin.is_aarch32();
             for origin in ORIGINS.iter().filter(there) {
                 tally.aborts(origin);
                 tally.others(origin);
+                tally.pairs(origin);
             }
         }
     });
@@ -242,6 +255,9 @@ impl Tally {
 
         lower::lead(Target::Block(RAM), origin.el0);
         let own = origin.does(Act::Load, ANYWHERE);
+        if origin.is_aarch32() {
+            self.debug_register(origin, same(own));
+        }
         lower::lead(Target::Block(0), origin.el0);
         let found = origin.does(Act::Load, ANYWHERE + CELL_1);
         let expected = Caught {
@@ -254,6 +270,56 @@ impl Tally {
             same(found),
             same(expected),
         );
+    }
+
+    /// A debug register that programs may read; `own` is the exception behind another instruction.
+    fn debug_register(&mut self, origin: &Origin, own: Caught) {
+        let [there, behind] = [0, 1].map(|n| &raw const origin.code.debug[n] as u64);
+        let found = origin.runs(there as *const u32, 0);
+        if found.elr == origin.address(there) {
+            // It comes to no hypervisor: QEMU 7.2 has CPUs without, where Arm has none.
+            println!("origins: {}: there is no DBGDIDR", origin.name);
+            return;
+        }
+        let found = Caught {
+            pstate: found.pstate & !FLAGS,
+            far: 0,
+            ..found
+        };
+        let expected = Caught {
+            elr: origin.address(behind),
+            x0: debug_identification(),
+            ..own
+        };
+        self.compare(origin, format_args!("DBGDIDR"), found, expected);
+    }
+
+    /// A load of which no syndrome says anything, of a device that is emulated: by the instruction, or not at all.
+    fn pairs(&mut self, origin: &Origin) {
+        lower::lead(Target::Block(RAM), origin.el0);
+        let own = origin.runs(&raw const origin.code.pair[0], ANYWHERE);
+        lower::lead(Target::Invalid, origin.el0);
+        let fault = origin.runs(&raw const origin.code.pair[0], ANYWHERE + CELL_1);
+        lower::lead(Target::Block(0), origin.el0);
+        let found = origin.runs(&raw const origin.code.pair[0], ANYWHERE + CELL_1);
+        let expected = match origin.is_aarch32() {
+            false => Caught {
+                x0: CELL_1_VALUE,
+                ..own
+            },
+            true => Caught {
+                esr: fault.esr & !0x3f | EXTERNAL,
+                ..fault
+            },
+        };
+        // What is not known is an abort, which has an address.
+        let far = if origin.is_aarch32() { u64::MAX } else { 0 };
+        let same = |caught: Caught| Caught {
+            pstate: caught.pstate & !FLAGS,
+            far: caught.far & far,
+            ..caught
+        };
+        self.compare(origin, format_args!("pair"), same(found), same(expected));
     }
 
     fn compare(
@@ -274,7 +340,18 @@ impl Tally {
     }
 }
 
+/// `DBGDIDR`, as it follows from `ID_AA64DFR0_EL1`.
+fn debug_identification() -> u64 {
+    let dfr0 = ID_AA64DFR0_EL1.get();
+    let field = |low: u32, to: u32| (dfr0 >> low & 0xf) << to;
+    field(20, 28) | field(12, 24) | field(28, 20) | 0x6_8000
+}
+
 impl Origin {
+    fn is_aarch32(&self) -> bool {
+        self.vector == 12
+    }
+
     /// Where code is executed from here that lies at `address`.
     fn address(&self, address: u64) -> u64 {
         if self.el0 { address + USER } else { address }

@@ -8,8 +8,8 @@ use guest::{
 };
 
 use crate::{
-    clock, debug, devices, error, facts, halt, hold, origins, outside, read, reset, say, share,
-    split, storm,
+    accesses, clock, debug, devices, error, facts, halt, hold, origins, outside, read, reset, say,
+    share, split, storm,
 };
 
 guest::main!(run);
@@ -24,6 +24,7 @@ fn run_mode(machine: &'static Machine<'static>) -> Result<(), ArgsError<'static>
     let args = Args::new(machine.arguments, &catalogue::HELLO)?;
     match args.value("mode").unwrap_or("hello") {
         "hello" => facts::print(machine),
+        "accesses" => accesses::run(machine),
         "clock" => clock::run(machine),
         "debug" => debug::run(machine, args.number("ms", 0), args.number("seed", 1)),
         "devices" => devices::run(machine),
