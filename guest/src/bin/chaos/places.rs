@@ -15,12 +15,12 @@ const EMPTY: [Span; 6] = [
         end: 0x0400_0000,
     },
     Span {
-        // Behind the PL031's frame.
-        start: 0x0901_1000,
+        // Behind the page of `fw_cfg`.
+        start: 0x0902_1000,
         end: 0x0a00_0000,
     },
     Span {
-        start: 0x0a00_0000,
+        start: 0x0a00_4000,
         end: 0x0b00_0000,
     },
     Span {
