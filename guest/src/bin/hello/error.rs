@@ -21,7 +21,7 @@ const SYNCHRONOUS: u64 = 4;
 const TIMER: u32 = 27;
 
 /// Asks for an error with this syndrome, unless that is zero, goes on for `milliseconds` as if nothing had happened,
-/// and then takes what is there. `comes` says whether something must be. If so, and with a `machine`, it goes on in a
+/// and then takes what is there. `comes` says whether something must be. If so, and with a `machine`, it goes on with a
 /// WFI, which the error must end.
 pub(crate) fn run(
     syndrome: u64,
@@ -29,15 +29,10 @@ pub(crate) fn run(
     milliseconds: u64,
     machine: Option<&'static Machine<'static>>,
 ) {
-    if syndrome != 0 {
-        assert!(
-            hypervisor::report_error(syndrome),
-            "there are no such calls: boot with error-calls=on"
-        );
-    }
     let wait = milliseconds * time::frequency() / 1000;
-    if let Some(machine) = machine {
-        wait_for_interrupt(machine, wait);
+    match machine {
+        Some(machine) => wait_for_interrupt(machine, syndrome, wait),
+        None => ask(syndrome),
     }
     // Masked: other machines get the CPU meanwhile, and this one gets it back.
     let until = time::now() + wait;
@@ -54,13 +49,25 @@ pub(crate) fn run(
     assert_eq!(caught.vector, if comes { SERROR } else { SYNCHRONOUS });
 }
 
-/// Executes a WFI, which must end before the timer ends it.
-fn wait_for_interrupt(machine: &'static Machine<'static>, longest: u64) {
+/// Asks for an error with this syndrome, unless that is zero.
+fn ask(syndrome: u64) {
+    if syndrome != 0 {
+        assert!(
+            hypervisor::report_error(syndrome),
+            "there are no such calls: boot with error-calls=on"
+        );
+    }
+}
+
+/// Asks for an error, and executes a WFI at once: before the hypervisor has had a reason to look for errors. The WFI must
+/// end before the timer ends it.
+fn wait_for_interrupt(machine: &'static Machine<'static>, syndrome: u64, longest: u64) {
     let gic = Gic::of(machine, 0);
     gic.init_distributor();
     gic.init_vcpu();
     CNTV_CVAL_EL0.set(time::now() + longest);
     CNTV_CTL_EL0.write(CNTV_CTL_EL0::ENABLE::SET);
+    ask(syndrome);
     interface::wait();
     let ended_by = interface::acknowledge();
     CNTV_CTL_EL0.set(0);
