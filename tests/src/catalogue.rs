@@ -55,7 +55,6 @@ fn cpu_models() -> Vec<Scenario> {
         Scenario::new(name, "hello")
             .on(1, cpu)
             .args("guest-args=mode=accesses")
-            .may_complain()
             .wants(r"vm0: the instruction 0x4c407040 at 0x[0-9a-f]+ accesses a device, .* not emulated")
             // The first one only is told.
             .does_not_want("the instruction 0xa9401043")
@@ -65,7 +64,6 @@ fn cpu_models() -> Vec<Scenario> {
         Scenario::new(name, "hello")
             .on(1, cpu)
             .args("guest-args=mode=origins")
-            .may_complain()
             .wants(r"^vm0\| origins: [1-9][0-9]+ exceptions from AArch64 and AArch32 are as the CPU's own$")
     };
     // Against attacks by speculation: what a guest is told of the three workarounds, and what is executed.

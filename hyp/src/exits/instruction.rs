@@ -14,7 +14,7 @@ use hyp::exits::pstate::{has_vectors, is_aarch32, is_big_endian, is_el0, uses_sp
 use hyp::exits::stage1::Untranslated;
 use hyp::exits::syndrome::Abort;
 use hyp::memory::peek::Unreadable;
-use log::warn;
+use log::info;
 
 use super::{Frame, walk};
 use crate::vcpu;
@@ -74,7 +74,7 @@ pub(super) fn carry_out(frame: &mut Frame, abort: Abort, far: u64, ipa: u64) -> 
 #[cold]
 fn unknown(vm: &Vm, what: fmt::Arguments<'_>, ipa: u64) -> Fetched {
     if vm.is_first_unknown_access() {
-        warn!(
+        info!(
             "vm{}: {what} at {:#x} accesses a device, at {ipa:#x}, in a way that is not emulated: external abort; there \
              will be no more lines of this",
             vm.index(),
