@@ -39,7 +39,7 @@ impl Boot {
             Self::Compacted => "compaction-period=1",
             _ => "compaction=off vcpus=2 table-calls=on",
         };
-        format!("huge={policy} {compaction} mitigations={mitigations}")
+        format!("huge={policy} {compaction} guest-memory=256M mitigations={mitigations}")
     }
 }
 
