@@ -13,7 +13,7 @@ use crate::vgic;
 use arm_psci::FunctionId;
 use dtoolkit::ToPropertyValue;
 use dtoolkit::error::{FdtMutError, FdtParseError};
-use dtoolkit::fdt_mut::{FdtMut, SliceBuffer};
+use dtoolkit::fdt_mut::{FdtMut, FdtNodeMut, SliceBuffer};
 use thiserror::Error;
 
 /// What differs from one virtual machine to another, or from one start to the next.
@@ -104,12 +104,17 @@ fn virtio_path(path: &'static [u8; 20]) -> &'static str {
     core::str::from_utf8(path).unwrap_or("/")
 }
 
-/// Writes the tree to the start of `buffer` and returns it.
+/// Writes the tree to the start of `buffer` and returns it. Calls `pause` before each property: a tree takes a million
+/// instructions or two, and others wait for the CPU.
 ///
 /// # Errors
 ///
 /// The buffer is too small: 10 KiB and the length of the boot arguments are enough.
-pub fn write<'b>(buffer: &'b mut [u8], what: &Description<'_>) -> Result<&'b [u8], TreeError> {
+pub fn write<'b>(
+    buffer: &'b mut [u8],
+    what: &Description<'_>,
+    pause: &mut dyn FnMut(),
+) -> Result<&'b [u8], TreeError> {
     let cpus = CPUS.get(..what.vcpus).unwrap_or(&CPUS);
     let capacity = buffer.len();
     Skeleton { buffer, at: 0 }
@@ -118,6 +123,7 @@ pub fn write<'b>(buffer: &'b mut [u8], what: &Description<'_>) -> Result<&'b [u8
     let mut tree = Tree {
         tree: FdtMut::from_slice(buffer)?,
         capacity,
+        pause,
     };
     tree.describe(what, cpus)?;
     let size = tree.tree.as_read_only().data().len();
@@ -125,17 +131,19 @@ pub fn write<'b>(buffer: &'b mut [u8], what: &Description<'_>) -> Result<&'b [u8
 }
 
 /// A tree whose nodes get their properties.
-struct Tree<'b> {
+struct Tree<'b, 'p> {
     tree: FdtMut<SliceBuffer<'b>>,
     capacity: usize,
+    pause: &'p mut dyn FnMut(),
 }
 
-impl Tree<'_> {
+impl<'b> Tree<'b, '_> {
     fn describe(
         &mut self,
         what: &Description<'_>,
         cpus: &[(&'static str, &'static str)],
     ) -> Result<(), TreeError> {
+        self.add_virtio()?;
         let root = "/";
         self.add(root, "compatible", "linux,dummy-virt")?;
         self.add(root, "model", "tessera,virt")?;
@@ -209,7 +217,6 @@ impl Tree<'_> {
 
         self.add_uart()?;
         self.add_clock_and_flash()?;
-        self.add_virtio()?;
         let fw_cfg = "/fw-cfg@9020000";
         self.add(fw_cfg, "compatible", "qemu,fw-cfg-mmio")?;
         let size = machine::FW_CFG_END - machine::FW_CFG;
@@ -249,17 +256,30 @@ impl Tree<'_> {
         self.add(chips, "bank-width", 4_u32)
     }
 
+    /// Before all others, and from the last to the first: a node is looked for past all that are before it, with what they
+    /// have, and what it gets moves all that is behind it.
     fn add_virtio(&mut self) -> Result<(), TreeError> {
         let first = machine::VIRTIO_INTERRUPT - vgic::FIRST_SHARED;
-        let places = (machine::VIRTIO..).step_by(virtio::PLACE as usize);
-        for ((path, number), at) in VIRTIO_PATHS.iter().zip(first..).zip(places) {
-            let path = virtio_path(path);
-            self.add(path, "compatible", "virtio,mmio")?;
-            self.add(path, "reg", range(at, virtio::PLACE))?;
-            self.add(path, "interrupts", [SHARED, number, EDGE_RISING])?;
-            self.add(path, "dma-coherent", EMPTY)?;
+        for (number, path) in VIRTIO_PATHS.iter().enumerate().rev() {
+            let number = number as u32;
+            let at = machine::VIRTIO + u64::from(number) * virtio::PLACE;
+            let interrupt = [SHARED, first + number, EDGE_RISING];
+            let full = TreeError::NoSpace(self.capacity);
+            let mut node = self.node(virtio_path(path))?;
+            let mut all = node.add_property("compatible", "virtio,mmio").is_ok();
+            all &= node.add_property("reg", range(at, virtio::PLACE)).is_ok();
+            all &= node.add_property("interrupts", interrupt).is_ok();
+            all &= node.add_property("dma-coherent", EMPTY).is_ok();
+            if !all {
+                return Err(full);
+            }
         }
         Ok(())
+    }
+
+    fn node(&mut self, path: &'static str) -> Result<FdtNodeMut<'_, SliceBuffer<'b>>, TreeError> {
+        (self.pause)();
+        self.tree.find_node_mut(path).ok_or(TreeError::NoNode(path))
     }
 
     fn add(
@@ -268,10 +288,7 @@ impl Tree<'_> {
         name: &str,
         value: impl ToPropertyValue,
     ) -> Result<(), TreeError> {
-        let mut found = self
-            .tree
-            .find_node_mut(node)
-            .ok_or(TreeError::NoNode(node))?;
+        let mut found = self.node(node)?;
         match found.add_property(name, value) {
             Ok(_) => Ok(()),
             Err(FdtMutError::Resize(_) | _) => Err(TreeError::NoSpace(self.capacity)),
@@ -408,7 +425,7 @@ mod tests {
     #[test]
     fn the_tree_says_what_the_machine_has() {
         let mut buffer = [0xff; 10240];
-        let blob = write(&mut buffer, &GUEST).unwrap();
+        let blob = write(&mut buffer, &GUEST, &mut || ()).unwrap();
         let tree = Fdt::new(blob).unwrap();
         let text = |path: &str, name| {
             let node = tree.find_node(path).unwrap();
@@ -477,7 +494,7 @@ mod tests {
             boot_arguments: "",
             ..GUEST
         };
-        let tree = Fdt::new(write(&mut buffer, &guest).unwrap()).unwrap();
+        let tree = Fdt::new(write(&mut buffer, &guest, &mut || ()).unwrap()).unwrap();
         let chosen = tree.find_node("/chosen").unwrap();
         assert!(chosen.property("bootargs").is_none());
         assert!(chosen.property("stdout-path").is_some());
@@ -486,15 +503,15 @@ mod tests {
     #[test]
     fn a_buffer_that_is_too_small_is_an_error() {
         let mut whole = [0; 10240];
-        let size = write(&mut whole, &GUEST).unwrap().len();
+        let size = write(&mut whole, &GUEST, &mut || ()).unwrap().len();
         for capacity in (0..size).step_by(61).chain([size - 1]) {
             let mut buffer = vec![0; capacity];
             assert_eq!(
-                write(&mut buffer, &GUEST),
+                write(&mut buffer, &GUEST, &mut || ()),
                 Err(TreeError::NoSpace(capacity))
             );
         }
         let mut buffer = vec![0; size];
-        assert!(write(&mut buffer, &GUEST).is_ok());
+        assert!(write(&mut buffer, &GUEST, &mut || ()).is_ok());
     }
 }
