@@ -465,12 +465,19 @@ fn power() -> Vec<Scenario> {
             .args("guest-args=mode=poweroff")
             .ends(Ending::PoweredOff)
             .wants("^tessera: vm0 off$"),
-        Scenario::new("reset", "hello")
-            .on(2, "max")
-            .args("guest-args=mode=reset")
-            .wants(r"^vm0\| reset: boot 0$")
-            .wants(r"^vm0\| reset: boot 1$"),
+        reset("reset", 2),
+        // What the machine leaves to the CPU it comes back to.
+        reset("reset-one-cpu", 1),
     ]
+}
+
+/// A machine that resets itself once.
+fn reset(name: &'static str, cpus: u32) -> Scenario {
+    Scenario::new(name, "hello")
+        .on(cpus, "max")
+        .args("guest-args=mode=reset")
+        .wants(r"^vm0\| reset: boot 0$")
+        .wants(r"^vm0\| reset: boot 1$")
 }
 
 /// Several machines share the CPUs, and what becomes of one is no other's concern.

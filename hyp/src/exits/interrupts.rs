@@ -63,7 +63,8 @@ pub(crate) fn kick_others() {
     }
 }
 
-/// Serves pending interrupts of this CPU. `vcpu` is the one that they took out of its guest, if any.
+/// Serves pending interrupts of this CPU. `vcpu` is the one whose registers the CPU has, if any:
+/// whose guest they have interrupted, or for whose long work EL2 looks for them.
 ///
 /// At most so many, since other machines' vCPUs can send messages as fast as these are served: what is pending still
 /// interrupts the guest again, or ends the WFI of an idle CPU, after others had a chance to run.

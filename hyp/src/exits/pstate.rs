@@ -22,9 +22,6 @@ const VBAR_BASE: u64 = !0x7ff;
 
 /// D, A, I and F: everything masked.
 const DAIF: u64 = 0xf << 6;
-/// SPSR: IRQs and FIQs are masked.
-const MASK_I: u64 = 1 << 7;
-const MASK_F: u64 = 1 << 6;
 const SSBS: u64 = 1 << 12;
 const PAN: u64 = 1 << 22;
 const DIT: u64 = 1 << 24;
@@ -63,10 +60,9 @@ pub const fn is_el0(spsr: u64) -> bool {
     spsr & AARCH32 != 0 || spsr & MODE == 0
 }
 
-/// Whether the guest was at EL1 with interrupts masked, IRQs and FIQs.
+/// Whether the guest was at EL1 with all exceptions masked that come from outside: interrupts, errors, and debug exceptions.
 pub const fn is_el1_masked(spsr: u64) -> bool {
-    let masks = MASK_I | MASK_F;
-    spsr & AARCH32 == 0 && matches!(spsr & MODE, EL1H | EL1T) && spsr & masks == masks
+    spsr & AARCH32 == 0 && matches!(spsr & MODE, EL1H | EL1T) && spsr & DAIF == DAIF
 }
 
 /// Whether the guest was in AArch32 with this SPSR.

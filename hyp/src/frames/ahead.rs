@@ -102,6 +102,13 @@ impl<M: LinearMap> FrameAllocator<M> {
 
     #[cold]
     fn zero_block_now(&self, cpu: usize, interrupted: &dyn Fn() -> bool) -> bool {
+        if let Some(cache) = self.caches.get(cpu) {
+            cache.ahead.lock().wanted = true;
+        }
+        if !self.zero_part_of_block(cpu, AT_ONCE, 0) {
+            // Another CPU may have the last block ahead.
+            self.give_back_ahead();
+        }
         while self.zero_part_of_block(cpu, AT_ONCE, 0) {
             if interrupted() {
                 return false;

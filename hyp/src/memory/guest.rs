@@ -14,6 +14,7 @@ use super::reserve::Reservations;
 use crate::bootargs::HugePolicy;
 use crate::frames::{Contents, Order, OutOfFrames, Use, VmId};
 use core::fmt;
+use core::num::NonZeroUsize;
 use stage2::{
     Access, Attributes, Config, Contents as _, Format, Geometry, GuestFrame, Ipa, IpaRange, Level,
     MapError, Owner, Pa, Refused, Resolution, Rights, SplitError, Stage2, UnmappedRun,
@@ -21,7 +22,7 @@ use stage2::{
 use trace::event::Holder;
 
 /// Frames that are freed before others get their turn.
-const FREED_AT_ONCE: usize = 128;
+const FREED_AT_ONCE: NonZeroUsize = NonZeroUsize::new(128).expect("not zero");
 /// Bytes that are mapped ahead before others get their turn: that of 16 pages, each of which is zeroed.
 const FILLED_AT_ONCE: u64 = 16 * stage2::PAGE_SIZE;
 
@@ -390,7 +391,15 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
         }
     }
 
+    /// Frees what was unmapped. Lets others run now and then: frames that lie apart take their time.
     fn free_leaves(&self, run: UnmappedRun<'_>) {
+        for part in run.into_parts(FREED_AT_ONCE) {
+            self.free_part(part);
+            self.machine.give_way();
+        }
+    }
+
+    fn free_part(&self, run: UnmappedRun<'_>) {
         let machine = self.machine;
         if run.level() != Level::L3 {
             return run
@@ -401,19 +410,10 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
             vm: self.vm(),
             ipa: run.ipa(),
         };
-        let mut frames = run
+        let frames = run
             .into_frames()
-            .map(|frame| frame.map(GuestFrame::into_pa))
-            .peekable();
-        for first in (0..).step_by(FREED_AT_ONCE) {
-            let (cpu, used) = (machine.cpu(), used.at(first));
-            let some = frames.by_ref().take(FREED_AT_ONCE);
-            machine.allocator().free_run(cpu, used, some);
-            if frames.peek().is_none() {
-                break;
-            }
-            machine.give_way();
-        }
+            .map(|frame| frame.map(GuestFrame::into_pa));
+        machine.allocator().free_run(machine.cpu(), used, frames);
     }
 
     /// Takes memory away that the guest has no use for: what it touches again reads as zeros. The

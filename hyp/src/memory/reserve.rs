@@ -202,6 +202,10 @@ impl Reservations {
         let Some(word) = self.word(machine.allocator(), region) else {
             return 0;
         };
+        // Most have none, which a load tells without taking the line from other CPUs.
+        if word.load(Ordering::Relaxed) == 0 {
+            return 0;
+        }
         let seen = word.swap(0, Ordering::AcqRel);
         if seen == 0 {
             return 0;
@@ -228,12 +232,18 @@ impl Reservations {
     /// Frees the frames of `block` that are reserved for the region and untouched; returns how many.
     fn free_all_untouched<P: Parts>(&self, machine: &Machine<P>, region: u64, block: Pa) -> usize {
         let first = self.start_of(region);
-        let part = |at| {
-            machine.give_way();
-            self.free_untouched(machine, first.offset(at), block.offset(at), FREED_AT_ONCE)
-        };
+        let free =
+            |at, size| self.free_untouched(machine, first.offset(at), block.offset(at), size);
+        // One goes to the CPU's cache, by itself: else all of them would be joined again, and where nothing else is
+        // left the next fault would find that block, set it aside, and have no frame for a table.
+        let mut pages = (0..Level::L2.size()).step_by(PAGE_SIZE as usize);
+        let alone = pages.find(|&at| free(at, PAGE_SIZE) > 0);
         let parts = (0..Level::L2.size()).step_by(FREED_AT_ONCE as usize);
-        parts.map(part).sum()
+        let rest = parts.map(|at| {
+            machine.give_way();
+            free(at, FREED_AT_ONCE)
+        });
+        usize::from(alone.is_some()) + rest.sum::<usize>()
     }
 
     /// Frees those of `size` bytes of frames from `page` on, for the pages from `ipa` on, that are reserved and
@@ -260,8 +270,8 @@ impl Reservations {
 
     /// Gives up all reservations and the words themselves, at the end of the VM.
     pub fn free<P: Parts>(self, machine: &Machine<P>) {
-        while self.give_up_some(machine) > 0 {
-            machine.give_way();
+        for region in 0..self.regions {
+            self.give_up(machine, self.start_of(region));
         }
         machine.give_back_own(self.words, self.order);
     }

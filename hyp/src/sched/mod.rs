@@ -99,6 +99,8 @@ pub(crate) fn give_way() {
     if cpu.slice_is_over() || context.is_none() && cpu.take_woken() {
         yield_now();
     }
+    // What was served may have been the timer, or news of a thread that waits for the end of a slice.
+    cpu::this().set_timer();
 }
 
 /// Waits until somebody calls [`wake`] with this thread, or did since the last wait.
@@ -137,9 +139,9 @@ pub(crate) fn after_interrupt() {
     let cpu = cpu::this();
     if cpu.slice_is_over() {
         yield_now();
-    } else {
-        cpu.set_timer();
     }
+    // Also then: there may have been nobody to yield to any more.
+    cpu::this().set_timer();
 }
 
 /// Turns what this CPU has been running so far into its idle thread.

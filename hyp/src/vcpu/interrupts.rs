@@ -218,6 +218,8 @@ impl Vcpu {
             return;
         }
         let concerned = self.vm().vgic().lock().deactivate(self.index, intid);
+        // Also if no vCPU is to be told: the CPU may hold a timer's interrupt active for this one.
+        self.want_attention();
         notify(self.vm(), concerned, Some(self));
     }
 

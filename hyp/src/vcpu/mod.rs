@@ -32,6 +32,7 @@ pub(crate) use interrupts::notify;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
 
+use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::{ELR_EL2, SPSR_EL2, VMPIDR_EL2, Writeable};
 use arch::Encoding;
 use hyp::exits::halt::Watch;
@@ -220,6 +221,14 @@ impl Vcpu {
         }
     }
 
+    /// Stops the timers, which start anew when the vCPU is switched on again: what this CPU does until it runs another
+    /// vCPU takes none of their interrupts. Only for the vCPU's own thread, before it leaves the guest for good.
+    pub(crate) fn stop_timers(&self) {
+        registers::disable_timers();
+        // Their lines are low before what they have pending is withdrawn.
+        barrier::isb(barrier::SY);
+    }
+
     /// Makes this CPU forget the guest's tables and interrupts. The thread will not enter the guest until it has
     /// called [`Self::use_tables`]. Only for the vCPU's own thread.
     pub(crate) fn leave_tables(&self) {
@@ -316,7 +325,7 @@ impl Context for Vcpu {
 
     fn serve_interrupts(&self) {
         crate::exits::interrupts::serve(Some(self));
-        // The news may be the guest's, or that the machine is to stop.
+        // Behind it, so that what it has taken is looked at: it may have been the message that the machine is to stop.
         self.unsettle();
     }
 

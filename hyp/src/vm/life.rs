@@ -234,6 +234,7 @@ impl Vm {
 
     /// The vCPU leaves the guest for good. Whoever is the last winds the machine up.
     fn leave(&self, vcpu: &Vcpu) {
+        vcpu.stop_timers();
         vcpu.leave_tables();
         let reason = self.power.lock().leave(vcpu.index());
         if reason.is_some() {

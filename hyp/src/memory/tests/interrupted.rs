@@ -4,6 +4,7 @@ use super::super::env::{Hardware, Machine, Parts};
 use super::super::{Fault, FaultKind, Outcome};
 use super::{Arena, OneCpu, RAM, frames, guest, guest_at, machine, page, store};
 use crate::bootargs::HugePolicy;
+use crate::frames::{Contents, Order, Use};
 use core::cell::Cell;
 use stage2::vmid::Vmid;
 use stage2::{Access, IpaRange, Kind, Level, Loaded, Pa, Published, Scope, Tlb};
@@ -85,4 +86,23 @@ fn memory_that_runs_short_costs_no_more_reservations_than_it_takes() {
     assert_eq!(memory.give_up_reservations(), 511);
     assert_eq!(memory.give_up_reservations(), 0);
     memory.destroy();
+}
+
+#[test]
+fn where_one_block_is_all_that_is_left_a_fault_gets_a_page_and_its_table() {
+    let machine = machine();
+    let memory = guest(&machine, HugePolicy::Reserve);
+    let allocator = machine.allocator();
+    let alloc = || allocator.alloc(0, Order::PAGE, Contents::Dirty, Use::Hypervisor);
+    let taken: Vec<Pa> = std::iter::from_fn(|| alloc().ok()).collect();
+    let block_of = |pa: &Pa| pa.align_down(Level::L2);
+    let is_whole = |block| taken.iter().filter(|pa| block_of(pa) == block).count() == 512;
+    let mut blocks = taken.iter().map(block_of);
+    let block = blocks.find(|&block| is_whole(block)).expect("a block");
+    for pa in taken.iter().filter(|pa| block_of(pa) == block) {
+        allocator.free(0, *pa, Order::PAGE).expect("in use");
+    }
+    allocator.drain_caches();
+    store(&memory, 512, 7);
+    assert_eq!(memory.peek(page(512)), Ok(7));
 }
