@@ -152,7 +152,7 @@ mod tests {
         );
         let error = error("mode=hallo", &HELLO);
         assert!(
-            error.starts_with("guest argument `mode=hallo`: expected mode=hello|clock|"),
+            error.starts_with("guest argument `mode=hallo`: expected mode=hello|"),
             "{error}"
         );
     }

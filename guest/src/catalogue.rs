@@ -142,7 +142,7 @@ pub const SWEEP: Guest = Guest {
 pub const TOUCH: Guest = Guest {
     name: "touch",
     arguments: &[],
-    least_mib: 4,
+    least_mib: 64,
 };
 
 /// The guest called `name`.

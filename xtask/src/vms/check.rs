@@ -234,7 +234,7 @@ mod tests {
             (
                 "guest=hello,append=mod=clock",
                 "",
-                "VM `hello`: unknown guest argument `mod=clock`; hello takes mode=hello|clock|",
+                "VM `hello`: unknown guest argument `mod=clock`; hello takes mode=hello|",
             ),
             (
                 "guest=stress,name=x",

@@ -21,6 +21,8 @@ const STORES: u64 = 8;
 const INTO_A_STORE: u64 = 20_000;
 /// Regions that are filled page by page, for the hypervisor to make blocks of.
 const REGIONS: u64 = 8;
+/// Memory that this takes, with some to spare, in bytes. The rows are left out where there is less.
+pub(crate) const NEEDED: u64 = (STORES + REGIONS + 8) * BLOCK_SIZE;
 /// Waits meanwhile, and the longest of them, as a part of a second.
 const WAITS: usize = 4000;
 const WAITS_PER_SECOND: u64 = 10_000;
@@ -55,7 +57,9 @@ fn during_stores(timer: &Timer, memory: Span) {
         // SAFETY: the only interrupt that is let through is the timer's, which `note` handles.
         unsafe { asm!("msr daifclr, #2", options(nostack)) };
         row::time_accesses(Access::Store, block, BLOCK_SIZE);
-        while !CAME.load(Relaxed) {}
+        while !CAME.load(Relaxed) {
+            core::hint::spin_loop();
+        }
         // SAFETY: interrupts are masked again, as they were.
         unsafe { asm!("msr daifset, #2", options(nostack)) };
     }

@@ -60,7 +60,9 @@ pub(crate) fn measure(machine: &'static Machine<'static>) {
     if tables::are_there() {
         own_tables::measure(machine, &mut fresh);
     }
-    if let Some(timer) = Timer::new(machine) {
+    if fresh.0.size() >= late::NEEDED
+        && let Some(timer) = Timer::new(machine)
+    {
         late::measure(&timer, &mut fresh);
     }
     let left = (fresh.0.size() / BLOCK_SIZE).min(BLOCKS);
