@@ -53,6 +53,7 @@ pub use holdings::Holding;
 pub use init::{InitError, Setup};
 pub use isolate::{Isolation, NotIsolated};
 pub use linear::LinearMap;
+pub use run::Run;
 pub use state::{Order, State, Use, VmId};
 pub use survey::{Candidate, Cursor};
 

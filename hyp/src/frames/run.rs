@@ -15,6 +15,9 @@ use super::state::{Order, Packed, Use, UseIndex};
 use core::slice;
 use stage2::{PAGE_SHIFT, Pa};
 
+/// Pieces that are freed in one go: each takes about 350 instructions where frames lie apart.
+const APART_AT_ONCE: u32 = 32;
+
 /// Frames that lie side by side, on the way; perhaps none.
 #[derive(Clone, Copy)]
 struct Piece {
@@ -54,20 +57,54 @@ struct Way<'a> {
     behind: slice::Iter<'a, Frame>,
 }
 
+/// Frames that are to be freed.
+pub struct Run<I> {
+    /// The state of the first one.
+    expected: Packed,
+    frames: I,
+}
+
+impl<I: Iterator<Item = Option<Pa>>> Run<I> {
+    /// Single frames that are used alike, the first as `used` and each other as befits its place in `frames`.
+    pub fn new(used: Use, frames: I) -> Self {
+        Self {
+            expected: Packed::allocated(used, Order::PAGE),
+            frames,
+        }
+    }
+}
+
 impl<M: LinearMap> FrameAllocator<M> {
     /// Frees single frames that are used alike, the first as `used` and each other as befits its place
     /// in `frames` (see [`Use::at`]); where there is none, nothing is freed.
     ///
     /// As for [`FrameAllocator::free`], no translation may lead to any of them any more. What is not
     /// used so is logged and left alone.
-    // A function of its own, so that its few values stay in registers.
-    #[inline(never)]
     pub fn free_run(&self, cpu: usize, used: Use, frames: impl Iterator<Item = Option<Pa>>) {
-        let mut expected = Packed::allocated(used, Order::PAGE);
+        let mut rest = Some(Run::new(used, frames));
+        while let Some(run) = rest {
+            rest = self.free_some(cpu, run);
+        }
+    }
+
+    /// As [`free_run`](Self::free_run), but goes only as far as takes a CPU a few thousand instructions. Returns
+    /// the rest, if there is one: it may be freed on another CPU.
+    // A function of its own, so that its few values stay in registers: the run comes and goes by value.
+    #[inline(never)]
+    pub fn free_some<I: Iterator<Item = Option<Pa>>>(
+        &self,
+        cpu: usize,
+        run: Run<I>,
+    ) -> Option<Run<I>> {
+        let Run {
+            mut expected,
+            mut frames,
+        } = run;
         let step = expected.page_step();
+        let mut apart = 0;
         // Apart, so that they stay in registers.
         let (mut piece, mut end, mut behind) = (Piece::NONE, Piece::NONE.end, [].iter());
-        for frame in frames {
+        while let Some(frame) = frames.next() {
             if let Some(pa) = frame {
                 let page = pa.get() >> PAGE_SHIFT;
                 // Mostly it lies behind the one before, so that its metadata need not be looked for.
@@ -80,12 +117,19 @@ impl<M: LinearMap> FrameAllocator<M> {
                     piece.end = end;
                     Way { piece, behind } = self.free_apart(cpu, pa, expected, piece);
                     end = piece.end;
+                    apart += 1;
+                    if apart == APART_AT_ONCE {
+                        self.free_piece(cpu, piece, expected.use_index());
+                        expected = expected.plus(step);
+                        return Some(Run { expected, frames });
+                    }
                 }
             }
             expected = expected.plus(step);
         }
         piece.end = end;
         self.free_piece(cpu, piece, expected.use_index());
+        None
     }
 
     /// Ends the use of a frame wherever it is, and frees `piece` unless the frame lies before it.

@@ -12,17 +12,14 @@ use super::logging::Logging;
 use super::observe;
 use super::reserve::Reservations;
 use crate::bootargs::HugePolicy;
-use crate::frames::{Contents, Order, OutOfFrames, Use, VmId};
+use crate::frames::{Contents, Order, OutOfFrames, Run, Use, VmId};
 use core::fmt;
-use core::num::NonZeroUsize;
 use stage2::{
     Access, Attributes, Config, Contents as _, Format, Geometry, GuestFrame, Ipa, IpaRange, Level,
     MapError, Owner, Pa, Refused, Resolution, Rights, SplitError, Stage2, UnmappedRun,
 };
 use trace::event::Holder;
 
-/// Frames that are freed before others get their turn.
-const FREED_AT_ONCE: NonZeroUsize = NonZeroUsize::new(128).expect("not zero");
 /// Bytes that are mapped ahead before others get their turn: that of 16 pages, each of which is zeroed.
 const FILLED_AT_ONCE: u64 = 16 * stage2::PAGE_SIZE;
 
@@ -391,15 +388,8 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
         }
     }
 
-    /// Frees what was unmapped. Lets others run now and then: frames that lie apart take their time.
+    /// Frees what was unmapped. Lets others run now and then if the frames lie apart, which takes its time.
     fn free_leaves(&self, run: UnmappedRun<'_>) {
-        for part in run.into_parts(FREED_AT_ONCE) {
-            self.free_part(part);
-            self.machine.give_way();
-        }
-    }
-
-    fn free_part(&self, run: UnmappedRun<'_>) {
         let machine = self.machine;
         if run.level() != Level::L3 {
             return run
@@ -413,7 +403,13 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
         let frames = run
             .into_frames()
             .map(|frame| frame.map(GuestFrame::into_pa));
-        machine.allocator().free_run(machine.cpu(), used, frames);
+        let mut rest = Some(Run::new(used, frames));
+        while let Some(run) = rest {
+            rest = machine.allocator().free_some(machine.cpu(), run);
+            if rest.is_some() {
+                machine.give_way();
+            }
+        }
     }
 
     /// Takes memory away that the guest has no use for: what it touches again reads as zeros. The

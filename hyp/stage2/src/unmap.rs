@@ -19,7 +19,6 @@ use crate::sync::{Entry, Ordering};
 use arrayvec::ArrayVec;
 use core::iter::repeat_n;
 use core::mem;
-use core::num::NonZeroUsize;
 
 /// A leaf that was unmapped, and of which no translation is left anywhere.
 #[must_use = "the frame is lost unless it is given back"]
@@ -74,18 +73,6 @@ impl<'a> UnmappedRun<'a> {
     #[inline]
     pub fn entries(&self) -> &'a [Descriptor] {
         self.entries
-    }
-
-    /// The same leaves as runs of at most `most` entries each, from the lowest address on.
-    pub fn into_parts(self, most: NonZeroUsize) -> impl Iterator<Item = Self> {
-        let (ipa, level) = (self.ipa, self.level);
-        let size = most.get() as u64 * level.size();
-        let parts = self.entries.chunks(most.get());
-        (0..).zip(parts).map(move |(number, entries)| Self {
-            ipa: ipa.offset(number * size),
-            level,
-            entries,
-        })
     }
 
     /// The memory that each entry mapped; none where nothing was.

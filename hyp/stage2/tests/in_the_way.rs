@@ -13,7 +13,6 @@ use stage2::{
     Unreadable,
 };
 use std::collections::BTreeSet;
-use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 type Vm<'m> = Stage2<&'m FakeMachine>;
@@ -663,27 +662,6 @@ fn what_was_unmapped_together_comes_back_as_it_stood() {
     })
     .unwrap();
     assert_eq!(back, there.map(|(index, pa)| (page(index), pa)));
-}
-
-/// In parts it is the same.
-#[test]
-fn what_was_unmapped_together_may_be_taken_in_parts() {
-    let machine = machine();
-    let vm = vm(&machine);
-    let there = [0, 1, 4, 5].map(|index| (page(index), put(&machine, &vm, page(index))));
-    let (mut parts, mut back) = (Vec::new(), Vec::new());
-    vm.unmap_runs(region(), |run| {
-        for part in run.into_parts(NonZeroUsize::new(4).unwrap()) {
-            parts.push((part.ipa(), part.entries().len()));
-            back.extend(
-                part.into_leaves()
-                    .map(|leaf| (leaf.ipa, leaf.frame.into_pa())),
-            );
-        }
-    })
-    .unwrap();
-    assert_eq!(parts, [(page(0), 4), (page(4), 2)]);
-    assert_eq!(back, there);
 }
 
 /// What a person is shown says what it is of, whose it is, and why.
