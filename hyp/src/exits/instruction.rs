@@ -73,10 +73,13 @@ pub(super) fn carry_out(frame: &mut Frame, abort: Abort, far: u64, ipa: u64) -> 
 /// Says, once in a machine's life, that an access to a device is not carried out.
 #[cold]
 fn unknown(vm: &Vm, what: fmt::Arguments<'_>, ipa: u64) -> Fetched {
-    if vm.is_first_unknown_access() {
+    // Limited as all lines are that a guest brings about: a machine that is made anew has a first one again.
+    if vm.is_first_unknown_access()
+        && let Some(leave) = vm.may_log()
+    {
         info!(
             "vm{}: {what} at {:#x} accesses a device, at {ipa:#x}, in a way that is not emulated: external abort; there \
-             will be no more lines of this",
+             will be no more lines of this{leave}",
             vm.index(),
             ELR_EL2.get(),
         );
