@@ -85,6 +85,7 @@ pub const HELLO: Guest = Guest {
                 "early",
                 "el2",
                 "loop",
+                "while",
                 "zeros",
                 "work",
                 "calls",

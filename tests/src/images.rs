@@ -39,6 +39,13 @@ fn halts() -> Vec<Scenario> {
             .may_complain()
     };
     vec![
+        // What another vCPU writes ends a loop that is endless but for that.
+        Scenario::new(
+            "halted-for-a-while",
+            "guest=hello,vcpus=2,append=mode=halt kind=while",
+        )
+        .on(2, "cortex-a57")
+        .wants(r"^vm0\| halting: the other vCPU goes on$"),
         halted(
             "halted",
             "guest=hello,vcpus=1,append=mode=halt kind=loop",

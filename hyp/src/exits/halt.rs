@@ -3,8 +3,9 @@
 //! Kernels that cannot go on (they panicked, or they find that the CPU is not what they need) mask their interrupts
 //! and go round a few instructions for ever: WFI, WFE and a branch, most often. And a kernel without exception vectors that
 //! meets an exception takes the next one when the CPU fetches the vector, and so on. Both look from outside
-//! like a guest that is busy, or asleep. What is said here is certain, not likely: a loop counts only if
-//! no instruction in it could lead out, whatever memory and registers hold.
+//! like a guest that is busy, or asleep. A loop counts only if no instruction in it could lead out, whatever memory and
+//! registers hold. Another vCPU may write over it, though: it is certain, not likely, when all vCPUs have come to such a
+//! place, each has looked again since the last one came, and so none is left that could write.
 
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};

@@ -41,7 +41,8 @@ pub(super) fn cannot_fetch(vcpu: &Vcpu) -> bool {
         Some(instruction) => Cause::Privileged { at, instruction },
         None => Cause::NoVectors,
     };
-    halt(vcpu, cause);
+    // Where its MMU is off and nothing is there is nothing later either.
+    halt(vcpu, cause, || true);
     true
 }
 
@@ -49,27 +50,32 @@ pub(super) fn cannot_fetch(vcpu: &Vcpu) -> bool {
 #[cold]
 #[inline(never)]
 fn look(vcpu: &Vcpu) -> bool {
-    let (spsr, pc) = (SPSR_EL2.get(), ELR_EL2.get());
-    let fetch = |address| fetch(vcpu, address);
-    if is_endless(spsr, pc, fetch) {
-        halt(vcpu, Cause::Loop { has_mmu: has_mmu() });
-        return true;
-    }
-    let is_at_vector = is_at_own_vector(spsr, pc, VBAR_EL1.get());
-    if is_at_vector && !has_mmu() && fetch(pc).is_some_and(is_undefined) {
-        halt(vcpu, Cause::NoVectors);
-        return true;
-    }
-    false
+    let Some(cause) = cause(vcpu) else {
+        return false;
+    };
+    halt(vcpu, cause, || self::cause(vcpu).is_some());
+    true
 }
 
-fn halt(vcpu: &Vcpu, cause: Cause) {
+/// What keeps the guest where it is for ever, unless another vCPU changes that.
+fn cause(vcpu: &Vcpu) -> Option<Cause> {
+    let (spsr, pc) = (SPSR_EL2.get(), ELR_EL2.get());
+    let fetch = |address| fetch(vcpu, address);
+    let has_mmu = has_mmu();
+    if is_endless(spsr, pc, fetch) {
+        return Some(Cause::Loop { has_mmu });
+    }
+    let is_at_vector = !has_mmu && is_at_own_vector(spsr, pc, VBAR_EL1.get());
+    (is_at_vector && fetch(pc).is_some_and(is_undefined)).then_some(Cause::NoVectors)
+}
+
+fn halt(vcpu: &Vcpu, cause: Cause, still: impl Fn() -> bool) {
     let halt = Halt {
         vcpu: vcpu.index(),
         pc: ELR_EL2.get(),
         cause,
     };
-    vcpu.vm().halt(vcpu, halt);
+    vcpu.vm().halt(vcpu, halt, still);
 }
 
 /// The instruction at a virtual address of the guest's, if it can be told.

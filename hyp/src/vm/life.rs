@@ -25,6 +25,7 @@ use hyp::vm::ratelimit::RateLimit;
 use hyp::vm::setup::Setup;
 use hyp::vm::shortage::{Shortage, Verdict};
 use log::{error, info};
+use platform::timer;
 use plural::count;
 
 use super::load::{LoadError, load};
@@ -33,6 +34,9 @@ use crate::exits::{Frame, guest_enter, interrupts};
 use crate::sched::{self, SpawnError};
 use crate::vcpu::{Counters, Vcpu};
 use crate::{boot, console, machine, operator};
+
+/// How often a vCPU that has halted looks whether another has got it going, in a second.
+const LOOKS_PER_SECOND: u64 = 4;
 
 /// How many machines are not over yet, and one more while machines are being made at the start.
 static ALIVE: AtomicUsize = AtomicUsize::new(1);
@@ -168,13 +172,20 @@ impl Vm {
         self.visit(|memory| memory.give_up_reservations()) > Some(0)
     }
 
-    /// The vCPU, the caller's own, has come to where nothing gets it going again. Returns when the machine stops, which it
-    /// does when that is so of all its vCPUs.
-    pub(crate) fn halt(&self, vcpu: &Vcpu, halt: Halt) {
+    /// The vCPU, the caller's own, has come to where nothing but another vCPU gets it going again, by what that stores.
+    /// Returns when `still` says, which is asked now and then, that one has, or when the machine stops, which it
+    /// does when all its vCPUs have come to such a place.
+    pub(crate) fn halt(&self, vcpu: &Vcpu, halt: Halt, still: impl Fn() -> bool) {
         self.power.lock().halt(halt);
         self.stop_if_halted(vcpu);
         while !self.is_stopping() {
-            sched::park();
+            sched::sleep_until(timer::now() + timer::frequency() / LOOKS_PER_SECOND);
+            let still = self.is_stopping() || still();
+            self.power.lock().look_again(vcpu.index(), still);
+            if !still {
+                break;
+            }
+            self.stop_if_halted(vcpu);
         }
         vcpu.unsettle();
     }

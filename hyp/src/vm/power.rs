@@ -68,6 +68,8 @@ pub struct Power {
     vcpus: [State; MAX_VCPUS],
     count: usize,
     stop: Option<StopReason>,
+    /// Which vCPUs have halted and not looked again since another one did, one bit each.
+    unconfirmed: u32,
     /// The stop is complete: its reason has been handed out.
     stopped: bool,
 }
@@ -79,6 +81,7 @@ impl Power {
             vcpus: [State::Off; MAX_VCPUS],
             count: if count < MAX_VCPUS { count } else { MAX_VCPUS },
             stop: None,
+            unconfirmed: 0,
             stopped: false,
         }
     }
@@ -173,6 +176,7 @@ impl Power {
         if let Some(state) = self.vcpus.get_mut(vcpu) {
             *state = State::Off;
         }
+        self.doubt_halted(vcpu);
         if self.live().iter().all(|&state| state == State::Off) {
             self.request_stop(StopReason::AllVcpusOff);
         }
@@ -183,15 +187,39 @@ impl Power {
         self.stop
     }
 
-    /// Notes that a vCPU that is on has come to where nothing gets it going again. It stays on for others.
+    /// Notes that a vCPU that is on has come to where nothing but another vCPU gets it going again. It stays on for others.
+    /// That of those that halted before has to be confirmed, since this one may have got them going just before.
     pub fn halt(&mut self, halt: Halt) {
         if let Some(state) = self.vcpus.get_mut(halt.vcpu) {
             *state = State::Halted(halt);
         }
+        self.doubt_halted(halt.vcpu);
     }
 
-    /// How the machine has come to where no vCPU gets on: all that are on have halted. The first of them tells.
+    /// Those that have halted have to look again, since `last` may have got them going before it halted or left.
+    fn doubt_halted(&mut self, last: usize) {
+        let halted =
+            |&(vcpu, state): &(usize, &State)| vcpu != last && matches!(state, State::Halted(_));
+        let others = self.vcpus.iter().enumerate().filter(halted);
+        self.unconfirmed = others.fold(0, |bits, (vcpu, _)| bits | 1 << vcpu);
+    }
+
+    /// Notes that a vCPU that has halted has looked again: whether it still does not get on.
+    pub fn look_again(&mut self, vcpu: usize, still: bool) {
+        self.unconfirmed &= !(1 << vcpu);
+        if let Some(state @ State::Halted(_)) = self.vcpus.get_mut(vcpu)
+            && !still
+        {
+            *state = State::On;
+        }
+    }
+
+    /// How the machine has come to where no vCPU gets on: all that are on have halted, and none of them could have
+    /// been got going by the last. The first of them tells.
     pub fn halted(&self) -> Option<Halt> {
+        if self.unconfirmed != 0 {
+            return None;
+        }
         let mut first = None;
         for state in self.live() {
             match *state {
@@ -331,10 +359,22 @@ mod tests {
         assert_eq!(power.affinity_info(0, 0), Ok(AffinityInfo::On));
         assert_eq!(power.switch_on(0, ENTRY, true), Err(ErrorCode::AlreadyOn));
         assert_eq!(power.leave(1), None);
+        assert_eq!(power.halted(), None, "the other may have got it going");
+        power.look_again(0, true);
         assert_eq!(power.halted(), Some(halt(0)), "the other went off");
         power.switch_on(1, ENTRY, true).unwrap();
         assert_eq!(power.take_entry(1), Some(ENTRY));
         power.halt(halt(1));
+        assert_eq!(
+            power.halted(),
+            None,
+            "the last may have got the first going"
+        );
+        power.look_again(0, false);
+        assert_eq!(power.halted(), None, "it has");
+        power.halt(halt(0));
+        assert_eq!(power.halted(), None, "and the first the last");
+        power.look_again(1, true);
         assert_eq!(power.halted(), Some(halt(0)), "all have halted");
         let reason = StopReason::Halted(halt(0));
         assert!(power.request_stop(reason));

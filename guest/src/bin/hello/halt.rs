@@ -2,9 +2,9 @@
 //! say what it was.
 
 use core::arch::asm;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use guest::{boot, machine::Machine, println};
+use guest::{boot, machine::Machine, println, time};
 
 /// How many vCPUs are about to halt.
 static HALTING: AtomicUsize = AtomicUsize::new(0);
@@ -17,6 +17,7 @@ pub(crate) fn run(machine: &'static Machine<'static>, kind: &str) {
         "loop" => halt(),
         "early" => early(),
         "el2" => privileged(),
+        "while" => for_a_while(machine),
         "zeros" => zeros(machine),
         other => panic!("mode=halt has no kind={other}"),
     }
@@ -37,6 +38,61 @@ fn all(machine: &'static Machine<'static>) {
         core::hint::spin_loop();
     }
     halt();
+}
+
+/// One vCPU is in a loop until another writes over its branch, and waits for what comes of that.
+fn for_a_while(machine: &'static Machine<'static>) {
+    /// RET.
+    const RETURN: u32 = 0xd65f_03c0;
+    static CODE: AtomicU64 = AtomicU64::new(0);
+    static RETURNED: AtomicUsize = AtomicUsize::new(0);
+    let pool = boot::pool(machine);
+    let code = &pool.page(0).0[0];
+    // B to itself, twice.
+    code.store(0x1400_0000_1400_0000, Ordering::Relaxed);
+    publish(code);
+    CODE.store(pool.ipa(0), Ordering::Relaxed);
+    boot::start_vcpu(machine, 1, |_| {
+        HALTING.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the code is a branch to itself, and a return once that is overwritten; it changes no register.
+        unsafe {
+            asm!(
+                "msr daifset, #0xf",
+                "isb",
+                "blr {code}",
+                code = in(reg) CODE.load(Ordering::Relaxed),
+                out("x30") _,
+            );
+        }
+        RETURNED.fetch_add(1, Ordering::Relaxed);
+    });
+    while HALTING.load(Ordering::Relaxed) == 0 {
+        core::hint::spin_loop();
+    }
+    // Long enough that the hypervisor has noticed.
+    let deadline = time::now() + 2 * time::frequency();
+    while time::now() < deadline {
+        core::hint::spin_loop();
+    }
+    code.store(u64::from(RETURN), Ordering::Relaxed);
+    publish(code);
+    let deadline = time::now() + 10 * time::frequency();
+    while RETURNED.load(Ordering::Relaxed) == 0 {
+        assert!(
+            time::now() < deadline,
+            "the vCPU does not execute what was written over its loop"
+        );
+    }
+    println!("halting: the other vCPU goes on");
+}
+
+/// Has all vCPUs fetch what was stored to `code`.
+fn publish(code: &AtomicU64) {
+    let at = core::ptr::from_ref(code);
+    // SAFETY: cache maintenance of one line, and barriers.
+    unsafe {
+        asm!("dc cvau, {at}", "dsb ish", "ic ivau, {at}", "dsb ish", "isb", at = in(reg) at);
+    }
 }
 
 /// As a kernel ends that cannot go on.
