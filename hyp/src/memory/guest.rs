@@ -48,7 +48,7 @@ pub struct Fault {
 pub enum Outcome {
     /// Let the guest try again.
     Resume,
-    /// Somebody works on the region: let other threads run, then let the guest try again.
+    /// Another thread works on the region: let other threads run, then let the guest try again.
     Busy,
     /// No memory is there: a device, or nothing.
     Outside,
@@ -221,7 +221,7 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
             Resolution::Busy => Outcome::Busy,
             // RAM is mapped with all rights, and lies within the tables' addresses.
             Resolution::Denied | Resolution::OutOfRange => mistaken(ipa, &resolution),
-            // Only if it was asked for. Somebody else may have split it, too.
+            // Only if it was asked for. Another vCPU may have split it, too.
             Resolution::MustSplit(level) => {
                 let split = self.split_for_store(ipa, level);
                 split.unwrap_or(Outcome::Resume)
@@ -444,7 +444,7 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
             settings: _,
         } = self;
         let destroyed = stage2.destroy(|leaf| {
-            // What `show` has mapped is somebody else's.
+            // What `show` has mapped is its owner's.
             if !leaf.descriptor.is_pinned() {
                 machine.free_of_guest(leaf.frame);
             }
@@ -474,7 +474,7 @@ pub(super) fn outcome_of(ipa: Ipa, mapped: Result<(), MapError>) -> Outcome {
 #[inline(never)]
 fn not_mapped(ipa: Ipa, reason: MapError) -> Outcome {
     match reason {
-        // Somebody was faster: the guest finds what was mapped.
+        // Another vCPU was faster: the guest finds what was mapped.
         MapError::Occupied(_) => Outcome::Resume,
         MapError::Busy => Outcome::Busy,
         MapError::OutOfFrames => Outcome::OutOfMemory,
