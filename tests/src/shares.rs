@@ -76,7 +76,7 @@ fn limits() -> Scenario {
         "guest=hello,vcpus=1,append=mode=storm kind=reset times=40",
     )
     .on(1, "max")
-    .beside("name=calm,guest=hello,vcpus=1,restarts=1,append=mode=say lines=2 every=50")
+    .beside("name=calm,guest=hello,vcpus=1,restarts=1,append=mode=say lines=2 every=150")
     .counts_instructions()
     .wants("vm: vm0 is calm: ")
     .wants(r"vm0: 3\d lines about it were not shown$")
