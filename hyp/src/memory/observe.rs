@@ -262,6 +262,7 @@ fn collapse(step: CollapseStep) -> (Step, Reason) {
         CollapseError::Pinned => Reason::Pinned,
         CollapseError::Scattered => Reason::Scattered,
         CollapseError::Hot => Reason::Hot,
+        CollapseError::OutOfFrames => Reason::OutOfFrames,
         _ => Reason::Invalid,
     };
     (Step::Abort, reason)

@@ -17,11 +17,12 @@ mod copying;
 mod pages;
 mod survey;
 
-use crate::addr::{Ipa, IpaRange, Level, Pa};
+use crate::addr::{Ipa, IpaRange, Level};
 use crate::copy::Contents;
+use crate::deposit::Kept;
 use crate::descriptor::{Descriptor, Difference, Work};
-use crate::detached::Retired;
-use crate::env::{Environment, Frames};
+use crate::detached::{Retired, Spare};
+use crate::env::{Environment, Frames, OutOfFrames};
 use crate::flush::Flushed;
 use crate::frame::{GuestFrame, Refused};
 use crate::lookup::{Absent, Locked, Reader, Unlocked};
@@ -55,6 +56,9 @@ pub enum CollapseError {
     /// More entries are empty than the plan allows.
     #[error("too many entries are empty")]
     TooEmpty,
+    /// No frame is left for the deposit of the table that holds the entry.
+    #[error("no frame is left for the deposit")]
+    OutOfFrames,
     /// By copying: a page's memory cannot be read.
     #[error("a page's memory cannot be read")]
     Unreadable,
@@ -95,6 +99,12 @@ pub struct CopyPlan {
     /// How often the pages that changed meanwhile are copied again while the guest runs, as long as they
     /// are more than that.
     pub rounds: usize,
+}
+
+impl From<OutOfFrames> for CollapseError {
+    fn from(_: OutOfFrames) -> Self {
+        CollapseError::OutOfFrames
+    }
 }
 
 impl<E: Environment> Stage2<E> {
@@ -192,10 +202,33 @@ impl<E: Environment> Stage2<E> {
     }
 
     fn exchange_in_place(&self, ipa: Ipa, level: Level) -> Result<Retired, CollapseError> {
-        let reader = self.change();
-        let table = table_of(&reader, ipa, level)?;
-        let run = Run::of(&table, level)?;
-        let mut parent = lock_holder(&reader, ipa, level)?;
+        let mut page = Spare::none(self);
+        loop {
+            let reader = self.change();
+            let holder = holder(&reader, ipa, level)?;
+            let table = table_below(&holder, ipa)?;
+            let run = Run::of(&table, level)?;
+            if holder.has_deposit() || !page.is_none() {
+                return self.exchange_run(&reader, &table, &run, (ipa, level), &mut page);
+            }
+            drop(table);
+            drop(holder);
+            drop(reader);
+            page.fill()?;
+        }
+    }
+
+    /// Collapses the `table` below the entry of a level for an address, if it still is this `run`. The frame in `page` is
+    /// for the deposit, if there is none.
+    fn exchange_run(
+        &self,
+        reader: &Reader<'_, E>,
+        table: &Unlocked<'_, E>,
+        run: &Run,
+        (ipa, level): (Ipa, Level),
+        page: &mut Spare<'_, E>,
+    ) -> Result<Retired, CollapseError> {
+        let mut parent = lock_holder(reader, ipa, level)?;
         let mut child = parent.slot(ipa).lock().map_err(CollapseError::NoTable)?;
         if child.meta().is_claimed() {
             return Err(CollapseError::Claimed);
@@ -204,18 +237,26 @@ impl<E: Environment> Stage2<E> {
         if !difference.is_of_use() {
             drop(child);
             drop(parent);
-            return Err(survey::why_no_run(&table));
+            return Err(survey::why_no_run(table));
+        }
+        if !parent.open_deposit(page) {
+            return Err(CollapseError::Changed);
         }
         let block = run.block(self.format(), level).with_deposit();
-        let flushed = self.exchange(&mut parent, ipa, block, &child, difference);
+        let (flushed, gained) = self.exchange(&mut parent, ipa, block, &child, difference);
         self.publish();
         let mut retired = Retired::none();
-        child.give_up_kept(usize::MAX, &mut retired);
-        self.keep(&mut parent, child.pa(), ipa, &flushed);
+        child.give_up_deposit(&mut retired);
+        let kept = Kept {
+            pa: child.pa(),
+            has_parts: difference.is_none() && !gained,
+        };
+        self.keep(&mut parent, kept, ipa, &flushed);
         Ok(retired)
     }
 
-    /// Puts `block` in the place of the table `child`, whose entries are what this `difference` says.
+    /// Puts `block` in the place of the table `child`, whose entries are what this `difference` says. Says whether any of
+    /// these gained marks before the flush.
     fn exchange(
         &self,
         parent: &mut Locked<'_, E>,
@@ -223,38 +264,40 @@ impl<E: Environment> Stage2<E> {
         block: Descriptor,
         child: &Locked<'_, E>,
         difference: Difference,
-    ) -> Flushed {
+    ) -> (Flushed, bool) {
         let index = ipa.index(parent.level());
         // What the hardware marks in the old entries up to the flush holds for the block as well.
         let used = block.with_use_of(difference.marks_of_use());
-        let marked = || used.with_use_of(survey::marks(child));
+        let marked = || {
+            if used.may_gain_marks() {
+                used.with_use_of(survey::marks(child))
+            } else {
+                used
+            }
+        };
         if self.direct_size_change() {
             // Nobody is to fault on what went through before.
             let (_, stale) = parent.replace(index, used);
             let flushed = self.flush(stale);
-            if used.may_gain_marks() {
-                let marks = marked();
+            let marks = marked();
+            if marks != used {
                 let _ = parent.update(index, |block| block.with_use_of(marks));
             }
-            flushed
+            (flushed, marks != used)
         } else {
             let marker = self.marker(Work::Collapse);
             let (_, stale) = parent.break_entry(index, marker);
             let flushed = self.flush(stale);
-            let block = if used.may_gain_marks() {
-                marked()
-            } else {
-                used
-            };
+            let block = marked();
             parent.make_entry(index, marker, block, &flushed);
-            flushed
+            (flushed, block != used)
         }
     }
 
-    /// Keeps the table that a marked block at `ipa` has replaced with the one that has the block's entry.
-    fn keep(&self, parent: &mut Locked<'_, E>, table: Pa, ipa: Ipa, flushed: &Flushed) {
+    /// Keeps a table that a marked block at `ipa` has replaced with the one that has the block's entry.
+    fn keep(&self, parent: &mut Locked<'_, E>, kept: Kept, ipa: Ipa, flushed: &Flushed) {
         let level = parent.level();
-        parent.keep(table, flushed);
+        parent.keep(ipa.index(level), kept, flushed);
         parent.count(Counter::TablesDetached);
         let level = level.next().unwrap_or(level);
         self.tell(Topic::Frees, move || Observation::Detached { ipa, level });
@@ -289,7 +332,14 @@ fn table_of<'r, E: Environment>(
     ipa: Ipa,
     level: Level,
 ) -> Result<Unlocked<'r, E>, CollapseError> {
-    let holder = holder(reader, ipa, level)?;
+    table_below(&holder(reader, ipa, level)?, ipa)
+}
+
+/// The table below the entry for `ipa` of the one that holds it.
+fn table_below<'r, E: Environment>(
+    holder: &Unlocked<'r, E>,
+    ipa: Ipa,
+) -> Result<Unlocked<'r, E>, CollapseError> {
     holder
         .slot(ipa)
         .map_nolock()

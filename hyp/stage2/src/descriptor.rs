@@ -496,6 +496,12 @@ impl Descriptor {
         Self(self.0 & !ACCESS_FLAG)
     }
 
+    /// Whether this is what was `seen`, but for marks of use that came since, as the hardware sets them at any moment.
+    #[inline(always)]
+    pub(crate) const fn is_or_gained_marks(self, seen: Self) -> bool {
+        self.0 == seen.0 | self.0 & MARKS
+    }
+
     /// The same leaf, used by an access that stores or not.
     #[inline]
     pub(crate) const fn used(self, written: bool) -> Self {

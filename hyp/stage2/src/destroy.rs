@@ -1,7 +1,6 @@
 //! The end of a VM's tables.
 
 use crate::addr::{ENTRIES, Ipa, Level, PAGE_SHIFT, Pa};
-use crate::deposit;
 use crate::descriptor::{Descriptor, Kind};
 use crate::detached::{Retired, memory};
 use crate::env::{Cpus, Environment, Frames, Scope};
@@ -89,7 +88,7 @@ impl<E: Environment> Stage2<E> {
         }
         let frames = self.env().frames();
         if let Some(meta) = frames.table_meta(table) {
-            deposit::give_up(frames, meta, usize::MAX, kept);
+            self.give_up_deposit(meta, kept);
         }
         ipa
     }

@@ -48,6 +48,8 @@ impl TableList {
 #[must_use = "the frames are lost unless a grace period is awaited and they are freed"]
 pub(crate) struct Retired {
     tables: TableList,
+    /// Pages of deposits, which no reader looks at.
+    pages: TableList,
     /// When the last of them was detached.
     since: Moment,
 }
@@ -57,6 +59,7 @@ impl Retired {
     pub(crate) const fn none() -> Self {
         Self {
             tables: TableList::new(),
+            pages: TableList::new(),
             since: Moment::FIRST,
         }
     }
@@ -82,6 +85,11 @@ impl Retired {
             self.tables.push(frames, pa);
         }
     }
+
+    /// Adds the page of a deposit that has ended.
+    pub(crate) fn push_page<F: Frames>(&mut self, frames: &F, pa: Pa) {
+        self.pages.push(frames, pa);
+    }
 }
 
 impl<E: Environment> Stage2<E> {
@@ -90,7 +98,14 @@ impl<E: Environment> Stage2<E> {
     ///
     /// Called outside read sections and with no lock held.
     pub(crate) fn reclaim(&self, retired: Retired) {
-        let Retired { mut tables, since } = retired;
+        let Retired {
+            mut tables,
+            mut pages,
+            since,
+        } = retired;
+        while let Some(pa) = pages.pop(self.env().frames()) {
+            self.give_back(pa);
+        }
         if tables.is_empty() {
             return;
         }
@@ -105,11 +120,11 @@ impl<E: Environment> Stage2<E> {
         }
     }
 
-    /// Makes a table of `level` of a frame that is the caller's alone.
-    #[inline]
-    pub(crate) fn make_table(&self, pa: Pa, level: Level) {
+    /// Makes a table of `level`, with so many entries in use, of a frame that is the caller's alone.
+    #[inline(always)]
+    pub(crate) fn make_table(&self, pa: Pa, level: Level, live: usize) {
         if let Some(meta) = self.env().frames().table_meta(pa) {
-            meta.become_table(self.owner(), level);
+            meta.become_table(self.owner(), level, live as u16);
             self.tell_checker(|order| Observation::TableMade {
                 order,
                 table: pa,
@@ -151,6 +166,15 @@ pub(crate) struct Spare<'s, E: Environment> {
 impl<'s, E: Environment> Spare<'s, E> {
     pub(crate) fn none(stage2: &'s Stage2<E>) -> Self {
         Self { stage2, pa: None }
+    }
+
+    pub(crate) fn stage2(&self) -> &'s Stage2<E> {
+        self.stage2
+    }
+
+    /// The frame, if there is one.
+    pub(crate) fn pa(&self) -> Option<Pa> {
+        self.pa
     }
 
     pub(crate) fn is_none(&self) -> bool {

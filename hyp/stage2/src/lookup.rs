@@ -466,6 +466,11 @@ impl<'r, E: Environment> Unlocked<'r, E> {
         })
     }
 
+    /// Whether the table has a deposit. It keeps that for as long as it has entries in use.
+    pub(crate) fn has_deposit(&self) -> bool {
+        self.meta.next().is_some()
+    }
+
     /// Whether the table has no entry in use. A hint: only under the lock does it last.
     pub fn seems_empty(&self) -> bool {
         self.meta.live() == 0

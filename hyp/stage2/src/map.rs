@@ -385,7 +385,7 @@ impl<E: Environment> Stage2<E> {
             return;
         };
         if let Some(table) = spare.take() {
-            self.make_table(table, level);
+            self.make_table(table, level, 0);
             holder.fill(index, Descriptor::table(table));
             self.publish();
             self.count(Counter::TablesInstalled);

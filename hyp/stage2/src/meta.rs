@@ -1,7 +1,7 @@
 //! What is known of a frame that serves as a table.
 //!
 //! Owns [`TableMeta`]: the table's lock, its level and owner, the count of entries in use, and the
-//! links of the lists of tables that are kept for splits or wait to be freed. One lives in the metadata of every frame that
+//! link to its deposit, or in a list of tables that wait to be freed. One lives in the metadata of every frame that
 //! may become a table, outside the frame itself, because the hardware reads all of the frame.
 //!
 //! Invariants:
@@ -10,8 +10,8 @@
 //!   section, may rely on lock and level.
 //! - `live`, `claimed` and the entries of the table change only under `lock`; a fresh table that nobody can
 //!   see yet is the exception.
-//! - `next` names the first table of the deposit of a table that is in the tree, and changes under `lock` then. It belongs
-//!   to whoever holds the detached table, which may be another table's deposit, together with `detached`.
+//! - `next` names the page of the deposit of a table that is in the tree, and changes under `lock` then. In a table that waits
+//!   to be freed it belongs to the list that the table is in. `detached` belongs to the deposit that keeps the table.
 
 use crate::addr::{Level, Pa};
 use crate::grace::Moment;
@@ -106,10 +106,10 @@ impl TableMeta {
         self.kind.load(Ordering::Relaxed) == kind_of(owner, level)
     }
 
-    /// Makes the frame a table. The caller is the only one who can reach it.
+    /// Makes the frame a table with so many entries in use. Only the caller can reach it.
     #[inline]
-    pub(crate) fn become_table(&self, owner: Owner, level: Level) {
-        self.live.store(0, Ordering::Relaxed);
+    pub(crate) fn become_table(&self, owner: Owner, level: Level, live: u16) {
+        self.set_live(live);
         self.claimed.store(0, Ordering::Relaxed);
         self.next.store(0, Ordering::Relaxed);
         self.kind.store(kind_of(owner, level), Ordering::Relaxed);
@@ -221,7 +221,7 @@ mod tests {
         let all = all.as_flattened();
         for &(owner, level) in all {
             assert!(!meta.is_table());
-            meta.become_table(owner, level);
+            meta.become_table(owner, level, 0);
             assert!(meta.is_table());
             for &other in all {
                 let is_it = meta.is_table_of(other.0, other.1);

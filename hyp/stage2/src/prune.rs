@@ -77,6 +77,9 @@ impl<E: Environment> Stage2<E> {
         };
         let mut retired = Retired::none();
         let count = self.detach_empty(&mut table, cursor, range, &mut retired);
+        if table.is_empty() {
+            table.give_up_deposit(&mut retired);
+        }
         drop(table);
         drop(reader);
         *freed += count;
@@ -137,8 +140,8 @@ impl<E: Environment> Stage2<E> {
             return None;
         }
         let (_, stale) = parent.break_entry(index, marker);
-        // An empty table has no blocks: this is for what fell over in memory.
-        child.give_up_kept(usize::MAX, retired);
+        // An empty table has no deposit: this is for what fell over in memory.
+        child.give_up_deposit(retired);
         tables.push(self.env().frames(), child.pa());
         let (ipa, level) = (child.ipa(0), child.level());
         self.tell(Topic::Frees, move || Observation::Detached { ipa, level });

@@ -1,13 +1,18 @@
 //! Splitting a block into a table of the next level.
 //!
-//! The table is complete, with the block's addresses, rights and marks, before it can be seen. The
-//! entry goes from block to table through a busy marker and a flush, or directly where the CPU allows
-//! it. The lock of the table that holds the entry is held throughout: splitting is short.
+//! The table is filled before any lock is acquired, with the addresses, rights and marks of the block as it was seen
+//! ([`Parts`]). Under the lock of the table that holds the entry the block is compared with that: marks that came
+//! meanwhile are added, and anything else means another look. The entry goes from block to table through a busy
+//! marker and a flush, or directly where the CPU allows it, all under that lock, which is held for no longer than
+//! this takes.
+//!
+//! A block that a collapse made has a table in the deposit, which the split takes under that lock instead. If the block is
+//! still what a collapse in place has made, its parts are there already; else they are filled in under the lock.
 //!
 //! Lock order: the table that holds the entry, the new table.
 
 use crate::addr::{ENTRIES, Ipa, IpaRange, Level, Pa};
-use crate::deposit::InUse;
+use crate::deposit::{InUse, Kept};
 use crate::descriptor::{Descriptor, Kind, Work};
 use crate::detached::{Spare, memory};
 use crate::env::{Environment, Frames, OutOfFrames, TableFrame, Window};
@@ -80,25 +85,34 @@ impl<E: Environment> Stage2<E> {
     #[inline(always)]
     fn split_at_once(&self, ipa: Ipa) -> bool {
         const LEVEL: Level = Level::L2;
-        let mut spare = Spare::none(self);
-        if spare.fill_with_any().is_err() {
+        let mut parts = Parts::none(self);
+        if parts.allocate().is_err() {
             return false;
         }
         let reader = self.change();
-        let Some(mut table) = reader.lock_at_once(ipa, LEVEL) else {
+        let Some(Ok(table)) = reader.descend(ipa, LEVEL) else {
+            return false;
+        };
+        let block = table.slot(ipa).load();
+        let is_block = matches!(block.kind(LEVEL), Kind::Leaf(_));
+        // A split of a block with a table in the deposit takes that out as well.
+        let fits =
+            is_block && block.is_writable() && !block.lets_stores_through() && !block.has_deposit();
+        if !fits {
+            return false;
+        }
+        parts.fill(block, LEVEL, Some(ipa));
+        let Ok(mut table) = table.lock() else {
             return false;
         };
         let index = ipa.index(LEVEL);
-        let block = table.get(index);
-        let is_block = matches!(block.kind(LEVEL), Kind::Leaf(_));
-        // One with a table in the deposit gets that one.
-        let fits =
-            is_block && block.is_writable() && !block.lets_stores_through() && !block.has_deposit();
-        if fits && let Some(frame) = spare.take() {
-            self.split_locked(&mut table, LEVEL, index, block, frame, Some(ipa));
-            return true;
+        match parts.take_for(table.get(index)) {
+            Some(child) => {
+                self.split_locked(&mut table, LEVEL, index, block, child, Some(ipa));
+                true
+            }
+            None => false,
         }
-        false
     }
 
     #[inline(never)]
@@ -109,7 +123,7 @@ impl<E: Environment> Stage2<E> {
         if !self.contains(IpaRange::entry(ipa, level)) {
             return Err(SplitError::OutOfRange);
         }
-        let mut spare = Spare::none(self);
+        let mut parts = Parts::none(self);
         for _ in 0..MAX_RETRIES {
             let reader = self.change();
             let table = match reader.descend(ipa, level).ok_or(SplitError::OutOfRange)? {
@@ -132,24 +146,25 @@ impl<E: Environment> Stage2<E> {
                 Kind::Busy(_) => return Err(SplitError::Busy),
                 Kind::Empty | Kind::Table(_) | Kind::Bad => return Err(SplitError::NoBlock),
             }
-            if spare.is_none() && !seen.has_deposit() {
+            if parts.is_none() && !seen.has_deposit() {
                 drop(table);
                 drop(reader);
-                spare.fill_with_any()?;
+                parts.allocate()?;
                 continue;
             }
+            parts.fill(seen, level, stored);
             let Ok(mut table) = table.lock() else {
                 continue;
             };
             let index = ipa.index(level);
-            // Whoever was faster has put a table or a marker there; then the frame goes back.
+            // A faster thread may have put a table or a marker there, or changed the block's rights.
             let block = table.get(index);
-            if !matches!(block.kind(level), Kind::Leaf(_)) {
+            if !block.is_or_gained_marks(seen) {
                 continue;
             }
-            let kept = block.has_deposit().then(|| table.take_kept()).flatten();
-            let frame = match kept.or_else(|| spare.take().map(Ok)) {
-                Some(Ok(frame)) => frame,
+            let kept = block.has_deposit().then(|| table.take_kept(index));
+            let child = match kept.flatten() {
+                Some(Ok(kept)) => self.make_parts_again(kept, seen, level, stored),
                 Some(Err(InUse::Seen(since))) => {
                     drop(table);
                     drop(reader);
@@ -159,32 +174,34 @@ impl<E: Environment> Stage2<E> {
                     return Err(SplitError::Busy);
                 }
                 Some(Err(InUse::Claimed)) => return Err(SplitError::Busy),
-                // Its mark is gone, or came of a bit that fell over.
-                None => {
-                    drop(table);
-                    drop(reader);
-                    spare.fill_with_any()?;
-                    continue;
-                }
+                None => match parts.take_for(block) {
+                    Some(child) => child,
+                    // The mark came of a bit that fell over in memory.
+                    None => {
+                        drop(table);
+                        drop(reader);
+                        parts.allocate()?;
+                        continue;
+                    }
+                },
             };
-            self.split_locked(&mut table, level, index, block, frame, stored);
+            self.split_locked(&mut table, level, index, seen, child, stored);
             return Ok(());
         }
         Err(SplitError::Busy)
     }
 
+    /// Puts the table `child`, which has the parts of the block as it was `seen`, in the block's place.
     #[inline(always)]
     fn split_locked(
         &self,
         table: &mut Locked<'_, E>,
         level: Level,
         index: usize,
-        block: Descriptor,
+        seen: Descriptor,
         child: Pa,
         stored: Option<Ipa>,
     ) {
-        self.make_table(child, level.next().unwrap_or(level));
-        self.fill_parts(child, block, level, stored);
         if stored.is_some() {
             table.count(Counter::WriteFaults);
         }
@@ -196,12 +213,12 @@ impl<E: Environment> Stage2<E> {
             let (ipa, next) = (table.ipa(index), level.next().unwrap_or(level));
             let _parts = meta.map(|meta| Held::lock(self, meta, child, ipa, next));
             let (old, stale) = table.replace(index, new);
-            self.add_use(child, block, old);
+            self.add_use(child, seen, old);
             let _ = self.flush(stale);
         } else {
             let marker = self.marker(Work::Split);
             let (old, stale) = table.break_entry(index, marker);
-            self.add_use(child, block, old);
+            self.add_use(child, seen, old);
             let flushed = self.flush(stale);
             table.make_entry(index, marker, new, &flushed);
         }
@@ -211,38 +228,75 @@ impl<E: Environment> Stage2<E> {
         self.tell(Topic::Changes, move || Observation::Split { ipa, level });
     }
 
-    /// Fills a table that nobody can see with the parts of `block`.
+    /// Makes a table of a frame that is the caller's alone, with the parts of `block`; the one that `stored` is in, if it
+    /// is a page, is marked as written.
     #[inline(always)]
-    fn fill_parts(&self, child: Pa, block: Descriptor, level: Level, stored: Option<Ipa>) {
+    fn make_parts(&self, child: Pa, block: Descriptor, level: Level, stored: Option<Ipa>) {
+        self.make_table(child, level.next().unwrap_or(level), ENTRIES);
         let first = block.part(self.format(), level, 0);
-        let parts = level.next().unwrap_or(level);
-        // The address is in bits of its own, and the first one's are zero below the block's size. The
-        // store of the table descriptor releases them all.
-        let watched = self.env().observes(Topic::Protocol);
-        if watched {
-            self.tell_of_parts(child, first, parts.size());
+        self.fill_parts(child, first, level);
+        self.mark_stored(child, first, level, stored);
+    }
+
+    /// As [`make_parts`](Self::make_parts), of a table that was kept: if the block is still what it was made, so are the
+    /// parts. Returns the table.
+    fn make_parts_again(
+        &self,
+        kept: Kept,
+        block: Descriptor,
+        level: Level,
+        stored: Option<Ipa>,
+    ) -> Pa {
+        let child = kept.pa;
+        self.make_table(child, level.next().unwrap_or(level), ENTRIES);
+        let first = block.part(self.format(), level, 0);
+        if kept.has_parts && memory(self, child).entries[0].load(Ordering::Relaxed) == first.bits()
+        {
+            self.tell_of_parts(child, first, level);
+        } else {
+            self.fill_parts(child, first, level);
         }
+        self.mark_stored(child, first, level, stored);
+        child
+    }
+
+    /// Fills a table that nobody can see with the parts, of which this is the first, of a block of `level`.
+    // The address is in bits of its own, and the first one's are zero below the block's size. The store of
+    // the table descriptor releases them all.
+    #[inline(always)]
+    fn fill_parts(&self, child: Pa, first: Descriptor, level: Level) {
+        self.tell_of_parts(child, first, level);
+        let parts = level.next().unwrap_or(level);
         let window = self.env().window();
         window.fill(TableFrame::at(child), first.bits(), parts.size());
+    }
+
+    /// Marks the part that `stored` is in as written, if it is a page.
+    #[inline(always)]
+    fn mark_stored(&self, child: Pa, first: Descriptor, level: Level, stored: Option<Ipa>) {
+        let parts = level.next().unwrap_or(level);
         if let (Some(ipa), Level::L3) = (stored, parts) {
             let index = ipa.index(parts);
-            let pa = first.output().offset(index as u64 * parts.size());
-            let part = first.with_output(pa).used(true);
-            memory(self, child).entries[index].store(part.bits(), Ordering::Relaxed);
-            if watched {
-                let old = first.with_output(pa);
-                self.tell_written(self.order(), entry_address(child, index), old, part, false);
+            let old = first.with_output(first.output().offset(index as u64 * parts.size()));
+            let new = old.used(true);
+            memory(self, child).entries[index].store(new.bits(), Ordering::Relaxed);
+            if self.env().observes(Topic::Protocol) {
+                self.tell_written(self.order(), entry_address(child, index), old, new, false);
             }
-        }
-        if let Some(meta) = self.env().frames().table_meta(child) {
-            meta.add_live(ENTRIES as i32);
         }
     }
 
-    /// Tells a checker of the entries that the table at `child` is about to be filled with.
+    /// Tells a checker, if there is one, of the entries that the table at `child` is about to be filled with.
+    #[inline(always)]
+    fn tell_of_parts(&self, child: Pa, first: Descriptor, level: Level) {
+        if self.env().observes(Topic::Protocol) {
+            self.tell_of_each_part(child, first, level.next().unwrap_or(level).size());
+        }
+    }
+
     #[cold]
     #[inline(never)]
-    fn tell_of_parts(&self, child: Pa, first: Descriptor, step: u64) {
+    fn tell_of_each_part(&self, child: Pa, first: Descriptor, step: u64) {
         let mut pa = first.output();
         for (index, entry) in memory(self, child).entries.iter().enumerate() {
             let old = Descriptor::from_bits(entry.load(Ordering::Relaxed));
@@ -268,6 +322,71 @@ impl<E: Environment> Stage2<E> {
             let old = entry.fetch_or(late, Ordering::Relaxed);
             let [old, new] = [old, old | late].map(Descriptor::from_bits);
             self.tell_written(self.order(), entry_address(child, index), old, new, false);
+        }
+    }
+}
+
+/// A table with the parts of a block, which nobody can see yet. It goes back to the allocator unless it is taken.
+struct Parts<'s, E: Environment> {
+    spare: Spare<'s, E>,
+    /// The block whose parts it has, if it has been filled.
+    block: Option<Descriptor>,
+}
+
+impl<'s, E: Environment> Parts<'s, E> {
+    fn none(stage2: &'s Stage2<E>) -> Self {
+        Self {
+            spare: Spare::none(stage2),
+            block: None,
+        }
+    }
+
+    fn is_none(&self) -> bool {
+        self.spare.is_none()
+    }
+
+    /// Sees to it that there is a frame. Called with no lock held.
+    #[inline]
+    fn allocate(&mut self) -> Result<(), OutOfFrames> {
+        self.spare.fill_with_any()
+    }
+
+    /// Fills the table with the parts of `block`; the one that `stored` is in, if it is a page, is marked as written.
+    #[inline(always)]
+    fn fill(&mut self, block: Descriptor, level: Level, stored: Option<Ipa>) {
+        let (stage2, Some(pa)) = (self.spare.stage2(), self.spare.pa()) else {
+            return;
+        };
+        match self.block {
+            None => stage2.make_parts(pa, block, level, stored),
+            Some(filled) if filled == block => {}
+            Some(_) => {
+                let first = block.part(stage2.format(), level, 0);
+                stage2.fill_parts(pa, first, level);
+                stage2.mark_stored(pa, first, level, stored);
+            }
+        }
+        self.block = Some(block);
+    }
+
+    /// Takes the table for this block, if it has the parts of that, but for marks that came since.
+    #[inline(always)]
+    fn take_for(&mut self, block: Descriptor) -> Option<Pa> {
+        let filled = self.block.filter(|&seen| block.is_or_gained_marks(seen));
+        filled.and_then(|_| {
+            self.block = None;
+            self.spare.take()
+        })
+    }
+}
+
+impl<E: Environment> Drop for Parts<'_, E> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if self.block.is_some()
+            && let Some(pa) = self.spare.pa()
+        {
+            self.spare.stage2().end_table(pa);
         }
     }
 }

@@ -71,7 +71,7 @@ impl<E: Environment> Stage2<E> {
         for index in 0..1u64 << order {
             // A frame that was just allocated has metadata.
             if let Some(meta) = env.frames().table_meta(root.offset(index << PAGE_SHIFT)) {
-                meta.become_table(config.owner, config.geometry.start());
+                meta.become_table(config.owner, config.geometry.start(), 0);
             }
         }
         let stage2 = Self {

@@ -175,14 +175,19 @@ impl<E: Environment, F: FnMut(UnmappedRun<'_>)> Edit<E> for Unmap<F> {
         };
         let entries = self.gathered.len() - at;
         if level != Level::L3 {
-            let unmapped = &self.gathered[at..];
-            let marked = unmapped.iter().filter(|entry| entry.has_deposit());
-            table.give_up_kept(marked.count(), &mut self.kept);
+            for (index, entry) in (index..).zip(&self.gathered[at..]) {
+                if entry.has_deposit() {
+                    table.give_up_kept(index, &mut self.kept);
+                }
+            }
         }
         let leaf = |entry: &Descriptor| *entry != Descriptor::EMPTY;
         let last = self.gathered.iter().rposition(leaf);
         self.gathered.truncate(last.map_or(0, |last| last + 1));
         table.meta().add_live(-(leaves as i32));
+        if level != Level::L3 && table.is_empty() {
+            table.give_up_deposit(&mut self.kept);
+        }
         self.leaves += leaves;
         let behind = table.ipa(self.first + self.gathered.len());
         let stale = IpaRange::new(ipa, behind).map(|range| Stale {

@@ -147,7 +147,7 @@ fn moving_and_looking_need_nothing() {
 
 #[test]
 #[cfg_attr(miri, ignore = "takes minutes when interpreted")]
-fn collapsing_and_what_undoes_it_need_nothing() {
+fn collapsing_needs_a_deposit_and_what_undoes_it_nothing() {
     let by_copying = Op::CollapseByCopying {
         region: 0,
         max_empty: 0,
@@ -159,7 +159,9 @@ fn collapsing_and_what_undoes_it_need_nothing() {
         (populate(true), Op::CollapseInPlace(0)),
         (populate(false), by_copying),
     ] {
-        assert_eq!(fail_each(std::slice::from_ref(&before), &collapse), 0);
+        assert_eq!(fail_each(std::slice::from_ref(&before), &collapse), 1);
+        let again = [before.clone(), collapse.clone(), Op::Split(0)];
+        assert_eq!(fail_each(&again, &collapse), 0);
         // The collapsed table was kept for this.
         let before = [before, collapse];
         assert_eq!(fail_each(&before, &Op::Split(0)), 0);

@@ -154,6 +154,41 @@ fn race_21_scattered_frames_are_no_block() {
     assert_eq!(result, Err(CollapseError::Scattered));
 }
 
+/// A block that was made of pages where they are is split: the table that it takes back has entries from before.
+///
+/// Rule: they are taken as they are only if that is what the block's parts are now. Taken out by
+/// `26-parts-taken-as-they-are.patch` and `26-marks-of-the-first-part.patch`.
+#[test]
+fn race_26_parts_that_were_kept_are_as_their_block() {
+    for written in [None, Some(0), Some(77), Some(ENTRIES - 1)] {
+        for protected in [false, true] {
+            let machine = machine();
+            let vm = vm(&machine);
+            fill(&machine, &vm, |index| index, |_| Attributes::RAM);
+            if let Some(index) = written {
+                store(&machine, &vm, index, 1);
+            }
+            let pages: Vec<_> = (0..ENTRIES)
+                .map(|index| vm.query(page(index)).unwrap().descriptor.output())
+                .collect();
+            assert_eq!(vm.collapse_in_place(REGION, Level::L2), Ok(()));
+            if protected {
+                vm.protect(region(), Rights::READ).unwrap();
+            }
+            let block = vm.query(REGION).unwrap().descriptor;
+            vm.synchronize();
+            assert_eq!(vm.split_block(REGION, Level::L2), Ok(()));
+            for (index, pa) in pages.into_iter().enumerate() {
+                let part = vm.query(page(index)).unwrap();
+                assert_eq!((part.level, part.descriptor.output()), (Level::L3, pa));
+                assert_eq!(part.descriptor.rights(), block.rights());
+                assert_eq!(part.descriptor.is_accessed(), block.is_accessed());
+                assert_eq!(part.descriptor.is_written(), block.is_written());
+            }
+        }
+    }
+}
+
 /// A block that is not like the defaults in anything is split.
 ///
 /// Rule: the parts have the block's rights, attributes and marks. Taken out by

@@ -16,11 +16,12 @@
 
 use super::pages::PageSet;
 use super::survey::{Copies, Rest, is_hot, survey};
-use super::{CollapseError, CopyPlan, table_of};
+use super::{CollapseError, CopyPlan, holder, table_of};
 use crate::addr::{ENTRIES, Ipa, Level, Pa};
 use crate::copy::{Contents, Unreadable};
+use crate::deposit::Kept;
 use crate::descriptor::{Descriptor, Kind, Marker, Memory, Work};
-use crate::detached::{Retired, memory};
+use crate::detached::{Retired, Spare, memory};
 use crate::env::{Cpus, Environment, Frames};
 use crate::flush::Flushed;
 use crate::frame::{GuestFrame, GuestPage};
@@ -56,6 +57,7 @@ impl<E: Environment> Stage2<E> {
         contents: &mut impl Contents,
     ) -> Result<Retired, CollapseError> {
         let claim = self.claim_for_copy(ipa, plan)?;
+        let mut page = self.page_for_deposit(&claim)?;
         let (like, zeroed) = self.copy_ahead(&claim, to, plan, contents)?;
         let copies = Copies::new(like, &zeroed);
         self.tell_of_collapse(ipa, Level::L2, CollapseStep::Copied);
@@ -69,7 +71,7 @@ impl<E: Environment> Stage2<E> {
             Ok(copies.block(self.format(), rest.marks, to.pa()))
         });
         let new = block.unwrap_or(Descriptor::table(claim.table));
-        self.make_claimed(&claim, marker, new, &flushed);
+        self.make_claimed(&claim, marker, new, &mut page, &flushed);
         contents.held_up(self.env().clock().wrapping_sub(begin));
         block?;
         // As long as it is claimed, the table is kept as it is.
@@ -93,6 +95,18 @@ impl<E: Environment> Stage2<E> {
             table: table.pa(),
             ipa,
         })
+    }
+
+    /// The frame for the deposit of the table that holds the claimed one, if it has none.
+    fn page_for_deposit(&self, claim: &Claim<'_, E>) -> Result<Spare<'_, E>, CollapseError> {
+        let mut page = Spare::none(self);
+        let reader = self.change();
+        let has_deposit = holder(&reader, claim.ipa, Level::L2)?.has_deposit();
+        drop(reader);
+        if !has_deposit {
+            page.fill()?;
+        }
+        Ok(page)
     }
 
     /// Copies all pages while the guest runs, and then those that it changed meanwhile, until they are few.
@@ -278,6 +292,7 @@ impl<E: Environment> Stage2<E> {
         claim: &Claim<'_, E>,
         marker: Marker,
         new: Descriptor,
+        page: &mut Spare<'_, E>,
         flushed: &Flushed,
     ) {
         // The marker keeps the holder in its place, so it is found at once, or, when other changes
@@ -288,7 +303,16 @@ impl<E: Environment> Stage2<E> {
                 parent.make_entry(claim.ipa.index(Level::L2), marker, new, flushed);
                 self.publish();
                 if new.has_deposit() {
-                    self.keep(&mut parent, claim.table, claim.ipa, flushed);
+                    let opened = parent.open_deposit(page);
+                    debug_assert!(
+                        opened,
+                        "a claimed table keeps its holder, and that its deposit"
+                    );
+                    let kept = Kept {
+                        pa: claim.table,
+                        has_parts: false,
+                    };
+                    self.keep(&mut parent, kept, claim.ipa, flushed);
                 }
                 return;
             }

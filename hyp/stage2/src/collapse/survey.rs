@@ -85,7 +85,7 @@ impl Run {
     ) -> Result<Self, CollapseError> {
         let (first, last) = (table.get(0), table.get(ENTRIES - 1));
         let run = Self {
-            first: first.unused_at(first.output()),
+            first,
             step: table.level().size(),
         };
         let behind = run.first.bits() + run.step * (ENTRIES as u64 - 1);
@@ -101,7 +101,8 @@ impl Run {
         }
     }
 
-    /// What the entries of the table differ in from what they would be in a block that nobody has used yet.
+    /// What the entries of the table differ in from what they would be if all were used as the first was when it was
+    /// looked at.
     pub(super) fn difference<E: Environment>(&self, table: &View<'_, E>) -> Difference {
         let mut expected = self.first.bits();
         let mut difference = Difference::default();
@@ -114,7 +115,7 @@ impl Run {
         difference
     }
 
-    /// The block of `level` that nobody has used yet.
+    /// The block of `level`, used as the first entry was.
     pub(super) fn block(&self, format: LeafFormat, level: Level) -> Descriptor {
         self.first.merged(format, level, self.first.output())
     }

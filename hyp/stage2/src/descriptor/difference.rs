@@ -34,6 +34,12 @@ impl Descriptor {
 }
 
 impl Difference {
+    /// Whether they are just what is expected.
+    #[inline]
+    pub(crate) const fn is_none(self) -> bool {
+        self.0 == 0
+    }
+
     /// Whether leaves differ at most in what use leaves behind, not in what is allowed.
     #[inline]
     pub(crate) const fn is_of_use(self) -> bool {
@@ -53,7 +59,7 @@ impl Difference {
         self.0 & !(ADDRESS | ACCESS_FLAG | DIRTY) == 0
     }
 
-    /// The marks of use (access flag, written) of entries that were expected to have none.
+    /// The marks of use (access flag, written) in which they differ: those of entries that were expected to have none.
     #[inline]
     pub(crate) const fn marks_of_use(self) -> Descriptor {
         Descriptor(self.0 & MARKS)

@@ -1,6 +1,6 @@
 //! Table frames: an allocator that notices every misuse.
 //!
-//! A frame has a *life* from allocation to free. Whoever reaches the memory of a table remembers the
+//! A frame has a *life* from allocation to free, or until it is filled anew. Whoever reaches the memory of a table remembers the
 //! life in which it was found, and each use checks that this life lasts. Under the model checker
 //! each use is announced to it as well, so that a use which merely happened to come before the
 //! free, with nothing to order the two, is an error too.
@@ -197,6 +197,17 @@ unsafe impl Window for FakeFrames {
             life: frame.life.load(Ordering::Acquire),
         }
     }
+
+    fn fill(&self, table: TableFrame, first: u64, step: u64) {
+        // Nobody else can reach the table, and an environment may fill it by plain stores: a reader that found it before
+        // must not look again.
+        self.known(table.pa()).life.fetch_add(2, Ordering::AcqRel);
+        let mut value = first;
+        for entry in &self.table(table).entries {
+            entry.store(value, Ordering::Relaxed);
+            value = value.wrapping_add(step);
+        }
+    }
 }
 
 /// The way to the memory of a table, for as long as the frame lives.
@@ -228,7 +239,7 @@ impl FakeTableRef<'_> {
         assert_eq!(
             self.frame.life.load(Ordering::Acquire),
             self.life,
-            "the table at {:?} was used after it had been freed",
+            "the table at {:?} was used after it had been freed, or filled anew",
             self.pa
         );
     }

@@ -36,10 +36,7 @@ impl Vm {
             Op::Unmap(pages) => self.unmap(pages),
             Op::Protect(pages, rights) => self.protect(pages, rights),
             Op::Split(region) => self.split(region),
-            Op::CollapseInPlace(region) => {
-                self.collapse_in_place(region);
-                Ok(())
-            }
+            Op::CollapseInPlace(region) => self.collapse_in_place(region),
             Op::CollapseByCopying {
                 region,
                 max_empty,
@@ -235,13 +232,14 @@ impl Vm {
         Ok(())
     }
 
-    fn collapse_in_place(&self, region: usize) {
+    fn collapse_in_place(&self, region: usize) -> Result<(), OutOfFrames> {
         let result = self
             .stage2
             .collapse_in_place(self.ipa(region, 3), Level::L2);
         let mut regions = self.regions.borrow_mut();
         let region = &mut regions[region];
         match result {
+            Err(CollapseError::OutOfFrames) => return Err(OutOfFrames),
             Err(CollapseError::NoTable(Absent::Empty)) => {
                 assert_eq!(region.mapped, Mapped::Nothing);
             }
@@ -261,6 +259,7 @@ impl Vm {
                 region.become_block();
             }
         }
+        Ok(())
     }
 
     fn move_page(&self, place @ (region, index): Place) {

@@ -95,7 +95,9 @@ impl Vm {
         let ipa = self.ipa(region, 5);
         let result = self.stage2.collapse_by_copying(ipa, to, plan, &mut copying);
         self.claimed.set(None);
-        let Copying { out_of_frames, .. } = copying;
+        let Copying {
+            mut out_of_frames, ..
+        } = copying;
         match result {
             Ok(()) => {
                 assert!(self.regions.borrow()[region].can_be_copied(plan.max_empty));
@@ -103,7 +105,9 @@ impl Vm {
             }
             Err(Refused { reason, frame }) => {
                 // Whatever else happened, an undisturbed collapse of what can be collapsed succeeds.
-                assert!(!could || !meanwhile.is_empty(), "{reason:?}");
+                let no_deposit = reason == CollapseError::OutOfFrames;
+                assert!(!could || !meanwhile.is_empty() || no_deposit, "{reason:?}");
+                out_of_frames |= no_deposit;
                 assert!(could || reason != CollapseError::Hot);
                 assert_eq!(frame.pa(), block);
                 self.machine.data().release(frame);

@@ -123,6 +123,12 @@ fn store_against_collapse_in_place(direct_size_change: bool) {
     });
     assert!(collapsed, "marks of use are no reason against a block");
     assert!(world.entry(0).descriptor.is_written(), "dirt is lost");
+    // A store to the second page went through without a trace of its own, if there was one since.
+    world.vm.synchronize();
+    assert_eq!(world.vm.split_block(page(0), Level::L2), Ok(()));
+    for n in 0..2 {
+        assert!(world.entry(n).descriptor.is_written(), "dirt is lost");
+    }
     world.end();
 }
 

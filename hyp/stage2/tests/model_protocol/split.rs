@@ -111,6 +111,10 @@ fn race_26_no_frame_for_splitting_a_collapsed_block() {
         let world = World::new(small());
         world.map(0, 10);
         world.map(1, 11);
+        // The deposit is there from now on.
+        assert_eq!(world.collapse(ANYTHING), Ok(()));
+        world.vm.synchronize();
+        assert_eq!(split(&world), Ok(()));
         // Nobody else allocates, so every allocation from now on is the split's.
         world.machine.frames().fail_nth(1);
         let (first, collapsed) = world.race(split, |world| world.collapse(ANYTHING));
