@@ -50,8 +50,8 @@ pub enum CollapseError {
     /// There is no table below the entry.
     #[error("there is no table: {0:?}")]
     NoTable(Absent),
-    /// Somebody else collapses the region.
-    #[error("somebody else collapses the region")]
+    /// Another collapse of the region is under way.
+    #[error("another collapse of the region is under way")]
     Claimed,
     /// More entries are empty than the plan allows.
     #[error("too many entries are empty")]
@@ -62,13 +62,13 @@ pub enum CollapseError {
     /// By copying: a page's memory cannot be read.
     #[error("a page's memory cannot be read")]
     Unreadable,
-    /// Somebody works on an entry: wait, holding nothing, and try again.
-    #[error("somebody works on an entry")]
+    /// Another operation works on an entry: wait, holding nothing, and try again.
+    #[error("another operation works on an entry")]
     Busy,
     /// A table stands in an entry: collapse that one first.
     #[error("a table stands in an entry")]
     Nested,
-    /// An entry can't be. Who changes it next clears it.
+    /// An entry is malformed. The next operation that changes it clears it.
     #[error("an entry is bad")]
     Bad,
     /// In place: an entry has changed since it was looked at.

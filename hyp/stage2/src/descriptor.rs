@@ -211,7 +211,7 @@ pub enum Work {
     FreeTable,
 }
 
-/// A busy marker: somebody works on what the entry covers. It is no mapping, and no hole either.
+/// A busy marker: an operation works on what the entry covers. It is no mapping, and no hole either.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Marker(u64);
 

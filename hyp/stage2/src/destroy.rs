@@ -18,7 +18,7 @@ use core::fmt;
 pub struct StillLoaded<E: Environment> {
     /// The tables, of which nothing has changed.
     pub stage2: Stage2<E>,
-    /// A CPU that has them loaded: it has to [`unload`](crate::unload) them, or load others.
+    /// A CPU that has them loaded: it has to [`unload`](crate::unload) them, or load other tables.
     pub cpu: usize,
 }
 

@@ -29,7 +29,7 @@
 //! what they like. Best your allocator of frames for guests makes them, where it hands memory out, and nobody else.
 //! What is mapped is the tables'; it comes back as a value when no translation of it is left, from
 //! [`unmap`](crate::Stage2::unmap), `Contents::release` and `destroy`, and out of the error when it could
-//! not be mapped. Scrub it before another guest gets it. A frame that is a table is refused, whoever has made it.
+//! not be mapped. Scrub it before another guest gets it. A frame that is a table is refused, whatever code has made it.
 //!
 //! Everything else is safe to call with whatever arguments: that what the traits and the makers of frames promise
 //! is all that this crate relies on.
@@ -94,8 +94,8 @@
 //! All calls are made outside read sections, and so with no lock held, except those that only look
 //! ([`read`](crate::Stage2::read), [`query`](crate::Stage2::query), [`walk`](crate::Stage2::walk)): in a section
 //! they panic, before anything has changed. Those that only look may also be made by an interrupt handler, whatever it
-//! has interrupted. Those of the table above never wait. Those that change a range, move a page, or collapse wait for whoever works there
-//! ([`Cpus::relax`](crate::Cpus::relax)), and those that free tables may wait for a grace period as
+//! has interrupted. Those of the table above never wait. Those that change a range, move a page, or collapse wait for the
+//! operation that works there ([`Cpus::relax`](crate::Cpus::relax)), and those that free tables may wait for a grace period as
 //! well: make them from a thread, where other threads may run meanwhile.
 //!
 //! # A whole environment
@@ -148,7 +148,7 @@
 //!     }
 //! }
 //!
-//! // SAFETY: a frame's memory is replaced only by whoever has just taken the frame.
+//! // SAFETY: a frame's memory is replaced only by the thread that has just taken the frame.
 //! unsafe impl Sync for Host {}
 //!
 //! // SAFETY: a frame is taken by one caller only; its metadata stays where it is.

@@ -1,15 +1,15 @@
 //! What the table manager needs of the hypervisor around it.
 //!
 //! Owns the traits through which frames, tables' memory, the TLB and the CPUs are reached. There
-//! are no globals: whoever makes a [`Stage2`](crate::Stage2) hands it an [`Environment`].
+//! are no globals: the embedder that makes a [`Stage2`](crate::Stage2) hands it an [`Environment`].
 //!
 //! The traits are `unsafe` to implement, since the memory safety of all guests and of the hypervisor rests on them;
-//! calling their methods is safe for anybody: what only this crate may ask for takes a value that only this crate
+//! calling their methods is safe for all code: what only this crate may ask for takes a value that only this crate
 //! makes ([`TableFrame`]).
 //!
 //! With a table lock held, or inside a read section, any of these calls may be made but those that take or
 //! give frames ([`Frames::allocate_tables`], [`Frames::allocate_filled_table`], [`Frames::free_tables`]) and
-//! those that let others run ([`Cpus::relax`], [`Cpus::give_way`]).
+//! those that let other threads run ([`Cpus::relax`], [`Cpus::give_way`]).
 
 use crate::addr::{ENTRIES, IpaRange, Level, PAGE_SHIFT, Pa};
 use crate::flush::Published;
@@ -225,12 +225,12 @@ pub unsafe trait Cpus {
     }
 
     /// Lets other threads of this CPU run. Called with no lock held and outside read sections, by
-    /// someone who waits for another thread.
+    /// a thread that waits for another one.
     fn relax(&self);
 
     /// Lets other threads of this CPU run if they have waited long enough. Called where
-    /// [`relax`](Self::relax) could be, between the steps of copying a region and of freeing all tables. Whoever
-    /// changes long ranges cuts them up.
+    /// [`relax`](Self::relax) could be, between the steps of copying a region and of freeing all tables. A caller
+    /// that changes long ranges cuts them up.
     fn give_way(&self) {
         self.relax();
     }

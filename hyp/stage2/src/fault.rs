@@ -1,7 +1,7 @@
 //! Faults on what is mapped: access flag and permission.
 //!
-//! Owns the answer to a fault whose address has a leaf: the mark that was missing is set, or somebody
-//! else has set it, or the access is not allowed.
+//! Owns the answer to a fault whose address has a leaf: the mark that was missing is set, or another
+//! thread has set it, or the access is not allowed.
 //!
 //! *An access that was answered with [`Resolution::Resolved`] is one that the hardware lets through*, at once, if
 //! nobody changes the entry in between: else the guest would fault on it for ever. So [`Access`] names each need
@@ -49,7 +49,7 @@ pub enum Resolution {
     Denied,
     /// A block of this level is not to be marked as written as a whole: split it, then try again.
     MustSplit(Level),
-    /// Somebody works on the region: wait, holding nothing, and let the guest try again.
+    /// Another operation works on the region: wait, holding nothing, and let the guest try again.
     Busy,
 }
 

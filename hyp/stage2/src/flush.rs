@@ -1,7 +1,7 @@
 //! What must still be invalidated, and the proof that it was.
 //!
-//! Owns three values that carry break-before-make through the types: whoever takes an entry away gets
-//! a [`Stale`], which must be flushed; whoever makes the next entry, or frees what the old one
+//! Owns three values that carry break-before-make through the types: the operation that takes an entry away gets
+//! a [`Stale`], which must be flushed; the one that makes the next entry, or frees what the old one
 //! named, needs the [`Flushed`] that only a flush gives; and a flush, or the conclusion that there is nothing to
 //! flush, needs the [`Published`] that only a DSB gives.
 
@@ -71,7 +71,7 @@ impl Published {
 pub(crate) struct Flushed(());
 
 impl Flushed {
-    /// Made by whoever has just invalidated.
+    /// Made by the CPU that has just invalidated.
     pub(crate) fn new() -> Self {
         Self(())
     }

@@ -1,7 +1,7 @@
 //! Memory that guests may have, as values.
 //!
 //! Owns [`GuestFrame`], whose making is the promise that guests may do with the memory what they like. A frame
-//! goes into the tables as a value and comes out of them as one: whoever maps it parts with it, and whoever
+//! goes into the tables as a value and comes out of them as one: the caller that maps it parts with it, and the one that
 //! unmaps, moves or collapses is given it, when no translation of it is left. So code without `unsafe` can
 //! map no address that it made up: no table, and nothing of the hypervisor's.
 
@@ -56,7 +56,7 @@ impl GuestFrame {
     /// - From here until [`into_pa`](Self::into_pa), guests may load from, store to and fetch from all of it at any
     ///   time, and devices' registers are such that EL2 suffers from nothing that guests do to them. So no
     ///   table is there, nor code, stack, heap or variables of the hypervisor; and the hypervisor itself accesses it
-    ///   in ways only that mind no change by others: by atomics, or by raw copies that it can throw away.
+    ///   in ways only that mind no change by a guest: by atomics, or by raw copies that it can throw away.
     ///
     /// There may be several values of one frame, for guests that share it, if their maker counts them: the promise
     /// holds until the last is gone.
@@ -138,8 +138,8 @@ impl fmt::Debug for GuestFrame {
 
 /// A 4 KiB page of a [`GuestFrame`], lent for copying.
 ///
-/// Only this crate and the owner of a frame can make one: whoever is given one may access the page, in ways that mind
-/// no change by others.
+/// Only this crate and the owner of a frame can make one: code that is given one may access the page, in ways that mind
+/// no change by a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GuestPage<'f> {
     pa: Pa,

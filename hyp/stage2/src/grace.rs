@@ -1,6 +1,6 @@
 //! Read sections and grace periods.
 //!
-//! Owns the answer to one question: can anybody still look at a table that was detached? A CPU
+//! Owns the answer to one question: can any reader still look at a table that was detached? A CPU
 //! announces in its own [`CpuSlot`] that it is inside a read section; a grace period has passed when
 //! every CPU was seen outside, or inside a section that began after the grace period did. A table
 //! frame is freed only after that.
@@ -111,8 +111,8 @@ impl CpuSlot {
     }
 }
 
-/// Who changes tables may have to wait for others, who may wait for the section's end, or for a lock that is held
-/// in it.
+/// A thread that changes tables may have to wait for another one, which may wait for the section's end, or for a
+/// lock that is held in it.
 #[cold]
 #[inline(never)]
 fn inside_a_section() -> ! {
@@ -122,12 +122,12 @@ fn inside_a_section() -> ! {
 /// The count of grace periods that began, shared by all CPUs. Read on every entry of a section,
 /// written only when a grace period begins or ends.
 ///
-/// One that began after a table was detached will do for it, whoever began it: so all who wait at one time wait
-/// for one, and who asks late enough waits for none.
+/// One that began after a table was detached will do for it, whichever CPU began it: so all waiters of one time wait
+/// for one, and a waiter that asks late enough waits for none.
 pub struct Grace {
     /// The youngest that began.
     epoch: AtomicU64,
-    /// The youngest of which somebody has seen the end.
+    /// The youngest of which a CPU has seen the end.
     ended: AtomicU64,
 }
 
@@ -137,7 +137,7 @@ pub struct Grace {
 pub(crate) struct Moment(u64);
 
 impl Moment {
-    /// Before all others.
+    /// Before all other moments.
     pub(crate) const FIRST: Moment = Moment(0);
 
     pub(crate) const fn from_bits(bits: u64) -> Self {
@@ -172,8 +172,8 @@ impl Grace {
 
     /// This moment, for what this CPU has just detached.
     pub(crate) fn now(&self) -> Moment {
-        // Pairs with the fence in `Section::enter`, by way of the epoch: whoever makes it larger than what is loaded
-        // here has a fence behind that. So what was detached before is seen by every section whose announcement
+        // Pairs with the fence in `Section::enter`, by way of the epoch: the CPU that makes it larger than what is
+        // loaded here has a fence behind that. So what was detached before is seen by every section whose announcement
         // the look at the slots misses.
         fence(Ordering::SeqCst);
         Moment(self.epoch.load(Ordering::Relaxed))
@@ -194,14 +194,14 @@ impl Grace {
                 self.epoch
                     .compare_exchange(moment.0, number, Ordering::AcqRel, Ordering::Relaxed);
         }
-        // Between the epoch, whoever has changed it, and the look at the slots.
+        // Between the epoch, whichever CPU has changed it, and the look at the slots.
         fence(Ordering::SeqCst);
         number
     }
 }
 
 impl<E: Environment> Stage2<E> {
-    /// Waits until a grace period has passed, and tells whoever watches.
+    /// Waits until a grace period has passed, and tells the observer.
     ///
     /// # Panics
     ///
@@ -232,8 +232,8 @@ impl<E: Environment> Stage2<E> {
         });
     }
 
-    /// Whether a grace period has passed since `moment`. Waits for nobody; who goes on asking, outside read sections,
-    /// is told in the end that one has.
+    /// Whether a grace period has passed since `moment`. Waits for nothing; a caller that goes on asking, outside read
+    /// sections, is told in the end that one has.
     pub(crate) fn has_passed_since(&self, moment: Moment) -> bool {
         self.env().cpus().grace().is_known_to_have_passed(moment)
             || self.grace_period_has_ended(self.begin_grace_period(moment))
@@ -249,7 +249,7 @@ impl<E: Environment> Stage2<E> {
         let cpus = self.env().cpus();
         let ended = cpus.slots().iter().all(|slot| slot.is_past(number));
         if ended {
-            // Told before anybody relies on it.
+            // Told before a waiter relies on it.
             self.tell_checker(move |order| Observation::GraceEnded { order, number });
             cpus.grace().ended.fetch_max(number, Ordering::Release);
         }
@@ -280,7 +280,7 @@ impl<'c> Section<'c> {
         Self::begun(slot)
     }
 
-    /// As [`enter`](Self::enter), for who changes tables: the first of this CPU.
+    /// As [`enter`](Self::enter), for a thread that changes tables: the first of this CPU.
     ///
     /// # Panics
     ///
@@ -296,7 +296,7 @@ impl<'c> Section<'c> {
     #[inline(always)]
     fn announce(slot: &CpuSlot, grace: &Grace) {
         let epoch = grace.epoch.load(Ordering::Relaxed);
-        // Release: whoever sees this section is past all that the ones before it have read.
+        // Release: a waiter that sees this section is past all that the ones before it have read.
         slot.section.store(epoch, Ordering::Release);
     }
 
@@ -366,7 +366,7 @@ mod tests {
         }
     }
 
-    /// Whoever reads a ticket knows the CPU, and that CPU has given no other marker the same.
+    /// The reader of a ticket knows the CPU, and that CPU has given no other marker the same.
     #[test]
     fn a_ticket_is_a_cpus_next_number() {
         let slot = CpuSlot::new();

@@ -1,7 +1,7 @@
-//! A table's lock, held, and what is told of it to whoever watches.
+//! A table's lock, held, and what the observer is told of it.
 //!
-//! Whether somebody watches is asked once, when the lock is taken. What is told under it is then
-//! decided by a flag that is in a register, and costs those who are not watched next to nothing.
+//! Whether there is an observer is asked once, when the lock is acquired. What is told under it is then
+//! decided by a flag that is in a register, and costs next to nothing where there is none.
 
 use crate::addr::{Ipa, Level, Pa};
 use crate::env::{Cpus, Environment};
@@ -66,7 +66,7 @@ impl<'r, E: Environment> Held<'r, E> {
         })
     }
 
-    /// Whether somebody may want to know what happens under the lock.
+    /// Whether an observer may want to know what happens under the lock.
     #[inline(always)]
     pub(crate) fn is_watched(&self) -> bool {
         self.watched

@@ -36,8 +36,8 @@ use crate::stats::Counter;
 use crate::sync::Ordering;
 use core::ops::Deref;
 
-/// How often a lookup begins again before it lets its caller wait instead: each time, somebody
-/// else has changed the entry, so more than a few in a row are a crowd.
+/// How often a lookup begins again before it lets its caller wait instead: each time, another
+/// thread has changed the entry, so more than a few in a row are a crowd.
 pub(crate) const MAX_RETRIES: u32 = 64;
 
 /// Why there is no table.
@@ -46,8 +46,8 @@ pub enum Absent {
     /// The entry is empty.
     #[error("the entry is empty")]
     Empty,
-    /// Somebody works on what the entry covers. Wait, holding nothing, and try again.
-    #[error("somebody works on what the entry covers: {0:?}")]
+    /// Another operation works on what the entry covers. Wait, holding nothing, and try again.
+    #[error("another operation works on what the entry covers: {0:?}")]
     Busy(Marker),
     /// The entry is a leaf: a block, or a page where the entry is of level 3.
     #[error("the entry is a leaf: {0:?}")]
@@ -434,7 +434,7 @@ impl<'r, E: Environment> Unlocked<'r, E> {
         self.recheck(held)
     }
 
-    /// As [`lock`](Self::lock), but gives up when somebody holds the lock: for those who hold a
+    /// As [`lock`](Self::lock), but gives up when another thread holds the lock: for a caller that holds a
     /// lock that comes later in the lock order.
     pub fn try_lock(self) -> Option<Result<Locked<'r, E>, Changed>> {
         let View {
@@ -522,7 +522,7 @@ impl<'r, E: Environment> Locked<'r, E> {
         usize::from(self.meta.live())
     }
 
-    /// Whether somebody may want to know what happens to the table.
+    /// Whether an observer may want to know what happens to the table.
     #[inline(always)]
     pub(crate) fn is_watched(&self) -> bool {
         self.held.is_watched()

@@ -40,8 +40,8 @@ pub enum MapError {
     /// Something is there: a leaf that covers the address, or (for a block) a table below it.
     #[error("something is mapped there: {0:?}")]
     Occupied(Descriptor),
-    /// Somebody works on the region: wait, holding nothing, and try again.
-    #[error("somebody works on the region")]
+    /// Another operation works on the region: wait, holding nothing, and try again.
+    #[error("another operation works on the region")]
     Busy,
 }
 
@@ -98,7 +98,7 @@ impl<E: Environment> Stage2<E> {
     /// `frame` runs with a table locked: it must be short, must not wait, and calls nothing of this
     /// crate. It is asked once for each page.
     ///
-    /// Stops at the first page that cannot be mapped. Where that is [`MapError::Occupied`] somebody was
+    /// Stops at the first page that cannot be mapped. Where that is [`MapError::Occupied`] another thread was
     /// faster: the caller can go on behind [`MappedInPart::end`], and has its frame again.
     ///
     /// # Panics
@@ -369,7 +369,7 @@ impl<E: Environment> Stage2<E> {
         (from.offset((filled as u64) << PAGE_SHIFT), odd)
     }
 
-    /// Installs a fresh table into the entry of `holder` for `ipa`, unless somebody was faster.
+    /// Installs a fresh table into the entry of `holder` for `ipa`, unless another thread was faster.
     fn install(&self, holder: Unlocked<'_, E>, ipa: Ipa, spare: &mut Spare<'_, E>) {
         let Ok(mut holder) = holder.lock() else {
             return;

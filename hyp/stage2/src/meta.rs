@@ -48,7 +48,7 @@ impl Owner {
 ///
 /// The frame allocator embeds one in the metadata of each frame, makes it with [`TableMeta::new`]
 /// once and never touches it again, also when the frame is freed and used for something else: the
-/// lock must not be made anew while anybody may wait for it.
+/// lock must not be made anew while a thread may wait for it.
 ///
 /// `live` and `claimed` are the model checker's, because they are looked at without the lock. The plain atomics are
 /// not: each is written only under the table's lock or by the only one who can reach it, so that
@@ -59,7 +59,7 @@ pub struct TableMeta {
     detached: AtomicU64,
     kind: AtomicU32,
     live: AtomicU16,
-    /// Not zero if somebody has a claim.
+    /// Not zero while a collapse has a claim.
     claimed: AtomicU16,
     // No byte is left between the fields, so that metadata is made by storing pairs of whole words: there is
     // a lot of it at boot.
@@ -151,8 +151,8 @@ impl TableMeta {
     }
 
     /// Claims the table, under its lock; says whether nobody had. A claimed table is neither
-    /// detached nor claimed by anybody else, so that it can be found again after its lock was dropped. One that
-    /// was detached by the claimant is used for nothing else as long as he has the claim.
+    /// detached nor claimed by another collapse, so that it can be found again after its lock was dropped. One that
+    /// was detached by the claimant is used for nothing else as long as it has the claim.
     pub(crate) fn claim(&self) -> bool {
         let was_claimed = self.is_claimed();
         self.claimed.store(1, Ordering::Relaxed);
@@ -161,11 +161,11 @@ impl TableMeta {
 
     /// Lets a claim go, under the lock.
     pub(crate) fn release_claim(&self) {
-        // Release: what the claimant has read of a table that he has detached is before its next use.
+        // Release: what the claimant has read of a table that it has detached is before its next use.
         self.claimed.store(0, Ordering::Release);
     }
 
-    /// Whether somebody has a claim on the table. Exact under the lock, or if the table is detached.
+    /// Whether a collapse has a claim on the table. Exact under the lock, or if the table is detached.
     pub(crate) fn is_claimed(&self) -> bool {
         self.claimed.load(Ordering::Acquire) != 0
     }

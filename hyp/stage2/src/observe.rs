@@ -1,6 +1,6 @@
-//! What the table manager tells whoever wants to watch it.
+//! What the table manager tells an observer.
 //!
-//! An [`Environment`] that wants to know says so by [`Environment::observes`]; the others pay nothing,
+//! An [`Environment`] that wants to know says so by [`Environment::observes`]; the other ones pay nothing,
 //! since the answer *no* is known when the crate is compiled for them.
 
 use crate::addr::{Ipa, IpaRange, Level, Pa};
@@ -24,7 +24,7 @@ pub enum Topic {
     /// Invalidations.
     Invalidations,
     /// All that a checker of the protocol needs: entries written, locks, the life of tables. What
-    /// [`Tlb`](crate::Tlb)'s calls execute is told by whoever implements them.
+    /// [`Tlb`](crate::Tlb)'s calls execute is told by their implementation.
     Protocol,
 }
 
@@ -92,7 +92,7 @@ pub enum Observation {
         /// The new frame.
         to: Pa,
     },
-    /// Somebody met a busy marker.
+    /// A thread met a busy marker.
     MarkerMet {
         /// The address that was looked up.
         ipa: Ipa,
@@ -169,7 +169,7 @@ pub enum Observation {
         level: Level,
         /// Whether it would not have been waited for.
         tried: bool,
-        /// Whether somebody has claimed the table, and so keeps it.
+        /// Whether a collapse has claimed the table, and so keeps it.
         claimed: bool,
         /// The number of the youngest grace period when the CPU's read section began, 0 outside of any.
         section: u64,
@@ -255,7 +255,7 @@ impl<E: Environment> Stage2<E> {
     }
 
     /// Tells a checker of an entry that was written, `order` being its number.
-    // One by one, since a pair would go by memory, whether or not somebody watches.
+    // One by one, since a pair would go by memory, whether or not there is an observer.
     #[cold]
     #[inline(never)]
     pub(crate) fn tell_written(

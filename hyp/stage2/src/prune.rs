@@ -52,7 +52,7 @@ impl<E: Environment> Stage2<E> {
             None => return range.end(),
             Some(Ok(table)) => table,
             Some(Err(stopped)) => match stopped.absent {
-                // Whoever works there leaves no empty table behind, or will be asked next time.
+                // The operation that works there leaves no empty table behind, or will be asked next time.
                 Absent::Empty | Absent::Block(_) | Absent::Busy(_) | Absent::Contended => {
                     return next_entry(cursor, stopped.holder.level());
                 }

@@ -29,7 +29,7 @@ impl Entry {
 impl<E: Environment> Stage2<E> {
     /// The deepest entry for `ipa`; none if the address is beyond the VM's.
     ///
-    /// It is true of one moment during the call: others may have changed it since.
+    /// It is true of one moment during the call: another thread may have changed it since.
     pub fn query(&self, ipa: Ipa) -> Option<Entry> {
         let reader = self.read();
         match reader.descend(ipa, Level::L3)? {
@@ -61,7 +61,7 @@ impl<E: Environment> Stage2<E> {
     /// Shows `visit` every entry of `range` that is not empty, tables before what they hold, each as
     /// it was when it was loaded; what is below a table follows from that one value.
     ///
-    /// `visit` runs inside the read section: it must be short, and must not wait for anything. Whoever frees
+    /// `visit` runs inside the read section: it must be short, and must not wait for anything. A thread that frees
     /// tables waits for the section, which lasts for all of the range that one root table covers: long ranges
     /// are cut up.
     pub fn walk(&self, range: IpaRange, mut visit: impl FnMut(Entry)) {

@@ -22,7 +22,7 @@ pub(crate) trait Edit<E: Environment> {
     /// as many behind it as this edit takes at once. Blocks behind it only if the range covers them.
     fn leaves(&mut self, table: &mut Locked<'_, E>, index: usize, seen: Descriptor) -> Edited;
 
-    /// The leaves of the run are changed, and not flushed yet: tells whoever watches what
+    /// The leaves of the run are changed, and not flushed yet: tells the observer what
     /// [`leaves`](Self::leaves) has not. By value, so that the table need not be in memory for it.
     fn tell(&self, _stage2: &Stage2<E>, _table: Pa) {}
 
@@ -78,7 +78,7 @@ impl<E: Environment> Stage2<E> {
     /// changes anything.) Splitting changes no translation.
     pub(crate) fn split_end(&self, range: IpaRange) -> Result<(), OutOfFrames> {
         let last = Ipa::new(range.end().get() - 1);
-        // What is true of one page of 2 MiB is true of the others.
+        // What is true of one page of 2 MiB is true of the other pages.
         if range.start().align_down(Level::L2) == last.align_down(Level::L2) {
             return Ok(());
         }

@@ -34,8 +34,8 @@ pub enum MoveError {
     /// The page's memory cannot be read.
     #[error("the page's memory cannot be read")]
     Unreadable,
-    /// Somebody works on the page or its region: wait, holding nothing, and try again.
-    #[error("somebody works on the page")]
+    /// Another operation works on the page or its region: wait, holding nothing, and try again.
+    #[error("another operation works on the page")]
     Busy,
 }
 

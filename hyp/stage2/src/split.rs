@@ -42,9 +42,9 @@ pub enum SplitError {
     /// The VM's tables have no blocks of this level.
     #[error("the level has no blocks")]
     WrongLevel,
-    /// Somebody works on the region, or may still look at the table in the deposit: wait, holding nothing,
-    /// and try again.
-    #[error("somebody works on the region")]
+    /// Another operation works on the region, or a reader may still look at the table in the deposit: wait, holding
+    /// nothing, and try again.
+    #[error("another operation works on the region")]
     Busy,
 }
 

@@ -36,7 +36,7 @@ pub struct Config {
 ///
 /// There is no lock for the whole: each table has its own. All operations take `&self` and are safe
 /// against each other; only [`destroy`](Self::destroy) takes the value, so it cannot be called while
-/// anybody may still arrive:
+/// a thread may still arrive:
 ///
 /// ```compile_fail,E0505
 /// # use stage2::{Environment, Stage2, Ipa};
@@ -163,7 +163,7 @@ impl<E: Environment> Stage2<E> {
     ///
     /// # Panics
     ///
-    /// Inside a read section. So whoever changes tables holds no lock of any, and can wait.
+    /// Inside a read section. So a thread that changes tables holds no lock of any, and can wait.
     #[inline(always)]
     pub(crate) fn change(&self) -> Reader<'_, E> {
         Reader::first(self)
@@ -262,7 +262,7 @@ impl<E: Environment> Stage2<E> {
         self.tell_checker(|order| Observation::Published { order });
     }
 
-    /// Waits for whoever works on a marker. The caller holds no lock and is in no read section.
+    /// Waits for the operation whose marker is in the way. The caller holds no lock and is in no read section.
     pub(crate) fn wait(&self) {
         self.count(Counter::BusyWaits);
         self.env.cpus().relax();

@@ -39,7 +39,7 @@ counters! {
     AbsentBad => "no table: bad",
     /// A bad entry was cleared.
     BadCleared => "bad entries cleared",
-    /// Somebody waited for a busy marker.
+    /// A thread waited for a busy marker.
     BusyWaits => "waits for a marker",
     /// Pages mapped.
     PagesMapped => "pages mapped",
@@ -55,7 +55,7 @@ counters! {
     AccessFaults => "access faults",
     /// Tables installed.
     TablesInstalled => "tables installed",
-    /// A table was made for an entry that somebody else filled first.
+    /// A table was made for an entry that another thread filled first.
     InstallsLost => "table installs lost",
     /// Blocks split.
     Splits => "splits",

@@ -26,7 +26,7 @@ pub(crate) use core::sync::atomic::Ordering;
 /// A lock round a value; [`Lock<()>`](Lock) is the lock of one table.
 ///
 /// A ticket lock on hardware: first come, first served, so that no CPU spins without bound while
-/// others take turns.
+/// other CPUs take turns.
 #[cfg(not(any(loom, shuttle)))]
 pub(crate) struct Lock<T = ()>(spin::mutex::TicketMutex<T, Relax>);
 /// A lock round a value, as the checker models it.
@@ -56,7 +56,7 @@ impl spin::RelaxStrategy for Relax {
 mod hosted {
     use core::cell::Cell;
 
-    /// Of so many looks at a lock, the waiter lets others run at one: some hundred nanoseconds.
+    /// Of so many looks at a lock, the waiter lets other threads run at one: some hundred nanoseconds.
     const LOOKS: u32 = 4;
 
     std::thread_local! {

@@ -227,7 +227,7 @@ impl<E: Environment> Stage2<E> {
     /// `range` beyond the VM's addresses is ignored.
     ///
     /// Blocks that the range covers in part are split first, and if there is no frame for that,
-    /// nothing is unmapped. (A block that somebody maps over an edge of the range during the call may
+    /// nothing is unmapped. (A block that another thread maps over an edge of the range during the call may
     /// have to be split as well; if that fails, what lies before it is unmapped and was handed out.)
     ///
     /// Tables that become empty stay: see [`free_empty_tables`](Self::free_empty_tables).

@@ -30,8 +30,8 @@
 //! loads and writes of registers included, until they are (Arm ARM, "Data Synchronization Barrier"). A's load is
 //! possible only with the [`Published`] that its DSB gave.
 //!
-//! A CPU that runs a VM which has its number already needs no DSB for this: it has loaded the number, after whoever
-//! stored it, and VTTBR_EL2 is written with what was loaded. So its walks come after A's look, if that
+//! A CPU that runs a VM which has its number already needs no DSB for this: it has loaded the number, after the CPU
+//! that stored it, and VTTBR_EL2 is written with what was loaded. So its walks come after A's look, if that
 //! missed the number, and with it after A's DSB.
 //!
 //! A's invalidation of a number that is no more does no harm: what was cached under it went when its generation
@@ -128,7 +128,7 @@ impl ActiveVmid {
     #[inline]
     pub(crate) fn set_loaded(&self, root: Option<Pa>) {
         let word = root.map_or(0, |root| root.get() | LOADED);
-        // Release: whoever sees that a root has gone comes after the last walk from it.
+        // Release: a CPU that sees that a root has gone comes after the last walk from it.
         self.loaded.store(word, Ordering::Release);
     }
 
@@ -230,7 +230,7 @@ impl VmidAllocator {
             cell.0.store(value, Ordering::Relaxed);
         }
         slots[cpu].vmid.active.store(value, Ordering::Release);
-        // Before the CPU walks under the number, everybody who looks for it finds it.
+        // Before the CPU walks under the number, every CPU that looks for it finds it.
         tlb.publish();
         value
     }

@@ -2,7 +2,7 @@
 //!
 //! Two threads do the same operation, one after the other. A line that the first one's writes, and the
 //! second one's uses, would have to travel between their CPUs for every operation if they did it at
-//! once. It is the least there can be: whoever has to wait writes more.
+//! once. It is the least there can be: a thread that has to wait writes more.
 
 use std::sync::Mutex;
 

@@ -70,7 +70,7 @@ impl Subject for Paging {
                 tables.map_range_with_constraints(&page, PAGE, PAGES)
             }
             Operation::Lock | Operation::Walk => walk(&mut tables, &page),
-            // It does not tell what was mapped, and whoever unmaps has to know.
+            // It does not tell what was mapped, and the caller that unmaps has to know.
             Operation::Unmap => walk(&mut tables, &page)
                 .and_then(|()| tables.map_range(&page, Stage2Attributes::empty())),
             Operation::MapRange => tables.map_range_with_constraints(&region, PAGE, PAGES),

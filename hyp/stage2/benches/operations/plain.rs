@@ -2,10 +2,10 @@
 //! guard theirs. Both variants do no more than they must, which is in their favour: they keep no count of
 //! entries in use, no metadata that tells a table from another frame, and no statistics.
 //!
-//! - [`Exclusive`]: one reader-writer lock, as Xen. Whoever changes anything holds it for writing;
+//! - [`Exclusive`]: one reader-writer lock, as Xen. A thread that changes anything holds it for writing;
 //!   looking takes it for reading.
 //! - [`SideBySide`]: faults take the lock for reading and put entries in by compare-and-swap, as KVM's
-//!   parallel faults do. Whatever takes entries away holds it for writing, so that whoever holds it for
+//!   parallel faults do. What takes entries away holds it for writing, so that a thread that holds it for
 //!   reading sees only tables that stay.
 
 use std::hint::black_box;

@@ -2,7 +2,7 @@
 //!
 //! The CPU traps after each instruction while EFLAGS.TF is set (Intel SDM 3A, 18.3.1.4); the trap's
 //! signal handler notes the registers, from which the addresses of all operands follow afterwards. So
-//! every access is seen, whoever's code makes it, and nothing has to be compiled for it. System calls
+//! every access is seen, whichever code makes it, and nothing has to be compiled for it. System calls
 //! are not looked into.
 
 use std::cell::Cell;

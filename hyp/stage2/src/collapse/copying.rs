@@ -63,8 +63,8 @@ impl<E: Environment> Stage2<E> {
         self.tell_of_collapse(ipa, Level::L2, CollapseStep::Copied);
         let begin = self.env().clock();
         let (marker, flushed) = self.break_claimed(&claim, plan)?;
-        // From here on the region is ours alone: the guest faults on the marker, everybody else
-        // waits for it, and no translation is left through which a store could come.
+        // From here on the region is ours alone: the guest faults on the marker, every other
+        // operation waits for it, and no translation is left through which a store could come.
         let rest = copies.rest(&memory(self, claim.table), plan.max_hot);
         let block = rest.and_then(|rest| {
             self.copy_rest(&claim, &rest, to, contents)?;
@@ -173,7 +173,7 @@ impl<E: Environment> Stage2<E> {
             }
         };
         if let Some(stale) = table.mark_copied(indices, note) {
-            // Under the lock: others rely on what they find closed.
+            // Under the lock: another thread relies on what it finds closed.
             let _ = self.flush(stale);
         }
         Ok(())

@@ -206,7 +206,7 @@ impl Copies {
         match entry.kind(Level::L3) {
             Kind::Empty => Ok(expected != entry),
             Kind::Leaf(_) if entry.difference(self.like).is_of_use_and_address() => {
-                // A page that was away when the others were copied has been zeroed.
+                // A page that was away when the other pages were copied has been zeroed.
                 Ok(is_hot(entry) || expected == Descriptor::EMPTY)
             }
             Kind::Leaf(_) => Err(CollapseError::Mixed),

@@ -37,7 +37,7 @@ pub(super) fn current_if_any() -> Option<usize> {
 }
 
 /// To the model checker a yield means that the thread cannot go on before another one has: needed where
-/// somebody waits, which is in a loop, but not to be believed of a single call.
+/// a thread waits, which is in a loop, but not to be believed of a single call.
 #[cfg(loom)]
 fn yield_every_other_time() {
     let calls = RELAXED.with(|calls| calls.replace(calls.get() + 1));

@@ -1,6 +1,6 @@
 //! Table frames: an allocator that notices every misuse.
 //!
-//! A frame has a *life* from allocation to free, or until it is filled anew. Whoever reaches the memory of a table remembers the
+//! A frame has a *life* from allocation to free, or until it is filled anew. A thread that reaches a table's memory remembers the
 //! life in which it was found, and each use checks that this life lasts. Under the model checker
 //! each use is announced to it as well, so that a use which merely happened to come before the
 //! free, with nothing to order the two, is an error too.
@@ -18,7 +18,7 @@ use core::sync::atomic::AtomicU64 as PlainAtomicU64;
 /// Aligned for any number of frames side by side at a root.
 const BASE: u64 = 1 << 24;
 
-/// What the entries of a free frame hold: nothing that anybody could take for a descriptor.
+/// What the entries of a free frame hold: nothing that a walk could take for a descriptor.
 #[cfg(not(any(loom, shuttle)))]
 const POISON: u64 = 0x0bad_0bad_0bad_0ba8;
 
@@ -131,7 +131,7 @@ impl Frame {
         self.witness.changed();
         self.life.fetch_add(1, Ordering::AcqRel);
         // The model checker's witness sees more than poison shows, and costs it nothing. In random schedules each
-        // store is a chance for others.
+        // store is a chance for other threads.
         #[cfg(not(any(loom, shuttle)))]
         for entry in &self.table.entries {
             entry.store(POISON, Ordering::Relaxed);
@@ -165,7 +165,7 @@ unsafe impl Frames for FakeFrames {
 
     fn allocate_filled_table(&self) -> Result<Pa, OutOfFrames> {
         let pa = self.allocate_tables(0)?;
-        // Nothing that anybody should take for an entry. The checkers have enough to do without.
+        // Nothing that a walk should take for an entry. The checkers have enough to do without.
         #[cfg(not(any(loom, shuttle)))]
         for entry in &self.known(pa).table.entries {
             entry.store(POISON, Ordering::Relaxed);

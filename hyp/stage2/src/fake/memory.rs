@@ -12,11 +12,11 @@
 //! A DSB completes the stores of the CPU that executes it, and makes known to its own walker what was completed until
 //! then, by whatever CPU; an invalidation makes it known to all walkers that it reaches. Nothing else does: no lock, no
 //! release, no fence. That is what the Arm ARM's text promises, and less than its formal model: there a DSB also
-//! completes what its CPU has observed of others' stores. The protocol does without.
+//! completes what its CPU has observed of other CPUs' stores. The protocol does without.
 //!
 //! That a walker's knowledge is as old as its CPU's last DSB stands for a walk that the hardware makes early: before
-//! the stores that the CPU made since can be seen by others. So a store of the VMID with no DSB
-//! behind it shows as a walk that misses what others had completed before they looked for that VMID.
+//! the stores that the CPU made since can be seen by other CPUs. So a store of the VMID with no DSB
+//! behind it shows as a walk that misses what other CPUs had completed before they looked for that VMID.
 
 use super::cpus;
 use crate::sync::{AtomicU64, Ordering};

@@ -174,18 +174,18 @@ impl FakeTlb {
         }
     }
 
-    /// One CPU's cache. Whoever holds it is in the middle of an access: an invalidation waits
+    /// One CPU's cache. The thread that holds it is in the middle of an access: an invalidation waits
     /// until the access is done, as DSB does.
     pub(super) fn of(&self, cpu: usize) -> LockGuard<'_, CpuTlb> {
         self.cpus[cpu].lock()
     }
 
-    /// What VTTBR_EL2 of this CPU has loaded. Whoever asks has the CPU's cache.
+    /// What VTTBR_EL2 of this CPU has loaded. The thread that asks holds the CPU's cache.
     pub(super) fn loaded(&self, cpu: usize) -> Option<Loaded> {
         self.vttbr(cpu).loaded
     }
 
-    /// What a walk of this CPU may be in: what is loaded, or what was before. Whoever asks has the CPU's cache.
+    /// What a walk of this CPU may be in: what is loaded, or what was before. The thread that asks holds the cache.
     pub(super) fn walked(&self, cpu: usize) -> Option<Loaded> {
         let vttbr = self.vttbr(cpu);
         vttbr.lingers.or(vttbr.loaded)

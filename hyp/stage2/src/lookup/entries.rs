@@ -24,7 +24,7 @@ impl<E: Environment> Locked<'_, E> {
         self.tell(order, index, Descriptor::EMPTY, new);
     }
 
-    /// As [`fill`](Self::fill), for a caller that tells whoever watches by himself.
+    /// As [`fill`](Self::fill), for a caller that tells the observer itself.
     #[inline(always)]
     pub(crate) fn fill_untold(&mut self, index: usize, new: Descriptor) {
         debug_assert_eq!(self.get(index), Descriptor::EMPTY);
@@ -59,7 +59,7 @@ impl<E: Environment> Locked<'_, E> {
     }
 
     /// The entries, for a run of changes; each by an atomic operation that loses no mark of the
-    /// hardware's, with the count of entries in use kept right, and told to whoever watches.
+    /// hardware's, with the count of entries in use kept right, and told to the observer.
     #[inline]
     pub(crate) fn entries(&mut self) -> &[Entry; ENTRIES] {
         &self.view.table.entries
@@ -93,7 +93,7 @@ impl<E: Environment> Locked<'_, E> {
         new: Descriptor,
         _proof: &crate::flush::Flushed,
     ) {
-        // The entry is invalid up to this moment: whoever acts on the new one comes later.
+        // The entry is invalid up to this moment: a thread that acts on the new one comes later.
         let order = self.held.order();
         let old = marker.descriptor();
         debug_assert_eq!(self.get(index), old, "only its owner ends a marker");
@@ -184,7 +184,7 @@ impl<E: Environment> Locked<'_, E> {
         old
     }
 
-    /// Tells of an entry that was written just now, if somebody watches.
+    /// Tells of an entry that was written just now, if there is an observer.
     // By value, so that the table need not be in memory for it.
     #[inline(always)]
     fn tell_now(&self, index: usize, old: Descriptor, new: Descriptor) {
@@ -194,7 +194,7 @@ impl<E: Environment> Locked<'_, E> {
         }
     }
 
-    /// Tells of an entry whose writing has this number, if somebody watches.
+    /// Tells of an entry whose writing has this number, if there is an observer.
     #[inline(always)]
     fn tell(&self, order: u64, index: usize, old: Descriptor, new: Descriptor) {
         if self.held.is_watched() {
@@ -217,7 +217,7 @@ impl<E: Environment> Locked<'_, E> {
 /// that the hardware has set.
 #[inline(always)]
 pub(crate) fn replace(entry: &Entry, level: Level, new: Descriptor) -> Descriptor {
-    // The lock orders this after what others have stored here; the hardware only adds marks.
+    // The lock orders this after what other CPUs have stored here; the hardware only adds marks.
     let seen = Descriptor::from_bits(entry.load(Ordering::Relaxed));
     if seen.may_be_marked(level) {
         return Descriptor::from_bits(entry.swap(new.bits(), Ordering::AcqRel));
