@@ -79,7 +79,8 @@
 //!
 //! Which addresses are memory at all the hypervisor knows: a fault elsewhere is a device's, or an abort.
 //! Memory that is wanted before the guest touches it is mapped by
-//! [`map_pages`](crate::Stage2::map_pages), many pages a call.
+//! [`map_pages`](crate::Stage2::map_pages), many pages a call; memory whose owner may revoke it by
+//! [`map_page_with`](crate::Stage2::map_page_with), which looks it up under the table's lock.
 //!
 //! | a thread wants | call |
 //! |---|---|

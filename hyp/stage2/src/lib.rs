@@ -191,7 +191,7 @@ pub use fault::{Access, Resolution};
 pub use flush::Published;
 pub use frame::{GuestFrame, GuestPage, Refused};
 pub use geometry::{Geometry, GeometryError};
-pub use map::{MapError, MappedInPart};
+pub use map::{MapError, MapWithError, MappedInPart};
 pub use meta::{Owner, TableMeta};
 pub use observe::{CollapseStep, Observation, Topic};
 pub use query::Entry;

@@ -4,6 +4,10 @@
 //! of the table that gets the new entry, if that entry is still empty. The leaf itself takes one
 //! lock: that of the table it goes into.
 
+mod revocable;
+
+pub use revocable::MapWithError;
+
 use crate::addr::{ENTRIES, Ipa, IpaRange, Level, PAGE_SHIFT, PAGE_SIZE, Pa};
 use crate::descriptor::{Attributes, Descriptor, Execute, Kind};
 use crate::detached::Spare;
@@ -82,11 +86,8 @@ impl<E: Environment> Stage2<E> {
         attributes: Attributes,
         written: bool,
     ) -> Result<(), Refused<MapError>> {
-        if !page.is_page() {
-            return Err(self.refused(ipa, page, MapError::WrongSize));
-        }
-        if self.env().frames().holds_tables(&page) {
-            return Err(self.refused(ipa, page, MapError::Table));
+        if let Err(reason) = self.check_page(&page) {
+            return Err(self.refused(ipa, page, reason));
         }
         self.map_leaf(ipa, Level::L3, page, attributes, written)
     }
@@ -205,15 +206,30 @@ impl<E: Environment> Stage2<E> {
         Ok(())
     }
 
+    /// Whether the frame is a page's, and no table.
+    #[inline(always)]
+    fn check_page(&self, frame: &GuestFrame) -> Result<(), MapError> {
+        if !frame.is_page() {
+            return Err(MapError::WrongSize);
+        }
+        if self.env().frames().holds_tables(frame) {
+            return Err(MapError::Table);
+        }
+        Ok(())
+    }
+
     #[cold]
     fn refused(&self, ipa: Ipa, frame: GuestFrame, reason: MapError) -> Refused<MapError> {
-        let level = frame.level();
+        self.tell_not_mapped(ipa, frame.level(), reason);
+        Refused { reason, frame }
+    }
+
+    fn tell_not_mapped(&self, ipa: Ipa, level: Level, error: MapError) {
         self.tell(Topic::Maps, move || Observation::NotMapped {
             ipa,
             level,
-            error: reason,
+            error,
         });
-        Refused { reason, frame }
     }
 
     #[inline(always)]
@@ -233,13 +249,29 @@ impl<E: Environment> Stage2<E> {
     /// As [`fill_entry`](Self::fill_entry), whatever is in the way.
     #[inline(never)]
     fn fill_somehow(&self, ipa: Ipa, level: Level, leaf: Descriptor) -> Result<(), MapError> {
+        self.with_empty_entry(ipa, level, |reader, table| {
+            self.put(reader, table, ipa, level, leaf);
+        })
+    }
+
+    /// Calls `fill` with the table of `level` for `ipa` locked, its entry for that empty; makes the tables that are missing.
+    #[inline(always)]
+    fn with_empty_entry<T>(
+        &self,
+        ipa: Ipa,
+        level: Level,
+        fill: impl FnOnce(&Reader<'_, E>, &mut Locked<'_, E>) -> T,
+    ) -> Result<T, MapError> {
         let mut spare = Spare::none(self);
         for _ in 0..MAX_RETRIES {
             let reader = self.change();
             // What an entry covers is within the guest's addresses as a whole, or not at all.
             let stopped = match reader.descend(ipa, level).ok_or(MapError::OutOfRange)? {
                 Ok(table) => match table.lock() {
-                    Ok(mut table) => return self.fill_locked(&reader, &mut table, ipa, leaf),
+                    Ok(mut table) => {
+                        self.check_empty(&mut table, ipa)?;
+                        return Ok(fill(&reader, &mut table));
+                    }
                     // Detached in between; another table or a block is there by now.
                     Err(_) => continue,
                 },
@@ -261,13 +293,8 @@ impl<E: Environment> Stage2<E> {
         Err(MapError::Busy)
     }
 
-    fn fill_locked(
-        &self,
-        reader: &Reader<'_, E>,
-        table: &mut Locked<'_, E>,
-        ipa: Ipa,
-        leaf: Descriptor,
-    ) -> Result<(), MapError> {
+    /// Whether the entry for `ipa` is empty; a bad one is by then.
+    fn check_empty(&self, table: &mut Locked<'_, E>, ipa: Ipa) -> Result<(), MapError> {
         let index = ipa.index(table.level());
         let old = table.get(index);
         match old.kind(table.level()) {
@@ -281,7 +308,6 @@ impl<E: Environment> Stage2<E> {
                 let _ = self.flush(table.clear_bad(index));
             }
         }
-        self.put(reader, table, ipa, table.level(), leaf);
         Ok(())
     }
 
