@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use regex::Regex;
 use trace::event::NOBODY;
+use trace_tools::Recording;
+use trace_tools::check::check;
 use xtask::console::Verdict;
 use xtask::run::Outcome;
-use xtask::trace::Recording;
-use xtask::trace::check::check;
 
 use crate::scenario::{Ending, Scenario};
 

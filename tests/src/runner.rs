@@ -14,11 +14,11 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
+use trace_tools::Recording;
 use xtask::qemu::Machine;
 use xtask::run::{Outcome, Screen, run};
 use xtask::symbols::Symbols;
 use xtask::terminal::Terminal;
-use xtask::trace::Recording;
 use xtask::vms::{self, Sources};
 use xtask::{interrupt, shell};
 

@@ -6,9 +6,9 @@ use std::process::Command;
 use bootargs::BootArgs;
 
 use crate::qemu::Machine;
-use crate::trace::About;
 use crate::vms::Spec;
 use crate::workspace;
+use trace_tools::About;
 
 /// How many digits of a commit are shown.
 const DIGITS: &str = "--short=12";
@@ -62,7 +62,7 @@ fn commit(tree: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::tests::Folder;
+
     use crate::size::Size;
 
     #[test]
@@ -92,9 +92,10 @@ mod tests {
 
     #[test]
     fn changes_to_the_tree_are_told() {
-        let folder = Folder::new();
-        assert!(commit(&folder.0).starts_with("unknown"));
-        let file = folder.file("file", b"one");
+        let folder = tempfile::tempdir().expect("a folder");
+        assert!(commit(folder.path()).starts_with("unknown"));
+        let file = folder.path().join("file");
+        std::fs::write(&file, "one").expect("a file");
         for args in [
             &["init", "--quiet"][..],
             &["add", "file"],
@@ -110,13 +111,13 @@ mod tests {
             ],
         ] {
             let done = Command::new("git")
-                .current_dir(&folder.0)
+                .current_dir(folder.path())
                 .args(args)
                 .status();
             assert!(done.expect("git").success(), "{args:?}");
         }
-        assert_eq!(commit(&folder.0).len(), 12);
+        assert_eq!(commit(folder.path()).len(), 12);
         std::fs::write(file, "two").expect("a change");
-        assert!(commit(&folder.0).ends_with(", with changes"));
+        assert!(commit(folder.path()).ends_with(", with changes"));
     }
 }

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use ::trace::{Categories, Category};
 use anyhow::{Context, Error, Result};
+use trace::{Categories, Category};
 
 use crate::about::about;
 use crate::build::{Images, Profile};
@@ -18,10 +18,10 @@ use crate::run::{Outcome, Screen, run};
 use crate::script::{Begin, Script};
 use crate::symbols::Symbols;
 use crate::terminal::Terminal;
-use crate::trace::{About, Planned, Recorder};
 use crate::vms::{self, Sources, Spec};
 use crate::workspace::Workspace;
-use crate::{qemu, setup, shell, trace};
+use crate::{qemu, setup, shell};
+use trace_tools::{About, Planned, Recorder};
 
 /// What the stress guest gets unless the user says otherwise: boot arguments for a short run in
 /// which compaction races the guest.
@@ -302,7 +302,7 @@ fn hyp_args(options: &QemuOptions, specs: &[Spec], purpose: Purpose) -> Result<H
         args.default(key, value);
     }
     if options.trace.is_some() || purpose == Purpose::Top {
-        args.default("trace", trace::DEFAULT);
+        args.default("trace", trace_tools::DEFAULT);
     } else if is_for_typing(specs) && io::stdin().is_terminal() {
         args.default("console", "raw");
     }

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, Styles, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
+use trace_tools::options::{ReportOptions, TraceOptions};
 
 use crate::qemu::{self, CpuModel, DEFAULT_CPU, MOST_CPUS};
 use crate::size::Size;
 use crate::test::StepName;
-use crate::trace::names;
 use crate::vms::Spec;
 
 /// What follows the help of `cargo xtask`.
@@ -248,55 +248,6 @@ pub struct GdbOptions {
     pub qemu: QemuOptions,
 }
 
-/// The options of `cargo xtask trace`.
-#[derive(Args, Debug)]
-pub struct TraceOptions {
-    /// The recording
-    pub file: PathBuf,
-
-    /// Show every event instead of their sums
-    #[arg(long)]
-    pub events: bool,
-
-    /// Check what was recorded with `trace=replay` against the rules of break-before-make
-    ///
-    /// The exit status is 1 if a rule was broken, or events are missing.
-    #[arg(long, conflicts_with_all = ["events", "category", "event", "cpu", "vm", "perfetto"])]
-    pub check: bool,
-
-    /// Only these categories: fault,map,change,race,free,tlb,vcpu,sched,log,replay
-    #[arg(long, value_name = "LIST", value_parser = |text: &str| trace::Categories::parse(text)
-        .ok_or("expected some of fault,map,change,race,free,tlb,vcpu,sched,log,replay"))]
-    pub category: Option<trace::Categories>,
-
-    /// Only events of this name, such as split; may be given several times
-    #[arg(long, value_name = "NAME", value_parser = event_name)]
-    pub event: Vec<String>,
-
-    /// Only events of this CPU
-    #[arg(long, value_name = "N")]
-    pub cpu: Option<u8>,
-
-    /// Only events of this VM
-    #[arg(long, value_name = "N")]
-    pub vm: Option<u8>,
-
-    /// Write what Perfetto's UI and Chrome's tracing open, instead
-    #[arg(long, value_name = "FILE")]
-    pub perfetto: Option<PathBuf>,
-}
-
-/// The options of `cargo xtask report`.
-#[derive(Args, Debug)]
-pub struct ReportOptions {
-    /// The recording
-    pub file: PathBuf,
-
-    /// Where the page goes
-    #[arg(long, short, value_name = "FILE", default_value = "report.html")]
-    pub output: PathBuf,
-}
-
 /// The options of `cargo xtask test`.
 #[derive(Args, Debug)]
 pub struct TestOptions {
@@ -371,15 +322,6 @@ fn machine_memory(text: &str) -> Result<Size, String> {
 /// A number of CPUs.
 fn count() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..=i64::from(MOST_CPUS))
-}
-
-/// The name of an event, as recordings are shown with it.
-fn event_name(text: &str) -> Result<String, String> {
-    names::meant(text).ok_or_else(|| {
-        let names = trace::Event::NAMES.iter().map(|name| names::hyphened(name));
-        let names: Vec<_> = names.collect();
-        format!("there is no such event; there are {}", names.join(", "))
-    })
 }
 
 #[cfg(test)]

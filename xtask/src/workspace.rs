@@ -16,6 +16,12 @@ pub const HYP_PACKAGE: &str = "hyp";
 /// The package of trace events, which both the hypervisor and this program use.
 pub const TRACE_PACKAGE: &str = "trace";
 
+/// The package with the tools for recordings of trace events.
+pub const TRACE_TOOLS_PACKAGE: &str = "trace-tools";
+
+/// The package of this program.
+pub const XTASK_PACKAGE: &str = "xtask";
+
 /// The hypervisor's binary.
 pub const HYP_BINARY: &str = "tessera";
 

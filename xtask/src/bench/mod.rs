@@ -19,17 +19,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
 
 use crate::build::Images;
 use crate::cli::BenchOptions;
-use crate::output::{self, Kind, Output};
 use crate::qemu::{self, Machine};
 use crate::run::{Outcome, Screen, run};
 use crate::setup;
 use crate::size::Size;
 use crate::symbols::Symbols;
 use crate::terminal::Terminal;
+use output::{Kind, Output};
 
 use rows::{Boot, ROWS};
 use table::Figures;
@@ -80,7 +79,7 @@ pub fn bench(options: &BenchOptions) -> Result<u8> {
     }
     // Before they are shown: where that fails, they are not lost.
     if let Some(output) = json {
-        output.write(&format!("{:#}\n", figures.to_json()))?;
+        output.write(&(serde_json::to_string_pretty(&figures)? + "\n"))?;
     }
     let mut tables = vec![table::table(&figures), speculation::table(&figures)];
     if options.linux {
@@ -104,8 +103,7 @@ fn read(path: &Path) -> Result<Figures> {
 
 /// The figures that --json has written in a file with these contents.
 fn figures_in(contents: &[u8]) -> Option<Figures> {
-    let value: Value = serde_json::from_slice(contents).ok()?;
-    Figures::from_json(&value)
+    serde_json::from_slice(contents).ok()
 }
 
 /// The instructions in the guest's line for `row`.

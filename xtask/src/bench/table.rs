@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, Serialize};
 
 use super::CPUS;
 use super::linux;
 use super::rows::{Boot, ROWS, Row};
 use super::speculation;
 
-/// Instructions, by CPU model and row.
-#[derive(Debug, Default, PartialEq)]
+/// Instructions, by CPU model and row. In JSON `{"cortex-a57": {"hvc": 99.0, ...}, ...}`; rows that are
+/// not known are in no table.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub(super) struct Figures(BTreeMap<String, BTreeMap<String, f64>>);
 
 impl Figures {
@@ -28,27 +30,6 @@ impl Figures {
 
     pub(super) fn get(&self, cpu: &str, key: &str) -> Option<f64> {
         self.0.get(cpu)?.get(key).copied()
-    }
-
-    /// `{"cortex-a57": {"hvc": 99.0, ...}, ...}`, rows in the table's order.
-    pub(super) fn to_json(&self) -> Value {
-        let cpus = self.0.keys().map(|cpu| {
-            let figures = names()
-                .filter_map(|Name { key, .. }| Some((key.to_owned(), json!(self.get(cpu, key)?))));
-            (cpu.clone(), Value::Object(figures.collect()))
-        });
-        Value::Object(cpus.collect::<Map<_, _>>())
-    }
-
-    /// What [`to_json`](Self::to_json) made. Rows that are not known are kept out of all tables.
-    pub(super) fn from_json(value: &Value) -> Option<Self> {
-        let mut figures = Self::default();
-        for (cpu, rows) in value.as_object()? {
-            for (key, figure) in rows.as_object()? {
-                figures.set(cpu, key, figure.as_f64()?);
-            }
-        }
-        Some(figures)
     }
 }
 
@@ -168,14 +149,15 @@ mod tests {
 
     #[test]
     fn json_comes_back() {
-        let written = figures(108.0).to_json();
+        let written = serde_json::to_string(&figures(108.0)).expect("JSON");
         assert_eq!(
-            written.to_string(),
+            written,
             r#"{"cortex-a57":{"hvc":108.0},"max":{"hvc":99.0}}"#
         );
-        assert_eq!(Figures::from_json(&written), Some(figures(108.0)));
-        assert_eq!(Figures::from_json(&json!({"max": {"hvc": "?"}})), None);
-        assert_eq!(Figures::from_json(&json!([1])), None);
+        let read = |text: &str| serde_json::from_str::<Figures>(text).ok();
+        assert_eq!(read(&written), Some(figures(108.0)));
+        assert_eq!(read(r#"{"max": {"hvc": "?"}}"#), None);
+        assert_eq!(read("[1]"), None);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 
 use crate::cli::TestOptions;
 use crate::workspace::Workspace;
-use crate::{interrupt, output, qemu, setup};
+use crate::{interrupt, qemu, setup};
 
 use job::{Count, Ran};
 use progress::Progress;

@@ -10,7 +10,7 @@ use super::job::{Counts, Job};
 use crate::cli::TestOptions;
 use crate::workspace::{
     self, BARE_TARGET, FIRMWARE_PACKAGE, GUEST_PACKAGE, HYP_PACKAGE, TESTS_FOLDER, TRACE_PACKAGE,
-    Workspace,
+    TRACE_TOOLS_PACKAGE, Workspace, XTASK_PACKAGE,
 };
 use crate::{loom, qemu, setup};
 
@@ -23,6 +23,9 @@ const MIRI_LIMIT: Duration = Duration::from_secs(35 * 60);
 /// The modules of the hypervisor that Miri looks at: those with unsafe code or lock-free algorithms.
 /// In the others it would find nothing and take long.
 const HYP_FOR_MIRI: [&str; 4] = ["frames::", "sched::", "vm::gate::", "memory::tests::bank"];
+
+/// The variable that names the browser to the tests that draw with one.
+const BROWSER: &str = "TESSERA_BROWSER";
 
 /// What a file with tests for the model checker is called.
 const MODEL_PREFIX: &str = "model_";
@@ -124,12 +127,17 @@ fn step(name: StepName, workspace: &Workspace, target: &Path, quick: bool) -> St
             ]
         }
         StepName::Browser => {
-            skip = why_not(setup::browser(!quick));
-            vec![ignored(&["--lib"], "trace::report::")]
+            let browser = setup::browser(!quick);
+            let mut reports = ignored(TRACE_TOOLS_PACKAGE, &["--lib"], "report::");
+            if let Ok(browser) = &browser {
+                reports.command.env(BROWSER, browser);
+            }
+            skip = why_not(browser);
+            vec![reports]
         }
         StepName::Debugger => {
             skip = why_no_debugger(quick);
-            vec![ignored(&["--test", "gdb"], "")]
+            vec![ignored(XTASK_PACKAGE, &["--test", "gdb"], "")]
         }
         StepName::Boot => vec![boot(quick)],
     };
@@ -224,10 +232,9 @@ fn why_not<T>(there: anyhow::Result<T>) -> Option<String> {
     there.err().map(|reason| format!("{reason:#}"))
 }
 
-/// Those of this program's own tests that need something which not every machine has, and whose names
-/// begin so.
-fn ignored(target: &[&str], names: &str) -> Job {
-    let mut command = cargo(&["test", "--locked", "--package", "xtask"]);
+/// Those of a package's tests that need something which not every machine has, and whose names begin so.
+fn ignored(package: &str, target: &[&str], names: &str) -> Job {
+    let mut command = cargo(&["test", "--locked", "--package", package]);
     command.args(target).args(["--", "--ignored", names]);
     tests(command)
 }

@@ -4,12 +4,8 @@
 //! loop comes by. The terminal is put right when the session is dropped, and by ratatui's hook if there
 //! is a panic.
 
-mod keys;
-mod map;
-mod state;
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests;
-mod view;
 
 use std::io::{self, IsTerminal, PipeWriter, Write};
 use std::process::Command;
@@ -20,7 +16,8 @@ use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event};
 use ratatui::crossterm::execute;
 use ratatui::crossterm::terminal::{Clear, ClearType};
-use trace::stream::{Piece, Splitter};
+use trace_tools::Recorder;
+use trace_tools::top::{Asked, Picture};
 
 use crate::boot::{self, Prepared, Purpose};
 use crate::cli::QemuOptions;
@@ -28,10 +25,6 @@ use crate::interrupt;
 use crate::run::{Outcome, Screen, run};
 use crate::symbols::Symbols;
 use crate::terminal::Terminal;
-use crate::trace::Recorder;
-use keys::Action;
-use state::State;
-use view::View;
 
 /// How long a picture stays at least.
 const PICTURE: Duration = Duration::from_millis(100);
@@ -78,7 +71,7 @@ fn watch(
     {
         top.stay(outcome);
     }
-    let words = top.last_words();
+    let words = top.picture.last_words();
     let recording = top.recording.take();
     drop(top);
     let outcome = outcome?;
@@ -109,11 +102,7 @@ impl Drop for Session {
 
 struct Top {
     session: Session,
-    state: State,
-    /// What is shown while the picture is paused.
-    frozen: Option<State>,
-    view: View,
-    splitter: Splitter,
+    picture: Picture,
     /// What the guest gets typed.
     keys: PipeWriter,
     /// Where all that comes is kept.
@@ -126,10 +115,7 @@ impl Top {
     fn new(session: Session, keys: PipeWriter, recording: Option<Recorder>) -> Self {
         Self {
             session,
-            state: State::default(),
-            frozen: None,
-            view: View::default(),
-            splitter: Splitter::new(),
+            picture: Picture::default(),
             keys,
             recording,
             start: Instant::now(),
@@ -139,9 +125,7 @@ impl Top {
 
     /// Shows the last picture until the user leaves.
     fn stay(&mut self, outcome: &Outcome) {
-        self.state.end = Some(format!("ended: {outcome}"));
-        self.frozen = None;
-        self.view.typing = false;
+        self.picture.end(&outcome.to_string());
         self.drawn = None;
         while self.tick() && !interrupt::raised() {
             // An error of the terminal comes out of the next tick, too.
@@ -149,26 +133,16 @@ impl Top {
         }
     }
 
-    /// The console's last lines, for after the terminal has been put right.
-    fn last_words(&self) -> String {
-        let lines = &self.state.console;
-        let last = lines.range(lines.len().saturating_sub(8)..);
-        last.map(|line| format!("{line}\n")).collect()
-    }
-
     /// Does what the keys that were pressed say. Returns whether the user stays.
     fn read_keys(&mut self) -> io::Result<bool> {
         while event::poll(Duration::ZERO)? {
             match event::read()? {
-                Event::Key(key) => match keys::action(key, self.view.typing) {
-                    Action::Quit => return Ok(false),
-                    Action::NextVm => self.view.vm += 1,
-                    Action::Pause => self.pause(),
-                    Action::Type => self.view.typing = self.state.end.is_none(),
-                    Action::StopTyping => self.view.typing = false,
+                Event::Key(key) => match self.picture.press(key) {
+                    Asked::Quit => return Ok(false),
                     // Where QEMU has ended, nobody reads it.
-                    Action::Send(bytes) => drop(self.keys.write_all(&bytes)),
-                    Action::Nothing => continue,
+                    Asked::Send(bytes) => drop(self.keys.write_all(&bytes)),
+                    Asked::Draw => {}
+                    Asked::Nothing => continue,
                 },
                 Event::Resize(..) => {}
                 _ => continue,
@@ -178,54 +152,34 @@ impl Top {
         Ok(true)
     }
 
-    fn pause(&mut self) {
-        self.view.paused = !self.view.paused;
-        self.frozen = self.view.paused.then(|| self.state.clone());
-    }
-
     fn draw(&mut self) -> io::Result<()> {
         self.drawn = Some(Instant::now());
-        let state = self.frozen.as_ref().unwrap_or(&self.state);
-        let view = &self.view;
-        self.session
-            .0
-            .draw(|frame| view::draw(frame, state, view))?;
+        let picture = &self.picture;
+        self.session.0.draw(|frame| picture.draw(frame))?;
         Ok(())
     }
 }
 
 impl Screen for Top {
     fn line(&mut self, line: &str) {
-        self.state.line(line);
+        self.picture.line(line);
     }
 
     fn raw(&mut self, bytes: &[u8]) {
-        let state = &mut self.state;
-        for &byte in bytes {
-            self.splitter.feed(byte, |piece| {
-                if let Piece::Frame(frame) = piece {
-                    let header = frame.header();
-                    state.frequency(header.frequency);
-                    let records = frame.inspect(|record| state.event(record)).count();
-                    state.arrived(&header, records as u64);
-                }
-            });
-        }
+        self.picture.feed(bytes);
         let recording = self.recording.as_mut();
         if let Some(said) = recording.and_then(|recording| recording.add(bytes)) {
-            self.state.line(&said);
+            self.picture.line(&said);
         }
     }
 
     fn partial(&mut self, start: &str) {
-        start.clone_into(&mut self.state.partial);
+        self.picture.partial(start);
     }
 
     /// Without its terminal there is nothing left to do.
     fn tick(&mut self) -> bool {
-        if self.state.end.is_none() {
-            self.state.sample(self.start.elapsed());
-        }
+        self.picture.sample(self.start.elapsed());
         let stays = self.read_keys().unwrap_or(false);
         let is_due = self.drawn.is_none_or(|drawn| drawn.elapsed() >= PICTURE);
         stays && (!is_due || self.draw().is_ok())

@@ -53,7 +53,8 @@ pub(super) fn duration(nanoseconds: u64) -> String {
 
 fn details(recording: &Recording, event: &Event) -> String {
     let time = |ticks: u64| duration(recording.nanoseconds(ticks));
-    match *event {
+    // Without `_`, so that a new event is given words here.
+    let what = match *event {
         Event::Fault {
             access,
             cause,
@@ -86,7 +87,9 @@ fn details(recording: &Recording, event: &Event) -> String {
             ipa,
         } => match step {
             Step::Abort => format!("abort of {ipa:#x}, level {level}: {}", reason.text()),
-            _ => format!("{} of {ipa:#x}, level {level}", step.text()),
+            Step::Begin | Step::Copy | Step::Commit => {
+                format!("{} of {ipa:#x}, level {level}", step.text())
+            }
         },
         Event::Move { ipa, to } => format!("{ipa:#x} to the frame {to:#x}"),
         Event::Marker { work, level, ipa } => {
@@ -101,7 +104,7 @@ fn details(recording: &Recording, event: &Event) -> String {
             end,
         } => format!("{ipa:#x} to {end:#x}, {} {level}", reach.text()),
         Event::Exit { exit, esr, pc } => format!("{}, ESR {esr:#x} at {pc:#x}", exit.text()),
-        Event::Enter {} => String::new(),
+        Event::Enter {} | Event::FetchesForgotten { .. } | Event::TreeEnded { .. } => String::new(),
         Event::Switch { from, to } => format!("from thread {from} to {to}"),
         Event::Log {
             level,
@@ -114,13 +117,7 @@ fn details(recording: &Recording, event: &Event) -> String {
         }
         Event::Ram { ipa, end } => format!("{ipa:#x} to {end:#x}"),
         Event::Frames { free, total } => format!("{free} of {total} free"),
-        ref replayed => for_checker(replayed),
-    }
-}
-
-/// An event of the category `replay`.
-fn for_checker(event: &Event) -> String {
-    let what = match *event {
+        // For the checker.
         Event::Written {
             store,
             entry,
@@ -161,7 +158,6 @@ fn for_checker(event: &Event) -> String {
         } => format!("{start:#x} to {end:#x}: {}", holder.text()),
         Event::RamMade { ipa, end, .. } => format!("{ipa:#x} to {end:#x}"),
         Event::Allowed { bbm, dic, .. } => format!("FEAT_BBM level {bbm}, CTR_EL0.DIC {dic}"),
-        _ => String::new(),
     };
     match event.order() {
         Some(order) => format!("#{order} {what}"),

@@ -1,6 +1,6 @@
 //! A VM's memory as cells, as many as there is room for: a cell is some regions, or a part of one, down to a page.
 
-use crate::trace::space::{PAGES, REGION, Region, Space};
+use crate::space::{PAGES, REGION, Region, Space};
 
 /// What a cell shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use trace::Event;
 
 use super::COLUMNS;
-use crate::trace::space::{PAGES, REGION, Space};
+use crate::space::{PAGES, REGION, Space};
 
 /// Most rows of a picture.
 const ROWS: usize = 128;

@@ -8,7 +8,7 @@ use trace::{Category, Record};
 
 use super::Recording;
 use super::names::hyphened;
-use crate::cli::TraceOptions;
+use crate::options::TraceOptions;
 
 /// An option that asks for some events only.
 struct Filter<'o> {
@@ -101,16 +101,17 @@ fn names(recording: &Recording, name: fn(&Record) -> Option<String>) -> BTreeSet
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::{Cli, Verb};
-    use crate::trace::tests::recording;
+    use crate::example::recording;
     use clap::Parser;
 
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: TraceOptions,
+    }
+
     fn options(args: &[&str]) -> TraceOptions {
-        let line = [&["cargo xtask", "trace", "file"], args].concat();
-        match Cli::try_parse_from(line).map(|cli| cli.verb) {
-            Ok(Some(Verb::Trace(options))) => options,
-            other => panic!("{other:?}"),
-        }
+        Line::parse_from([&["trace", "file"], args].concat()).options
     }
 
     /// What is kept, by name, or why nothing is.

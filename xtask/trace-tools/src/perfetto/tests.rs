@@ -7,7 +7,7 @@ use trace::Stamp;
 use trace::event::{Access, Cause, Exit, NOBODY, Outcome, Step};
 
 use super::*;
-use crate::trace::tests::{collapse, recording};
+use crate::example::{collapse, recording};
 
 const RAM: u64 = 0x4000_0000;
 

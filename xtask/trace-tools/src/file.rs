@@ -8,9 +8,9 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
 
-use crate::output::{Kind, Output, Written};
+use output::{Kind, Output, Written};
 
 const BEGIN: &[u8] = b"\x1b_tessera-recording;";
 const END: &[u8] = b"\x1b\\";
@@ -23,12 +23,12 @@ const KIND: Kind = Kind {
 };
 
 /// What a run was: names and values, for a person to read.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct About(pub Vec<(String, String)>);
 
 impl About {
     /// Adds what this is of the run.
-    pub(crate) fn add(&mut self, name: &str, value: impl Into<String>) {
+    pub fn add(&mut self, name: &str, value: impl Into<String>) {
         self.0.push((name.to_owned(), value.into()));
     }
 
@@ -52,22 +52,6 @@ impl About {
                 guest.push_str(&format!(", seed {seed}"));
             }
         }
-    }
-
-    fn read(json: &[u8]) -> Option<Self> {
-        let pairs: Value = serde_json::from_slice(json).ok()?;
-        let pair = |pair: &Value| Some((pair[0].as_str()?.into(), pair[1].as_str()?.into()));
-        let pairs: Option<_> = pairs.as_array()?.iter().map(pair).collect();
-        pairs.map(Self)
-    }
-}
-
-impl From<&About> for Value {
-    fn from(about: &About) -> Self {
-        let pairs = about.0.iter();
-        pairs
-            .map(|(name, value)| vec![name.as_str(), value])
-            .collect()
     }
 }
 
@@ -101,14 +85,14 @@ pub(super) fn parts(file: &[u8]) -> Parts<'_> {
     let (json, console) = (&marked[..end], &marked[end + END.len()..]);
     let whole = console.strip_suffix(WHOLE);
     Parts {
-        about: About::read(json).unwrap_or_default(),
+        about: serde_json::from_slice(json).unwrap_or_default(),
         console: whole.unwrap_or(console),
         is_cut: whole.is_none(),
     }
 }
 
 /// A recording that is to be made.
-pub(crate) struct Planned {
+pub struct Planned {
     output: Output,
     path: PathBuf,
 }
@@ -119,7 +103,7 @@ impl Planned {
     /// # Errors
     ///
     /// When there is something else.
-    pub(crate) fn new(path: &Path, inputs: &[&Path]) -> Result<Self> {
+    pub fn new(path: &Path, inputs: &[&Path]) -> Result<Self> {
         let output = Output::new(path, KIND, inputs)?;
         let path = path.to_owned();
         Ok(Self { output, path })
@@ -130,9 +114,10 @@ impl Planned {
     /// # Errors
     ///
     /// When its file cannot be made, or takes nothing.
-    pub(crate) fn begin(self, about: &About) -> Result<Recorder> {
+    pub fn begin(self, about: &About) -> Result<Recorder> {
+        let about = serde_json::to_vec(about).context("could not write what run this is")?;
         let mut file = self.output.create()?;
-        let mark = [BEGIN, Value::from(about).to_string().as_bytes(), END].concat();
+        let mark = [BEGIN, &about, END].concat();
         file.write_all(&mark).with_context(|| file.incomplete())?;
         Ok(Recorder {
             file,
@@ -143,7 +128,7 @@ impl Planned {
 }
 
 /// A recording that is being made.
-pub(crate) struct Recorder {
+pub struct Recorder {
     file: Written,
     path: PathBuf,
     /// Why nothing is recorded any more.
@@ -152,7 +137,7 @@ pub(crate) struct Recorder {
 
 impl Recorder {
     /// Takes what came next. If it cannot be written the recording ends there, and that is returned, once, in words.
-    pub(crate) fn add(&mut self, bytes: &[u8]) -> Option<String> {
+    pub fn add(&mut self, bytes: &[u8]) -> Option<String> {
         if self.stopped.is_some() {
             return None;
         }
@@ -167,7 +152,7 @@ impl Recorder {
     /// # Errors
     ///
     /// When it is not whole.
-    pub(crate) fn end(mut self) -> Result<PathBuf> {
+    pub fn end(mut self) -> Result<PathBuf> {
         let incomplete = self.file.incomplete();
         let whole = match self.stopped {
             Some(error) => Err(error),
@@ -185,9 +170,9 @@ mod tests {
     use std::os::fd::AsRawFd;
 
     use super::*;
-    use crate::output::tests::Folder;
-    use crate::trace::Recording;
-    use crate::trace::tests::{console, story};
+    use crate::Recording;
+    use crate::example::{console, story};
+    use tempfile::TempDir;
 
     fn about() -> About {
         let mut about = About::default();
@@ -209,15 +194,16 @@ mod tests {
 
     #[test]
     fn what_was_recorded_comes_back() {
-        let folder = Folder::new();
-        let path = recorded(&folder.0.join("r")).expect("a recording");
+        let folder = TempDir::new().expect("a folder");
+        let path = recorded(&folder.path().join("r")).expect("a recording");
         let file = fs::read(&path).expect("the file");
         let parts = parts(&file);
         assert_eq!((parts.about, parts.is_cut), (about(), false));
         assert_eq!(parts.console, console(&story()));
         // It may be recorded anew, and nothing else be written there.
         recorded(&path).expect("another one");
-        let other = folder.file("other", &console(&story()));
+        let other = folder.path().join("other");
+        fs::write(&other, console(&story())).expect("a file");
         let said = format!("{:#}", recorded(&other).expect_err("no recording"));
         assert!(said.contains("is there and is not a recording"), "{said}");
     }
@@ -236,8 +222,8 @@ mod tests {
 
     #[test]
     fn a_recording_that_was_cut_says_so() {
-        let folder = Folder::new();
-        let path = recorded(&folder.0.join("r")).expect("a recording");
+        let folder = TempDir::new().expect("a folder");
+        let path = recorded(&folder.path().join("r")).expect("a recording");
         let file = fs::read(&path).expect("the file");
         for length in [
             file.len() - 1,

@@ -4,17 +4,21 @@
 //! was kept in any other way does as well.
 
 pub mod check;
+#[cfg(any(test, feature = "example"))]
+pub mod example;
 mod file;
 mod filter;
 pub(crate) mod kind;
 mod losses;
 pub(crate) mod names;
+pub mod options;
 pub mod perfetto;
 pub mod report;
 mod show;
 pub(crate) mod space;
 mod summary;
 pub(crate) mod threads;
+pub mod top;
 
 use std::fs;
 use std::io::{self, Write};
@@ -25,12 +29,12 @@ use trace::frame::{Frame, Unreadable, VERSION};
 use trace::stream::{Piece, Splitter};
 use trace::{Category, Record};
 
-use crate::cli::TraceOptions;
-use crate::output::{self, Kind, Output};
+use crate::options::TraceOptions;
 pub use file::About;
 use file::Parts;
-pub(crate) use file::{Planned, Recorder};
+pub use file::{Planned, Recorder};
 pub use losses::Losses;
+use output::{self, Kind, Output};
 pub use summary::{Figure, Summary};
 
 /// What is said of a recording that was cut.
@@ -210,4 +214,4 @@ pub fn report(file: &Path, place: &Path) -> Result<u8> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;

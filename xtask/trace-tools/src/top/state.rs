@@ -7,10 +7,10 @@ use trace::event::NOBODY;
 use trace::frame::Header;
 use trace::{Event, Record};
 
-use crate::trace::Losses;
-use crate::trace::kind::Kind;
-use crate::trace::space::Space;
-use crate::trace::threads::{FIRST, Thread, Threads};
+use crate::Losses;
+use crate::kind::Kind;
+use crate::space::Space;
+use crate::threads::{FIRST, Thread, Threads};
 
 /// How often rates are taken.
 pub(super) const SAMPLE: Duration = Duration::from_millis(500);

@@ -11,8 +11,7 @@ use trace::event::{Access, Cause, Step};
 use trace::{Record, Stamp};
 
 use super::*;
-use crate::setup;
-use crate::trace::tests::{collapse, recording};
+use crate::example::{collapse, recording};
 
 /// The data that stands in a page.
 fn data_of(page: &str) -> Value {
@@ -24,7 +23,8 @@ fn data_of(page: &str) -> Value {
 /// What a browser makes of a page in a window of this width.
 fn drawn(page: &str, width: u32) -> String {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
-    let browser = setup::browser(false).expect("a browser; `cargo xtask test` installs one");
+    let browser = std::env::var_os("TESSERA_BROWSER")
+        .expect("TESSERA_BROWSER names a browser; `cargo xtask test --only browser` sets it");
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let name = format!("tessera-page-{}-{number}", std::process::id());
     let folder = std::env::temp_dir().join(name);

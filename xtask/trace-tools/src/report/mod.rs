@@ -80,7 +80,7 @@ fn data(recording: &Recording, name: &str) -> Value {
         "torn": recording.lost.torn(),
         "broken": recording.broken,
         "cut": recording.is_cut,
-        "about": Value::from(&recording.about),
+        "about": recording.about,
         "vms": vms.filter_map(|(vm, film)| film.finish(vm)).collect::<Vec<_>>(),
         "lanes": lanes,
         "latency": latency(recording),

@@ -19,9 +19,9 @@ use serde_json::{Value, json};
 use trace::event::{NOBODY, Step, Work};
 use trace::{Event, Record};
 
-use crate::trace::Recording;
-use crate::trace::space::{REGION, Space};
-use crate::trace::threads::{FIRST, Thread, Threads};
+use crate::Recording;
+use crate::space::{REGION, Space};
+use crate::threads::{FIRST, Thread, Threads};
 
 /// How such a file begins.
 pub(crate) const BEGINNING: &[u8] = br#"{"traceEvents":[{"args":{"labels":"Tessera"#;

@@ -9,8 +9,8 @@ use ratatui::widgets::{Block, Borders, Paragraph};
 
 use super::map::{Cell, Map};
 use super::state::State;
-use crate::trace::kind::Kind;
-use crate::trace::space::{PAGE, REGION};
+use crate::kind::Kind;
+use crate::space::{PAGE, REGION};
 
 /// What the user has chosen.
 #[derive(Clone, Copy, Debug, Default)]

@@ -16,15 +16,15 @@ const HEAD: u64 = 64 << 10;
 
 /// A kind of files that are written.
 #[derive(Clone, Copy)]
-pub(crate) struct Kind {
+pub struct Kind {
     /// What one is called, with an article.
-    pub(crate) name: &'static str,
+    pub name: &'static str,
     /// Whether a file that begins like this is one.
-    pub(crate) is_one: fn(&[u8]) -> bool,
+    pub is_one: fn(&[u8]) -> bool,
 }
 
 /// A place for a file of a kind, which may be written: there is none yet, or one that may be replaced.
-pub(crate) struct Output {
+pub struct Output {
     path: PathBuf,
     kind: Kind,
 }
@@ -35,7 +35,7 @@ impl Output {
     /// # Errors
     ///
     /// When there is something that must not be replaced, or no folder to put the file in.
-    pub(crate) fn new(path: &Path, kind: Kind, inputs: &[&Path]) -> Result<Self> {
+    pub fn new(path: &Path, kind: Kind, inputs: &[&Path]) -> Result<Self> {
         let place = path.display();
         match fs::metadata(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -75,7 +75,7 @@ impl Output {
     /// # Errors
     ///
     /// When it cannot be made, or must not be replaced by now.
-    pub(crate) fn create(self) -> Result<Written> {
+    pub fn create(self) -> Result<Written> {
         let Self { path, .. } = Self::new(&self.path, self.kind, &[])?;
         let file = File::create(&path);
         let file = file.with_context(|| format!("could not make {}", path.display()))?;
@@ -87,7 +87,7 @@ impl Output {
     /// # Errors
     ///
     /// As for [`Self::create`], or when not all of it was written.
-    pub(crate) fn write(self, contents: &str) -> Result<()> {
+    pub fn write(self, contents: &str) -> Result<()> {
         let mut written = self.create()?;
         let whole = written.file.write_all(contents.as_bytes());
         whole.with_context(|| written.incomplete())?;
@@ -100,7 +100,7 @@ impl Output {
 /// # Errors
 ///
 /// When it cannot be written, as on a full disk.
-pub(crate) fn show(text: &str) -> Result<()> {
+pub fn show(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
     shown(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
 }
@@ -110,7 +110,7 @@ pub(crate) fn show(text: &str) -> Result<()> {
 /// # Errors
 ///
 /// Any, but that nobody reads on.
-pub(crate) fn shown(result: io::Result<()>) -> Result<()> {
+pub fn shown(result: io::Result<()>) -> Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other.context("standard output could not be written whole"),
@@ -133,7 +133,7 @@ fn head(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// A file that is being written.
-pub(crate) struct Written {
+pub struct Written {
     file: File,
     path: PathBuf,
 }
@@ -144,13 +144,13 @@ impl Written {
     /// # Errors
     ///
     /// When the system has lost some of it: some tell that only now.
-    pub(crate) fn close(self) -> Result<()> {
+    pub fn close(self) -> Result<()> {
         let incomplete = self.incomplete();
         nix::unistd::close(self.file).context(incomplete)
     }
 
     /// What is said of it where some of it could not be written.
-    pub(crate) fn incomplete(&self) -> String {
+    pub fn incomplete(&self) -> String {
         format!("{} could not be written whole", self.path.display())
     }
 }
@@ -166,36 +166,21 @@ impl Write for Written {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
-    use std::sync::atomic::{AtomicU32, Ordering};
 
-    /// A folder of its own for a test, removed with all that is in it.
-    pub(crate) struct Folder(pub(crate) PathBuf);
+    use tempfile::TempDir;
 
-    impl Folder {
-        pub(crate) fn new() -> Self {
-            static NUMBER: AtomicU32 = AtomicU32::new(0);
-            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-            let name = format!("tessera-output-{}-{number}", std::process::id());
-            let folder = std::env::temp_dir().join(name);
-            fs::create_dir_all(&folder).expect("a folder");
-            Self(folder)
-        }
-
-        /// A file in it with these contents.
-        pub(crate) fn file(&self, name: &str, contents: &[u8]) -> PathBuf {
-            let path = self.0.join(name);
-            fs::write(&path, contents).expect("a file");
-            path
-        }
+    fn folder() -> TempDir {
+        TempDir::new().expect("a folder")
     }
 
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
+    /// A file in a folder, with these contents.
+    fn file(folder: &TempDir, name: &str, contents: &[u8]) -> PathBuf {
+        let path = folder.path().join(name);
+        fs::write(&path, contents).expect("a file");
+        path
     }
 
     const KIND: Kind = Kind {
@@ -213,15 +198,15 @@ pub(crate) mod tests {
 
     #[test]
     fn only_files_of_the_kind_are_replaced() {
-        let folder = Folder::new();
+        let folder = folder();
         for (name, before) in [("empty", &b""[..]), ("list", b"list: x, y, and z")] {
-            let path = folder.file(name, before);
+            let path = file(&folder, name, before);
             write(&path, &[]).expect(name);
             assert_eq!(fs::read(&path).expect(name), b"list: a");
         }
-        let new = folder.0.join("new");
+        let new = folder.path().join("new");
         write(&new, &[]).expect("a new file");
-        let other = folder.file("Cargo.toml", b"[package]");
+        let other = file(&folder, "Cargo.toml", b"[package]");
         let said = refused(&other, &[]);
         assert!(
             said.contains("Cargo.toml is there and is not a list"),
@@ -229,7 +214,7 @@ pub(crate) mod tests {
         );
         assert_eq!(fs::read(&other).expect("the file"), b"[package]");
         // Through another name, too.
-        let link = folder.0.join("link");
+        let link = folder.path().join("link");
         symlink("Cargo.toml", &link).expect("a link");
         refused(&link, &[]);
         assert_eq!(fs::read(&other).expect("the file"), b"[package]");
@@ -237,16 +222,16 @@ pub(crate) mod tests {
 
     #[test]
     fn what_is_read_is_not_written_over_under_any_name() {
-        let folder = Folder::new();
-        let input = folder.file("input", b"list: precious");
-        let link = folder.0.join("link");
+        let folder = folder();
+        let input = file(&folder, "input", b"list: precious");
+        let link = folder.path().join("link");
         symlink(&input, &link).expect("a link");
-        let hard = folder.0.join("hard");
+        let hard = folder.path().join("hard");
         fs::hard_link(&input, &hard).expect("a second name");
         let detour = folder
-            .0
+            .path()
             .join("..")
-            .join(folder.0.file_name().expect("a name"))
+            .join(folder.path().file_name().expect("a name"))
             .join("input");
         for path in [&input, &link, &hard, &detour] {
             let said = refused(path, &[&input]);
@@ -271,9 +256,9 @@ pub(crate) mod tests {
 
     #[test]
     fn a_place_that_is_none_is_told() {
-        let folder = Folder::new();
-        assert!(refused(&folder.0, &[]).contains("is a folder"));
-        let nowhere = folder.0.join("no/where");
+        let folder = folder();
+        assert!(refused(folder.path(), &[]).contains("is a folder"));
+        let nowhere = folder.path().join("no/where");
         assert!(refused(&nowhere, &[]).contains("there is no folder"));
     }
 
