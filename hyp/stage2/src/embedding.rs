@@ -77,6 +77,10 @@
 //! | ... `Denied` | | inject an abort, or emulate |
 //! | ... `OutOfRange` | | inject an abort: no memory can be there |
 //!
+//! A hypervisor that keeps a ring or a list of written pages calls
+//! [`resolve_fault_with`](crate::Stage2::resolve_fault_with), which tells of the first store to each, and adds the page
+//! itself after a `split_for_store`.
+//!
 //! Which addresses are memory at all the hypervisor knows: a fault elsewhere is a device's, or an abort.
 //! Memory that is wanted before the guest touches it is mapped by
 //! [`map_pages`](crate::Stage2::map_pages), many pages a call; memory whose owner may revoke it by

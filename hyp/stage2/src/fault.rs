@@ -62,22 +62,54 @@ impl<E: Environment> Stage2<E> {
     /// # Panics
     ///
     /// Inside a read section.
+    // Never inline: a caller that has more to do would save more registers (the bench's row of dirty logging).
+    #[inline(never)]
     pub fn resolve_fault(&self, ipa: Ipa, access: Access, split_blocks: bool) -> Resolution {
+        self.resolve_fault_with(ipa, access, split_blocks, |_| {})
+    }
+
+    /// As [`resolve_fault`](Self::resolve_fault), and calls `written` if this is the first store to a page, or to a block
+    /// that is not to be split, since it was last [collected](Self::collect_dirty): for a ring of what is written. It is
+    /// given the level of what is mapped.
+    ///
+    /// `written` runs with the table locked, so that what is collected later has been told before: it must be
+    /// short, must not wait, and calls nothing of this crate. It is not called for what was mapped as written, nor for what
+    /// the hardware marks by itself.
+    ///
+    /// # Panics
+    ///
+    /// Inside a read section.
+    // Always inline: a caller that asks for nothing pays nothing.
+    #[inline(always)]
+    pub fn resolve_fault_with(
+        &self,
+        ipa: Ipa,
+        access: Access,
+        split_blocks: bool,
+        written: impl FnOnce(Level),
+    ) -> Resolution {
         // Most often a page is there. That on its own stays in registers.
         let reader = self.change();
         if let Some(mut table) = reader.lock_at_once(ipa, Level::L3) {
             let entry = table.get(ipa.index(Level::L3));
             if let Kind::Leaf(_) = entry.kind(Level::L3) {
-                return self.resolve_leaf(&mut table, Level::L3, entry, ipa, access, split_blocks);
+                let asked = (ipa, access, split_blocks);
+                return self.resolve_leaf(&mut table, Level::L3, entry, asked, written);
             }
         }
         drop(reader);
-        self.resolve_somehow(ipa, access, split_blocks)
+        self.resolve_somehow(ipa, access, split_blocks, written)
     }
 
-    /// As [`resolve_fault`](Self::resolve_fault), whatever is there.
+    /// As [`resolve_fault_with`](Self::resolve_fault_with), whatever is there.
     #[inline(never)]
-    fn resolve_somehow(&self, ipa: Ipa, access: Access, split_blocks: bool) -> Resolution {
+    fn resolve_somehow(
+        &self,
+        ipa: Ipa,
+        access: Access,
+        split_blocks: bool,
+        written: impl FnOnce(Level),
+    ) -> Resolution {
         for _ in 0..MAX_RETRIES {
             let reader = self.change();
             let table = match reader.descend(ipa, Level::L3) {
@@ -100,7 +132,8 @@ impl<E: Environment> Stage2<E> {
             let entry = table.get(ipa.index(level));
             return match entry.kind(level) {
                 Kind::Leaf(_) => {
-                    self.resolve_leaf(&mut table, level, entry, ipa, access, split_blocks)
+                    let asked = (ipa, access, split_blocks);
+                    self.resolve_leaf(&mut table, level, entry, asked, written)
                 }
                 Kind::Busy(_) => Resolution::Busy,
                 Kind::Empty | Kind::Bad => Resolution::Unmapped,
@@ -111,7 +144,7 @@ impl<E: Environment> Stage2<E> {
         Resolution::Busy
     }
 
-    /// As [`resolve_fault`](Self::resolve_fault), for the leaf `entry`, in a table of `level` as it is
+    /// As [`resolve_fault_with`](Self::resolve_fault_with), for the leaf `entry`, in a table of `level` as it is
     /// under the lock.
     #[inline(always)]
     fn resolve_leaf(
@@ -119,9 +152,8 @@ impl<E: Environment> Stage2<E> {
         table: &mut Locked<'_, E>,
         level: Level,
         entry: Descriptor,
-        ipa: Ipa,
-        access: Access,
-        split_blocks: bool,
+        (ipa, access, split_blocks): (Ipa, Access, bool),
+        written: impl FnOnce(Level),
     ) -> Resolution {
         let index = ipa.index(level);
         if !allows(entry, access) {
@@ -141,6 +173,9 @@ impl<E: Environment> Stage2<E> {
         });
         // An entry that only gains rights leaves nothing behind that could be used wrongly.
         let _ = table.update(index, |entry| entry.used(store));
+        if store && !entry.is_written() {
+            written(level);
+        }
         let published = table.publish();
         // Also when another CPU was faster: this CPU's TLB may hold the lesser entry, and would
         // fault on it again and again.

@@ -84,7 +84,14 @@ impl Vm {
         let _cpu = (cpu != 0).then(|| self.machine.on_cpu(cpu));
         let ipa = self.ipa(region, index);
         let page = self.page(region, index);
-        match self.stage2.resolve_fault(ipa, access, split_blocks) {
+        let mut told = None;
+        let answer = self
+            .stage2
+            .resolve_fault_with(ipa, access, split_blocks, |level| told = Some(level));
+        let is_first = access.stores() && page.is_some_and(|page| !page.maybe_dirty);
+        let written = (answer == Resolution::Resolved && is_first).then(|| self.leaf_level(region));
+        assert_eq!(told, written, "{answer:?}");
+        match answer {
             Resolution::Unmapped => assert!(page.is_none()),
             Resolution::Denied => assert!(page.is_some_and(|page| !allows(page, access))),
             Resolution::Resolved => {
@@ -136,6 +143,14 @@ impl Vm {
             .stage2
             .resolve_fault(self.ipa(region, index), Access::Write, false);
         assert_eq!(answer, Resolution::Busy);
+    }
+
+    /// The level of what is mapped in the region.
+    fn leaf_level(&self, region: usize) -> Level {
+        match self.mapped(region) {
+            Mapped::Block => Level::L2,
+            _ => Level::L3,
+        }
     }
 
     fn mark_accessed(&self, (region, index): Place) {

@@ -1,8 +1,8 @@
-//! Access flag, dirty state and stale permissions: races 46, 48 and 49.
+//! Access flag, dirty state and stale permissions: races 46 to 49.
 
 use crate::support::{ANYTHING, World, collapse_in_place, explore, only, page, small};
 use stage2::fake::Setup;
-use stage2::{Access, Level};
+use stage2::{Access, Level, Resolution};
 
 /// Two vCPUs fault on one page that is clean; the one that comes second has the old entry in its TLB.
 ///
@@ -20,6 +20,31 @@ fn race_46_the_second_fault_on_a_clean_page() {
             world.store(&guest, 0, 5);
         };
         world.race(load_and_store, load_and_store);
+        world.end();
+    });
+}
+
+/// Two vCPUs store to one clean page, and a ring is to have it once.
+///
+/// Rule: that a page is written is told by the fault that set the mark. Taken out by
+/// `47-each-store-told-as-the-first.patch`.
+#[test]
+fn race_47_two_stores_to_a_clean_page() {
+    explore(|| {
+        let world = World::new(small());
+        world.map(0, 10);
+        world.vm.write_protect(only(0));
+        let fault = |world: &World| {
+            let mut told = false;
+            let note = |level| told = level == Level::L3;
+            let answer = world
+                .vm
+                .resolve_fault_with(page(0), Access::Write, false, note);
+            assert_eq!(answer, Resolution::Resolved);
+            told
+        };
+        let (first, second) = world.race(fault, fault);
+        assert!(first != second, "the page is told of twice, or never");
         world.end();
     });
 }
