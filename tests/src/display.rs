@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::runner::End;
+use crate::scenario::Scenario;
 
 /// The display. Workers share it.
 pub struct Display {
@@ -47,22 +48,17 @@ impl Display {
     }
 
     /// A test has ended like this, and how long it took is shown.
-    pub fn finish(&self, name: &'static str, end: End) {
+    pub fn finish(&self, scenario: &Scenario, end: &End) {
+        let name = scenario.name;
         let (done, seconds) = self.change(|state| {
             state.done += 1;
             let start = state.running.remove(name);
             let elapsed = start.map_or(Duration::ZERO, |start| start.elapsed());
             (state.done, elapsed.as_secs_f64())
         });
-        let verdict = match end {
-            End::Passed => "ok",
-            End::Failed => "FAILED",
-            End::Interrupted => "interrupted",
-        };
-        let line = format!(
-            "boot {done:>2}/{} {name}: {verdict}, {seconds:.1} s",
-            self.total
-        );
+        let verdict = verdict(end, scenario.flaky);
+        let total = self.total;
+        let line = format!("boot {done:>2}/{total} {name}: {verdict}, {seconds:.1} s");
         match &self.bar {
             Some(bar) => {
                 bar.inc(1);
@@ -90,5 +86,32 @@ impl Display {
             bar.set_message(names.join(", "));
         }
         result
+    }
+}
+
+/// How a test ended, in words.
+fn verdict(end: &End, flaky: Option<&str>) -> String {
+    match (end, flaky) {
+        (End::Passed { tries: 1 }, _) => "ok".to_owned(),
+        (End::Passed { tries }, reason) => {
+            let reason = reason.unwrap_or_default();
+            format!("ok in try {tries}, which is flaky ({reason})")
+        }
+        (End::Failed(_), _) => "FAILED".to_owned(),
+        (End::Interrupted, _) => "interrupted".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_retry_is_told() {
+        assert_eq!(verdict(&End::Passed { tries: 1 }, Some("slow hosts")), "ok");
+        assert_eq!(
+            verdict(&End::Passed { tries: 2 }, Some("slow hosts")),
+            "ok in try 2, which is flaky (slow hosts)"
+        );
     }
 }

@@ -12,6 +12,7 @@ pub mod display;
 pub mod images;
 pub mod judge;
 pub mod linux;
+pub mod options;
 pub mod runner;
 pub mod scenario;
 pub mod shares;

@@ -7,13 +7,12 @@
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{PipeWriter, Write};
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::thread;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use trace_tools::Recording;
 use xtask::qemu::Machine;
 use xtask::run::{Outcome, Screen, run};
@@ -32,150 +31,167 @@ const TAIL: usize = 60;
 /// QEMU's arguments that make time a count of instructions.
 const COUNTED: [&str; 2] = ["-icount", "shift=0,sleep=off"];
 
-/// How a test that ran went.
-#[derive(Debug)]
-pub struct Report {
-    /// The test's name.
-    pub name: &'static str,
-    /// How it ended.
-    pub end: End,
-    /// What is wrong; nothing where it did not fail.
-    pub wrong: Vec<String>,
-    /// The last lines of the console.
-    pub tail: Vec<String>,
-    /// The folder that it left.
-    pub folder: PathBuf,
-}
+/// How often a test that is marked as flaky may be run before it has failed.
+const TRIES: usize = 2;
 
 /// How a test ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
-    /// All was as it should be.
-    Passed,
-    /// Something was not.
-    Failed,
+    /// All was as it should be, in this try.
+    Passed {
+        /// Which one, from 1; a later one only where the test is marked as flaky.
+        tries: usize,
+    },
+    /// Something was not: this.
+    Failed(Vec<String>),
     /// It was cut short, by Ctrl-C or the like.
     Interrupted,
 }
 
-/// Runs `scenarios`, `jobs` at a time, with a folder for each in `folders`; `firmware` is the image of the one that some
-/// have at EL3. An interrupted run
-/// returns the reports that there are.
-pub fn run_all(
-    scenarios: Vec<Scenario>,
-    sources: &Sources<'_>,
-    firmware: &Path,
-    folders: &Path,
-    jobs: NonZeroUsize,
-) -> Vec<Report> {
-    let display = Display::new(scenarios.len());
-    let queue = Mutex::new(VecDeque::from(scenarios));
-    let reports = Mutex::new(Vec::new());
-    let next = || lock(&queue).pop_front().filter(|_| !interrupt::raised());
-    thread::scope(|scope| {
-        for _ in 0..jobs.get() {
-            scope.spawn(|| {
-                while let Some(scenario) = next() {
-                    display.start(scenario.name);
-                    let report = run_one(&scenario, sources, firmware, folders);
-                    display.finish(scenario.name, report.end);
-                    lock(&reports).push(report);
-                }
-            });
-        }
+/// Runs boot tests, with a folder for each.
+pub struct Runner {
+    /// How far they are.
+    pub display: Display,
+    /// What guests are made of.
+    pub sources: Sources<'static>,
+    /// The image of the firmware that some tests have at EL3.
+    pub firmware: PathBuf,
+    /// Where the folders go.
+    pub folders: PathBuf,
+}
+
+/// Runs the tests as the arguments say. Returns whether none failed.
+pub fn run_all(runner: Runner, scenarios: Vec<Scenario>, arguments: &Arguments) -> bool {
+    let runner = Arc::new(runner);
+    let trials = scenarios.into_iter().map(|scenario| {
+        let runner = Arc::clone(&runner);
+        Trial::ignorable_test(scenario.name, move || runner.trial(&scenario))
     });
-    display.end();
-    reports
-        .into_inner()
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
+    let conclusion = libtest_mimic::run(arguments, trials.collect());
+    runner.display.end();
+    !conclusion.has_failed()
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
+/// Lists the tests as the arguments say.
+pub fn list(scenarios: Vec<Scenario>, arguments: &Arguments) {
+    let trials = scenarios.into_iter();
+    let trials = trials.map(|scenario| Trial::test(scenario.name, || Ok(())));
+    // Nothing is run that could fail.
+    let _ = libtest_mimic::run(arguments, trials.collect());
 }
 
-/// Runs one test. What keeps it from being run makes it fail.
-fn run_one(scenario: &Scenario, sources: &Sources<'_>, firmware: &Path, folders: &Path) -> Report {
-    let folder = folders.join(scenario.name);
-    let mut console = Console::default();
-    let wrong = boot(scenario, sources, firmware, &folder, &mut console)
-        .unwrap_or_else(|error| Some(vec![format!("could not be run: {error:#}")]));
-    let end = match &wrong {
-        None => End::Interrupted,
-        Some(wrong) if wrong.is_empty() => End::Passed,
-        Some(_) => End::Failed,
-    };
-    let tail = console
-        .lines
-        .split_off(console.lines.len().saturating_sub(TAIL));
-    Report {
-        name: scenario.name,
-        end,
-        wrong: wrong.unwrap_or_default(),
-        tail,
-        folder,
+impl Runner {
+    /// Runs one test, and says of a failure all that there is to know.
+    fn trial(&self, scenario: &Scenario) -> Result<Completion, Failed> {
+        let cut = || Ok(Completion::ignored_with("interrupted"));
+        if interrupt::raised() {
+            return cut();
+        }
+        self.display.start(scenario.name);
+        let folder = self.folders.join(scenario.name);
+        let mut console = Console::default();
+        let end = tried(scenario.flaky, || {
+            console = Console::default();
+            self.boot(scenario, &folder, &mut console)
+                .unwrap_or_else(|error| Some(vec![format!("could not be run: {error:#}")]))
+        });
+        self.display.finish(scenario, &end);
+        match end {
+            End::Passed { .. } => Ok(Completion::Completed),
+            End::Interrupted => cut(),
+            End::Failed(wrong) => {
+                Err(failure(scenario.name, &folder, &wrong, &console.lines).into())
+            }
+        }
     }
 }
 
-/// Boots, and returns what is wrong; `None` where the run was interrupted.
-fn boot(
-    scenario: &Scenario,
-    sources: &Sources<'_>,
-    firmware: &Path,
-    folder: &Path,
-    console: &mut Console,
-) -> Result<Option<Vec<String>>> {
-    let write = |name: &str, text: String| {
-        let path = folder.join(name);
-        fs::write(&path, text).with_context(|| format!("could not write {}", path.display()))
-    };
-    fs::create_dir_all(folder)
-        .with_context(|| format!("could not make the folder {}", folder.display()))?;
-    let archive = folder.join("initrd.cpio");
-    let mut specs = scenario.specs()?;
-    if scenario.is_elf
-        && let Some(first) = specs.first_mut()
-    {
-        let guest = first.guest.as_deref().unwrap_or_default();
-        first.kernel = Some(sources.images.guest(guest)?.elf.clone());
+/// Tries a test once, or, where it is marked as flaky and what is wrong with it may be chance, as often as it may be.
+fn tried(flaky: Option<&str>, mut try_once: impl FnMut() -> Option<Vec<String>>) -> End {
+    let most = if flaky.is_some() { TRIES } else { 1 };
+    let mut tries = 1;
+    loop {
+        match try_once() {
+            None => return End::Interrupted,
+            Some(wrong) if wrong.is_empty() => return End::Passed { tries },
+            Some(wrong) if tries == most => return End::Failed(wrong),
+            Some(_) => tries += 1,
+        }
     }
-    let initrd = match scenario.as_image {
-        true => sources.images.guest(scenario.vms[0])?.flat.clone(),
-        false => vms::initrd(&specs, sources, archive)?,
-    };
-    let machine = machine(scenario)?;
-    let hypervisor = &sources.images.hypervisor.flat;
-    let command = if scenario.on_firmware {
-        let tree = folder.join("tree.dtb");
-        let described = machine.describe(hypervisor, &initrd, &tree).output();
-        described.context("could not have QEMU describe the machine")?;
-        machine.on_firmware(firmware, hypervisor, &initrd, &tree)
-    } else {
-        machine.command(hypervisor, &initrd)
-    };
-    write("command", format!("{}\n", shell::line(&command)))?;
-    console.log = Some(File::create(folder.join("console.log")).context("no console.log")?);
+}
 
-    let symbols = Symbols::open(&sources.images.hypervisor.elf)?;
-    let start = Instant::now();
-    let timeout = Some(scenario.timeout);
-    let terminal = keyboard(scenario, console)?;
-    let outcome = run(command, timeout, Some(&symbols), &terminal, console)?;
-    if outcome == Outcome::Interrupted {
-        return Ok(None);
+/// What is said of a test that failed: the end of its console, what is wrong, and how to see it again.
+fn failure(name: &str, folder: &Path, wrong: &[String], console: &[String]) -> String {
+    let tail = &console[console.len().saturating_sub(TAIL)..];
+    let mut said = vec!["the end of its console:".to_owned()];
+    said.extend_from_slice(tail);
+    said.push(format!("what is wrong with {name}:"));
+    said.extend_from_slice(wrong);
+    said.push(format!("all of it: {}", folder.display()));
+    said.push(format!(
+        "run again with: cargo test -p tests --test boot -- --exact {name}"
+    ));
+    said.join("\n")
+}
+
+impl Runner {
+    /// Boots, and returns what is wrong; `None` where the run was interrupted.
+    fn boot(
+        &self,
+        scenario: &Scenario,
+        folder: &Path,
+        console: &mut Console,
+    ) -> Result<Option<Vec<String>>> {
+        let write = |name: &str, text: String| {
+            let path = folder.join(name);
+            fs::write(&path, text).with_context(|| format!("could not write {}", path.display()))
+        };
+        fs::create_dir_all(folder)
+            .with_context(|| format!("could not make the folder {}", folder.display()))?;
+        let archive = folder.join("initrd.cpio");
+        let mut specs = scenario.specs()?;
+        if scenario.is_elf
+            && let Some(first) = specs.first_mut()
+        {
+            let guest = first.guest.as_deref().unwrap_or_default();
+            first.kernel = Some(self.sources.images.guest(guest)?.elf.clone());
+        }
+        let initrd = match scenario.as_image {
+            true => self.sources.images.guest(scenario.vms[0])?.flat.clone(),
+            false => vms::initrd(&specs, &self.sources, archive)?,
+        };
+        let machine = machine(scenario)?;
+        let hypervisor = &self.sources.images.hypervisor.flat;
+        let command = if scenario.on_firmware {
+            let tree = folder.join("tree.dtb");
+            let described = machine.describe(hypervisor, &initrd, &tree).output();
+            described.context("could not have QEMU describe the machine")?;
+            machine.on_firmware(&self.firmware, hypervisor, &initrd, &tree)
+        } else {
+            machine.command(hypervisor, &initrd)
+        };
+        write("command", format!("{}\n", shell::line(&command)))?;
+        console.log = Some(File::create(folder.join("console.log")).context("no console.log")?);
+
+        let symbols = Symbols::open(&self.sources.images.hypervisor.elf)?;
+        let start = Instant::now();
+        let timeout = Some(scenario.timeout);
+        let terminal = keyboard(scenario, console)?;
+        let outcome = run(command, timeout, Some(&symbols), &terminal, console)?;
+        if outcome == Outcome::Interrupted {
+            return Ok(None);
+        }
+        let mut wrong = judge(scenario, &outcome, &console.lines)?;
+        if scenario.is_traced() {
+            fs::write(folder.join("trace"), &console.raw).context("no trace")?;
+            wrong.extend(judge_trace(scenario, &Recording::parse(&console.raw)));
+        }
+        write(
+            "result",
+            result(&outcome, start.elapsed().as_secs_f64(), &wrong),
+        )?;
+        Ok(Some(wrong))
     }
-    let mut wrong = judge(scenario, &outcome, &console.lines)?;
-    if scenario.is_traced() {
-        fs::write(folder.join("trace"), &console.raw).context("no trace")?;
-        wrong.extend(judge_trace(scenario, &Recording::parse(&console.raw)));
-    }
-    write(
-        "result",
-        result(&outcome, start.elapsed().as_secs_f64(), &wrong),
-    )?;
-    Ok(Some(wrong))
 }
 
 /// What the machine has for its standard input: a pipe into which `console` types, if the test says so.
@@ -277,6 +293,50 @@ impl Screen for Console {
     fn saying(&mut self, start: &str) {
         if let Some(typist) = &mut self.typist {
             typist.look_at(start);
+        }
+    }
+}
+
+#[cfg(test)]
+mod unit {
+    use super::*;
+
+    /// How a test ends that goes wrong so often, and in how many tries.
+    fn ends(flaky: Option<&str>, wrong: usize) -> (End, usize) {
+        let mut tries = 0;
+        let end = tried(flaky, || {
+            tries += 1;
+            Some(match tries <= wrong {
+                true => vec![format!("try {tries}")],
+                false => Vec::new(),
+            })
+        });
+        (end, tries)
+    }
+
+    #[test]
+    fn only_what_is_marked_is_tried_again_and_that_is_counted() {
+        let flaky = Some("the host's clock");
+        let failed = |what: &str| End::Failed(vec![what.to_owned()]);
+        assert_eq!(ends(None, 0), (End::Passed { tries: 1 }, 1));
+        assert_eq!(ends(None, 1), (failed("try 1"), 1));
+        assert_eq!(ends(flaky, 0), (End::Passed { tries: 1 }, 1));
+        assert_eq!(ends(flaky, 1), (End::Passed { tries: 2 }, 2));
+        assert_eq!(ends(flaky, 2), (failed("try 2"), 2));
+        assert_eq!(tried(flaky, || None), End::Interrupted);
+    }
+
+    #[test]
+    fn a_failure_tells_the_end_of_the_console_and_how_to_run_it_again() {
+        let console: Vec<String> = (0..TAIL + 5).map(|n| format!("line {n}")).collect();
+        let wrong = ["no line matches".to_owned()];
+        let said = failure("hello-max", Path::new("/t/hello-max"), &wrong, &console);
+        assert!(
+            !said.contains("line 4\n") && said.contains("line 5\n"),
+            "{said}"
+        );
+        for part in ["no line matches", "/t/hello-max", "-- --exact hello-max"] {
+            assert!(said.contains(part), "{said}");
         }
     }
 }

@@ -66,6 +66,8 @@ pub struct Scenario {
     pub timeout: Duration,
     /// Whether the test belongs to the quick ones.
     pub quick: bool,
+    /// Why it may fail by chance, where it may: then it has a second try, which is told.
+    pub flaky: Option<&'static str>,
 }
 
 impl Scenario {
@@ -94,6 +96,7 @@ impl Scenario {
             seen: Vec::new(),
             timeout: Duration::from_secs(60),
             quick: false,
+            flaky: None,
         }
     }
 
@@ -228,6 +231,12 @@ impl Scenario {
     /// Has so many seconds.
     pub fn within(mut self, seconds: u64) -> Self {
         self.timeout = Duration::from_secs(seconds);
+        self
+    }
+
+    /// May fail by chance, for this reason, and is tried again then.
+    pub fn may_fail_by_chance(mut self, reason: &'static str) -> Self {
+        self.flaky = Some(reason);
         self
     }
 

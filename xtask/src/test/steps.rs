@@ -269,8 +269,8 @@ fn miri(package: &str, names: &[&str]) -> Job {
 }
 
 fn boot(quick: bool) -> Job {
-    let mut command = cargo(&["run", "--locked", "--quiet", "--package", "tests"]);
-    command.args(["--bin", "boot-tests", "--"]);
+    let mut command = cargo(&["test", "--locked", "--quiet", "--package", "tests"]);
+    command.args(["--test", "boot", "--"]);
     if quick {
         command.arg("--quick");
     }
