@@ -1,6 +1,7 @@
 //! What can be known of virtual machines before anything is built or booted. A boot that cannot work is refused
 //! here, where its user is told what to write instead, and not by a console some minutes later.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -63,6 +64,16 @@ pub fn check(specs: &[Spec], host: &Host<'_>) -> Result<()> {
     }
     for spec in specs {
         check_one(spec, host).with_context(|| format!("VM `{}`", spec.label()))?;
+    }
+    let mut names = BTreeSet::new();
+    if let Some(name) = specs
+        .iter()
+        .filter_map(|spec| spec.name.as_deref())
+        .find(|name| !names.insert(*name))
+    {
+        bail!(
+            "two VMs are named `{name}`, and their consoles could not be told apart; name one of them otherwise"
+        );
     }
     if !host.guest_args.is_empty() && specs.iter().all(|spec| spec.boot_arguments().is_some()) {
         bail!(
@@ -226,6 +237,14 @@ mod tests {
             &host("guest-args=\"seconds=1 seed=3\""),
         )
         .expect("arguments");
+    }
+
+    #[test]
+    fn two_machines_of_one_name_are_refused() {
+        let two = ["guest=hello,name=x", "guest=touch,name=x"];
+        assert!(wrong(&two, "").starts_with("two VMs are named `x`"));
+        let other = ["guest=hello,name=x", "guest=hello,name=y", "guest=hello"];
+        check(&specs(&other), &host("")).expect("three names");
     }
 
     #[test]
