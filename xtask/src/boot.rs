@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Error, Result};
+use anyhow::{Context, Error, Result, bail};
+use bootargs::ConsoleMode;
 use trace::{Categories, Category};
+use trace_tools::{About, Planned, Recorder};
 
 use crate::about::about;
 use crate::build::{Images, Profile};
@@ -21,7 +23,6 @@ use crate::terminal::Terminal;
 use crate::vms::{self, Sources, Spec};
 use crate::workspace::Workspace;
 use crate::{qemu, setup, shell};
-use trace_tools::{About, Planned, Recorder};
 
 /// What the stress guest gets unless the user says otherwise: boot arguments for a short run in
 /// which compaction races the guest.
@@ -302,6 +303,12 @@ fn hyp_args(options: &QemuOptions, specs: &[Spec], purpose: Purpose) -> Result<H
         args.default(key, value);
     }
     if options.trace.is_some() || purpose == Purpose::Top {
+        let is_raw = bootargs::parse(&options.hyp_args, &mut |_| {}).console == ConsoleMode::Raw;
+        if is_raw {
+            bail!(
+                "trace events come over the console only with console=lines; leave out console=raw, or --trace"
+            );
+        }
         args.default("trace", trace_tools::DEFAULT);
     } else if is_for_typing(specs) && io::stdin().is_terminal() {
         args.default("console", "raw");
@@ -438,6 +445,15 @@ mod tests {
                 .map(|machine| machine.hyp_args),
             other => panic!("{other:?} is not `qemu`"),
         }
+    }
+
+    #[test]
+    fn a_console_over_which_no_event_comes_is_not_recorded() {
+        let raw = ["--trace", "r", "--hyp-args", "console=raw"];
+        let error = args(&raw).expect_err("a refusal").to_string();
+        assert!(error.contains("leave out console=raw"), "{error}");
+        args(&["--trace", "r", "--hyp-args", "console=lines"]).expect("a recording");
+        args(&["--hyp-args", "console=raw"]).expect("a console");
     }
 
     #[test]

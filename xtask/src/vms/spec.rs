@@ -150,7 +150,10 @@ impl Spec {
             .as_ref()
             .is_some_and(|append| append.contains(['\n', '\r']))
         {
-            bail!("its boot arguments have more than one line");
+            bail!(
+                "the boot arguments of {} have more than one line",
+                self.label()
+            );
         }
         Ok(self)
     }
@@ -316,7 +319,10 @@ mod tests {
             ("guest=x,cpus=2", "there are name, guest, "),
             ("guest=x,vcpus=0", "from 1 to 8"),
             ("guest=x,memory=12", "such as 512M"),
-            ("guest=x,append=a\nb", "more than one line"),
+            (
+                "guest=x,append=a\nb",
+                "boot arguments of x have more than one line",
+            ),
             ("guest=x,name=a b", "letters"),
             ("guest=x,restarts=-1", "a number"),
             ("guest=x,guest=y", "twice"),
