@@ -101,7 +101,7 @@ pub enum Verb {
     Bench(BenchOptions),
     /// Take the rules of the table protocol out, one at a time, and show that tests notice
     ///
-    /// Each patch in hyp/stage2/tests/rules takes one rule out of a copy of the source and names the
+    /// Each patch in hyp/stage2/tests/mutations takes one rule out of a copy of the source and names the
     /// tests of the model checker that must fail without it. What they print is kept under
     /// target/rules/. Takes a quarter of an hour or more. The exit status is 0 when every rule was
     /// noticed missing and 1 when one was not.

@@ -7,8 +7,11 @@ use std::process::Command;
 /// The package that the checkers look at.
 pub const PACKAGE: &str = "stage2";
 
+/// Its binary of tests: those for a checker, where it is built for one.
+pub const TESTS: &str = "tables";
+
 /// Who runs the schedules.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Checker {
     /// All schedules, up to a bound.
     Loom,

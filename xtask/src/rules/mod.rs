@@ -1,7 +1,7 @@
 //! `cargo xtask rules`: takes the rules of the table protocol out, one at a time, and shows that the
 //! model checker, or an ordinary test, notices each time. A test that never fails proves nothing.
 //!
-//! The rules are patches in `hyp/stage2/tests/rules`. They are applied to a copy of the source tree
+//! The rules are patches in `hyp/stage2/tests/mutations`. They are applied to a copy of the source tree
 //! under the target directory; the tree itself is never touched.
 
 mod patch;
@@ -9,6 +9,7 @@ mod patch;
 mod races;
 mod tree;
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -20,14 +21,15 @@ use anyhow::{Context, Result, bail};
 use crate::build::executables;
 use crate::child::{Child, Reach};
 use crate::cli::RulesOptions;
+use crate::interrupt;
+use crate::loom::{self, Checker};
 use crate::workspace::{self, RULES_FOLDER, Workspace};
-use crate::{interrupt, loom};
 
 use patch::{Patch, Test};
 use tree::Tree;
 
-/// The binary that has the model checker's tests.
-const TESTS: &str = "model_protocol";
+/// The folder of the patches, in the workspace.
+const FOLDER: &str = "hyp/stage2/tests/mutations";
 
 /// How long one test may take. One that takes longer with a rule taken out does not end.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -38,7 +40,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 ///
 /// When a patch is malformed or a test fails with all rules in place.
 pub fn rules(options: &RulesOptions) -> Result<u8> {
-    let folder = workspace::root().join("hyp/stage2/tests/rules");
+    let folder = workspace::root().join(FOLDER);
     let patches = named(patch::read_all(&folder)?, &options.names)?;
     let target = Workspace::load()?.target_directory();
     let mut bench = Bench {
@@ -102,11 +104,12 @@ impl Bench {
         let tests: BTreeSet<_> = patches.iter().flat_map(|patch| &patch.fails).collect();
         let mut binaries = BTreeMap::new();
         for test in tests {
-            if !binaries.contains_key(&test.host) {
-                let binary = self.build(test.host.as_deref(), "all-rules")?;
-                binaries.insert(&test.host, binary);
-            }
-            match self.run(&binaries[&test.host], test, "all-rules")? {
+            let checker = test.checker();
+            let binary = match binaries.entry(checker) {
+                Entry::Occupied(built) => built.into_mut(),
+                Entry::Vacant(none) => none.insert(self.build(checker, "all-rules")?),
+            };
+            match self.run(binary, test, "all-rules")? {
                 Went::Passed => {}
                 went => bail!(
                     "{} with all rules in place: {went:?}; mend that first",
@@ -123,7 +126,7 @@ impl Bench {
         self.tree.apply(patch)?;
         for test in &patch.fails {
             // Cargo does nothing when the binary is the same as for the test before.
-            let binary = match self.build(test.host.as_deref(), &patch.name) {
+            let binary = match self.build(test.checker(), &patch.name) {
                 Ok(binary) => binary,
                 Err(_) if !interrupt::raised() => return Ok(Some("DOES NOT BUILD".to_owned())),
                 Err(error) => return Err(error),
@@ -135,37 +138,28 @@ impl Bench {
         Ok(None)
     }
 
-    /// Builds the tests of `host`, or the model checker's, and returns their binary. The compiler's
-    /// messages go to `log`, for a source without a rule gives warnings that nobody needs.
-    fn build(&self, host: Option<&str>, log: &str) -> Result<PathBuf> {
-        let mut command = self.cargo(host);
+    /// Builds the tests, for a checker or as usual, and returns their binary. The compiler's messages go to `log`, for
+    /// a source without a rule gives warnings that nobody needs.
+    fn build(&self, checker: Option<Checker>, log: &str) -> Result<PathBuf> {
+        let mut command = self.cargo(checker);
         let (path, log) = self.log(&format!("{log}-build"))?;
         command.stderr(log);
         let mut found = executables(command)
             .with_context(|| format!("the tests do not build, see {}", path.display()))?;
-        found
-            .pop()
-            .with_context(|| format!("cargo has built no {}", host.unwrap_or(TESTS)))
+        found.pop().context("cargo has built no tests")
     }
 
-    /// What builds the tests of `host`, or the model checker's.
-    fn cargo(&self, host: Option<&str>) -> Command {
+    /// What builds the tests.
+    fn cargo(&self, checker: Option<Checker>) -> Command {
         let mut command = workspace::cargo();
         command
             .current_dir(self.tree.root())
-            .args([
-                "test",
-                "--locked",
-                "--quiet",
-                "--package",
-                loom::PACKAGE,
-                "--no-run",
-                "--message-format=json-render-diagnostics",
-            ])
-            .args(["--test", host.unwrap_or(TESTS)]);
-        if host.is_none() {
+            .args(["test", "--locked", "--quiet", "--no-run"])
+            .args(["--package", loom::PACKAGE, "--test", loom::TESTS])
+            .arg("--message-format=json-render-diagnostics");
+        if let Some(checker) = checker {
             command.arg("--release");
-            loom::build_for(&mut command, &self.target, loom::Checker::Loom);
+            loom::build_for(&mut command, &self.target, checker);
         } else {
             // Not optimised: what the source asserts about itself is part of the test.
             command.env("CARGO_TARGET_DIR", self.target.join("host"));
@@ -175,7 +169,7 @@ impl Bench {
 
     /// Runs one test in a process of its own, so that one that aborts or hangs harms no other.
     fn run(&self, binary: &Path, test: &Test, log: &str) -> Result<Went> {
-        let Test { host, name } = test;
+        let name = &test.name;
         let (path, log) = self.log(&format!("{log}-{}", name.replace("::", "-")))?;
         let mut command = Command::new(binary);
         command
@@ -195,7 +189,7 @@ impl Bench {
         };
         let text = fs::read(&path).unwrap_or_default();
         if !String::from_utf8_lossy(&text).contains("running 1 test") {
-            bail!("{} has no test {name}", host.as_deref().unwrap_or(TESTS));
+            bail!("there is no test {name}");
         }
         Ok(if status.success() {
             Went::Passed
@@ -224,8 +218,8 @@ mod tests {
             tree: Tree::at(&workspace::root()),
             target: target.join(RULES_FOLDER),
         };
-        for host in [None, Some("threads_few")] {
-            let command = bench.cargo(host);
+        for checker in [None, Some(Checker::Loom)] {
+            let command = bench.cargo(checker);
             let mut variables = command.get_envs();
             let folder = variables.find(|(name, _)| *name == "CARGO_TARGET_DIR");
             let folder = Path::new(folder.and_then(|(_, value)| value).expect("a folder"));
@@ -236,7 +230,7 @@ mod tests {
 
     #[test]
     fn rules_are_chosen_by_parts_of_their_names() {
-        let folder = workspace::root().join("hyp/stage2/tests/rules");
+        let folder = workspace::root().join(FOLDER);
         let all = || patch::read_all(&folder).expect("rules");
         let named = |names: &[&str]| {
             let names: Vec<_> = names.iter().map(ToString::to_string).collect();

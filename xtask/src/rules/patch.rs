@@ -1,11 +1,12 @@
 //! A rule of the protocol as a patch that takes it out. Above the patch stand a line `Rule: ` with
-//! the rule's words and a line `Fails: ` for each test that must fail without it: the name of a model test
-//! or, for patches in the folder `host`, of an ordinary test behind that of its file.
+//! the rule's words and a line `Fails: ` with the name of each test that must fail without it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+
+use crate::loom::Checker;
 
 /// A rule, and how to take it out.
 #[derive(Debug)]
@@ -23,28 +24,26 @@ pub(super) struct Patch {
 /// A test of the table manager.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Test {
-    /// The binary that has it, if not the model checker's.
-    pub(super) host: Option<String>,
-    /// Its name there.
+    /// Its name, with those of its modules.
     pub(super) name: String,
 }
 
-/// The folder, within the rules', of those that ordinary tests show.
-const HOST: &str = "host";
+impl Test {
+    /// The checker that runs it, if one does.
+    pub(super) fn checker(&self) -> Option<Checker> {
+        self.name.starts_with(MODELS).then_some(Checker::Loom)
+    }
+}
 
-/// All patches in `folder`, and in the folder of those for ordinary tests within, by name.
+/// What the names of the model checker's tests begin with.
+const MODELS: &str = "loom::";
+
+/// All patches in `folder`, by name.
 ///
 /// # Errors
 ///
 /// When the folder or a patch cannot be read, or a patch lacks its heading.
 pub(super) fn read_all(folder: &Path) -> Result<Vec<Patch>> {
-    let mut patches = read_folder(folder)?;
-    patches.extend(read_folder(&folder.join(HOST))?);
-    patches.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(patches)
-}
-
-fn read_folder(folder: &Path) -> Result<Vec<Patch>> {
     let entries = fs::read_dir(folder)
         .with_context(|| format!("could not read the folder {}", folder.display()))?;
     let mut patches = Vec::new();
@@ -59,6 +58,7 @@ fn read_folder(folder: &Path) -> Result<Vec<Patch>> {
             patches.push(Patch::parse(path, &text)?);
         }
     }
+    patches.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(patches)
 }
 
@@ -66,10 +66,10 @@ impl Patch {
     fn parse(path: PathBuf, text: &str) -> Result<Self> {
         let heading = || text.lines().take_while(|line| !line.starts_with("diff "));
         let field = |name: &'static str| heading().filter_map(move |line| line.strip_prefix(name));
-        let is_host = path.parent().is_some_and(|folder| folder.ends_with(HOST));
-        let fails: Vec<_> = field("Fails: ")
-            .map(|test| Test::parse(test.trim(), is_host))
-            .collect();
+        let named = |test: &str| Test {
+            name: test.trim().to_owned(),
+        };
+        let fails: Vec<_> = field("Fails: ").map(named).collect();
         let Some(rule) = field("Rule: ").next().filter(|_| !fails.is_empty()) else {
             bail!(
                 "{} does not begin with `Rule: ` and `Fails: ` lines",
@@ -86,44 +86,23 @@ impl Patch {
     }
 }
 
-impl Test {
-    fn parse(text: &str, is_host: bool) -> Self {
-        match text.split_once("::").filter(|_| is_host) {
-            Some((binary, name)) => Self {
-                host: Some(binary.to_owned()),
-                name: name.to_owned(),
-            },
-            None => Self {
-                host: None,
-                name: text.to_owned(),
-            },
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_heading_is_read() {
-        let text = "Rule: A before B.\nFails: a::b\nFails: a::c\n\ndiff --git a/x b/x\n+Fails: d\n";
+        let text =
+            "Rule: A before B.\nFails: loom::b\nFails: a::c\n\ndiff --git a/x b/x\n+Fails: d\n";
         let patch = Patch::parse("r/07-x.patch".into(), text).expect("a patch");
         assert_eq!(
             (patch.name.as_str(), patch.rule.as_str()),
             ("07-x", "A before B.")
         );
         let names: Vec<_> = patch.fails.iter().map(|test| &test.name).collect();
-        assert_eq!(names, ["a::b", "a::c"]);
-        assert!(patch.fails.iter().all(|test| test.host.is_none()));
-    }
-
-    #[test]
-    fn a_patch_for_ordinary_tests_names_their_file() {
-        let text = "Rule: A.\nFails: a::b\n\ndiff\n";
-        let patch = Patch::parse("r/host/07-x.patch".into(), text).expect("a patch");
-        let test = &patch.fails[0];
-        assert_eq!((test.host.as_deref(), test.name.as_str()), (Some("a"), "b"));
+        assert_eq!(names, ["loom::b", "a::c"]);
+        let checkers: Vec<_> = patch.fails.iter().map(Test::checker).collect();
+        assert_eq!(checkers, [Some(Checker::Loom), None]);
     }
 
     #[test]

@@ -112,7 +112,7 @@ fn every_test_of_a_race_is_listed_with_its_file() {
 
 #[test]
 fn every_patch_is_listed_with_the_races_that_it_lets_happen() {
-    let folder = workspace::root().join(FOLDER).join("rules");
+    let folder = workspace::root().join(super::FOLDER);
     let patches = patch::read_all(&folder).expect("rules");
     let mut there = BTreeSet::new();
     for patch in &patches {

@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn every_rule_fits_the_source() {
         let root = crate::workspace::root();
-        let folder = root.join(PATCHED).join("tests/rules");
+        let folder = root.join(crate::rules::FOLDER);
         let patches = crate::rules::patch::read_all(&folder).expect("the rules");
         assert!(!patches.is_empty());
         for patch in patches {

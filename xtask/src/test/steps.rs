@@ -8,11 +8,12 @@ use clap::ValueEnum;
 
 use super::job::{Counts, Job};
 use crate::cli::TestOptions;
+use crate::loom::{self, Checker};
 use crate::workspace::{
     self, BARE_TARGET, FIRMWARE_PACKAGE, GUEST_PACKAGE, HYP_PACKAGE, TESTS_FOLDER, TRACE_PACKAGE,
     TRACE_TOOLS_PACKAGE, Workspace, XTASK_PACKAGE,
 };
-use crate::{loom, qemu, setup};
+use crate::{qemu, setup};
 
 /// How long one command may take, builds included.
 const LIMIT: Duration = Duration::from_secs(20 * 60);
@@ -27,15 +28,9 @@ const HYP_FOR_MIRI: [&str; 4] = ["frames::", "sched::", "vm::gate::", "memory::t
 /// The variable that names the browser to the tests that draw with one.
 const BROWSER: &str = "TESSERA_BROWSER";
 
-/// What a file with tests for the model checker is called.
-const MODEL_PREFIX: &str = "model_";
-
 /// How often, at most, the model checker interrupts a thread with `--quick`, instead of three times. That shows every race of
 /// which a rule is in the way (`cargo xtask rules`), and takes seconds, where the third takes minutes.
 const QUICK_PREEMPTIONS: &str = "2";
-
-/// The file with tests in random schedules.
-const RANDOM: &str = "random_schedules";
 
 /// A step of `cargo xtask test`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -94,11 +89,11 @@ pub(super) fn steps(workspace: &Workspace, options: &TestOptions) -> Vec<Step> {
     let names = StepName::value_variants().iter().copied().filter(asked);
     let target = workspace.target_directory();
     names
-        .map(|name| step(name, workspace, &target, options.quick))
+        .map(|name| step(name, &target, options.quick))
         .collect()
 }
 
-fn step(name: StepName, workspace: &Workspace, target: &Path, quick: bool) -> Step {
+fn step(name: StepName, target: &Path, quick: bool) -> Step {
     let mut skip = None;
     let builds = &target.join(TESTS_FOLDER);
     let mut jobs = match name {
@@ -114,10 +109,7 @@ fn step(name: StepName, workspace: &Workspace, target: &Path, quick: bool) -> St
             "--tests",
             "--no-fail-fast",
         ]))],
-        StepName::Model => {
-            skip = why_no_models(workspace);
-            vec![models(workspace, builds, quick), random_schedules(builds)]
-        }
+        StepName::Model => vec![models(builds, quick), schedules(builds, Checker::Shuttle)],
         StepName::Miri => {
             skip = why_no_miri(quick);
             vec![
@@ -181,34 +173,19 @@ fn for_bare_target(command: &mut Command) {
     ]);
 }
 
-fn model_tests(workspace: &Workspace) -> Vec<String> {
-    let mut names = workspace.targets_of(loom::PACKAGE, "test");
-    names.retain(|name| name.starts_with(MODEL_PREFIX));
-    names
-}
-
-fn why_no_models(workspace: &Workspace) -> Option<String> {
-    let none = model_tests(workspace).is_empty();
-    none.then(|| format!("{} has no tests/{MODEL_PREFIX}*", loom::PACKAGE))
-}
-
-fn models(workspace: &Workspace, target: &Path, quick: bool) -> Job {
-    let mut command = cargo(&["test", "--locked", "--release", "--no-fail-fast"]);
-    command.args(["--package", loom::PACKAGE]);
-    for name in model_tests(workspace) {
-        command.args(["--test", &name]);
-    }
+fn models(target: &Path, quick: bool) -> Job {
+    let mut job = schedules(target, Checker::Loom);
     if quick {
-        command.env("LOOM_MAX_PREEMPTIONS", QUICK_PREEMPTIONS);
+        job.command.env("LOOM_MAX_PREEMPTIONS", QUICK_PREEMPTIONS);
     }
-    loom::build_for(&mut command, target, loom::Checker::Loom);
-    tests(command)
+    job
 }
 
-fn random_schedules(target: &Path) -> Job {
-    let mut command = cargo(&["test", "--locked", "--release"]);
-    command.args(["--package", loom::PACKAGE, "--test", RANDOM]);
-    loom::build_for(&mut command, target, loom::Checker::Shuttle);
+/// The tests of the table manager that a checker of schedules runs.
+fn schedules(target: &Path, checker: Checker) -> Job {
+    let mut command = cargo(&["test", "--locked", "--release", "--no-fail-fast"]);
+    command.args(["--package", loom::PACKAGE, "--test", loom::TESTS]);
+    loom::build_for(&mut command, target, checker);
     tests(command)
 }
 
@@ -313,11 +290,10 @@ mod unit {
 
     #[test]
     fn every_command_keeps_to_the_lock_file() {
-        let workspace = Workspace::load().expect("a workspace");
         let target = Path::new("target");
         for &name in StepName::value_variants() {
             // Quick, so that nothing is installed.
-            for job in step(name, &workspace, target, true).jobs {
+            for job in step(name, target, true).jobs {
                 let line = shell::line(&job.command);
                 assert!(line.contains("--locked") || name == StepName::Fmt, "{line}");
             }
@@ -326,7 +302,6 @@ mod unit {
 
     #[test]
     fn every_command_builds_where_no_other_build_does() {
-        let workspace = Workspace::load().expect("a workspace");
         let target = Path::new("/target");
         let variable = |command: &Command, name: &str| {
             let mut variables = command.get_envs();
@@ -335,7 +310,7 @@ mod unit {
         };
         let mut folders = Vec::new();
         for &name in StepName::value_variants() {
-            for job in step(name, &workspace, target, true).jobs {
+            for job in step(name, target, true).jobs {
                 let line = shell::line(&job.command);
                 let folder = variable(&job.command, "CARGO_TARGET_DIR").expect(&line);
                 assert!(

@@ -3,21 +3,13 @@
 #![cfg(all(target_arch = "x86_64", target_os = "linux", not(loom), not(miri)))]
 #![allow(dead_code)] // the benchmark's parts, of which this needs not all
 
-#[path = "../benches/operations/arena.rs"]
 mod arena;
-#[path = "../benches/operations/gate.rs"]
 mod gate;
-#[path = "../benches/operations/lean.rs"]
 mod lean;
-#[path = "../benches/operations/lines.rs"]
 mod lines;
-#[path = "../benches/operations/ours.rs"]
 mod ours;
-#[path = "../benches/operations/plain.rs"]
 mod plain;
-#[path = "../benches/operations/step.rs"]
 mod step;
-#[path = "../benches/operations/subject.rs"]
 mod subject;
 
 use lines::{Counted, Where, counted};

@@ -1,6 +1,6 @@
 //! Collapsing against faults and other changes: races 11 to 13 and 16 to 19.
 
-use crate::support::{ANYTHING, World, collapse_in_place, explore, only, page, small};
+use crate::support::world::{ANYTHING, World, collapse_in_place, explore, only, page, small};
 use stage2::fake::Setup;
 use stage2::{CopyPlan, Rights};
 

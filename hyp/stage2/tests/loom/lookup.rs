@@ -9,7 +9,7 @@
 //! - 1 in part: entries are reached through a `Reader` alone, which is a read section; 7 in part: an
 //!   `Unlocked` table has no method that writes. Documentation tests of `lookup` show that neither compiles.
 
-use crate::support::{
+use crate::support::world::{
     ANYTHING, World, collapse_in_place, explore, explore_with, free_tables, only, page, small,
 };
 use stage2::fake::Setup;

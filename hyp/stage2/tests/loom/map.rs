@@ -1,7 +1,7 @@
 //! Mapping several pages by one call, while others change their table, races 13 and 14 as they meet it; and mapping
 //! memory that may be revoked: race 50.
 
-use crate::support::{World, explore, free_tables, only, page, small};
+use crate::support::world::{World, explore, free_tables, only, page, small};
 use loom::sync::{Arc, Mutex};
 use stage2::{Attributes, MapWithError};
 

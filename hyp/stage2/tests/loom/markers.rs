@@ -3,7 +3,7 @@
 //! 27, *the waiter has no reference and what it waits on is freed*: nobody waits on a thing here. Whoever
 //! meets a marker lets go of everything, gives the CPU away once, and comes back by address.
 
-use crate::support::{ANYTHING, World, explore, free_tables, only, page, small};
+use crate::support::world::{ANYTHING, World, explore, free_tables, only, page, small};
 use stage2::{
     Access, Attributes, Contents, GuestPage, Kind, MapError, Resolution, Unmapped, Unreadable,
 };

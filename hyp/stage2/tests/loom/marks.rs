@@ -1,6 +1,6 @@
 //! Access flag, dirty state and stale permissions: races 46 to 49.
 
-use crate::support::{ANYTHING, World, collapse_in_place, explore, only, page, small};
+use crate::support::world::{ANYTHING, World, collapse_in_place, explore, only, page, small};
 use stage2::fake::Setup;
 use stage2::{Access, Level, Resolution};
 

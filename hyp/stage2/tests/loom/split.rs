@@ -1,6 +1,6 @@
 //! Splitting blocks, and new tables: races 22 to 24, 26 and 44.
 
-use crate::support::{ANYTHING, World, explore, only, page, region, small};
+use crate::support::world::{ANYTHING, World, explore, only, page, region, small};
 use stage2::fake::Setup;
 use stage2::{
     Access, Attributes, Environment, IpaRange, Level, OutOfFrames, Resolution, SplitError,

@@ -1,6 +1,6 @@
 //! Unmapping and protecting against what is between break and make: races 15, 33 and 34.
 
-use crate::support::{World, explore, only, page, region, small};
+use crate::support::world::{World, explore, only, page, region, small};
 use stage2::fake::Setup;
 use stage2::{CopyPlan, Rights};
 

@@ -1,6 +1,6 @@
 //! VMIDs that are given and that run out: races 44 and 52.
 
-use crate::support::{World, explore, only, page, small};
+use crate::support::world::{World, explore, only, page, small};
 use stage2::fake::{FakeMachine, Setup};
 use std::sync::Arc;
 

@@ -2,7 +2,7 @@
 //!
 //! A late walker finds a store when a DSB has completed it, and its CPU has executed one since; not before.
 
-use crate::support::{
+use crate::support::world::{
     ANYTHING, World, collapse_in_place, explore, explore_with, free_tables, late, only, page,
     region,
 };

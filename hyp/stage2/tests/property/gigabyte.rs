@@ -1,6 +1,5 @@
 //! Random operations on a gigabyte that is a block, a table of blocks, or deeper, with the same frame
 //! behind each address throughout. A few pages are looked at after each operation.
-#![cfg(not(loom))]
 
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;

@@ -2,16 +2,12 @@
 //!
 //! The seed is fixed, so that a run can be had again; `PROPTEST_RNG_SEED` and `PROPTEST_CASES`
 //! choose others.
-#![cfg(not(loom))]
 
-mod model;
-mod strategy;
-
-use model::{Op, Shape, Vm};
+use crate::support::model::{Op, Shape, Vm};
+use crate::support::strategy::ops;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use stage2::Level;
-use strategy::ops;
 
 const CASES: u32 = 48;
 const MOST_OPS: usize = 40;

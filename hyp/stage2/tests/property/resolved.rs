@@ -1,7 +1,6 @@
 //! What a fault is answered with is true: an access that is "resolved" goes through, at once.
 //!
 //! Every access, to every kind of entry, on a CPU whose TLB has the entry as it is or as it was.
-#![cfg(not(loom))]
 
 use proptest::prelude::*;
 use stage2::fake::{FakeMachine, Fault, Guest, Setup};

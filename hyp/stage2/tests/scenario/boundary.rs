@@ -3,7 +3,6 @@
 //! The machine is a fake one, whose memory needs no promise. That elsewhere an address is no [`GuestFrame`], and that
 //! nobody has two of what was mapped once, are documentation tests of `GuestFrame`.
 #![forbid(unsafe_code)]
-#![cfg(not(any(loom, shuttle)))]
 
 use stage2::fake::{FakeData, FakeMachine, Setup};
 use stage2::{

@@ -1,10 +1,7 @@
 //! Races of a collapse by copying that need no second thread: things happen between the copies of two pages.
-//! Each test says which rule it is for and which patch in `tests/rules/host` takes that out.
-#![cfg(not(loom))]
+//! Each test says which rule it is for and which patch in `tests/mutations` takes that out.
 
-mod region;
-
-use region::{REGION, dirty, fill, machine, page, store, vm};
+use crate::support::region::{REGION, dirty, fill, machine, page, store, vm};
 use stage2::fake::{Copier, FakeMachine};
 use stage2::{
     Attributes, CollapseError, Contents, CopyPlan, ENTRIES, GuestPage, IpaRange, Level, PAGE_SIZE,

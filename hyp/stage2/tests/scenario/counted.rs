@@ -1,6 +1,5 @@
 //! What the statistics say of each operation: how often it happened, and what it cost.
 #![forbid(unsafe_code)]
-#![cfg(not(any(loom, shuttle)))]
 
 use stage2::fake::{FakeMachine, Setup};
 use stage2::stats::Counter;

@@ -1,7 +1,6 @@
 //! What each operation does where it cannot go on: at a marker, at an entry that cannot be, beyond the VM's addresses, and
 //! when the VMIDs are used up.
 #![forbid(unsafe_code)]
-#![cfg(not(any(loom, shuttle)))]
 
 use stage2::fake::{Copier, FakeData, FakeMachine, Setup};
 use stage2::lookup::Absent;

@@ -1,5 +1,4 @@
 //! What an interrupt handler finds that looks at tables, whatever it has interrupted; and when other threads get the CPU.
-#![cfg(not(any(loom, shuttle)))]
 
 use stage2::fake::{Copier, FakeCpus, FakeFrames, FakeMachine, FakeTlb, Setup};
 use stage2::grace::{CpuSlot, Grace};

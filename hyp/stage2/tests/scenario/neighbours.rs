@@ -2,7 +2,6 @@
 //! large, entries that can't be.
 //!
 //! The TLB here writes down what it is asked for.
-#![cfg(not(loom))]
 
 use stage2::fake::{FakeCpus, FakeData, FakeFrames, FakeMachine, Setup};
 use stage2::vmid::Vmid;

@@ -1,5 +1,4 @@
 //! What an environment that watches is told: enough to build the tables anew, each topic on its own, and as it was.
-#![cfg(not(any(loom, shuttle)))]
 
 use stage2::fake::{FakeCpus, FakeFrames, FakeMachine, FakeTlb, Setup};
 use stage2::{

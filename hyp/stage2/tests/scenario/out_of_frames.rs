@@ -1,10 +1,7 @@
 //! Every allocation that can fail is made to: the operation says so, the guest's memory is as it was,
 //! nothing is lost, and the same operation succeeds when there is a frame again.
-#![cfg(not(loom))]
 
-mod model;
-
-use model::{Op, Pages, Place, Shape, Vm};
+use crate::support::model::{Op, Pages, Place, Shape, Vm};
 use stage2::fake::{FakeMachine, Setup};
 use stage2::{
     Access, Attributes, Environment, Ipa, IpaRange, Level, MapError, OutOfFrames, PAGE_SIZE,

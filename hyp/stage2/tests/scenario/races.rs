@@ -1,10 +1,7 @@
 //! Races that need no second thread: what a collapse, a split or a failed change must keep of what was
-//! there. Each test says which rule it is for and which patch in `tests/rules/host` takes that out.
-#![cfg(not(loom))]
+//! there. Each test says which rule it is for and which patch in `tests/mutations` takes that out.
 
-mod region;
-
-use region::{REGION, dirty, fill, machine, page, region, store, vm};
+use crate::support::region::{REGION, dirty, fill, machine, page, region, store, vm};
 use stage2::fake::{FakeMachine, Fault, Setup};
 use stage2::lookup::Changed;
 use stage2::{

@@ -1,9 +1,6 @@
 //! Memory that fails: a page that cannot be read is not moved, nor collapsed, and stays as it was.
-#![cfg(not(loom))]
 
-mod region;
-
-use region::{REGION, dirty, fill, machine, page, store, vm};
+use crate::support::region::{REGION, dirty, fill, machine, page, store, vm};
 use stage2::fake::{Copier, FakeMachine};
 use stage2::{
     Attributes, CollapseError, Contents, CopyPlan, ENTRIES, GuestPage, Ipa, IpaRange, Kind, Level,

@@ -1,6 +1,6 @@
 //! Choosing operations at random.
 
-use crate::model::{CPUS, Op, PAGES, Pages, Place, REGIONS};
+use crate::support::model::{CPUS, Op, PAGES, Pages, Place, REGIONS};
 use proptest::prelude::*;
 use stage2::{Access, Attributes, Execute, Memory, Privilege, Rights};
 

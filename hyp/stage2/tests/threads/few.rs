@@ -3,7 +3,6 @@
 //!
 //! Small enough to be interpreted by Miri, whose loads may return old values as weakly ordered
 //! CPUs do.
-#![cfg(not(loom))]
 
 use stage2::fake::{FakeMachine, Setup};
 use stage2::lookup::Absent;

@@ -1,5 +1,4 @@
 //! Races in one order of events, which two threads keep by waiting for each other.
-#![cfg(not(loom))]
 
 use stage2::fake::{Copier, FakeMachine, Setup};
 use stage2::{

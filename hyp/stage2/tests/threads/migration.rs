@@ -6,7 +6,6 @@
 //! guest's memory, swapped or not, and the copy of it must be what the guest wrote last.
 //!
 //! Lock order: the copy, the swap space, and what the machine locks.
-#![cfg(not(loom))]
 
 use stage2::fake::{Copier, FakeCpus, FakeFrames, FakeMachine, Fault, Setup};
 use stage2::vmid::Vmid;

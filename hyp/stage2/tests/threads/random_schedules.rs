@@ -4,7 +4,6 @@
 //! blocks and takes them apart, other VMs use up the VMIDs, and on each CPU a walker walks whenever it likes, finding
 //! whatever it may find (`Walks::Any`). What a vCPU has stored it must load again; whatever else goes wrong is a panic
 //! of the fake machine. Run by shuttle, which says after a failure how to run that schedule again.
-#![cfg(shuttle)]
 
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::scheduler::RandomScheduler;
