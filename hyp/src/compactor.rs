@@ -1,11 +1,11 @@
 //! The compaction thread: one for all VMs, beside their vCPUs.
 //!
-//! It sleeps most of the time, and gives way within its steps (see `hyp::compaction`). While it is in a
+//! It sleeps most of the time, and gives way within its steps (see `memory::compaction`). While it is in a
 //! VM's memory the VM is not taken down: it comes through [`Vm::visit`](crate::vm::Vm::visit).
 
-use hyp::bootargs::{BootArgs, Compaction};
-use hyp::compaction::{Compactor, Policy, Stress};
+use bootargs::{BootArgs, Compaction};
 use log::info;
+use memory::compaction::{Compactor, Policy, Stress};
 use platform::timer;
 use spin::Once;
 
@@ -27,7 +27,7 @@ static PLAN: Once<Plan> = Once::new();
 
 /// What the thread keeps for one VM.
 enum Worker {
-    Compact(Compactor<'static, <El2 as hyp::memory::Parts>::Map>),
+    Compact(Compactor<'static, <El2 as memory::Parts>::Map>),
     Stress(Stress),
 }
 

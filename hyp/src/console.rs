@@ -19,9 +19,9 @@ use core::fmt;
 use core::mem;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use hyp::output::layout::Layout;
-use hyp::output::{self, Pace, Queue, Text};
-use hyp::vm::lines::Piece;
+use mux::lines::Piece;
+use mux::output::layout::Layout;
+use mux::output::{self, Pace, Queue, Text};
 use platform::board::Uart;
 use platform::timer;
 use platform::uart::{Console, Received};

@@ -35,10 +35,7 @@ impl Log for Logger {
 
 /// The part of the hypervisor that speaks: of this program its top-level module, of others the crate.
 fn module(target: &str) -> &str {
-    let path = ["tessera::", "hyp::"]
-        .into_iter()
-        .find_map(|own| target.strip_prefix(own))
-        .unwrap_or(target);
+    let path = target.strip_prefix("tessera::").unwrap_or(target);
     path.split("::").next().unwrap_or(path)
 }
 

@@ -1,7 +1,7 @@
 //! The hypervisor's image: from the loader's jump at EL2 to the last power-off.
 //!
-//! What needs no EL2 lives in the library beside this file, where it is tested on the host. Here are
-//! the parts that touch registers, translation tables and devices.
+//! Here is what runs at EL2 only: what touches registers, translation tables and devices. What can be tested on any
+//! machine is in the crates beside this folder.
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
@@ -29,6 +29,11 @@ mod sched;
 mod vcpu;
 #[cfg(target_os = "none")]
 mod vm;
+
+// Locks serve waiters in the order in which they came: a guest that has one acquired again and again keeps no other CPU
+// waiting for longer than those before it take. The other kind that `spin` has is smaller.
+#[cfg(target_os = "none")]
+const _: () = assert!(size_of::<spin::Mutex<()>>() == size_of::<spin::mutex::TicketMutex<()>>());
 
 #[cfg(not(target_os = "none"))]
 fn main() {

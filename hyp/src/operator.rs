@@ -13,9 +13,9 @@
 
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use hyp::bootargs::ConsoleMode;
-use hyp::vm::keys::{COMMANDS, Command, Input, Keys};
+use bootargs::ConsoleMode;
 use log::info;
+use mux::keys::{COMMANDS, Command, Input, Keys};
 use platform::timer;
 use platform::uart::Received;
 use spin::{Mutex, Once};

@@ -117,6 +117,20 @@ impl Workspace {
         env::var_os(KEPT_VARIABLE).map_or_else(|| self.target_directory(), PathBuf::from)
     }
 
+    /// The packages whose folders are in this folder of the source tree, or are it.
+    pub fn packages_in(&self, folder: &str) -> Vec<String> {
+        let folder = root().join(folder);
+        let packages = self.0["packages"].as_array().into_iter().flatten();
+        packages
+            .filter(|entry| {
+                let manifest = entry["manifest_path"].as_str();
+                manifest.is_some_and(|path| Path::new(path).starts_with(&folder))
+            })
+            .filter_map(|entry| entry["name"].as_str())
+            .map(str::to_owned)
+            .collect()
+    }
+
     /// The names of the guests, in alphabetical order.
     pub fn guests(&self) -> Vec<String> {
         let mut names = self.targets_of(GUEST_PACKAGE, "bin");

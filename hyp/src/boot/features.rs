@@ -4,8 +4,8 @@ use core::arch::asm;
 
 use aarch64_cpu::registers::{MIDR_EL1, Readable};
 use arch::contract::Machine;
+use arch::features::Features;
 use arch::id::{COUNT, Ids, index};
-use hyp::features::Features;
 use log::{debug, info};
 use spin::{Mutex, Once};
 

@@ -4,7 +4,7 @@ use core::fmt::Write;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use aarch64_cpu::registers::{MPIDR_EL1, Readable};
-use hyp::bootargs::{self, BootArgs};
+use bootargs::BootArgs;
 use log::{LevelFilter, info, warn};
 use platform::Board;
 use platform::board::{Conduit, Mpidr, Uart};

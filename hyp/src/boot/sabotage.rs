@@ -5,7 +5,7 @@ use core::hint::black_box;
 use core::mem;
 use core::ptr::NonNull;
 
-use hyp::bootargs::Sabotage;
+use bootargs::Sabotage;
 use log::info;
 
 use crate::el2::{layout, recover};

@@ -1,16 +1,16 @@
 //! What each CPU needs against attacks by speculation, and how all stand: each CPU decides when it comes up.
 //!
-//! [`hyp::speculation`] has the decision. Here are the registers and the firmware's answers that it goes by, and
+//! [`speculation`] has the decision. Here are the registers and the firmware's answers that it goes by, and
 //! what follows from it: the vectors, whether loads of EL2 bypass stores, and what guests are told.
 
 use core::arch::asm;
 
 use aarch64_cpu::registers::{MIDR_EL1, Readable, SCTLR_EL2, Writeable};
 use arch::id::index;
-use hyp::bootargs::Mitigations;
-use hyp::speculation::{ARCH_WORKAROUND_2, Answers, Attacks, Firmware, Identity, Protection};
+use bootargs::Mitigations;
 use log::{debug, info};
 use platform::board::Conduit;
+use speculation::{ARCH_WORKAROUND_2, Answers, Attacks, Firmware, Identity, Protection};
 use spin::{Mutex, Once};
 
 use super::features::ids_of_this_cpu;

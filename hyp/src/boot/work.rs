@@ -2,9 +2,9 @@
 
 use core::slice;
 
-use hyp::bootargs::BootArgs;
-use hyp::vm::manifest::ManifestError;
-use hyp::vm::setup::{self, Defaults, Setup};
+use bootargs::BootArgs;
+use loader::manifest::ManifestError;
+use loader::setup::{self, Defaults, Setup};
 use log::error;
 use platform::Board;
 

@@ -4,7 +4,7 @@ use core::arch::asm;
 use core::fmt::{self, Write};
 use core::ops::Range;
 
-use hyp::backtrace::{Start, trace};
+use arch::backtrace::{Start, trace};
 use plural::count;
 
 use super::{layout, stacks};

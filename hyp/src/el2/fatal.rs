@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use aarch64_cpu::registers::{
     ELR_EL2, ESR_EL2, FAR_EL2, HPFAR_EL2, Readable, SCTLR_EL2, SP, SPSR_EL2,
 };
-use hyp::backtrace::Start;
+use arch::backtrace::Start;
 use platform::psci;
 use platform::uart::Console;
 

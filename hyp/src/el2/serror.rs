@@ -7,14 +7,14 @@
 //! - with FEAT_RAS, ESB waits for the errors of everything before it, and puts one that is pending into `DISR_EL1`;
 //! - else DSB is the best there is, and one that is pending by then is taken in a window (`super::recover`).
 //!
-//! Whose errors they are and what becomes of them: [`hyp::exits::system_error`].
+//! Whose errors they are and what becomes of them: [`arch::system_error`].
 //!
 //! Beyond this: an error that the hardware reports later still (a dirty line that is written back long after), or
 //! that firmware keeps for itself (`SCR_EL3.EA`).
 
 use core::arch::asm;
 
-use hyp::exits::system_error::{Remedy, Source, SystemError};
+use arch::system_error::{Remedy, Source, SystemError};
 use log::warn;
 
 use super::recover;

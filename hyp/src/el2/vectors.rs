@@ -16,7 +16,7 @@ use core::mem::offset_of;
 
 use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::{VBAR_EL2, Writeable};
-use hyp::speculation::{ARCH_WORKAROUND_1, ARCH_WORKAROUND_3, LOOPS, Sequence};
+use speculation::{ARCH_WORKAROUND_1, ARCH_WORKAROUND_3, LOOPS, Sequence};
 
 use super::fatal::{FatalFrame, report_exception};
 use crate::exits::Frame;

@@ -3,11 +3,11 @@
 use aarch64_cpu::registers::{
     ELR_EL2, FAR_EL2, HPFAR_EL2, PAR_EL1, Readable, SCTLR_EL1, SPSR_EL2, Writeable,
 };
-use hyp::exits::pstate::{is_big_endian, is_el0};
-use hyp::exits::syndrome::{Abort, Cause, EXTERNAL_ABORT, Transfer};
-use hyp::memory::{Fault, FaultKind, Outcome};
-use hyp::vm::machine::{DEVICES, RAM_BASE};
+use arch::pstate::{is_big_endian, is_el0};
+use arch::syndrome::{Abort, Cause, EXTERNAL_ABORT, Transfer};
+use devices::board::{DEVICES, RAM_BASE};
 use log::{debug, log_enabled};
+use memory::{Fault, FaultKind, Outcome};
 use stage2::{Access, Ipa, Privilege};
 use trace::Category;
 
@@ -18,7 +18,7 @@ use crate::machine;
 use crate::machine::tracing;
 use crate::sched;
 use crate::vcpu::{Exit, Vcpu};
-use hyp::vm::power::StopReason;
+use psci::power::StopReason;
 
 /// The page offset of an address.
 pub(super) const OFFSET: u64 = 0xfff;

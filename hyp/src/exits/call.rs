@@ -2,11 +2,11 @@
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use hyp::compaction::requests;
-use hyp::exits::syndrome::immediate;
-use hyp::exits::system_error::SystemError;
-use hyp::vm::power::StopReason;
-use hyp::vm::psci::{self, Effect};
+use arch::syndrome::immediate;
+use arch::system_error::SystemError;
+use memory::compaction::requests;
+use psci::calls::{self, Effect};
+use psci::power::StopReason;
 
 use super::{Frame, wait};
 use crate::boot;
@@ -17,13 +17,13 @@ use crate::vcpu::Vcpu;
 /// in the instruction it would be a call by a convention that is not ours (DEN 0028, 2.9).
 pub(super) fn call(frame: &mut Frame, esr: u64) {
     if immediate(esr) != 0 {
-        frame.x[0] = psci::NOT_SUPPORTED;
+        frame.x[0] = calls::NOT_SUPPORTED;
         return;
     }
     let vcpu = frame.vcpu;
     let vm = vcpu.vm();
     let arguments = [frame.x[0], frame.x[1], frame.x[2], frame.x[3]];
-    let effect = psci::call(
+    let effect = calls::call(
         arguments,
         vm.power(),
         || *boot::answers(),
@@ -37,7 +37,7 @@ pub(super) fn call(frame: &mut Frame, esr: u64) {
         }
         Effect::Release(range) => match vm.memory().release(range) {
             Ok(()) => 0,
-            Err(_) => psci::DENIED,
+            Err(_) => calls::DENIED,
         },
         Effect::SystemError(syndrome) => plant_error(vcpu, syndrome),
         Effect::Tables => tables(frame, arguments),
@@ -77,7 +77,7 @@ pub(crate) fn allow_error_calls() {
 #[inline(never)]
 fn plant_error(vcpu: &Vcpu, syndrome: u64) -> u64 {
     if !ERROR_CALLS.load(Ordering::Relaxed) {
-        return psci::NOT_SUPPORTED;
+        return calls::NOT_SUPPORTED;
     }
     if let Some(error) = serror::plant(SystemError::taken(syndrome)) {
         vcpu.meets(error);

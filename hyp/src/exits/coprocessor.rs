@@ -1,8 +1,8 @@
 //! Coprocessor 14, the debug registers of AArch32, which a program at EL0 has trapped.
 
 use aarch64_cpu::registers::{Readable, SPSR_EL2, Writeable};
-use hyp::exits::pstate::with_flags;
-use hyp::exits::syndrome::CoprocessorAccess;
+use arch::pstate::with_flags;
+use arch::syndrome::CoprocessorAccess;
 
 use super::{Frame, register, skip_instruction};
 use crate::vcpu::Exit;

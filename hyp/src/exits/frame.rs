@@ -15,7 +15,7 @@
 use core::arch::global_asm;
 use core::mem::offset_of;
 
-use hyp::speculation::{LOOPS, taken_branches};
+use speculation::{LOOPS, taken_branches};
 
 use crate::vcpu::Vcpu;
 

@@ -7,8 +7,8 @@ use aarch64_cpu::registers::{
     ELR_EL1, ELR_EL2, ESR_EL1, FAR_EL1, Readable, SCTLR_EL1, SPSR_EL1, SPSR_EL2, VBAR_EL1,
     Writeable,
 };
-use hyp::exits::pstate::{at_vector, is_el0, vector};
-use hyp::exits::syndrome::{Abort, IL, class_of};
+use arch::pstate::{at_vector, is_el0, vector};
+use arch::syndrome::{Abort, IL, class_of};
 
 use crate::vcpu::pstate_features;
 

@@ -9,12 +9,12 @@ use aarch64_cpu::registers::{
     CPACR_EL1, ELR_EL2, Readable, SCTLR_EL1, SP_EL0, SP_EL1, SPSR_EL2, Writeable,
 };
 use arch::LoadStore;
-use hyp::exits::load_store::{self, Aborted, Guest};
-use hyp::exits::pstate::{has_vectors, is_aarch32, is_big_endian, is_el0, uses_sp_el0};
-use hyp::exits::stage1::Untranslated;
-use hyp::exits::syndrome::Abort;
-use hyp::memory::peek::Unreadable;
+use arch::emulate::{self, Aborted, Guest};
+use arch::pstate::{has_vectors, is_aarch32, is_big_endian, is_el0, uses_sp_el0};
+use arch::stage1::Untranslated;
+use arch::syndrome::Abort;
 use log::info;
+use memory::peek::Unreadable;
 
 use super::{Frame, walk};
 use crate::vcpu;
@@ -54,7 +54,7 @@ pub(super) fn carry_out(frame: &mut Frame, abort: Abort, far: u64, ipa: u64) -> 
     };
     let mut access = OnCpu { frame, ipa };
     let known = LoadStore::decode(word).and_then(|instruction| {
-        let address = load_store::address(&instruction, &access);
+        let address = emulate::address(&instruction, &access);
         let before = aborted.allows(&instruction, address)?;
         Some((instruction, before))
     });
@@ -64,7 +64,7 @@ pub(super) fn carry_out(frame: &mut Frame, abort: Abort, far: u64, ipa: u64) -> 
     // All of the access is within the page.
     access.ipa -= before;
     let big_endian = is_big_endian(spsr, SCTLR_EL1.get());
-    match load_store::carry_out(&instruction, &mut access, big_endian) {
+    match emulate::carry_out(&instruction, &mut access, big_endian) {
         Some(()) => Fetched::Done,
         None => Fetched::Nowhere,
     }

@@ -3,11 +3,11 @@
 //! The first two carry nothing but the news that there is something to do: whoever is interrupted looks
 //! at its queues, its timer, and the state of its virtual machine.
 
-use hyp::vgic::Wiring;
 use log::warn;
 use platform::board::{FIRST_PPI, FIRST_SPI};
 use platform::gic::{self, IntId};
 use platform::timer;
+use vgic::Wiring;
 
 use crate::percpu::{self, PER_CPU};
 use crate::vcpu::Vcpu;

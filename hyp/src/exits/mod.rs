@@ -26,9 +26,9 @@ mod walk;
 pub(crate) use frame::{Frame, guest_enter};
 
 use aarch64_cpu::registers::{ELR_EL2, ESR_EL2, Readable, SPSR_EL2, Writeable};
-use hyp::exits::pstate::{after_instruction, is_aarch32, meets_condition};
-use hyp::exits::syndrome::{IL, class, class_of, condition};
-use hyp::exits::system_error::SystemError;
+use arch::pstate::{after_instruction, is_aarch32, meets_condition};
+use arch::syndrome::{IL, class, class_of, condition};
+use arch::system_error::SystemError;
 use log::{Level, debug, log_enabled};
 
 use crate::machine::tracing;

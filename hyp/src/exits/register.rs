@@ -4,11 +4,11 @@ use core::arch::asm;
 
 use aarch64_cpu::registers::{Readable, SPSR_EL2, Writeable};
 use arch::id::{Needs, at_least};
+use arch::pstate::is_el0;
+use arch::syndrome::SystemAccess;
 use arch::{Encoding, id};
-use hyp::exits::pstate::is_el0;
-use hyp::exits::syndrome::SystemAccess;
-use hyp::vcpu::debug_registers::Refusal;
-use hyp::vgic::SgiRegister;
+use debug::registers::Refusal;
+use vgic::SgiRegister;
 
 use super::{Frame, inject, skip_instruction};
 use crate::boot::machine;

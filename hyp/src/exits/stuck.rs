@@ -1,8 +1,8 @@
 //! Notices guests that nothing gets going again, so that a user is told, and does not wait for ever.
 
 use aarch64_cpu::registers::{ELR_EL1, ELR_EL2, ESR_EL1, Readable, SPSR_EL2, VBAR_EL1};
-use hyp::exits::halt::{Cause, Halt, is_at_own_vector, is_endless, is_privileged, is_undefined};
-use hyp::exits::syndrome::class_of;
+use arch::syndrome::class_of;
+use psci::halt::{Cause, Halt, is_at_own_vector, is_endless, is_privileged, is_undefined};
 
 use super::walk::{self, has_mmu};
 use crate::vcpu::Vcpu;

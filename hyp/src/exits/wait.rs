@@ -1,8 +1,8 @@
 //! A guest that waits.
 
-use hyp::exits::syndrome::Wait;
-use hyp::vcpu::wait::{self, Waiter};
+use arch::syndrome::Wait;
 use platform::timer;
+use threads::wait::{self, Waiter};
 
 use super::{Frame, interrupts, skip_instruction, stuck};
 use crate::sched;

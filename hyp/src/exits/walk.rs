@@ -2,9 +2,9 @@
 //! instructions.
 
 use aarch64_cpu::registers::{Readable, SCTLR_EL1, TCR_EL1, TTBR0_EL1, TTBR1_EL1};
-use hyp::exits::stage1::{Last, Stage1, Untranslated};
-use hyp::exits::syndrome::{EXTERNAL_ABORT, external_abort_on_walk};
-use hyp::memory::peek::Unreadable;
+use arch::stage1::{Last, Stage1, Untranslated};
+use arch::syndrome::{EXTERNAL_ABORT, external_abort_on_walk};
+use memory::peek::Unreadable;
 use stage2::Ipa;
 
 use super::abort::OFFSET;

@@ -1,7 +1,7 @@
 //! Rules of isolation that are broken on purpose (`breach=...`), so that tests can see the checker of recordings report
 //! each. No guest gets anything of it: what is mapped is unmapped before the machine's first vCPU starts.
 
-use hyp::bootargs::Breach;
+use bootargs::Breach;
 use log::warn;
 use spin::Once;
 use stage2::{Attributes, GuestFrame, Ipa, IpaRange, Level, PAGE_SIZE, Pa};

@@ -3,8 +3,8 @@
 use core::arch::asm;
 use core::ptr::NonNull;
 
-use hyp::features::Features;
-use hyp::frames::LinearMap;
+use arch::features::Features;
+use frames::LinearMap;
 use stage2::{PAGE_SIZE, Pa};
 
 use super::caches;

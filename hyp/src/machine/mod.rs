@@ -20,11 +20,11 @@ pub(crate) mod tracing;
 
 use core::ops::Range;
 
-use hyp::bootargs::{BootArgs, HugePolicy};
-use hyp::frames::{FrameAllocator, InitError, OutOfFrames, Setup, VmId};
-use hyp::memory::guest::{GuestMemory, Settings};
-use hyp::memory::{Machine, Parts};
-use hyp::vm::machine::RAM_BASE;
+use bootargs::{BootArgs, HugePolicy};
+use devices::board::RAM_BASE;
+use frames::{FrameAllocator, InitError, OutOfFrames, Setup, VmId};
+use memory::guest::{GuestMemory, Settings};
+use memory::{Machine, Parts};
 use platform::{Board, Region};
 use spin::Once;
 use stage2::{Cpus as _, Environment, Format, Geometry, Ipa, IpaRange, Pa};

@@ -6,7 +6,7 @@
 //! have ended that the CPU began before it left its guest: they go on at EL2, until a DSB, and would take what they
 //! find for the other VM's (Arm ARM, "Out-of-context translation regimes").
 //!
-//! In which order is said, and tested, by [`hyp::flush`]; here are the instructions.
+//! In which order is said, and tested, by [`arch::flush`]; here are the instructions.
 
 use core::arch::asm;
 use core::ptr::NonNull;
@@ -14,9 +14,9 @@ use core::sync::atomic::AtomicU64;
 
 use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::{Readable, VTCR_EL2, VTTBR_EL2, Writeable};
-use hyp::features::Features;
-use hyp::flush::{self, Instructions};
-use hyp::tlbi::{self, Abilities, Operation};
+use arch::features::Features;
+use arch::flush::{self, Instructions};
+use arch::tlbi::{self, Abilities, Operation};
 use platform::gic;
 use stage2::vmid::Vmid;
 use stage2::{Geometry, Ipa, IpaRange, Loaded, Pa, Published, Scope, Unreadable};
@@ -355,8 +355,8 @@ pub(super) fn forget_instructions(features: &Features) {
     flush::forget_instructions(&Inner::<false>, features.instructions_follow_data);
 }
 
-// SAFETY: the invalidations are the sequences that the trait asks for (see the tests of `hyp::flush`), on the inner
-// shareable domain that all CPUs are in; their operations reach all of the range (see those of `hyp::tlbi`). Nothing
+// SAFETY: the invalidations are the sequences that the trait asks for (see the tests of `arch::flush`), on the inner
+// shareable domain that all CPUs are in; their operations reach all of the range (see those of `arch::tlbi`). Nothing
 // else than `load` writes VTTBR_EL2, but `with_vmid`, which loads an empty root and then again what was there.
 unsafe impl stage2::Tlb for Hardware {
     // The table manager tells of this one itself.
@@ -410,7 +410,7 @@ unsafe impl stage2::Tlb for Hardware {
     }
 }
 
-impl hyp::memory::Hardware for Hardware {
+impl memory::Hardware for Hardware {
     fn before_reading(&self, page: Pa) {
         if !self.features.forced_write_back {
             caches::clean_and_invalidate(page);

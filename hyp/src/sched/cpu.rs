@@ -6,11 +6,11 @@
 use core::cell::Cell;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use hyp::sched::queue::{ReadyQueue, Sleepers, ThreadIndex};
-use hyp::sched::slice;
 use platform::board::MAX_CPUS;
 use platform::timer;
 use spin::Mutex;
+use threads::queue::{ReadyQueue, Sleepers, ThreadIndex};
+use threads::slice;
 
 use super::thread::MAX_THREADS;
 use crate::percpu;

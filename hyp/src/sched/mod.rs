@@ -31,7 +31,7 @@ pub(crate) use thread::{Context, SpawnError, ThreadId};
 use core::sync::atomic::Ordering;
 
 use aarch64_cpu::asm;
-use hyp::sched::queue::ThreadIndex;
+use threads::queue::ThreadIndex;
 
 use crate::boot;
 use crate::el2::serror;

@@ -10,9 +10,9 @@ use core::cell::UnsafeCell;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use hyp::sched::park::ParkState;
-use hyp::sched::queue::ThreadIndex;
 use platform::board::MAX_CPUS;
+use threads::park::ParkState;
+use threads::queue::ThreadIndex;
 
 use super::switch;
 use crate::el2::stacks::{OutOfStacks, Stack};
@@ -72,7 +72,7 @@ pub(super) struct Thread {
     pub(super) park: ParkState,
     /// The CPU it ran on last, or is to run on first.
     pub(super) cpu: AtomicUsize,
-    /// The ticks by which it has overrun its slices (`hyp::sched::slice`), while it is off its CPU.
+    /// The ticks by which it has overrun its slices (`threads::slice`), while it is off its CPU.
     pub(super) debt: AtomicU64,
     fixed: UnsafeCell<Fixed>,
 }

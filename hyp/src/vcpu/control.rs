@@ -9,9 +9,9 @@ use aarch64_cpu::registers::{MIDR_EL1, Readable};
 use arch::contract::{El2, control_value};
 use arch::id::{Ids, index};
 
-use hyp::exits::pstate::Features;
+use arch::pstate::Features;
 
-use super::{debug, interface, registers};
+use super::{debugging, interface, registers};
 use crate::boot;
 use crate::machine;
 
@@ -31,7 +31,7 @@ pub(crate) fn init_cpu() {
     }
     registers::init_cpu(&ids, machine);
     interface::init_cpu();
-    debug::init_cpu(&ids);
+    debugging::init_cpu(&ids);
     // SAFETY: The register only concerns guests.
     unsafe {
         asm!(

@@ -6,8 +6,8 @@
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use aarch64_cpu::registers::{HCR_EL2, ReadWriteable, Readable};
+use arch::system_error::{Remedy, Source, SystemError};
 use core::arch::asm;
-use hyp::exits::system_error::{Remedy, Source, SystemError};
 use log::error;
 
 use super::{Exit, Vcpu};

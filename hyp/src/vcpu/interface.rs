@@ -11,8 +11,8 @@ use aarch64_cpu::registers::{
     ICH_LR6_EL2, ICH_LR7_EL2, ICH_LR8_EL2, ICH_LR9_EL2, ICH_LR10_EL2, ICH_LR11_EL2, ICH_LR12_EL2,
     ICH_LR13_EL2, ICH_LR14_EL2, ICH_LR15_EL2, ICH_VMCR_EL2, ICH_VTR_EL2, Readable, Writeable,
 };
-use hyp::vgic::common::Interface;
-use hyp::vgic::{Listing, MAX_LIST_REGISTERS};
+use vgic::common::Interface;
+use vgic::{Listing, MAX_LIST_REGISTERS};
 
 /// `ICH_VMCR_EL2.VEOIM`: the guest ends interrupts by their numbers.
 const EOI_MODE: u64 = 1 << 9;

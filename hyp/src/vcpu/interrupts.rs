@@ -1,4 +1,4 @@
-//! A vCPU's interrupts: between the machine's interrupt controller ([`hyp::vgic`]) and the CPU.
+//! A vCPU's interrupts: between the machine's interrupt controller ([`vgic`]) and the CPU.
 //!
 //! Whoever changes something that may concern a vCPU (a device, another vCPU, the hardware's timer)
 //! calls for its [attention](notify), from wherever. The vCPU takes note before it enters the guest again
@@ -21,12 +21,12 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering
 
 use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::{CNTP_CTL_EL0, CNTP_CVAL_EL0, CNTV_CTL_EL0, CNTV_CVAL_EL0, Readable};
-use hyp::vgic::{
+use platform::board::FIRST_PPI;
+use platform::gic::{self, IntId};
+use vgic::{
     Listing, MAX_LIST_REGISTERS, PHYSICAL_TIMER, SgiRegister, VIRTUAL_TIMER, VcpuSet, Vgic,
     pending_hardware,
 };
-use platform::board::FIRST_PPI;
-use platform::gic::{self, IntId};
 
 use super::{NOWHERE, Vcpu, interface};
 use crate::exits::interrupts::{kick, wiring};

@@ -17,7 +17,7 @@
 
 mod control;
 mod counters;
-mod debug;
+mod debugging;
 mod errors;
 mod fp;
 pub(crate) mod interface;
@@ -35,14 +35,14 @@ use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
 use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::{ELR_EL2, SPSR_EL2, VMPIDR_EL2, Writeable};
 use arch::Encoding;
-use hyp::exits::halt::Watch;
-use hyp::exits::syndrome::CoprocessorAccess;
-use hyp::vcpu::debug_registers::{DebugRegisters, Refusal};
-use hyp::vgic::Listing;
-use hyp::vm::power::Entry;
+use arch::syndrome::CoprocessorAccess;
+use debug::registers::{DebugRegisters, Refusal};
 use platform::board::MAX_CPUS;
+use psci::halt::Watch;
+use psci::power::Entry;
 use spin::Mutex;
 use trace::Category;
+use vgic::Listing;
 
 use crate::machine::tracing;
 use crate::machine::{self, Memory};
@@ -185,7 +185,7 @@ impl Vcpu {
         self.reset_interface();
         let saved = self.saved.get();
         // SAFETY: We are on the vCPU's own thread, and no reference to `saved` is alive.
-        debug::quiet(unsafe { &(*saved).debug });
+        debugging::quiet(unsafe { &(*saved).debug });
         // SAFETY: As above.
         unsafe { saved.write(Saved::RESET) };
         self.load();
@@ -246,7 +246,7 @@ impl Vcpu {
             // SAFETY: We are on the vCPU's own thread.
             let saved = unsafe { &*self.saved.get() };
             saved.registers.load_timers();
-            debug::load(&saved.debug);
+            debugging::load(&saved.debug);
         } else {
             self.load();
         }
@@ -264,7 +264,7 @@ impl Vcpu {
         saved.interface.load();
         self.enable_interface(&Listing::EMPTY);
         saved.registers.load_timers();
-        debug::load(&saved.debug);
+        debugging::load(&saved.debug);
     }
 
     fn save(&self) {
@@ -275,7 +275,7 @@ impl Vcpu {
         saved.interface.save();
         registers::disable_timers();
         if saved.debug.is_active() {
-            debug::quiet(&saved.debug);
+            debugging::quiet(&saved.debug);
         }
     }
 
@@ -283,14 +283,14 @@ impl Vcpu {
     pub(crate) fn read_debug(&self, register: Encoding, is_el0: bool) -> Result<u64, Refusal> {
         // SAFETY: We are on the vCPU's own thread.
         let saved = unsafe { &*self.saved.get() };
-        saved.debug.read(register, is_el0, debug::shown())
+        saved.debug.read(register, is_el0, debugging::shown())
     }
 
     /// The same from AArch32 at EL0, also for a write. Only for the vCPU's own thread.
     pub(crate) fn access_debug_aarch32(&self, access: CoprocessorAccess) -> Result<u32, Refusal> {
         // SAFETY: We are on the vCPU's own thread.
         let saved = unsafe { &*self.saved.get() };
-        saved.debug.access_aarch32(access, debug::shown())
+        saved.debug.access_aarch32(access, debugging::shown())
     }
 
     /// Writes a debug register for its guest, which sees the effect when it is entered. Only for the vCPU's own
@@ -303,8 +303,10 @@ impl Vcpu {
     ) -> Result<(), Refusal> {
         // SAFETY: We are on the vCPU's own thread, and no other reference to `saved` is alive.
         let saved = unsafe { &mut *self.saved.get() };
-        let change = saved.debug.write(register, value, is_el0, debug::shown())?;
-        debug::follow(&saved.debug, change);
+        let change = saved
+            .debug
+            .write(register, value, is_el0, debugging::shown())?;
+        debugging::follow(&saved.debug, change);
         Ok(())
     }
 }

@@ -15,18 +15,19 @@
 use core::fmt;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use hyp::exits::halt::Halt;
-use hyp::memory::Outcome;
-use hyp::vgic::Vgic;
-use hyp::vm::fw_cfg::FwCfg;
-use hyp::vm::pl031::Pl031;
-use hyp::vm::power::{Entry, MAX_VCPUS, Power, StopReason};
-use hyp::vm::ratelimit::RateLimit;
-use hyp::vm::setup::Setup;
-use hyp::vm::shortage::{Shortage, Verdict};
+use bootargs::MAX_VCPUS;
+use devices::fw_cfg::FwCfg;
+use devices::pl031::Pl031;
+use loader::setup::Setup;
 use log::{error, info};
+use memory::Outcome;
+use memory::shortage::{Shortage, Verdict};
+use mux::ratelimit::RateLimit;
 use platform::timer;
 use plural::count;
+use psci::halt::Halt;
+use psci::power::{Entry, Power, StopReason};
+use vgic::Vgic;
 
 use super::load::{LoadError, load};
 use super::{VMS, Vm, keeper};

@@ -2,11 +2,11 @@
 
 use core::fmt;
 
-use hyp::vm::device_tree::{self, Description, TreeError};
-use hyp::vm::image::{Image, ImageError, Kind};
-use hyp::vm::layout::{DEVICE_TREE_ROOM, Layout};
-use hyp::vm::power::Entry;
-use hyp::vm::setup::Setup;
+use loader::device_tree::{self, Description, TreeError};
+use loader::image::{Image, ImageError, Kind};
+use loader::layout::{DEVICE_TREE_ROOM, Layout};
+use loader::setup::Setup;
+use psci::power::Entry;
 use spin::Mutex;
 use stage2::Ipa;
 

@@ -15,10 +15,10 @@
 //! Those files of this folder that are not declared below need no EL2 and belong to the library (`lib.rs`), where
 //! they are tested.
 
-mod devices;
 pub(crate) mod keeper;
 mod life;
 mod load;
+mod mmio;
 mod terminal;
 
 pub(crate) use life::{all_made, create};
@@ -26,20 +26,20 @@ pub(crate) use life::{all_made, create};
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
-use hyp::masked::Masked;
-use hyp::vgic::Vgic;
-use hyp::vm::chips::Chips;
-use hyp::vm::fw_cfg::FwCfg;
-use hyp::vm::gate::Gate;
-use hyp::vm::pl031::Pl031;
-use hyp::vm::power::{MAX_VCPUS, Power};
-use hyp::vm::ratelimit::{Leave, RateLimit};
-use hyp::vm::setup::Setup;
-use hyp::vm::shortage::MAX_MACHINES;
+use bootargs::MAX_VCPUS;
+use devices::chips::Chips;
+use devices::fw_cfg::FwCfg;
+use devices::pl031::Pl031;
+use loader::setup::Setup;
+use memory::gate::Gate;
+use mux::ratelimit::{Leave, RateLimit};
 use platform::board::MAX_CPUS;
 use platform::timer;
+use psci::power::Power;
+use speculation::masked::Masked;
 use spin::Mutex;
 use stage2::Ipa;
+use vgic::Vgic;
 
 use crate::machine::Memory;
 use crate::vcpu::Vcpu;
@@ -47,7 +47,7 @@ use crate::{console, sched};
 use terminal::Terminal;
 
 /// How many virtual machines there can be.
-pub(crate) const MAX_VMS: usize = MAX_MACHINES;
+pub(crate) const MAX_VMS: usize = bootargs::MAX_VMS;
 /// The number of no vCPU.
 const NO_VCPU: usize = usize::MAX;
 

@@ -7,9 +7,9 @@
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use hyp::vm::lines::{Lines, Piece};
-use hyp::vm::machine::UART_INTERRUPT;
-use hyp::vm::pl011::{self, Pl011, Shown};
+use devices::board::UART_INTERRUPT;
+use devices::pl011::{self, Pl011, Shown};
+use mux::lines::{Lines, Piece};
 use platform::timer;
 use platform::uart::Received;
 use spin::{Mutex, MutexGuard};

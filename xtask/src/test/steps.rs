@@ -10,7 +10,7 @@ use super::job::{Counts, Job};
 use crate::cli::TestOptions;
 use crate::loom::{self, Checker};
 use crate::workspace::{
-    self, BARE_TARGET, FIRMWARE_PACKAGE, GUEST_PACKAGE, HYP_PACKAGE, TESTS_FOLDER, TRACE_PACKAGE,
+    self, BARE_TARGET, FIRMWARE_PACKAGE, GUEST_PACKAGE, TESTS_FOLDER, TRACE_PACKAGE,
     TRACE_TOOLS_PACKAGE, Workspace, XTASK_PACKAGE,
 };
 use crate::{qemu, setup};
@@ -21,9 +21,12 @@ const LIMIT: Duration = Duration::from_secs(20 * 60);
 /// How long Miri may take for one package.
 const MIRI_LIMIT: Duration = Duration::from_secs(35 * 60);
 
-/// The modules of the hypervisor that Miri looks at: those with unsafe code or lock-free algorithms.
+/// The folder of the hypervisor's crates.
+const HYP_FOLDER: &str = "hyp";
+
+/// The modules of guests' memory that Miri looks at: those with unsafe code or lock-free algorithms.
 /// In the others it would find nothing and take long.
-const HYP_FOR_MIRI: [&str; 4] = ["frames::", "sched::", "vm::gate::", "memory::tests::bank"];
+const MEMORY_FOR_MIRI: [&str; 2] = ["gate::", "tests::bank"];
 
 /// The variable that names the browser to the tests that draw with one.
 const BROWSER: &str = "TESSERA_BROWSER";
@@ -98,8 +101,8 @@ fn step(name: StepName, target: &Path, quick: bool) -> Step {
     let builds = &target.join(TESTS_FOLDER);
     let mut jobs = match name {
         StepName::Fmt => vec![check(cargo(&["fmt", "--all", "--check"]))],
-        StepName::Clippy => clippy(),
-        StepName::Docs => docs(),
+        StepName::Clippy => clippy(workspace),
+        StepName::Docs => docs(workspace),
         StepName::Host => vec![tests(cargo(&[
             "test",
             "--locked",
@@ -115,7 +118,9 @@ fn step(name: StepName, target: &Path, quick: bool) -> Step {
             vec![
                 miri(loom::PACKAGE, &[]),
                 miri(TRACE_PACKAGE, &[]),
-                miri(HYP_PACKAGE, &HYP_FOR_MIRI),
+                miri("frames", &[]),
+                miri("threads", &[]),
+                miri("memory", &MEMORY_FOR_MIRI),
             ]
         }
         StepName::Browser => {
@@ -139,20 +144,20 @@ fn step(name: StepName, target: &Path, quick: bool) -> Step {
     Step { name, jobs, skip }
 }
 
-fn clippy() -> Vec<Job> {
+fn clippy(workspace: &Workspace) -> Vec<Job> {
     let mut host = cargo(&["clippy", "--locked", "--workspace", "--all-targets"]);
     let mut bare = cargo(&["clippy", "--locked", "--lib", "--bins"]);
-    for_bare_target(&mut bare);
+    for_bare_target(&mut bare, workspace);
     for command in [&mut host, &mut bare] {
         command.args(["--", "--deny", "warnings"]);
     }
     vec![check(host), check(bare)]
 }
 
-fn docs() -> Vec<Job> {
+fn docs(workspace: &Workspace) -> Vec<Job> {
     let host = cargo(&["doc", "--locked", "--workspace", "--no-deps"]);
     let mut bare = cargo(&["doc", "--locked", "--no-deps"]);
-    for_bare_target(&mut bare);
+    for_bare_target(&mut bare, workspace);
     let mut jobs = vec![check(host), check(bare)];
     for job in &mut jobs {
         job.command.env("RUSTDOCFLAGS", "--deny warnings");
@@ -162,15 +167,13 @@ fn docs() -> Vec<Job> {
     jobs
 }
 
-fn for_bare_target(command: &mut Command) {
-    command.args(["--target", BARE_TARGET]).args([
-        "--package",
-        HYP_PACKAGE,
-        "--package",
-        GUEST_PACKAGE,
-        "--package",
-        FIRMWARE_PACKAGE,
-    ]);
+fn for_bare_target(command: &mut Command, workspace: &Workspace) {
+    let mut packages = workspace.packages_in(HYP_FOLDER);
+    packages.extend([GUEST_PACKAGE, FIRMWARE_PACKAGE].map(str::to_owned));
+    command.args(["--target", BARE_TARGET]);
+    for package in packages {
+        command.args(["--package", &package]);
+    }
 }
 
 fn models(target: &Path, quick: bool) -> Job {

@@ -1,5 +1,5 @@
 //! Virtual machines put together to an archive: their files, each once, and a manifest for each
-//! machine, as the hypervisor reads them (`hyp::vm::manifest`).
+//! machine, as the hypervisor reads them (`loader::manifest`).
 
 use std::path::Path;
 

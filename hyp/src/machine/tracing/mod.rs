@@ -9,11 +9,11 @@ mod sender;
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use hyp::bootargs::ConsoleMode;
-use hyp::frames::Holding;
-use hyp::memory::observe::{self, Tracer};
-use hyp::memory::{Fault, FaultKind, Outcome};
+use bootargs::ConsoleMode;
+use frames::Holding;
 use log::warn;
+use memory::observe::{self, Tracer};
+use memory::{Fault, FaultKind, Outcome};
 use platform::timer;
 use stage2::{Access, Ipa};
 use trace::event::{Barrier, Exit, Holder, NOBODY, Register, Tlbi};

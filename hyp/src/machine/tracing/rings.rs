@@ -9,8 +9,8 @@
 use core::slice;
 use core::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 
-use hyp::frames::{Contents, LinearMap, Order, Use};
-use hyp::vm::power::MAX_VCPUS;
+use bootargs::MAX_VCPUS;
+use frames::{Contents, LinearMap, Order, Use};
 use platform::board::MAX_CPUS;
 use platform::timer;
 use spin::Once;

@@ -1,0 +1,132 @@
+//! Physical frames: who has which.
+//!
+//! [`FrameAllocator`] hands out the machine's RAM in blocks of `1 << order` frames of 4 KiB, from
+//! one page to 1 GiB, and knows of every frame what it is used for: which VM's memory it is, and at
+//! which intermediate physical address (the reverse map).
+//!
+//! - `state` has the words: orders, uses, states;
+//! - `frame` the metadata of a frame, 64 bytes, which also has stage 2's lock of a table;
+//! - `linear` how memory is reached, and all that is `unsafe` about it;
+//! - `inventory` which RAM there is, `init` how it is taken over at boot;
+//! - `buddy` the free blocks, those for what can be moved apart from the others; `cache` the single frames that
+//!   each CPU has at hand, `ahead` the block that it has zeroed;
+//! - `alloc` the calls that allocate and free, `run` the one that frees many, `shape` those that split and join
+//!   allocated blocks;
+//! - `isolate` how a 2 MiB block is made free, `survey` which one is worth it;
+//! - `account` the figures, `holdings` who has which ranges.
+//!
+//! Lock order: one CPU's cache or its block ahead, then the buddy. While one of these locks is held no other is
+//! taken, nothing is logged, and no memory is zeroed but a page of the block ahead, under its own lock. No call
+//! returns with one held, and all calls may be made with any other lock of the hypervisor held. A frame's owner
+//! changes its state without a lock.
+//!
+//! Rules:
+//! - What is allocated belongs to the caller until it is freed with the order it has then; guests'
+//!   data in 2 MiB blocks also frame by frame.
+//! - Running out is [`OutOfFrames`]; freeing what is not allocated is logged and [`Refused`], and
+//!   changes nothing.
+//! - A frame's contents are of no use to the allocator: lists are in the metadata. `Zeroed` memory
+//!   is all zeros whoever had it before; whoever passes `Dirty` memory to a guest fills all of it.
+
+#![cfg_attr(not(any(test, feature = "testing")), no_std)]
+
+mod account;
+mod ahead;
+mod alloc;
+mod buddy;
+mod cache;
+mod frame;
+mod holdings;
+mod init;
+mod inventory;
+mod isolate;
+mod linear;
+mod run;
+mod shape;
+mod state;
+mod survey;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use account::Usage;
+pub use alloc::{OutOfFrames, Refused};
+pub use frame::Frame;
+pub use holdings::Holding;
+pub use init::{InitError, Setup};
+pub use isolate::{Isolation, NotIsolated};
+pub use linear::LinearMap;
+pub use run::Run;
+pub use state::{Order, State, Use, VmId};
+pub use survey::{Candidate, Cursor};
+
+use buddy::Buddy;
+use cache::CpuCache;
+use core::sync::atomic::AtomicU32;
+use inventory::Inventory;
+use linear::Carved;
+use spin::Mutex;
+use stage2::{Pa, TableMeta};
+
+/// What is known of the contents of free memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Contents {
+    /// All zeros.
+    Zeroed,
+    /// Anything, also what the last owner left there.
+    Dirty,
+}
+
+/// The allocator of physical frames. See the module's text for its rules.
+///
+/// Each call takes the index of the calling CPU. It is only a matter of speed: a wrong one costs
+/// time, one for which there is no cache means that no cache is used.
+#[repr(C)]
+pub struct FrameAllocator<M> {
+    caches: Carved<CpuCache>,
+    inventory: Inventory,
+    map: M,
+    /// Frames that the allocator may hand out.
+    total: usize,
+    /// Isolations that are going on; while there are none, freeing need not look for them.
+    isolations: AtomicU32,
+    /// Blocks that CPUs have zeroed ahead, or are about to.
+    blocks_ahead: AtomicU32,
+    /// On cache lines of its own: everything above is only read in the common case.
+    buddy: Apart<Mutex<Buddy>>,
+}
+
+/// A value that shares no cache line with others (128 bytes: some cores fetch lines in pairs).
+#[repr(align(128))]
+struct Apart<T>(T);
+
+impl<T> core::ops::Deref for Apart<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<M: LinearMap> FrameAllocator<M> {
+    /// The metadata of the frame that contains `pa`; none where there is no RAM.
+    pub fn frame(&self, pa: Pa) -> Option<&Frame> {
+        self.inventory
+            .locate(pa)
+            .map(|(_, frame)| frame)
+            .filter(|frame| frame.state() != State::Absent)
+    }
+
+    /// What stage 2 keeps of the frame that contains `pa`; none outside of RAM. In holes smaller
+    /// than 2 MiB there may be metadata nevertheless, which is never that of a table.
+    #[inline]
+    pub fn table_meta(&self, pa: Pa) -> Option<&TableMeta> {
+        self.inventory.locate(pa).map(|(_, frame)| frame.table())
+    }
+
+    /// How memory is reached.
+    pub fn map(&self) -> &M {
+        &self.map
+    }
+}
