@@ -6,7 +6,7 @@
 //! not; INVALID_PARAMETERS where arguments make no sense or are not the guest's RAM; DENIED where it could
 //! not be done, since no frame was left or what is there is of another kind.
 //!
-//! Decides what a call means; [`memory::compaction::requests`] does it. Each call's work is bounded: by 2 MiB (copied a few times),
+//! Decides what a call means; `memory::compaction::requests` does it. Each call's work is bounded: by 2 MiB (copied a few times),
 //! or by [`MOST_TURNS`], or by [`MOST_FRAMES`].
 
 use crate::calls::bounded_range;

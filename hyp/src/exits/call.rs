@@ -68,7 +68,7 @@ fn tables(frame: &mut Frame, arguments: [u64; 4]) -> u64 {
 /// Whether guests may have errors found.
 static ERROR_CALLS: AtomicBool = AtomicBool::new(false);
 
-/// Lets guests have errors found ([`psci::SYSTEM_ERROR`]). Before there are any.
+/// Lets guests have errors found ([`calls::SYSTEM_ERROR`]). Before there are any.
 pub(crate) fn allow_error_calls() {
     ERROR_CALLS.store(true, Ordering::Relaxed);
 }

@@ -1,7 +1,7 @@
 //! Loads and stores of devices' registers of which the syndrome does not say enough: the instruction does.
 //!
 //! It is read from the guest's memory by a walk of the guest's tables in software. What the guest has made of it or of the
-//! tables meanwhile does no harm: see [`load_store`].
+//! tables meanwhile does no harm: see [`emulate`].
 
 use core::fmt;
 
