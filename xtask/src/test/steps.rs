@@ -92,11 +92,11 @@ pub(super) fn steps(workspace: &Workspace, options: &TestOptions) -> Vec<Step> {
     let names = StepName::value_variants().iter().copied().filter(asked);
     let target = workspace.target_directory();
     names
-        .map(|name| step(name, &target, options.quick))
+        .map(|name| step(name, workspace, &target, options.quick))
         .collect()
 }
 
-fn step(name: StepName, target: &Path, quick: bool) -> Step {
+fn step(name: StepName, workspace: &Workspace, target: &Path, quick: bool) -> Step {
     let mut skip = None;
     let builds = &target.join(TESTS_FOLDER);
     let mut jobs = match name {
@@ -293,10 +293,11 @@ mod unit {
 
     #[test]
     fn every_command_keeps_to_the_lock_file() {
+        let workspace = Workspace::load().expect("cargo reads this tree");
         let target = Path::new("target");
         for &name in StepName::value_variants() {
             // Quick, so that nothing is installed.
-            for job in step(name, target, true).jobs {
+            for job in step(name, &workspace, target, true).jobs {
                 let line = shell::line(&job.command);
                 assert!(line.contains("--locked") || name == StepName::Fmt, "{line}");
             }
@@ -305,6 +306,7 @@ mod unit {
 
     #[test]
     fn every_command_builds_where_no_other_build_does() {
+        let workspace = Workspace::load().expect("cargo reads this tree");
         let target = Path::new("/target");
         let variable = |command: &Command, name: &str| {
             let mut variables = command.get_envs();
@@ -313,7 +315,7 @@ mod unit {
         };
         let mut folders = Vec::new();
         for &name in StepName::value_variants() {
-            for job in step(name, target, true).jobs {
+            for job in step(name, &workspace, target, true).jobs {
                 let line = shell::line(&job.command);
                 let folder = variable(&job.command, "CARGO_TARGET_DIR").expect(&line);
                 assert!(
