@@ -10,7 +10,7 @@
 //! runs out of work takes over a thread that waits elsewhere. An idle CPU zeroes frames
 //! ahead for its guests' faults, and then waits in WFI.
 //!
-//! Whoever calls what may switch holds no lock and is in no read section of stage 2. On return the
+//! A thread that calls what may switch holds no lock and is in no read section of stage 2. On return the
 //! thread may be on another CPU: what was derived from `percpu::this` is stale.
 //!
 //! - [`mod@thread`]: the table of threads;
@@ -103,7 +103,7 @@ pub(crate) fn give_way() {
     cpu::this().set_timer();
 }
 
-/// Waits until somebody calls [`wake`] with this thread, or did since the last wait.
+/// Waits until another thread, or an interrupt, calls [`wake`] with this thread, or did since the last wait.
 ///
 /// May also return for no reason: callers look again at what they wait for. Not for idle threads.
 pub(crate) fn park() {
@@ -226,7 +226,7 @@ fn wake_sleepers() {
     }
 }
 
-/// Leaves the current thread for `next`; returns when somebody switches back, maybe on another CPU.
+/// Leaves the current thread for `next`; returns when another thread switches back, maybe on another CPU.
 fn switch_to(cpu: &Cpu, next: ThreadIndex, after: After) {
     let slot = &machine::cpu_slots()[percpu::this().index()];
     assert!(

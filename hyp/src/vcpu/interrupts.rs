@@ -1,6 +1,6 @@
 //! A vCPU's interrupts: between the machine's interrupt controller ([`vgic`]) and the CPU.
 //!
-//! Whoever changes something that may concern a vCPU (a device, another vCPU, the hardware's timer)
+//! An agent that changes something that may concern a vCPU (a device, another vCPU, the hardware's timer)
 //! calls for its [attention](notify), from wherever. The vCPU takes note before it enters the guest again
 //! ([`Vcpu::present_interrupts`]), which is soon: if it has entered the guest its CPU is interrupted, if not
 //! its thread is woken. Why no call is lost: a caller sets `attention` and then looks at `entered`, the
@@ -111,7 +111,7 @@ impl Vcpu {
         self.unsettle();
     }
 
-    /// Says that the guest is entered on this CPU, and lists what is to be listed if somebody called
+    /// Says that the guest is entered on this CPU, and lists what is to be listed if an agent called
     /// for it, or if what is listed is no longer true.
     pub(super) fn present_interrupts(&self) {
         let here = percpu::this().index();
@@ -262,7 +262,7 @@ impl Vcpu {
         self.want_attention();
     }
 
-    /// Says that the vCPU is about to wait for an interrupt: whoever has one wakes its thread.
+    /// Says that the vCPU is about to wait for an interrupt: a CPU that has one wakes its thread.
     pub(crate) fn begin_wait(&self) {
         self.leave_guest();
         self.unsettle();

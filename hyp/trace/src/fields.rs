@@ -29,7 +29,7 @@ byte_enum! {
     Outcome {
         /// The guest tries again.
         Resume = 0 => "resolved",
-        /// Somebody works on the region; the guest tries again later.
+        /// Another operation works on the region; the guest tries again later.
         Busy = 1 => "busy",
         /// No memory is there.
         Outside = 2 => "outside memory",
@@ -45,7 +45,7 @@ byte_enum! {
     Reason {
         /// Something is mapped there already.
         Occupied = 0 => "occupied",
-        /// Somebody works on the region.
+        /// Another operation works on the region.
         Busy = 1 => "busy",
         /// No frame was left for a table.
         OutOfFrames = 2 => "out of frames",
@@ -61,7 +61,7 @@ byte_enum! {
         Scattered = 7 => "scattered",
         /// The guest writes too much of it.
         Hot = 8 => "hot",
-        /// Somebody else collapses it.
+        /// Another collapse of it is under way.
         Claimed = 9 => "claimed",
         /// A page must keep its frame.
         Pinned = 10 => "pinned",

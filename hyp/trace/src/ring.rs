@@ -24,7 +24,7 @@ impl<const N: usize> Slot<N> {
     }
 }
 
-/// A ring over slots that somebody else keeps.
+/// A ring over slots that its caller keeps.
 pub struct Ring<'m, const N: usize> {
     slots: &'m [Slot<N>],
     /// Records whose writing was begun.
@@ -77,7 +77,7 @@ impl<'m, const N: usize> Ring<'m, N> {
     pub fn write(&self, words: [u64; N]) {
         let number = self.begun.load(Ordering::Relaxed);
         self.begun.store(number + 1, Ordering::Relaxed);
-        // Whoever sees one of the words below sees `begun` as well.
+        // A reader that sees one of the words below sees `begun` as well.
         fence(Ordering::Release);
         for (cell, word) in self.slot(number).0.iter().zip(words) {
             cell.store(word, Ordering::Relaxed);
@@ -186,7 +186,7 @@ mod tests {
 
     const TOTAL: u64 = if cfg!(miri) { 200 } else { 100_000 };
 
-    /// Reads from `ring` up to the record `TOTAL`, while somebody writes; returns how many came.
+    /// Reads from `ring` up to the record `TOTAL`, while another thread writes; returns how many came.
     fn read_all(ring: &Ring<'_, 2>) -> u64 {
         let (mut cursor, mut last, mut seen) = (Cursor::new(), 0, 0);
         while last < TOTAL {

@@ -46,7 +46,7 @@ fn race_01_a_table_is_freed_under_its_reader() {
 /// As 1, and the reader has gone and come back when the grace period looks: what it read the first
 /// time must be over all the same.
 ///
-/// Rule: whoever sees a section is past all that the ones before it have read. Taken out by
+/// Rule: a waiter that sees a section is past all that the ones before it have read. Taken out by
 /// `01-section-begins-unordered.patch`.
 #[test]
 fn race_01_a_reader_comes_back() {
@@ -132,7 +132,7 @@ fn race_03_another_table_comes_between_map_and_lock() {
     });
 }
 
-/// A table is freed and comes back in the same slot, as the same value, while somebody waits for its lock.
+/// A table is freed and comes back in the same slot, as the same value, while another CPU waits for its lock.
 ///
 /// Rule: a frame is freed a grace period after it was detached. Taken out by `01-no-grace-period.patch`.
 #[test]
@@ -226,7 +226,7 @@ fn race_05_a_table_becomes_another_vms() {
     });
 }
 
-/// Somebody unlocks a table, keeps the way back, and locks it again: it may be gone by then.
+/// An operation unlocks a table, keeps the way back, and locks it again: the table may be gone by then.
 ///
 /// Rule: after locking, the parent entry is loaded again. Taken out by `02-no-recheck.patch`.
 #[test]

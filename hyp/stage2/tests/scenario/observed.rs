@@ -321,7 +321,7 @@ fn what_is_told_rebuilds_the_tables() {
     assert_eq!(watched.machine.frames().outstanding(), 0);
 }
 
-/// Whoever asks for one topic is told what those who ask for all are told of it, and nothing else.
+/// An observer of one topic is told what an observer of all is told of it, and nothing else.
 #[test]
 #[cfg_attr(miri, ignore = "takes minutes when interpreted")]
 fn each_topic_is_told_on_its_own() {
@@ -481,7 +481,7 @@ fn a_checker_is_told_of_roots_and_barriers() {
     assert!(last(&watched));
 }
 
-/// Whoever meets a marker says so, at the level where it stands.
+/// An operation that meets a marker reports it, at the level where it stands.
 #[test]
 fn a_marker_that_is_met_is_told() {
     let watched = Watched::new(&[Topic::Races]);
@@ -506,7 +506,7 @@ fn a_marker_that_is_met_is_told() {
     assert_eq!(watched.told(), [met]);
 }
 
-/// Whoever looks for empty tables locks only those that have one below them, and what they say of themselves is true.
+/// A search for empty tables locks only those that have one below them, and what they say of themselves is true.
 #[test]
 fn where_no_table_is_empty_nothing_is_locked() {
     let watched = Watched::new(&[Topic::Protocol]);
