@@ -7,11 +7,38 @@ use bootargs::HugePolicy;
 use frames::testing::Arena;
 use frames::{FrameAllocator, LinearMap, Setup, VmId};
 use stage2::grace::{CpuSlot, Grace};
-use stage2::vmid::{Vmid, VmidAllocator};
-use stage2::{
-    Access, Cpus, Format, Geometry, Ipa, IpaRange, Kind, Level, Loaded, PAGE_SIZE, Pa, Published,
-    Scope, Tlb,
-};
+use stage2::vmid::VmidAllocator;
+use stage2::{Access, Cpus, Format, Geometry, Ipa, IpaRange, Kind, Level, PAGE_SIZE, Pa};
+
+/// Makes hardware of a type that caches no translation.
+macro_rules! without_tlb {
+    ($hardware:ty) => {
+        // SAFETY: nothing is cached, so there is nothing to invalidate.
+        unsafe impl stage2::Tlb for $hardware {
+            fn load(&self, _: Option<stage2::Loaded>) {}
+            fn publish(&self) {}
+            fn finish_walks(&self) {}
+            fn invalidate(
+                &self,
+                _: stage2::Published,
+                _: stage2::vmid::Vmid,
+                _: stage2::IpaRange,
+                _: stage2::Scope,
+            ) {
+            }
+            fn invalidate_local(
+                &self,
+                _: stage2::vmid::Vmid,
+                _: stage2::IpaRange,
+                _: stage2::Scope,
+            ) {
+            }
+            fn invalidate_all(&self) {}
+        }
+    };
+}
+#[cfg(test)]
+pub(crate) use without_tlb;
 
 /// Where RAM begins, the machine's and the guest's alike.
 pub const RAM: u64 = 64 << 20;
@@ -33,15 +60,7 @@ impl Parts for Host {
 /// Translations are never cached.
 pub struct NoTlb;
 
-// SAFETY: nothing is cached, so there is nothing to invalidate.
-unsafe impl Tlb for NoTlb {
-    fn load(&self, _: Option<Loaded>) {}
-    fn publish(&self) {}
-    fn finish_walks(&self) {}
-    fn invalidate(&self, _: Published, _: Vmid, _: IpaRange, _: Scope) {}
-    fn invalidate_local(&self, _: Vmid, _: IpaRange, _: Scope) {}
-    fn invalidate_all(&self) {}
-}
+without_tlb!(NoTlb);
 
 impl Hardware for NoTlb {
     fn before_reading(&self, _: Pa) {}

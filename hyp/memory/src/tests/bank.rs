@@ -1,13 +1,13 @@
 //! What flash banks hold.
 
 use crate::bank::Bank;
-use crate::testing::{Host, machine};
+use crate::testing::{Host, machine, without_tlb};
 use crate::{Hardware, Machine, Parts};
 use frames::testing::Arena;
 use frames::{Contents, LinearMap, Order, Use};
 use stage2::grace::{CpuSlot, Grace};
-use stage2::vmid::{Vmid, VmidAllocator};
-use stage2::{Cpus, IpaRange, Loaded, PAGE_SIZE, Pa, Published, Scope, Tlb};
+use stage2::vmid::VmidAllocator;
+use stage2::{Cpus, PAGE_SIZE, Pa};
 use std::cell::Cell;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -83,15 +83,7 @@ struct Meets {
     on: AtomicBool,
 }
 
-// SAFETY: nothing is cached, so there is nothing to invalidate.
-unsafe impl Tlb for Meets {
-    fn load(&self, _: Option<Loaded>) {}
-    fn publish(&self) {}
-    fn finish_walks(&self) {}
-    fn invalidate(&self, _: Published, _: Vmid, _: IpaRange, _: Scope) {}
-    fn invalidate_local(&self, _: Vmid, _: IpaRange, _: Scope) {}
-    fn invalidate_all(&self) {}
-}
+without_tlb!(Meets);
 
 impl Hardware for Meets {
     fn before_reading(&self, _: Pa) {}

@@ -1,14 +1,13 @@
 //! Long work that makes way for interrupts.
 
 use crate::env::{Hardware, Machine, Parts};
-use crate::testing::{OneCpu, RAM, frames, guest, guest_at, machine, page, store};
+use crate::testing::{OneCpu, RAM, frames, guest, guest_at, machine, page, store, without_tlb};
 use crate::{Fault, FaultKind, Outcome};
 use bootargs::HugePolicy;
 use core::cell::Cell;
 use frames::testing::Arena;
 use frames::{Contents, Order, Use};
-use stage2::vmid::Vmid;
-use stage2::{Access, IpaRange, Kind, Level, Loaded, Pa, Published, Scope, Tlb};
+use stage2::{Access, Kind, Level, Pa};
 
 thread_local! {
     /// How often an interrupt is there when the work looks.
@@ -18,15 +17,7 @@ thread_local! {
 /// Hardware of whose interrupts the test says when they come.
 struct Interrupted;
 
-// SAFETY: nothing is cached, so there is nothing to invalidate.
-unsafe impl Tlb for Interrupted {
-    fn load(&self, _: Option<Loaded>) {}
-    fn publish(&self) {}
-    fn finish_walks(&self) {}
-    fn invalidate(&self, _: Published, _: Vmid, _: IpaRange, _: Scope) {}
-    fn invalidate_local(&self, _: Vmid, _: IpaRange, _: Scope) {}
-    fn invalidate_all(&self) {}
-}
+without_tlb!(Interrupted);
 
 impl Hardware for Interrupted {
     fn before_reading(&self, _: Pa) {}

@@ -2,13 +2,14 @@
 
 use crate::contents::PageCopier;
 use crate::peek::Unreadable;
-use crate::testing::{GUEST, OneCpu, RAM, frames, guest, guest_at, machine, page, store};
+use crate::testing::{
+    GUEST, OneCpu, RAM, frames, guest, guest_at, machine, page, store, without_tlb,
+};
 use crate::{Fault, FaultKind, Hardware, Machine, Outcome, Parts};
 use bootargs::HugePolicy;
 use core::ptr::NonNull;
 use frames::testing::Arena;
-use stage2::vmid::Vmid;
-use stage2::{Access, Ipa, IpaRange, Kind, Level, Loaded, Pa, Published, Rights, Scope, Tlb};
+use stage2::{Access, Ipa, Kind, Level, Pa, Rights};
 
 #[test]
 fn words_of_pages_and_of_blocks() {
@@ -73,15 +74,7 @@ fn what_is_worked_on_is_not_read() {
 /// Hardware that refuses to load what is there.
 struct Failing;
 
-// SAFETY: nothing is cached, so there is nothing to invalidate.
-unsafe impl Tlb for Failing {
-    fn load(&self, _: Option<Loaded>) {}
-    fn publish(&self) {}
-    fn finish_walks(&self) {}
-    fn invalidate(&self, _: Published, _: Vmid, _: IpaRange, _: Scope) {}
-    fn invalidate_local(&self, _: Vmid, _: IpaRange, _: Scope) {}
-    fn invalidate_all(&self) {}
-}
+without_tlb!(Failing);
 
 impl Hardware for Failing {
     fn before_reading(&self, _: Pa) {}
