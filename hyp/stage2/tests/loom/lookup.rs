@@ -162,7 +162,8 @@ fn race_04_a_table_comes_back_in_its_slot() {
 /// A table that a collapse has kept is taken back by a split while a reader that found it before the collapse looks
 /// at it.
 ///
-/// Rule: a kept table is used a grace period after it was detached. Taken out by `04-kept-table-used-at-once.patch`.
+/// Rule: a kept table is used a grace period after it was detached. Taken out by `04-kept-table-used-at-once.patch` and
+/// `04-moment-not-noted.patch`.
 #[test]
 fn race_04_a_kept_table_is_taken_back_under_a_reader() {
     explore(|| {
