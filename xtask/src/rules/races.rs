@@ -132,6 +132,49 @@ fn every_patch_is_listed_with_the_races_that_it_lets_happen() {
     same(&pairs(&list(), |race| &race.patches), &there);
 }
 
+/// The words of a text that begin with [`PREFIX`] or end with `.patch`, by which people and patches name tests and patches.
+fn named(text: &str) -> impl Iterator<Item = &str> {
+    let of_name = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    text.split(move |c| !of_name(c))
+        .map(|word| word.trim_end_matches('.'))
+        .filter(|word| word.ends_with(".patch") || race_of(word).is_some() && !word.ends_with('_'))
+}
+
+/// The texts of the table manager's tests and patches.
+fn texts_below(folder: &Path, texts: &mut Vec<String>) {
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            texts_below(&path, texts);
+        } else {
+            texts.push(fs::read_to_string(&path).expect("a text"));
+        }
+    }
+}
+
+#[test]
+fn tests_and_patches_that_are_named_are_there() {
+    let (tests, mut texts) = (workspace::root().join(FOLDER), Vec::new());
+    texts_below(&tests, &mut texts);
+    let functions: BTreeSet<String> = texts
+        .iter()
+        .flat_map(|text| text.lines())
+        .filter_map(|line| line.trim_start().strip_prefix("fn ")?.split('(').next())
+        .map(str::to_owned)
+        .collect();
+    let mutants = fs::read_to_string(workspace::root().join(".cargo/mutants.toml"));
+    texts.push(mutants.expect("what `cargo mutants` leaves out"));
+    let folder = workspace::root().join(super::FOLDER);
+    let is_there = |name: &str| match name.strip_suffix(".patch") {
+        Some(_) => folder.join(name).exists(),
+        None => functions.contains(name),
+    };
+    let names: BTreeSet<&str> = texts.iter().flat_map(|text| named(text)).collect();
+    assert!(names.len() > 100, "{names:?}");
+    let missing: Vec<_> = names.into_iter().filter(|name| !is_there(name)).collect();
+    assert!(missing.is_empty(), "named, and not there: {missing:?}");
+}
+
 #[test]
 fn the_race_of_a_test_is_read_from_its_name() {
     assert_eq!(race_of("lookup::race_07_a_table"), Some(7));
