@@ -108,15 +108,11 @@ fn race_03_another_table_comes_between_map_and_lock() {
         let world = World::new(Setup { cpus: 3, ..small() });
         world.map(0, 1);
         world.unmap(only(0));
-        let map_while_it_is_freed = |world: &World| {
-            let other = world.clone();
-            let free = loom::thread::spawn(move || {
-                let _cpu = other.machine.on_cpu(2);
-                free_tables(&other)
-            });
-            world.map(1, 2);
-            free.join().unwrap();
-        };
+        let other = world.clone();
+        let free = loom::thread::spawn(move || {
+            let _cpu = other.machine.on_cpu(2);
+            free_tables(&other)
+        });
         let lock = |world: &World| {
             let reader = world.vm.read();
             let root = reader.root(page(0)).expect("a root");
@@ -127,7 +123,8 @@ fn race_03_another_table_comes_between_map_and_lock() {
                 assert_eq!(named, Kind::Table(table.pa()), "a dead table is locked");
             }
         };
-        world.race(lock, map_while_it_is_freed);
+        world.race(lock, |world| world.map(1, 2));
+        free.join().unwrap();
         world.end();
     });
 }
