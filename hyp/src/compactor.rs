@@ -45,7 +45,7 @@ impl Worker {
             Self::Compact(compactor) => compactor.step(memory),
             Self::Stress(stress) => (0..STRESS_ACTIONS).for_each(|_| {
                 stress.step(memory);
-                memory.machine().give_way();
+                memory.machine().cond_resched();
             }),
         }
     }

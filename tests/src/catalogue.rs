@@ -231,22 +231,22 @@ fn stress() -> Vec<Scenario> {
             .wants(r" [1-9][0-9]* grace periods$")
             .within(180)
     };
-    let moves = r" [1-9][0-9]* moves$";
+    let migrations = r" [1-9][0-9]* migrations$";
     let splits = r" [1-9][0-9]* splits$";
     vec![
         stress("stress-1-cpu", 1, "cortex-a57")
-            .wants(moves)
+            .wants(migrations)
             .wants(splits)
             .wants(r" [1-9][0-9]* collapses in place$")
             .wants(r" [1-9][0-9]* leaves unmapped$")
             .wants(r" [1-9][0-9]* tables freed$"),
         stress("stress-1-cpu-2-vcpus", 1, "max")
             .args("compaction=stress vcpus=2 guest-args=\"seconds=8 seed=2\"")
-            .wants(moves)
+            .wants(migrations)
             .wants(splits),
-        stress("stress-2-cpus", 2, "cortex-a72").wants(moves),
+        stress("stress-2-cpus", 2, "cortex-a72").wants(migrations),
         stress("stress-4-cpus", 4, "neoverse-n1")
-            .wants(moves)
+            .wants(migrations)
             .quick(),
         stress("stress-8-cpus", 8, "max"),
     ]
@@ -286,7 +286,7 @@ fn logging() -> Vec<Scenario> {
     let dirty = |name, cpus, cpu| {
         Scenario::new(name, "dirty")
             .on(cpus, cpu)
-            .wants(r"^vm0\| dirty: [1-9][0-9]* migrations, [1-9][0-9]* stores, [1-9][0-9]* pages told, ")
+            .wants(r"^vm0\| dirty: [1-9][0-9]* moves, [1-9][0-9]* stores, [1-9][0-9]* pages told, ")
             .within(120)
     };
     vec![

@@ -97,7 +97,7 @@ fn memory() -> Vec<Scenario> {
             .args("compaction=stress guest-memory=256M")
             .wants(r" [1-9][0-9]* collapses by copying$")
             .wants(r" [1-9][0-9]* splits$")
-            .wants(r" [1-9][0-9]* moves$")
+            .wants(r" [1-9][0-9]* migrations$")
             .wants(r"^vm0\| memcheck: process 0: [1-9]")
             .within(180)
     };

@@ -276,7 +276,7 @@ mod tests {
         fn readable(&self) -> Option<Pa> {
             let entry = self.memory.stage2().query(Ipa::new(FLASH))?;
             match entry.kind() {
-                stage2::Kind::Leaf(page) if entry.descriptor.rights().read => Some(page),
+                stage2::EntryKind::Leaf(page) if entry.descriptor.rights().read => Some(page),
                 _ => None,
             }
         }

@@ -6,7 +6,7 @@ use super::cache::CpuCache;
 use super::frame::{Frame, Index};
 use super::linear::LinearMap;
 use super::state::{Mobility, Order, Packed, State, Use, UseIndex};
-use super::{Contents, FrameAllocator};
+use super::{Fill, FrameAllocator};
 use core::fmt;
 use core::sync::atomic::Ordering;
 use stage2::{PAGE_SIZE, Pa};
@@ -69,7 +69,7 @@ const WORTH_DRAINING: u8 = 4;
 impl<M: LinearMap> FrameAllocator<M> {
     /// Allocates a block of `order`, aligned to its size, to be used as `used`.
     ///
-    /// With [`Contents::Dirty`] it may contain what another VM left there: the caller overwrites
+    /// With [`Fill::Dirty`] it may contain what another VM left there: the caller overwrites
     /// all of it before any guest can see it.
     // Always inline: `used` is mostly constant, and is packed when this is compiled then.
     #[inline(always)]
@@ -77,17 +77,17 @@ impl<M: LinearMap> FrameAllocator<M> {
         &self,
         cpu: usize,
         order: Order,
-        contents: Contents,
+        fill: Fill,
         used: Use,
     ) -> Result<Pa, OutOfFrames> {
         let becomes = Packed::allocated(used, order);
         let found = if order == Order::PAGE {
-            self.alloc_page(cpu, contents, becomes)
-        } else if order == Order::BLOCK_2M && contents == Contents::Zeroed {
-            self.take_ahead(cpu, becomes)
-                .or_else(|| self.alloc_elsewhere(cpu, order, contents, becomes))
+            self.alloc_page(cpu, fill, becomes)
+        } else if order == Order::BLOCK_2M && fill == Fill::Zeroed {
+            self.take_prezeroed(cpu, becomes)
+                .or_else(|| self.alloc_elsewhere(cpu, order, fill, becomes))
         } else {
-            self.alloc_elsewhere(cpu, order, contents, becomes)
+            self.alloc_elsewhere(cpu, order, fill, becomes)
         };
         found.ok_or(OutOfFrames { order })
     }
@@ -100,7 +100,7 @@ impl<M: LinearMap> FrameAllocator<M> {
     #[inline]
     pub fn free(&self, cpu: usize, pa: Pa, order: Order) -> Result<(), Refused> {
         let freed = if order == Order::PAGE {
-            self.free_page(cpu, pa, Contents::Dirty)
+            self.free_page(cpu, pa, Fill::Dirty)
         } else {
             self.free_block(pa, order)
         };
@@ -110,18 +110,18 @@ impl<M: LinearMap> FrameAllocator<M> {
     /// As [`FrameAllocator::free`], for a single frame of which the caller knows that it is all
     /// zeros, such as a table without entries: it need not be cleared again.
     pub fn free_zeroed(&self, cpu: usize, pa: Pa) -> Result<(), Refused> {
-        let freed = self.free_page(cpu, pa, Contents::Zeroed);
+        let freed = self.free_page(cpu, pa, Fill::Zeroed);
         freed.map_err(|found| Refused::log(pa, found, "free", Order::PAGE))
     }
 
     /// Clears a page of free memory, so that a later allocation on this CPU need not; for idle CPUs.
     /// Whether there was something to do.
-    pub fn zero_ahead(&self, cpu: usize) -> bool {
-        self.zero_page_ahead(cpu) || self.zero_block_ahead(cpu)
+    pub fn prezero(&self, cpu: usize) -> bool {
+        self.prezero_page(cpu) || self.prezero_block(cpu)
     }
 
     /// Clears a free frame of this CPU's cache; whether there was one to be cleared.
-    fn zero_page_ahead(&self, cpu: usize) -> bool {
+    fn prezero_page(&self, cpu: usize) -> bool {
         let Some(cache) = self.caches.get(cpu) else {
             return false;
         };
@@ -141,7 +141,7 @@ impl<M: LinearMap> FrameAllocator<M> {
         // would be filled again and again.
         let ended = frame.end_use(Order::PAGE, Packed::TAIL);
         ended.is_ok_and(|used| {
-            self.put_page_for(cpu, index, Contents::Zeroed, used, mobility);
+            self.put_page_for(cpu, index, Fill::Zeroed, used, mobility);
             true
         })
     }
@@ -152,16 +152,16 @@ impl<M: LinearMap> FrameAllocator<M> {
         if stock.has_zeroed_batch(mobility) {
             return None;
         }
-        if !stock.has(mobility, Contents::Dirty) {
+        if !stock.has(mobility, Fill::Dirty) {
             stock.refill(mobility, &mut self.buddy.lock(), &self.inventory);
         }
-        stock.pop_from(mobility, Contents::Dirty, used)
+        stock.pop_from(mobility, Fill::Dirty, used)
     }
 
     /// Gives the frames in all CPUs' caches back, so that they can be joined to larger blocks and
     /// serve other CPUs.
     pub fn drain_caches(&self) {
-        self.give_back_ahead();
+        self.give_back_prezeroed();
         for cache in self.caches.iter() {
             let mut stock = cache.lock();
             stock.drain(&mut self.buddy.lock(), &self.inventory);
@@ -169,44 +169,38 @@ impl<M: LinearMap> FrameAllocator<M> {
     }
 
     #[inline(always)]
-    fn alloc_page(&self, cpu: usize, contents: Contents, becomes: Packed) -> Option<Pa> {
+    fn alloc_page(&self, cpu: usize, fill: Fill, becomes: Packed) -> Option<Pa> {
         if let Some(cache) = self.caches.get(cpu)
-            && let Some((index, known)) = cache.pop(contents, becomes.use_index())
+            && let Some((index, known)) = cache.pop(fill, becomes.use_index())
         {
             let (frame, pa) = self.inventory.resolve(index);
             frame.set_packed(becomes);
-            if contents == Contents::Zeroed && known == Contents::Dirty {
+            if fill == Fill::Zeroed && known == Fill::Dirty {
                 // SAFETY: the frame was just taken out of the cache, so it is RAM of a range that
                 // the allocator was made with, and nobody else uses it.
                 unsafe { self.map.zero(pa, PAGE_SIZE) };
             }
             return Some(pa);
         }
-        self.alloc_elsewhere(cpu, Order::PAGE, contents, becomes)
+        self.alloc_elsewhere(cpu, Order::PAGE, fill, becomes)
     }
 
     /// Allocates what the CPU does not have at hand.
     #[inline(never)]
-    fn alloc_elsewhere(
-        &self,
-        cpu: usize,
-        order: Order,
-        contents: Contents,
-        becomes: Packed,
-    ) -> Option<Pa> {
+    fn alloc_elsewhere(&self, cpu: usize, order: Order, fill: Fill, becomes: Packed) -> Option<Pa> {
         let (index, known) = self
             .take_page(cpu, order, becomes)
             .or_else(|| self.take_block(order, becomes))
             .or_else(|| {
                 if order.get() > WORTH_DRAINING {
-                    self.give_back_ahead();
+                    self.give_back_prezeroed();
                 } else {
                     self.drain_caches();
                 }
                 self.take_block(order, becomes)
             })?;
         let pa = self.inventory.pa(index);
-        if contents == Contents::Zeroed && known == Contents::Dirty {
+        if fill == Fill::Zeroed && known == Fill::Dirty {
             // SAFETY: the block was just taken out of the free memory, so it is RAM of a range
             // that the allocator was made with, and nobody else uses it.
             unsafe { self.map.zero(pa, order.bytes()) };
@@ -217,59 +211,57 @@ impl<M: LinearMap> FrameAllocator<M> {
     /// Takes a single frame with any contents from the CPU's cache, after refilling that if need
     /// be, and says what it contains. With none left in the buddy, what the CPU has of the other mobility
     /// will do, before all caches are emptied for it.
-    fn take_page(&self, cpu: usize, order: Order, becomes: Packed) -> Option<(Index, Contents)> {
+    fn take_page(&self, cpu: usize, order: Order, becomes: Packed) -> Option<(Index, Fill)> {
         if order != Order::PAGE {
             return None;
         }
-        let (index, contents) = {
+        let (index, fill) = {
             let used = becomes.use_index();
             let mobility = used.mobility();
             let mut stock = self.caches.get(cpu)?.lock();
-            if !stock.has(mobility, Contents::Dirty) {
+            if !stock.has(mobility, Fill::Dirty) {
                 stock.refill(mobility, &mut self.buddy.lock(), &self.inventory);
             }
             let stacks = [mobility, mobility.other()]
                 .into_iter()
-                .flat_map(|mobility| {
-                    [Contents::Dirty, Contents::Zeroed].map(|contents| (mobility, contents))
-                });
-            let take = |(mobility, contents)| {
-                let index = stock.pop_from(mobility, contents, used)?;
-                Some((index, contents))
+                .flat_map(|mobility| [Fill::Dirty, Fill::Zeroed].map(|fill| (mobility, fill)));
+            let take = |(mobility, fill)| {
+                let index = stock.pop_from(mobility, fill, used)?;
+                Some((index, fill))
             };
             stacks.into_iter().find_map(take)?
         };
         self.inventory.frame(index).set_packed(becomes);
-        Some((index, contents))
+        Some((index, fill))
     }
 
     /// Takes a block from the buddy.
-    fn take_block(&self, order: Order, becomes: Packed) -> Option<(Index, Contents)> {
+    fn take_block(&self, order: Order, becomes: Packed) -> Option<(Index, Fill)> {
         let mut buddy = self.buddy.lock();
         let used = becomes.use_index();
         let index = buddy.take(&self.inventory, order, used.mobility(), becomes)?;
         buddy.tally.add(used, order.frames());
-        Some((index, Contents::Dirty))
+        Some((index, Fill::Dirty))
     }
 
     /// Frees a single frame, or says what was found in its place.
-    fn free_page(&self, cpu: usize, pa: Pa, contents: Contents) -> Result<(), Packed> {
+    fn free_page(&self, cpu: usize, pa: Pa, fill: Fill) -> Result<(), Packed> {
         let (index, frame) = self.first_frame(pa).ok_or(Packed::ABSENT)?;
         let ended = frame.end_use(Order::PAGE, Packed::TAIL);
         let used = match ended {
             Err(_) if self.break_up(index) => frame.end_use(Order::PAGE, Packed::TAIL)?,
             ended => ended?,
         };
-        self.put_page(cpu, index, contents, used);
+        self.put_page(cpu, index, fill, used);
         Ok(())
     }
 
     /// Makes a single frame free that nobody uses any more, and which is `Tail`: puts it into the
     /// CPU's cache.
     #[inline]
-    pub(super) fn put_page(&self, cpu: usize, index: Index, contents: Contents, used: UseIndex) {
+    pub(super) fn put_page(&self, cpu: usize, index: Index, fill: Fill, used: UseIndex) {
         let mobility = self.inventory.block(index).mobility();
-        self.put_page_for(cpu, index, contents, used, mobility);
+        self.put_page_for(cpu, index, fill, used, mobility);
     }
 
     /// As [`FrameAllocator::put_page`], to be used next for what is of this mobility.
@@ -279,7 +271,7 @@ impl<M: LinearMap> FrameAllocator<M> {
         &self,
         cpu: usize,
         index: Index,
-        contents: Contents,
+        fill: Fill,
         used: UseIndex,
         mobility: Mobility,
     ) {
@@ -295,7 +287,7 @@ impl<M: LinearMap> FrameAllocator<M> {
                 .lock()
                 .give_back(&self.inventory, index, Order::PAGE);
         } else {
-            let stack = stock.stack(mobility, contents);
+            let stack = stock.stack(mobility, fill);
             if stack.is_full() {
                 stack.make_room(&mut self.buddy.lock(), &self.inventory);
             }

@@ -18,10 +18,10 @@
 //! a 2 MiB block of the other kind, with all that is free in it, so that the next fixed one finds its place
 //! there; a movable frame takes a single small block, since it can leave again.
 
-use super::account::Tally;
 use super::frame::Index;
 use super::inventory::Inventory;
 use super::state::{Mobility, Order, Packed, State};
+use super::usage::Tally;
 
 /// Room for the lists of both mobilities: a power of two, so that a place need not be checked.
 const PLACES: usize = 64;

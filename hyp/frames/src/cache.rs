@@ -7,13 +7,13 @@
 //!
 //! Invariant: under the cache's lock, the frames in its stacks are `Cached`, and in no other list.
 
-use super::Contents;
-use super::account::Tally;
-use super::ahead::Ahead;
+use super::Fill;
 use super::buddy::Buddy;
 use super::frame::Index;
 use super::inventory::Inventory;
+use super::prezeroed::Prezeroed;
 use super::state::{Mobility, Order, UseIndex};
+use super::usage::Tally;
 use spin::{Mutex, MutexGuard};
 
 /// Frames that a stack has room for; a power of two.
@@ -95,7 +95,7 @@ impl Stack {
 #[repr(C, align(128))]
 pub(super) struct CpuCache {
     stock: Mutex<Stock>,
-    pub(super) ahead: Mutex<Ahead>,
+    pub(super) ahead: Mutex<Prezeroed>,
 }
 
 impl CpuCache {
@@ -105,7 +105,7 @@ impl CpuCache {
                 tally: Tally::new(),
                 stacks: [Stacks::new(), Stacks::new()],
             }),
-            ahead: Mutex::new(Ahead::new()),
+            ahead: Mutex::new(Prezeroed::new()),
         }
     }
 
@@ -117,15 +117,15 @@ impl CpuCache {
     /// Takes a frame for this use, if there is one at hand that has these contents or can be given
     /// them, and says what it contains. Its state is still `Cached`.
     #[inline]
-    pub(super) fn pop(&self, contents: Contents, used: UseIndex) -> Option<(Index, Contents)> {
+    pub(super) fn pop(&self, fill: Fill, used: UseIndex) -> Option<(Index, Fill)> {
         let mut stock = self.lock();
-        if let Some(index) = stock.pop(contents, used) {
-            return Some((index, contents));
+        if let Some(index) = stock.pop(fill, used) {
+            return Some((index, fill));
         }
-        match contents {
-            Contents::Zeroed => Some((stock.pop(Contents::Dirty, used)?, Contents::Dirty)),
+        match fill {
+            Fill::Zeroed => Some((stock.pop(Fill::Dirty, used)?, Fill::Dirty)),
             // What was zeroed ahead is kept for those who need it.
-            Contents::Dirty => None,
+            Fill::Dirty => None,
         }
     }
 }
@@ -154,10 +154,10 @@ impl Stacks {
     }
 
     #[inline]
-    fn of(&mut self, contents: Contents) -> &mut Stack {
-        match contents {
-            Contents::Dirty => &mut self.dirty,
-            Contents::Zeroed => &mut self.zeroed,
+    fn of(&mut self, fill: Fill) -> &mut Stack {
+        match fill {
+            Fill::Dirty => &mut self.dirty,
+            Fill::Zeroed => &mut self.zeroed,
         }
     }
 }
@@ -165,8 +165,8 @@ impl Stacks {
 impl Stock {
     /// Takes a frame with just these contents for this use, if there is one.
     #[inline]
-    pub(super) fn pop(&mut self, contents: Contents, used: UseIndex) -> Option<Index> {
-        self.pop_from(used.mobility(), contents, used)
+    pub(super) fn pop(&mut self, fill: Fill, used: UseIndex) -> Option<Index> {
+        self.pop_from(used.mobility(), fill, used)
     }
 
     /// As [`Stock::pop`], from the stacks for this mobility.
@@ -174,22 +174,22 @@ impl Stock {
     pub(super) fn pop_from(
         &mut self,
         mobility: Mobility,
-        contents: Contents,
+        fill: Fill,
         used: UseIndex,
     ) -> Option<Index> {
-        let index = self.stack(mobility, contents).pop()?;
+        let index = self.stack(mobility, fill).pop()?;
         self.tally.add(used, 1);
         Some(index)
     }
 
     /// Whether there is a frame with these contents.
-    pub(super) fn has(&mut self, mobility: Mobility, contents: Contents) -> bool {
-        self.stack(mobility, contents).len != 0
+    pub(super) fn has(&mut self, mobility: Mobility, fill: Fill) -> bool {
+        self.stack(mobility, fill).len != 0
     }
 
     /// Fetches frames from the buddy, about a batch if there are so many. There is no dirty one left.
     pub(super) fn refill(&mut self, mobility: Mobility, buddy: &mut Buddy, inventory: &Inventory) {
-        let stack = self.stack(mobility, Contents::Dirty);
+        let stack = self.stack(mobility, Fill::Dirty);
         debug_assert_eq!(stack.len, 0);
         let to = |index| stack.push(index);
         buddy.take_for_cache(inventory, BATCH_ORDER, mobility, to);
@@ -224,7 +224,7 @@ impl Stock {
 
     /// The stack of frames for this mobility that have these contents.
     #[inline]
-    pub(super) fn stack(&mut self, mobility: Mobility, contents: Contents) -> &mut Stack {
-        self.stacks[mobility as usize].of(contents)
+    pub(super) fn stack(&mut self, mobility: Mobility, fill: Fill) -> &mut Stack {
+        self.stacks[mobility as usize].of(fill)
     }
 }

@@ -65,7 +65,7 @@ impl<M: LinearMap> FrameAllocator<M> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Contents, Order};
+    use super::super::{Fill, Order};
     use super::*;
     use crate::testing::Arena;
     use crate::tests::{allocator, range};
@@ -84,7 +84,7 @@ mod tests {
     fn each_frame_is_in_one_range() {
         let allocator = &allocator(&[range(64, 16)], 1);
         let allocate = |order, used| {
-            let block = allocator.alloc(0, order, Contents::Dirty, used);
+            let block = allocator.alloc(0, order, Fill::Dirty, used);
             block.expect("free memory")
         };
         let order = Order::new(3).expect("an order");

@@ -118,7 +118,7 @@ impl<M: LinearMap> FrameAllocator<M> {
             return Err(InitError::NoRam);
         }
         buddy.mark_low_water();
-        let (isolations, blocks_ahead) = (AtomicU32::new(0), AtomicU32::new(0));
+        let (isolations, blocks_prezeroed) = (AtomicU32::new(0), AtomicU32::new(0));
         let buddy = Apart(Mutex::new(buddy));
         Ok(Self {
             caches,
@@ -126,7 +126,7 @@ impl<M: LinearMap> FrameAllocator<M> {
             map,
             total: total as usize,
             isolations,
-            blocks_ahead,
+            blocks_prezeroed,
             buddy,
         })
     }

@@ -30,36 +30,36 @@
 
 #![cfg_attr(not(any(test, feature = "testing")), no_std)]
 
-mod account;
-mod ahead;
 mod alloc;
+mod allocated;
 mod buddy;
+mod bulk;
 mod cache;
+mod candidates;
 mod frame;
 mod holdings;
 mod init;
 mod inventory;
 mod isolate;
 mod linear;
-mod run;
-mod shape;
+mod prezeroed;
 mod state;
-mod survey;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 #[cfg(test)]
 mod tests;
+mod usage;
 
-pub use account::Usage;
 pub use alloc::{OutOfFrames, Refused};
+pub use bulk::Run;
+pub use candidates::{Candidate, Cursor};
 pub use frame::Frame;
 pub use holdings::Holding;
 pub use init::{InitError, Setup};
 pub use isolate::{Isolation, NotIsolated};
 pub use linear::LinearMap;
-pub use run::Run;
 pub use state::{Order, State, Use, VmId};
-pub use survey::{Candidate, Cursor};
+pub use usage::Usage;
 
 use buddy::Buddy;
 use cache::CpuCache;
@@ -71,7 +71,7 @@ use stage2::{Pa, TableMeta};
 
 /// What is known of the contents of free memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Contents {
+pub enum Fill {
     /// All zeros.
     Zeroed,
     /// Anything, also what the last owner left there.
@@ -92,7 +92,7 @@ pub struct FrameAllocator<M> {
     /// Isolations that are going on; while there are none, freeing need not look for them.
     isolations: AtomicU32,
     /// Blocks that CPUs have zeroed ahead, or are about to.
-    blocks_ahead: AtomicU32,
+    blocks_prezeroed: AtomicU32,
     /// On cache lines of its own: everything above is only read in the common case.
     buddy: Apart<Mutex<Buddy>>,
 }

@@ -9,7 +9,7 @@
 
 use super::env::{Hardware, Machine, Parts};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use frames::{Contents, LinearMap, Order, OutOfFrames};
+use frames::{Fill, LinearMap, Order, OutOfFrames};
 use stage2::{GuestFrame, Level, PAGE_SIZE, Pa};
 
 /// Pages of a bank.
@@ -53,9 +53,9 @@ impl Bank {
     }
 
     fn frame<P: Parts>(&self, machine: &Machine<P>, offset: u64) -> Result<Pa, OutOfFrames> {
-        let list = address(machine, &self.list, Contents::Zeroed, |_| {})?;
+        let list = address(machine, &self.list, Fill::Zeroed, |_| {})?;
         let entry = entry(machine, list, offset);
-        address(machine, entry, Contents::Dirty, |page| fill(machine, page))
+        address(machine, entry, Fill::Dirty, |page| fill(machine, page))
     }
 
     /// Clears bits in the `size` bytes, 1, 2 or 4, from `offset` on, a multiple of that: those that are clear
@@ -118,14 +118,14 @@ impl Default for Bank {
 fn address<P: Parts>(
     machine: &Machine<P>,
     place: &AtomicU64,
-    contents: Contents,
+    fill: Fill,
     prepare: impl FnOnce(Pa),
 ) -> Result<Pa, OutOfFrames> {
     let found = place.load(Ordering::Acquire);
     if found != 0 {
         return Ok(Pa::new(found));
     }
-    let new = machine.take_own(Order::PAGE, contents)?;
+    let new = machine.take_own(Order::PAGE, fill)?;
     prepare(new);
     let (success, failure) = (Ordering::AcqRel, Ordering::Acquire);
     match place.compare_exchange(0, new.get(), success, failure) {

@@ -1,12 +1,12 @@
 //! The frame allocator as the table manager's environment.
 
-use super::observe::{self, Tracer};
+use super::tracing::{self, Tracer};
 use core::ops::Deref;
 use core::ptr::NonNull;
-use frames::{self, Contents, FrameAllocator, LinearMap, Order, Use};
+use frames::{self, Fill, FrameAllocator, LinearMap, Order, Use};
 use stage2::{
-    Cpus, ENTRIES, Environment, Frames, GuestFrame, Observation, OutOfFrames, Owner, PAGE_SIZE, Pa,
-    Table, TableFrame, TableMeta, Tlb, Topic, Unreadable, Window,
+    Cpus, ENTRIES, Environment, Frames, GuestFrame, Observation, Observer, OutOfFrames, Owner,
+    PAGE_SIZE, Pa, Table, TableFrame, TableMeta, TableWindow, Tlb, Topic, Unreadable,
 };
 use trace::event::{Holder, NOBODY};
 use trace::{Category, Event};
@@ -89,10 +89,10 @@ impl<P: Parts> Machine<P> {
     /// # Errors
     ///
     /// There is no free block of this order.
-    pub fn take_own(&self, order: Order, contents: Contents) -> Result<Pa, frames::OutOfFrames> {
+    pub fn take_own(&self, order: Order, fill: Fill) -> Result<Pa, frames::OutOfFrames> {
         let block = self
             .frames
-            .alloc(self.cpu(), order, contents, Use::Hypervisor)?;
+            .alloc(self.cpu(), order, fill, Use::Hypervisor)?;
         self.tell_holder(block, order, Holder::Hypervisor, NOBODY);
         Ok(block)
     }
@@ -124,14 +124,14 @@ impl<P: Parts> Machine<P> {
         &self.hardware
     }
 
-    /// Lets other threads of this CPU run; see [`Cpus::relax`].
-    pub fn relax(&self) {
-        self.cpus.relax();
+    /// Lets other threads of this CPU run; see [`Cpus::yield_now`].
+    pub fn yield_now(&self) {
+        self.cpus.yield_now();
     }
 
-    /// Lets other threads run if they have waited long enough; see [`Cpus::give_way`].
-    pub fn give_way(&self) {
-        self.cpus.give_way();
+    /// Lets other threads run if they have waited long enough; see [`Cpus::cond_resched`].
+    pub fn cond_resched(&self) {
+        self.cpus.cond_resched();
     }
 
     /// The CPU that this runs on.
@@ -152,14 +152,14 @@ unsafe impl<P: Parts> Frames for Machine<P> {
             .and_then(Order::new)
             .ok_or(OutOfFrames)?;
         self.frames
-            .alloc(self.cpu(), order, Contents::Zeroed, Use::Table)
+            .alloc(self.cpu(), order, Fill::Zeroed, Use::Table)
             .map_err(|_| OutOfFrames)
     }
 
     #[inline]
     fn allocate_filled_table(&self) -> Result<Pa, OutOfFrames> {
         self.frames
-            .alloc(self.cpu(), Order::PAGE, Contents::Dirty, Use::Table)
+            .alloc(self.cpu(), Order::PAGE, Fill::Dirty, Use::Table)
             .map_err(|_| OutOfFrames)
     }
 
@@ -196,7 +196,7 @@ impl Deref for LinearTable<'_> {
 }
 
 // SAFETY: the linear map leads from a frame's address to that frame's memory and no other.
-unsafe impl<P: Parts> Window for Machine<P> {
+unsafe impl<P: Parts> TableWindow for Machine<P> {
     type Ref<'a>
         = LinearTable<'a>
     where
@@ -241,9 +241,10 @@ fn store_sequence<const STEP: u64>(entries: &mut [u64; ENTRIES], mut first: u64)
 // SAFETY: the parts are the machine and fields of it.
 unsafe impl<P: Parts> Environment for Machine<P> {
     type Frames = Self;
-    type Window = Self;
+    type TableWindow = Self;
     type Tlb = P::Hardware;
     type Cpus = P::Cpus;
+    type Observer = Self;
 
     #[inline]
     fn frames(&self) -> &Self {
@@ -262,20 +263,27 @@ unsafe impl<P: Parts> Environment for Machine<P> {
         &self.cpus
     }
     #[inline(always)]
-    fn observes(&self, topic: Topic) -> bool {
-        P::Tracer::wanted().has(observe::category(topic))
+    fn observer(&self) -> &Self {
+        self
+    }
+}
+
+impl<P: Parts> Observer for Machine<P> {
+    #[inline(always)]
+    fn traces(&self, topic: Topic) -> bool {
+        P::Tracer::wanted().has(tracing::category(topic))
     }
     #[inline(always)]
-    fn observes_any<const N: usize>(&self, topics: [Topic; N]) -> bool {
-        P::Tracer::wanted().has_any(observe::categories(topics))
+    fn traces_any<const N: usize>(&self, topics: [Topic; N]) -> bool {
+        P::Tracer::wanted().has_any(tracing::categories(topics))
     }
     #[inline]
     fn next_order(&self) -> u64 {
         P::Tracer::next_order()
     }
     #[inline(always)]
-    fn observe(&self, owner: Owner, what: Observation) {
-        P::Tracer::emit(observe::vm(owner), observe::event(what));
+    fn trace(&self, owner: Owner, what: Observation) {
+        P::Tracer::emit(tracing::vm(owner), tracing::event(what));
     }
     #[inline]
     fn clock(&self) -> u64 {

@@ -39,11 +39,11 @@ impl Gate {
     }
 
     /// Lets nobody in any more, and returns when everybody has left, or somebody opened it again. Calls
-    /// `relax` while waiting.
-    pub fn close(&self, mut relax: impl FnMut()) {
+    /// `yield_now` while waiting.
+    pub fn close(&self, mut yield_now: impl FnMut()) {
         self.0.fetch_or(CLOSED, Ordering::Acquire);
         while self.0.load(Ordering::Acquire) > CLOSED {
-            relax();
+            yield_now();
         }
     }
 

@@ -6,17 +6,18 @@
 //! A fault allocates before it takes any lock, and takes one: that of the table that gets the entry.
 //! When two vCPUs fault on one page, one maps it and the other gives its frame back.
 
-use super::contents::PageCopier;
+use super::dirty_log::Logging;
 use super::env::{Hardware, Machine, Parts};
-use super::logging::Logging;
-use super::observe;
+use super::page_copier::PageCopier;
 use super::reserve::Reservations;
+use super::tracing;
 use bootargs::HugePolicy;
 use core::fmt;
-use frames::{Contents, Order, OutOfFrames, Run, Use, VmId};
+use frames::{Fill, Order, OutOfFrames, Run, Use, VmId};
 use stage2::{
-    Access, Attributes, Config, Contents as _, Format, Geometry, GuestFrame, Ipa, IpaRange, Level,
-    MapError, Owner, Pa, Refused, Resolution, Rights, SplitError, Stage2, UnmappedRun,
+    Access, Attributes, Config, CopyPages as _, DirtyGranule, DirtyState, Format, Geometry,
+    GuestFrame, Ipa, IpaRange, Level, MapError, Owner, Pa, Refused, Resolution, Rights, SplitError,
+    Stage2, UnmappedRun,
 };
 use trace::event::Holder;
 
@@ -179,7 +180,7 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
         let mapped = self
             .stage2
             .query(ipa)
-            .is_some_and(|entry| matches!(entry.kind(), stage2::Kind::Leaf(_)));
+            .is_some_and(|entry| matches!(entry.kind(), stage2::EntryKind::Leaf(_)));
         if mapped || self.give_up_reservations() > 0 {
             Outcome::Resume
         } else {
@@ -195,14 +196,23 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
         if logging && level == Level::L2 && access.stores() {
             return self.permit_in_block(ipa);
         }
-        self.resolved(ipa, self.stage2.resolve_fault(ipa, access, logging))
+        let granule = if logging {
+            DirtyGranule::Page
+        } else {
+            DirtyGranule::Leaf
+        };
+        self.resolved(ipa, self.stage2.resolve_fault(ipa, access, granule))
     }
 
     /// After a store under logging to what is most probably a block.
     #[inline(never)]
     fn permit_in_block(&self, ipa: Ipa) -> Outcome {
         self.split_for_store(ipa, Level::L2).unwrap_or_else(|| {
-            self.resolved(ipa, self.stage2.resolve_fault(ipa, Access::Write, true))
+            self.resolved(
+                ipa,
+                self.stage2
+                    .resolve_fault(ipa, Access::Write, DirtyGranule::Page),
+            )
         })
     }
 
@@ -249,7 +259,11 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
         if self.give_up_reservations() > 0 {
             return Outcome::Resume;
         }
-        self.resolved(ipa, self.stage2.resolve_fault(ipa, Access::Write, false))
+        self.resolved(
+            ipa,
+            self.stage2
+                .resolve_fault(ipa, Access::Write, DirtyGranule::Leaf),
+        )
     }
 
     /// Maps memory to `ipa`, where a walk stopped at an entry of `level`.
@@ -281,7 +295,9 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
     /// Maps a zeroed frame that was meant for `ipa`, or gives it back.
     #[inline(always)]
     fn map_new(&self, ipa: Ipa, page: GuestFrame) -> Result<(), MapError> {
-        let mapped = self.stage2.map_page(ipa, page, Attributes::RAM, true);
+        let mapped = self
+            .stage2
+            .map_page(ipa, page, Attributes::RAM, DirtyState::Dirty);
         mapped.map_err(|Refused { reason, frame }| {
             self.reservations.give_back(self.machine, ipa, frame);
             reason
@@ -312,8 +328,10 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
         }
         let block = self
             .machine
-            .alloc_for(self.vm(), ipa, Level::L2, Contents::Zeroed)?;
-        let mapped = self.stage2.map_block(ipa, block, Attributes::RAM, true);
+            .alloc_for(self.vm(), ipa, Level::L2, Fill::Zeroed)?;
+        let mapped = self
+            .stage2
+            .map_block(ipa, block, Attributes::RAM, DirtyState::Dirty);
         let Err(Refused { reason, frame }) = mapped else {
             return Ok(Outcome::Resume);
         };
@@ -333,7 +351,7 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
         let pages = (region.start().get()..region.end().get()).step_by(stage2::PAGE_SIZE as usize);
         let fill = |ipa: &Ipa| {
             if ipa.get().is_multiple_of(FILLED_AT_ONCE) {
-                self.machine.give_way();
+                self.machine.cond_resched();
             }
             let page = self.reservations.take_from(self.machine, *ipa, block);
             page.is_some_and(|page| {
@@ -348,7 +366,7 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
     #[inline(always)]
     pub(super) fn alloc_page(&self, ipa: Ipa) -> Result<GuestFrame, OutOfFrames> {
         self.machine
-            .alloc_for(self.vm(), ipa, Level::L3, Contents::Zeroed)
+            .alloc_for(self.vm(), ipa, Level::L3, Fill::Zeroed)
     }
 
     /// Frees the memory that could not be mapped, if so.
@@ -365,14 +383,16 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
     pub fn show(&self, ipa: Ipa, frame: GuestFrame, rights: Rights) -> Outcome {
         let attributes = Attributes {
             rights,
-            memory: stage2::Memory::Normal,
+            memory: stage2::MemoryType::Normal,
             pinned: true,
         };
         let page = ipa.align_down(Level::L3);
-        let vm = observe::vm(owner(self.vm()));
+        let vm = tracing::vm(owner(self.vm()));
         self.machine
             .tell_holder(frame.pa(), Order::PAGE, Holder::Shown, vm);
-        let mapped = self.stage2.map_page(page, frame, attributes, true);
+        let mapped = self
+            .stage2
+            .map_page(page, frame, attributes, DirtyState::Dirty);
         // The frame is its owner's, mapped or not.
         match mapped.map_err(|refused| refused.reason) {
             Err(MapError::Occupied(_)) => self.allow(IpaRange::entry(page, Level::L3), rights),
@@ -407,7 +427,7 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
         while let Some(run) = rest {
             rest = machine.allocator().free_some(machine.cpu(), run);
             if rest.is_some() {
-                machine.give_way();
+                machine.cond_resched();
             }
         }
     }

@@ -4,7 +4,7 @@
 //! [`Use::Data`] holds nothing of the hypervisor's, and is accessed by copies only, which mind no change by guests.
 
 use super::env::{Machine, Parts};
-use frames::{Contents, Order, OutOfFrames, Use, VmId};
+use frames::{Fill, Order, OutOfFrames, Use, VmId};
 use stage2::{GuestFrame, Ipa, Level, Pa};
 
 impl<P: Parts> Machine<P> {
@@ -16,10 +16,10 @@ impl<P: Parts> Machine<P> {
         vm: VmId,
         ipa: Ipa,
         level: Level,
-        contents: Contents,
+        fill: Fill,
     ) -> Result<GuestFrame, OutOfFrames> {
         let (used, order) = (Use::Data { vm, ipa }, order_of(level));
-        let pa = self.allocator().alloc(self.cpu(), order, contents, used)?;
+        let pa = self.allocator().alloc(self.cpu(), order, fill, used)?;
         // SAFETY: just allocated as data.
         Ok(unsafe { of_data(pa, level) })
     }

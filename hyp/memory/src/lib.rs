@@ -25,13 +25,12 @@
 
 pub mod bank;
 pub mod compaction;
-pub mod contents;
+mod dirty_log;
 pub mod env;
 pub mod gate;
 pub mod guest;
 pub(crate) mod guest_frames;
-mod logging;
-pub mod observe;
+pub mod page_copier;
 pub mod peek;
 pub mod reserve;
 pub mod shortage;
@@ -40,6 +39,7 @@ mod store;
 pub mod testing;
 #[cfg(test)]
 mod tests;
+pub mod tracing;
 
 pub use env::{Hardware, Machine, Parts};
 pub use guest::{Fault, FaultKind, GuestMemory, Outcome, ReleaseError};

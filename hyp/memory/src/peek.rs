@@ -3,7 +3,7 @@
 use super::env::{Hardware, Parts};
 use super::guest::GuestMemory;
 use frames::LinearMap;
-use stage2::{Ipa, Kind, PAGE_SIZE};
+use stage2::{EntryKind, Ipa, PAGE_SIZE};
 
 /// Why a word could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,11 +26,17 @@ impl<P: Parts> GuestMemory<'_, P> {
     pub fn peek(&self, ipa: Ipa) -> Result<u64, Unreadable> {
         let entry = self.stage2().query(ipa).ok_or(Unreadable::Outside)?;
         let page = match entry.kind() {
-            Kind::Leaf(_) if !entry.descriptor.rights().read => return Err(Unreadable::Outside),
-            Kind::Leaf(base) => base.offset(ipa.get() & (entry.level.size() - PAGE_SIZE)),
-            Kind::Empty if self.ram().start() <= ipa && ipa < self.ram().end() => return Ok(0),
-            Kind::Empty => return Err(Unreadable::Outside),
-            Kind::Busy(_) | Kind::Table(_) | Kind::Bad => return Err(Unreadable::Busy),
+            EntryKind::Leaf(_) if !entry.descriptor.rights().read => {
+                return Err(Unreadable::Outside);
+            }
+            EntryKind::Leaf(base) => base.offset(ipa.get() & (entry.level.size() - PAGE_SIZE)),
+            EntryKind::Empty if self.ram().start() <= ipa && ipa < self.ram().end() => {
+                return Ok(0);
+            }
+            EntryKind::Empty => return Err(Unreadable::Outside),
+            EntryKind::Busy(_) | EntryKind::Table(_) | EntryKind::Bad => {
+                return Err(Unreadable::Busy);
+            }
         };
         self.machine().hardware().before_reading(page);
         let words = self.machine().allocator().map().pointer(page).cast::<u64>();

@@ -12,7 +12,7 @@
 use super::env::{Machine, Parts};
 use super::guest_frames::of_data;
 use core::sync::atomic::{AtomicU64, Ordering, fence};
-use frames::{Contents, FrameAllocator, LinearMap, Order, OutOfFrames, Use, VmId};
+use frames::{Fill, FrameAllocator, LinearMap, Order, OutOfFrames, Use, VmId};
 use speculation::masked::mask;
 use stage2::{GuestFrame, Ipa, IpaRange, Level, PAGE_SIZE, Pa};
 
@@ -52,7 +52,7 @@ impl Reservations {
             .ok_or(OutOfFrames {
                 order: Order::BLOCK_1G,
             })?;
-        let words = machine.take_own(order, Contents::Zeroed)?;
+        let words = machine.take_own(order, Fill::Zeroed)?;
         Ok(Self {
             vm,
             first_region,
@@ -169,7 +169,7 @@ impl Reservations {
             ipa: self.start_of(region),
         };
         let block = allocator
-            .alloc(cpu, Order::BLOCK_2M, Contents::Dirty, used)
+            .alloc(cpu, Order::BLOCK_2M, Fill::Dirty, used)
             .ok()?;
         allocator.split(block, Order::BLOCK_2M).ok()?;
         Some(block)
@@ -240,7 +240,7 @@ impl Reservations {
         let alone = pages.find(|&at| free(at, PAGE_SIZE) > 0);
         let parts = (0..Level::L2.size()).step_by(FREED_AT_ONCE as usize);
         let rest = parts.map(|at| {
-            machine.give_way();
+            machine.cond_resched();
             free(at, FREED_AT_ONCE)
         });
         usize::from(alone.is_some()) + rest.sum::<usize>()
@@ -324,7 +324,7 @@ mod tests {
         let [frame, aligned] = [1, 512].map(|number| {
             let frame = || {
                 machine
-                    .alloc_for(VmId(3), page(number), Level::L3, Contents::Dirty)
+                    .alloc_for(VmId(3), page(number), Level::L3, Fill::Dirty)
                     .expect("a frame")
             };
             // One of them at the same place of its 2 MiB as the page has.

@@ -7,8 +7,10 @@
 use super::env::{Hardware, Parts};
 use super::guest::{Fault, FaultKind, GuestMemory, Outcome, outcome_of};
 use bootargs::HugePolicy;
-use frames::{Contents, LinearMap};
-use stage2::{Access, Attributes, Ipa, IpaRange, Kind, Level, PAGE_SIZE, Pa, Rights};
+use frames::{Fill, LinearMap};
+use stage2::{
+    Access, Attributes, DirtyState, EntryKind, Ipa, IpaRange, Level, PAGE_SIZE, Pa, Rights,
+};
 
 impl<P: Parts> GuestMemory<'_, P> {
     /// Stores `bytes` at `ipa`: for a VM that does not run yet.
@@ -50,7 +52,9 @@ impl<P: Parts> GuestMemory<'_, P> {
             let ipa = ipa.offset(index * PAGE_SIZE);
             let page = self.alloc_page(ipa).map_err(|_| Outcome::OutOfMemory)?;
             self.copy_to(page.pa(), 0, bytes);
-            let mapped = self.stage2().map_page(ipa, page, attributes, true);
+            let mapped = self
+                .stage2()
+                .map_page(ipa, page, attributes, DirtyState::Dirty);
             if let Err(reason) = self.given_back(mapped) {
                 return Err(outcome_of(ipa, Err(reason)));
             }
@@ -66,14 +70,16 @@ impl<P: Parts> GuestMemory<'_, P> {
             return false;
         }
         let machine = self.machine();
-        let allocated = machine.alloc_for(self.vm(), ipa, Level::L2, Contents::Dirty);
+        let allocated = machine.alloc_for(self.vm(), ipa, Level::L2, Fill::Dirty);
         let Ok(block) = allocated else {
             return false;
         };
         for (page, bytes) in (0..).zip(bytes.chunks(PAGE_SIZE as usize)) {
             self.copy_to(block.pa().offset(page * PAGE_SIZE), 0, bytes);
         }
-        let mapped = self.stage2().map_block(ipa, block, Attributes::RAM, true);
+        let mapped = self
+            .stage2()
+            .map_block(ipa, block, Attributes::RAM, DirtyState::Dirty);
         self.given_back(mapped).is_ok()
     }
 
@@ -88,7 +94,7 @@ impl<P: Parts> GuestMemory<'_, P> {
     /// first if they have waited long enough: images are large, and a guest that resets has its own
     /// copied again as often as it likes.
     fn copy_to(&self, page: Pa, offset: usize, bytes: &[u8]) {
-        self.machine().give_way();
+        self.machine().cond_resched();
         let target = self.machine().allocator().map().pointer(page);
         // SAFETY: the page is a frame of this VM, RAM that the linear map makes writable; the bytes
         // fit into it behind the offset; nobody else uses it, since the VM does not run yet.
@@ -104,7 +110,7 @@ impl<P: Parts> GuestMemory<'_, P> {
         loop {
             let level = match self.stage2().query(ipa) {
                 Some(entry) => match entry.kind() {
-                    Kind::Leaf(pa) => {
+                    EntryKind::Leaf(pa) => {
                         let within = ipa.get() & (entry.level.size() - 1) & !(PAGE_SIZE - 1);
                         return Ok(pa.offset(within));
                     }
@@ -119,7 +125,7 @@ impl<P: Parts> GuestMemory<'_, P> {
                 kind,
             }) {
                 Outcome::Resume => {}
-                Outcome::Busy => self.machine().relax(),
+                Outcome::Busy => self.machine().yield_now(),
                 failed => return Err(failed),
             }
         }

@@ -8,7 +8,7 @@ use frames::testing::Arena;
 use frames::{FrameAllocator, LinearMap, Setup, VmId};
 use stage2::grace::{CpuSlot, Grace};
 use stage2::vmid::VmidAllocator;
-use stage2::{Access, Cpus, Format, Geometry, Ipa, IpaRange, Kind, Level, PAGE_SIZE, Pa};
+use stage2::{Access, Cpus, EntryKind, Format, Geometry, Ipa, IpaRange, Level, PAGE_SIZE, Pa};
 
 /// Makes hardware of a type that caches no translation.
 macro_rules! without_tlb {
@@ -80,6 +80,10 @@ impl OneCpu {
 
 // SAFETY: the slots are a field; there is one thread, and one CPU.
 unsafe impl Cpus for OneCpu {
+    type Pinned<'c> = ();
+
+    fn pin(&self) {}
+
     fn slots(&self) -> &[CpuSlot] {
         &self.0
     }
@@ -92,7 +96,7 @@ unsafe impl Cpus for OneCpu {
     fn current(&self) -> usize {
         0
     }
-    fn relax(&self) {}
+    fn yield_now(&self) {}
 }
 
 /// A machine with its memory free.
@@ -149,11 +153,11 @@ pub fn store(memory: &GuestMemory<'_, Host>, page: u64, value: u64) {
     for _ in 0..8 {
         let entry = memory.stage2().query(ipa).expect("RAM");
         let kind = match entry.kind() {
-            Kind::Leaf(pa) if entry.descriptor.lets_stores_through() => {
+            EntryKind::Leaf(pa) if entry.descriptor.lets_stores_through() => {
                 let within = ipa.get() & (entry.level.size() - 1);
                 return write(memory, pa.offset(within), value);
             }
-            Kind::Leaf(_) => FaultKind::Mapped(entry.level),
+            EntryKind::Leaf(_) => FaultKind::Mapped(entry.level),
             _ => FaultKind::Translation(entry.level),
         };
         let access = Access::Write;

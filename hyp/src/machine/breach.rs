@@ -4,7 +4,7 @@
 use bootargs::Breach;
 use log::warn;
 use spin::Once;
-use stage2::{Attributes, GuestFrame, Ipa, IpaRange, Level, PAGE_SIZE, Pa};
+use stage2::{Attributes, DirtyState, GuestFrame, Ipa, IpaRange, Level, PAGE_SIZE, Pa};
 
 use super::Memory;
 use crate::boot;
@@ -46,7 +46,7 @@ pub(super) fn show_a_page(memory: &Memory) {
     let frame = unsafe { GuestFrame::new(pa, Level::L3) };
     let mapped = memory
         .stage2()
-        .map_page(place, frame, Attributes::RAM, false);
+        .map_page(place, frame, Attributes::RAM, DirtyState::Clean);
     if let Err(refused) = mapped {
         warn!("the page for the breach was refused: {:?}", refused.reason);
         refused.frame.into_pa();

@@ -30,6 +30,12 @@ impl Cpus {
 // for it; the scheduler asserts that it is in no read section then. Whoever holds a table lock is in one, or
 // lets a claim go, and calls nothing meanwhile that would let others run.
 unsafe impl stage2::Cpus for Cpus {
+    /// EL2's threads are not preempted.
+    type Pinned<'c> = ();
+
+    #[inline(always)]
+    fn pin(&self) {}
+
     fn slots(&self) -> &[CpuSlot] {
         &SLOTS[..self.count]
     }
@@ -54,11 +60,11 @@ unsafe impl stage2::Cpus for Cpus {
         unsafe { SLOTS.get_unchecked(self.current()) }
     }
 
-    fn relax(&self) {
+    fn yield_now(&self) {
         sched::yield_now();
     }
 
-    fn give_way(&self) {
-        sched::give_way();
+    fn cond_resched(&self) {
+        sched::cond_resched();
     }
 }

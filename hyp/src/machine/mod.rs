@@ -6,7 +6,7 @@
 //! - `caches`: cache maintenance;
 //! - `clock`: the time of day;
 //! - `tracing`: where events go;
-//! - `cpus`: the CPUs, with the scheduler behind [`stage2::Cpus::relax`];
+//! - `cpus`: the CPUs, with the scheduler behind [`stage2::Cpus::yield_now`];
 //! - `breach`: rules that are broken on purpose.
 
 mod breach;
@@ -159,9 +159,9 @@ pub(crate) fn machine() -> &'static Machine<El2> {
 
 /// Zeroes a free frame that a guest will ask for on this CPU, unless enough are at hand; says whether
 /// there was one. For a CPU that has nothing else to do.
-pub(crate) fn zero_ahead() -> bool {
+pub(crate) fn prezero() -> bool {
     let machine = machine();
-    machine.allocator().zero_ahead(machine.cpu())
+    machine.allocator().prezero(machine.cpu())
 }
 
 /// The CPUs' parts of the table manager.

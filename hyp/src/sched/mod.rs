@@ -3,7 +3,7 @@
 //! Threads switch inside EL2 only where they ask for it: [`yield_now`], [`sleep_until`], [`park`]. EL2
 //! runs with interrupts masked, so nothing else can take the CPU away there; a guest is interrupted by
 //! its CPU's timer or by a message from another CPU, and [`after_interrupt`] then decides. Long work calls
-//! [`give_way`] every few thousand instructions, which serves interrupts and decides likewise.
+//! [`cond_resched`] every few thousand instructions, which serves interrupts and decides likewise.
 //!
 //! Each CPU has a queue of ready threads, served in turn. A thread that is woken goes to the CPU it
 //! ran on last if that is idle, else to an idle one, else to the queue of the last one; a CPU that
@@ -84,7 +84,7 @@ pub(crate) fn yield_now() {
 /// those run that an interrupt or the end of a sleep has woken since it last did so, as they would have
 /// interrupted a guest. Does neither while the machine comes up: what runs then becomes an idle thread, which
 /// would get the CPU back only when nobody else wants it.
-pub(crate) fn give_way() {
+pub(crate) fn cond_resched() {
     let current = cpu::this().current();
     if current == idle_thread() {
         return wake_sleepers();
@@ -155,7 +155,7 @@ pub(crate) fn run_idle() -> ! {
             continue;
         }
         // One at a time: who becomes ready does not wait for more than that.
-        if machine::zero_ahead() {
+        if machine::prezero() {
             continue;
         }
         cpu::idle_begin();

@@ -118,7 +118,7 @@ fn store_device_tree(
         boot_count: resets,
     };
     let mut buffer = BUFFERS[vm].lock();
-    let mut pause = || memory.machine().give_way();
+    let mut pause = || memory.machine().cond_resched();
     let tree = device_tree::write(&mut buffer[..], &description, &mut pause);
     let tree = tree.map_err(LoadError::Tree)?;
     store(memory, ipa, tree)

@@ -18,15 +18,15 @@ mod pages;
 mod survey;
 
 use crate::addr::{Ipa, IpaRange, Level};
-use crate::copy::Contents;
+use crate::copy::CopyPages;
 use crate::deposit::Kept;
-use crate::descriptor::{Descriptor, Difference, Work};
+use crate::descriptor::{Descriptor, Difference, Operation};
 use crate::detached::{Retired, Spare};
 use crate::env::{Environment, Frames, OutOfFrames};
 use crate::flush::Flushed;
 use crate::frame::{GuestFrame, Refused};
 use crate::lookup::{Absent, Locked, Reader, Unlocked};
-use crate::observe::{CollapseStep, Observation, Topic};
+use crate::observer::{CollapseStep, Observation, Topic};
 use crate::stage2::Stage2;
 use crate::stats::Counter;
 use survey::Run;
@@ -120,14 +120,14 @@ impl<E: Environment> Stage2<E> {
         self.may_wait();
         self.check_collapse(ipa, level)?;
         let ipa = ipa.align_down(level);
-        self.tell_of_collapse(ipa, level, CollapseStep::Begun);
+        self.trace_collapse(ipa, level, CollapseStep::Begun);
         let result = self.exchange_in_place(ipa, level);
         self.finish(ipa, level, result, Counter::CollapsesInPlace)
     }
 
     /// Collapses the level-3 table of `ipa` to the block `to`, copying what is mapped there.
     ///
-    /// On success the frames that were mapped before have been given to [`Contents::release`]. On error none was,
+    /// On success the frames that were mapped before have been given to [`CopyPages::release`]. On error none was,
     /// and the contents of `to` are unspecified.
     ///
     /// May wait for a grace period.
@@ -140,7 +140,7 @@ impl<E: Environment> Stage2<E> {
         ipa: Ipa,
         to: GuestFrame,
         plan: CopyPlan,
-        contents: &mut impl Contents,
+        contents: &mut impl CopyPages,
     ) -> Result<(), Refused<CollapseError>> {
         const LEVEL: Level = Level::L2;
         self.may_wait();
@@ -148,7 +148,7 @@ impl<E: Environment> Stage2<E> {
             return Err(Refused { reason, frame: to });
         }
         let ipa = ipa.align_down(LEVEL);
-        self.tell_of_collapse(ipa, LEVEL, CollapseStep::Begun);
+        self.trace_collapse(ipa, LEVEL, CollapseStep::Begun);
         let result = self.copy_and_exchange(ipa, &to, plan, contents);
         self.finish(ipa, LEVEL, result, Counter::CollapsesCopied)
             .map_err(|reason| Refused { reason, frame: to })
@@ -185,16 +185,16 @@ impl<E: Environment> Stage2<E> {
     ) -> Result<(), CollapseError> {
         let retired = result.inspect_err(|&error| {
             self.count(Counter::CollapsesAborted);
-            self.tell_of_collapse(ipa, level, CollapseStep::GivenUp(error));
+            self.trace_collapse(ipa, level, CollapseStep::GivenUp(error));
         })?;
         self.count(done);
-        self.tell_of_collapse(ipa, level, CollapseStep::Done);
+        self.trace_collapse(ipa, level, CollapseStep::Done);
         self.reclaim(retired);
         Ok(())
     }
 
-    fn tell_of_collapse(&self, ipa: Ipa, level: Level, step: CollapseStep) {
-        self.tell(Topic::Changes, move || Observation::Collapse {
+    fn trace_collapse(&self, ipa: Ipa, level: Level, step: CollapseStep) {
+        self.trace(Topic::Changes, move || Observation::Collapse {
             ipa,
             level,
             step,
@@ -285,7 +285,7 @@ impl<E: Environment> Stage2<E> {
             }
             (flushed, marks != used)
         } else {
-            let marker = self.marker(Work::Collapse);
+            let marker = self.marker(Operation::Collapse);
             let (_, stale) = parent.break_entry(index, marker);
             let flushed = self.flush(stale);
             let block = marked();
@@ -300,7 +300,7 @@ impl<E: Environment> Stage2<E> {
         parent.keep(ipa.index(level), kept, flushed);
         parent.count(Counter::TablesDetached);
         let level = level.next().unwrap_or(level);
-        self.tell(Topic::Frees, move || Observation::Detached { ipa, level });
+        self.trace(Topic::Frees, move || Observation::Detached { ipa, level });
     }
 }
 

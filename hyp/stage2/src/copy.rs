@@ -11,7 +11,7 @@ pub struct Unreadable;
 /// Copies guest memory, page by page.
 ///
 /// Pages may be written by the guest while they are copied; such copies are thrown away or made again.
-pub trait Contents {
+pub trait CopyPages {
     /// Copies a page to another, which no guest can reach. `from` may have been unmapped a moment ago, and be its
     /// next owner's; such a copy is thrown away.
     ///
@@ -28,7 +28,7 @@ pub trait Contents {
     fn complete(&mut self) {}
 
     /// A store to the region was, or would have been, held up for so long at most, by a lock or by the
-    /// marker; in units of [`Environment::clock`](crate::Environment::clock). Told more than once.
+    /// marker; in units of [`Observer::clock`](crate::Observer::clock). Told more than once.
     fn held_up(&mut self, _ticks: u64) {}
 
     /// A frame lost its mapping, and no translation of it is left: it is the caller's again.

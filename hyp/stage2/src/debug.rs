@@ -1,7 +1,7 @@
 //! What `{:?}` shows of values that hold memory, locks or counters of many CPUs: what they are of, and nothing that
 //! would have to be waited for.
 
-use crate::env::{Environment, Table};
+use crate::env::{Cpus, Environment, Table};
 use crate::grace::{CpuSlot, Grace, Section};
 use crate::lookup::{Locked, Reader, Slot, Unlocked, View};
 use crate::meta::TableMeta;
@@ -19,13 +19,14 @@ macro_rules! opaque {
     };
 }
 
-opaque!(Grace, Section<'c>, Table, VmidAllocator,);
+opaque!(Grace, Table, VmidAllocator,);
 
 #[cfg(feature = "fake")]
 mod fake {
     use super::{Debug, Formatter, Result};
     use crate::fake::{
-        Copier, FakeCpus, FakeData, FakeFrames, FakeMachine, FakeTableRef, FakeTlb, Guest, OnCpu,
+        Copier, FakeCpus, FakeData, FakeFrames, FakeMachine, FakePin, FakeTableRef, FakeTlb, Guest,
+        OnCpu,
     };
 
     opaque!(
@@ -34,11 +35,18 @@ mod fake {
         FakeData,
         FakeFrames,
         FakeMachine,
+        FakePin,
         FakeTableRef<'f>,
         FakeTlb,
         Guest<'m>,
         OnCpu<'c>,
     );
+}
+
+impl<C: Cpus> Debug for Section<'_, C> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("Section").finish_non_exhaustive()
+    }
 }
 
 impl Debug for CpuSlot {

@@ -126,7 +126,7 @@ impl Rights {
 
 /// The memory type that a mapping gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Memory {
+pub enum MemoryType {
     /// Normal, write-back cacheable, inner shareable.
     Normal,
     /// Device-nGnRE.
@@ -139,7 +139,7 @@ pub struct Attributes {
     /// What the guest may do.
     pub rights: Rights,
     /// The memory type.
-    pub memory: Memory,
+    pub memory: MemoryType,
     /// Whether the mapping must keep its frame: it is neither moved nor collapsed.
     pub pinned: bool,
 }
@@ -148,15 +148,24 @@ impl Attributes {
     /// Ordinary guest memory.
     pub const RAM: Attributes = Attributes {
         rights: Rights::ALL,
-        memory: Memory::Normal,
+        memory: MemoryType::Normal,
         pinned: false,
     };
     /// A device passed through.
     pub const DEVICE: Attributes = Attributes {
         rights: Rights::READ_WRITE,
-        memory: Memory::Device,
+        memory: MemoryType::Device,
         pinned: true,
     };
+}
+
+/// Whether a leaf counts as written from when it is mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DirtyState {
+    /// It is not: the first store faults (or is marked by the hardware), and is noticed.
+    Clean,
+    /// It is: stores go through at once.
+    Dirty,
 }
 
 /// What of the descriptor format depends on the CPU.
@@ -200,13 +209,13 @@ impl LeafFormat {
 
 /// Why a busy marker stands in an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Work {
+pub enum Operation {
     /// 512 entries become one block.
     Collapse,
     /// A block becomes a table.
     Split,
     /// A page gets another frame.
-    Move,
+    Migrate,
     /// An empty table is taken away.
     FreeTable,
 }
@@ -216,19 +225,19 @@ pub enum Work {
 pub struct Marker(u64);
 
 impl Marker {
-    /// The marker for `work`; `ticket` tells it from the same CPU's or another's at another time.
+    /// The marker for `operation`; `ticket` tells it from the same CPU's or another's at another time.
     #[inline]
-    pub(crate) const fn new(work: Work, ticket: u64) -> Self {
-        Self(ticket << 16 | (work as u64) << 4 | BUSY)
+    pub(crate) const fn new(operation: Operation, ticket: u64) -> Self {
+        Self(ticket << 16 | (operation as u64) << 4 | BUSY)
     }
 
     /// What is being done.
-    pub const fn work(self) -> Work {
+    pub const fn operation(self) -> Operation {
         match self.0 >> 4 & 0b11 {
-            0 => Work::Collapse,
-            1 => Work::Split,
-            2 => Work::Move,
-            _ => Work::FreeTable,
+            0 => Operation::Collapse,
+            1 => Operation::Split,
+            2 => Operation::Migrate,
+            _ => Operation::FreeTable,
         }
     }
 
@@ -245,7 +254,7 @@ impl Marker {
 
 /// What an entry holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum EntryKind {
     /// Nothing.
     Empty,
     /// A marker: come back later.
@@ -279,14 +288,14 @@ impl Descriptor {
         self.0
     }
 
-    /// A leaf of `level`, accessed already; `written` tells whether stores go through at once.
+    /// A leaf of `level`, accessed already.
     #[inline]
     pub(crate) fn leaf(
         format: LeafFormat,
         level: Level,
         pa: Pa,
         attributes: Attributes,
-        written: bool,
+        dirty: DirtyState,
     ) -> Self {
         let page = if matches!(level, Level::L3) {
             TABLE_OR_PAGE
@@ -294,8 +303,8 @@ impl Descriptor {
             0
         };
         let memory = match attributes.memory {
-            Memory::Normal => format.normal,
-            Memory::Device => DEVICE,
+            MemoryType::Normal => format.normal,
+            MemoryType::Device => DEVICE,
         };
         let pinned = if attributes.pinned { PINNED } else { 0 };
         let leaf = Self(VALID | page | pa.get() | memory | ACCESS_FLAG | pinned).with_rights(
@@ -303,7 +312,10 @@ impl Descriptor {
             level,
             attributes.rights,
         );
-        if written { leaf.open() } else { leaf }
+        match dirty {
+            DirtyState::Dirty => leaf.open(),
+            DirtyState::Clean => leaf,
+        }
     }
 
     /// The descriptor that names the table at `pa`.
@@ -315,20 +327,20 @@ impl Descriptor {
     /// What an entry of `level` with this value is.
     // Always inline: with the level known, little of it is left.
     #[inline(always)]
-    pub fn kind(self, level: Level) -> Kind {
+    pub fn kind(self, level: Level) -> EntryKind {
         if self.0 & VALID == 0 {
             return match self.0 {
-                0 => Kind::Empty,
-                bits if bits & (BUSY | TABLE_OR_PAGE) == BUSY => Kind::Busy(Marker(bits)),
-                _ => Kind::Bad,
+                0 => EntryKind::Empty,
+                bits if bits & (BUSY | TABLE_OR_PAGE) == BUSY => EntryKind::Busy(Marker(bits)),
+                _ => EntryKind::Bad,
             };
         }
         let pa = Pa::new(self.0 & ADDRESS);
         match (self.0 & TABLE_OR_PAGE != 0, level) {
-            (true, Level::L3) => Kind::Leaf(pa),
-            (true, _) => Kind::Table(pa),
-            (false, Level::L1 | Level::L2) if pa.is_aligned(level) => Kind::Leaf(pa),
-            (false, _) => Kind::Bad,
+            (true, Level::L3) => EntryKind::Leaf(pa),
+            (true, _) => EntryKind::Table(pa),
+            (false, Level::L1 | Level::L2) if pa.is_aligned(level) => EntryKind::Leaf(pa),
+            (false, _) => EntryKind::Bad,
         }
     }
 
@@ -354,12 +366,12 @@ impl Descriptor {
     }
 
     /// The memory type of a leaf.
-    pub fn memory(self) -> Memory {
+    pub fn memory(self) -> MemoryType {
         // Device-nGnRE and nothing else of ours has MemAttr[2:0] = 0b001, with and without FWB.
         if self.0 & MEM_ATTR == DEVICE {
-            Memory::Device
+            MemoryType::Device
         } else {
-            Memory::Normal
+            MemoryType::Normal
         }
     }
 

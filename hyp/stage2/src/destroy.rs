@@ -1,11 +1,11 @@
 //! The end of a VM's tables.
 
 use crate::addr::{ENTRIES, Ipa, Level, PAGE_SHIFT, Pa};
-use crate::descriptor::{Descriptor, Kind};
+use crate::descriptor::{Descriptor, EntryKind};
 use crate::detached::{Retired, memory};
 use crate::env::{Cpus, Environment, Frames, Scope};
 use crate::flush::Stale;
-use crate::observe::Observation;
+use crate::observer::Observation;
 use crate::stage2::{Stage2, next_entry};
 use crate::sync::Ordering;
 use crate::unmap::Unmapped;
@@ -51,7 +51,7 @@ impl<E: Environment> Stage2<E> {
             scope: Scope::Tables,
         };
         let _ = self.flush(everything);
-        self.tell_checker(|order| Observation::TreeEnded { order });
+        self.trace_protocol(|order| Observation::TreeEnded { order });
         let (start, order) = (self.geometry().start(), self.geometry().root_order());
         let (mut ipa, mut kept) = (Ipa::new(0), Retired::none());
         for index in 0..1u64 << order {
@@ -78,8 +78,8 @@ impl<E: Environment> Stage2<E> {
             let bits = memory(self, table).entries[index].load(Ordering::Relaxed);
             let descriptor = Descriptor::from_bits(bits);
             match (descriptor.kind(level), level.next()) {
-                (Kind::Leaf(_), _) => sink(Unmapped::new(ipa, level, descriptor)),
-                (Kind::Table(child), Some(next)) => {
+                (EntryKind::Leaf(_), _) => sink(Unmapped::new(ipa, level, descriptor)),
+                (EntryKind::Table(child), Some(next)) => {
                     self.destroy_child(child, next, ipa, kept, sink);
                 }
                 _ => {}
@@ -110,6 +110,6 @@ impl<E: Environment> Stage2<E> {
         self.destroy_table(pa, level, ipa, kept, sink);
         self.end_table(pa);
         self.free_table(pa);
-        self.env().cpus().give_way();
+        self.env().cpus().cond_resched();
     }
 }

@@ -8,11 +8,11 @@
 //! child), flush, grace period, free.
 
 use crate::addr::{Level, Pa};
-use crate::env::{Cpus, Environment, Frames, OutOfFrames, TableFrame, Window};
+use crate::env::{Cpus, Environment, Frames, OutOfFrames, TableFrame, TableWindow};
 use crate::flush::Flushed;
 use crate::grace::Moment;
 use crate::meta::TableMeta;
-use crate::observe::{Observation, Topic};
+use crate::observer::{Observation, Topic};
 use crate::stage2::Stage2;
 use crate::stats::Counter;
 
@@ -113,7 +113,7 @@ impl<E: Environment> Stage2<E> {
         let frames = self.env().frames();
         while let Some(pa) = tables.pop(frames) {
             while frames.table_meta(pa).is_some_and(TableMeta::is_claimed) {
-                self.env().cpus().relax();
+                self.env().cpus().yield_now();
             }
             self.end_table(pa);
             self.free_table(pa);
@@ -125,7 +125,7 @@ impl<E: Environment> Stage2<E> {
     pub(crate) fn make_table(&self, pa: Pa, level: Level, live: usize) {
         if let Some(meta) = self.env().frames().table_meta(pa) {
             meta.become_table(self.owner(), level, live as u16);
-            self.tell_checker(|order| Observation::TableMade {
+            self.trace_protocol(|order| Observation::TableMade {
                 order,
                 table: pa,
                 level,
@@ -138,7 +138,7 @@ impl<E: Environment> Stage2<E> {
     pub(crate) fn end_table(&self, pa: Pa) {
         if let Some(meta) = self.env().frames().table_meta(pa) {
             meta.cease_to_be_table();
-            self.tell_checker(|order| Observation::TableEnded { order, table: pa });
+            self.trace_protocol(|order| Observation::TableEnded { order, table: pa });
         }
     }
 
@@ -151,7 +151,7 @@ impl<E: Environment> Stage2<E> {
     pub(crate) fn free_table(&self, pa: Pa) {
         self.env().frames().free_tables(TableFrame::at(pa), 0);
         self.count(Counter::TablesFreed);
-        self.tell(Topic::Frees, move || Observation::TableFreed { pa });
+        self.trace(Topic::Frees, move || Observation::TableFreed { pa });
     }
 }
 
@@ -215,6 +215,9 @@ impl<E: Environment> Drop for Spare<'_, E> {
 }
 
 /// The memory of a table that the caller alone can change.
-pub(crate) fn memory<E: Environment>(stage2: &Stage2<E>, pa: Pa) -> <E::Window as Window>::Ref<'_> {
+pub(crate) fn memory<E: Environment>(
+    stage2: &Stage2<E>,
+    pa: Pa,
+) -> <E::TableWindow as TableWindow>::Ref<'_> {
     stage2.env().window().table(TableFrame::at(pa))
 }

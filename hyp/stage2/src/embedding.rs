@@ -15,11 +15,11 @@
 //! | trait | on hardware | its promise, in short |
 //! |---|---|---|
 //! | [`Frames`](crate::Frames) | the physical frame allocator | frames are zeroed, aligned to their number and given to nobody else; each has one [`TableMeta`](crate::TableMeta), made once and never made anew |
-//! | [`Window`](crate::Window) | the linear map, or a temporary mapping | leads to the frame asked for and to nothing else |
+//! | [`TableWindow`](crate::TableWindow) | the linear map, or a temporary mapping | leads to the frame asked for and to nothing else |
 //! | [`Tlb`](crate::Tlb) | TLBI and barriers, VTTBR_EL2 | when `publish` returns, walks find what was stored before it; when `invalidate` returns, no CPU uses what was replaced before it; VTTBR_EL2 is written by `load` alone |
 //! | [`Cpus`](crate::Cpus) | per-CPU data and the scheduler | a thread that is in a read section, or holds a lock, is neither preempted nor moved; all VMs share one set of slots, one [`Grace`](crate::grace::Grace) and one [`VmidAllocator`](crate::vmid::VmidAllocator) |
 //!
-//! [`Contents`](crate::Contents) comes with each call that copies guest memory: it copies, clears and
+//! [`CopyPages`](crate::CopyPages) comes with each call that copies guest memory: it copies, clears and
 //! takes back pages. A page that it copies may have been unmapped a moment ago; what is read then is thrown
 //! away, so the read must be harmless, not meaningful.
 //!
@@ -28,7 +28,7 @@
 //! A [`GuestFrame`](crate::GuestFrame), and making one is `unsafe`: it is the promise that guests may do with the memory
 //! what they like. Best your allocator of frames for guests makes them, where it hands memory out, and nobody else.
 //! What is mapped is the tables'; it comes back as a value when no translation of it is left, from
-//! [`unmap`](crate::Stage2::unmap), `Contents::release` and `destroy`, and out of the error when it could
+//! [`unmap`](crate::Stage2::unmap), `CopyPages::release` and `destroy`, and out of the error when it could
 //! not be mapped. Scrub it before another guest gets it. A frame that is a table is refused, whatever code has made it.
 //!
 //! Everything else is safe to call with whatever arguments: that what the traits and the makers of frames promise
@@ -59,7 +59,7 @@
 //! - **Caches.** A guest whose caches are off, as at its start, reads and writes memory behind them. Without
 //!   FEAT_S2FWB a frame is therefore cleaned to the point of coherency after it was zeroed or copied to, before it
 //!   is mapped, and cleaned and invalidated before what the guest has stored is read: also in
-//!   [`Contents`](crate::Contents), at each page.
+//!   [`CopyPages`](crate::CopyPages), at each page.
 //! - **TLB conflict aborts.** With [`Config::direct_size_change`](crate::Config::direct_size_change) they can be taken, and
 //!   are answered by an invalidation of the VMID.
 //! - **The end.** [`Stage2::destroy`](crate::Stage2::destroy) gives the tables back as long as a CPU has them loaded.
@@ -90,7 +90,7 @@
 //! |---|---|
 //! | to find regions of small pages | [`find_filled`](crate::Stage2::find_filled), [`walk`](crate::Stage2::walk) |
 //! | a block in their place | [`collapse_in_place`](crate::Stage2::collapse_in_place), [`collapse_by_copying`](crate::Stage2::collapse_by_copying) |
-//! | a frame back that a page is in | [`move_page`](crate::Stage2::move_page), [`unmap`](crate::Stage2::unmap), [`unmap_page_if`](crate::Stage2::unmap_page_if) |
+//! | a frame back that a page is in | [`migrate_page`](crate::Stage2::migrate_page), [`unmap`](crate::Stage2::unmap), [`unmap_page_if`](crate::Stage2::unmap_page_if) |
 //! | the frames of empty tables | [`free_empty_tables`](crate::Stage2::free_empty_tables) |
 //! | to know what is used | [`age`](crate::Stage2::age) |
 //! | to know what is written | [`write_protect`](crate::Stage2::write_protect), then [`collect_dirty`](crate::Stage2::collect_dirty) again and again |
@@ -100,7 +100,7 @@
 //! ([`read`](crate::Stage2::read), [`query`](crate::Stage2::query), [`walk`](crate::Stage2::walk)): in a section
 //! they panic, before anything has changed. Those that only look may also be made by an interrupt handler, whatever it
 //! has interrupted. Those of the table above never wait. Those that change a range, move a page, or collapse wait for the
-//! operation that works there ([`Cpus::relax`](crate::Cpus::relax)), and those that free tables may wait for a grace period as
+//! operation that works there ([`Cpus::yield_now`](crate::Cpus::yield_now)), and those that free tables may wait for a grace period as
 //! well: make them from a thread, where other threads may run meanwhile.
 //!
 //! # A whole environment
@@ -112,9 +112,9 @@
 //! use stage2::grace::{CpuSlot, Grace};
 //! use stage2::vmid::{Vmid, VmidAllocator};
 //! use stage2::{
-//!     Access, Attributes, Config, Cpus, Environment, Format, Frames, Geometry, GuestFrame, Ipa, IpaRange,
+//!     Access, Attributes, Config, Cpus, DirtyGranule, DirtyState, Environment, Format, Frames, Geometry, GuestFrame, Ipa, IpaRange,
 //!     Level, Loaded, MapError, OutOfFrames, Owner, Pa, Published, Resolution, Scope, Stage2, Table,
-//!     TableFrame, TableMeta, Tlb, Window,
+//!     TableFrame, TableMeta, Tlb, TableWindow,
 //! };
 //! use std::cell::{Cell, UnsafeCell};
 //! use std::sync::Mutex;
@@ -134,7 +134,7 @@
 //!     vmids: VmidAllocator,
 //!     /// What the TLBs were told.
 //!     told: Mutex<Vec<(Vmid, IpaRange)>>,
-//!     /// Memory for guests.
+//!     /// MemoryType for guests.
 //!     data: Mutex<Vec<GuestFrame>>,
 //!     /// VTTBR_EL2 of each CPU.
 //!     vttbr: [AtomicU64; 2],
@@ -178,7 +178,7 @@
 //! }
 //!
 //! // SAFETY: the reference leads to the memory of the table's frame.
-//! unsafe impl Window for Host {
+//! unsafe impl TableWindow for Host {
 //!     type Ref<'a> = &'a Table;
 //!
 //!     fn table(&self, table: TableFrame) -> &Table {
@@ -206,6 +206,8 @@
 //!
 //! // SAFETY: each CPU is one thread, which has set its index and is not moved to another.
 //! unsafe impl Cpus for Host {
+//!     type Pinned<'c> = ();
+//!     fn pin(&self) {}
 //!     fn slots(&self) -> &[CpuSlot] {
 //!         &self.slots
 //!     }
@@ -218,7 +220,7 @@
 //!     fn current(&self) -> usize {
 //!         CPU.get()
 //!     }
-//!     fn relax(&self) {
+//!     fn yield_now(&self) {
 //!         std::thread::yield_now();
 //!     }
 //! }
@@ -226,9 +228,10 @@
 //! // SAFETY: all parts are the machine itself.
 //! unsafe impl Environment for Host {
 //!     type Frames = Host;
-//!     type Window = Host;
+//!     type TableWindow = Host;
 //!     type Tlb = Host;
 //!     type Cpus = Host;
+//!     type Observer = ();
 //!     fn frames(&self) -> &Host {
 //!         self
 //!     }
@@ -241,27 +244,30 @@
 //!     fn cpus(&self) -> &Host {
 //!         self
 //!     }
+//!     fn observer(&self) -> &() {
+//!         &()
+//!     }
 //! }
 //!
 //! /// After a stage-2 fault. When it returns the guest is entered again.
 //! fn fault(host: &Host, vm: &Stage2<&Host>, ipa: Ipa, access: Access) {
-//!     match vm.resolve_fault(ipa, access, false) {
+//!     match vm.resolve_fault(ipa, access, DirtyGranule::Leaf) {
 //!         Resolution::Resolved => {}
 //!         Resolution::Unmapped => {
 //!             // Before any lock, and zeroed.
 //!             let page = host.data.lock().unwrap().pop().expect("a frame");
-//!             let mapped = vm.map_page(ipa.align_down(Level::L3), page, Attributes::RAM, true);
+//!             let mapped = vm.map_page(ipa.align_down(Level::L3), page, Attributes::RAM, DirtyState::Dirty);
 //!             if let Err(refused) = mapped {
 //!                 host.data.lock().unwrap().push(refused.frame);
 //!                 match refused.reason {
 //!                     // The other CPU was faster.
 //!                     MapError::Occupied(_) => {}
-//!                     MapError::Busy => host.relax(),
+//!                     MapError::Busy => host.yield_now(),
 //!                     error => panic!("stop the guest: {error}"),
 //!                 }
 //!             }
 //!         }
-//!         Resolution::Busy => host.relax(),
+//!         Resolution::Busy => host.yield_now(),
 //!         Resolution::MustSplit(_) => unreachable!("only where it is asked for"),
 //!         Resolution::Denied | Resolution::OutOfRange => panic!("inject an abort"),
 //!     }
@@ -294,7 +300,7 @@
 //! let vm = Stage2::new(&host, config).unwrap();
 //! let page = |number: u64| IpaRange::entry(Ipa::new(0x8000_0000 + number * 4096), Level::L3);
 //!
-//! // A loader's work. No CPU has loaded the VM, so there is nothing to invalidate, and nobody is asked to.
+//! // A loader's operation. No CPU has loaded the VM, so there is nothing to invalidate, and nobody is asked to.
 //! fault(&host, &vm, page(0).start(), Access::Write);
 //! let take_back = |range| {
 //!     vm.unmap(range, |leaf| host.data.lock().unwrap().push(leaf.frame)).unwrap();

@@ -9,14 +9,14 @@
 //!
 //! With a table lock held, or inside a read section, any of these calls may be made but those that take or
 //! give frames ([`Frames::allocate_tables`], [`Frames::allocate_filled_table`], [`Frames::free_tables`]) and
-//! those that let other threads run ([`Cpus::relax`], [`Cpus::give_way`]).
+//! those that let other threads run ([`Cpus::yield_now`], [`Cpus::cond_resched`]).
 
 use crate::addr::{ENTRIES, IpaRange, Level, PAGE_SHIFT, Pa};
 use crate::flush::Published;
 use crate::frame::GuestFrame;
 use crate::grace::{CpuSlot, Grace};
-use crate::meta::{Owner, TableMeta};
-use crate::observe::{Observation, Topic};
+use crate::meta::TableMeta;
+use crate::observer::Observer;
 use crate::sync::{Entry, Ordering};
 use crate::vmid::{Vmid, VmidAllocator};
 use core::ops::Deref;
@@ -110,7 +110,7 @@ pub unsafe trait Frames {
 /// # Safety
 ///
 /// [`table`](Self::table) returns the memory of the frame and of nothing else.
-pub unsafe trait Window {
+pub unsafe trait TableWindow {
     /// Access to a table; what is mapped temporarily is unmapped when it is dropped.
     type Ref<'a>: Deref<Target = Table>
     where
@@ -203,9 +203,18 @@ pub unsafe trait Tlb {
 /// - [`slots`](Self::slots), [`grace`](Self::grace) and [`vmids`](Self::vmids) are the same at all times, and for all
 ///   [`Stage2`](crate::Stage2)s of the machine; [`current`](Self::current) is an index into the slots, the one of the CPU
 ///   that runs this and of no other, and [`slot`](Self::slot) what is there.
-/// - A thread that holds a value of this crate which is not [`Send`] (a read section, a lock) stays
-///   on its CPU, and no other thread runs there.
+/// - While a value of [`Pinned`](Self::Pinned) lives, the thread that has made it stays on its CPU, and no other thread
+///   runs there. Interrupts may be taken: their handlers may look at tables and change none.
 pub unsafe trait Cpus {
+    /// Keeps a thread on its CPU, and alone there, until it is dropped: every read section has one, and so has every
+    /// lock. `()` where threads are not preempted.
+    type Pinned<'c>
+    where
+        Self: 'c;
+
+    /// Keeps the calling thread on its CPU. Called in pinned threads as well.
+    fn pin(&self) -> Self::Pinned<'_>;
+
     /// This crate's memory of each CPU.
     fn slots(&self) -> &[CpuSlot];
 
@@ -215,24 +224,23 @@ pub unsafe trait Cpus {
     /// The VMIDs of these CPUs.
     fn vmids(&self) -> &VmidAllocator;
 
-    /// The index of the CPU that runs this.
+    /// The index of the CPU that runs this. The caller is pinned.
     fn current(&self) -> usize;
 
-    /// This crate's memory of the CPU that runs this.
+    /// This crate's memory of the CPU that runs this. The caller is pinned.
     #[inline]
     fn slot(&self) -> &CpuSlot {
         &self.slots()[self.current()]
     }
 
-    /// Lets other threads of this CPU run. Called with no lock held and outside read sections, by
-    /// a thread that waits for another one.
-    fn relax(&self);
+    /// Gives the CPU to another thread: the caller waits for one. Called with no lock held and outside read sections.
+    fn yield_now(&self);
 
-    /// Lets other threads of this CPU run if they have waited long enough. Called where
-    /// [`relax`](Self::relax) could be, between the steps of copying a region and of freeing all tables. A caller
-    /// that changes long ranges cuts them up.
-    fn give_way(&self) {
-        self.relax();
+    /// Gives the CPU to another thread if one has waited long enough for it, and serves interrupts that are pending.
+    /// Called where [`yield_now`](Self::yield_now) could be, between the steps of long work: of copying a region and of
+    /// freeing all tables. A caller that changes long ranges cuts them up.
+    fn cond_resched(&self) {
+        self.yield_now();
     }
 }
 
@@ -251,106 +259,84 @@ pub unsafe trait Cpus {
 ///
 /// impl Environment for OneOfTwo {
 /// #   type Frames = FakeFrames;
-/// #   type Window = FakeFrames;
+/// #   type TableWindow = FakeFrames;
 /// #   type Tlb = FakeTlb;
 /// #   type Cpus = FakeCpus;
+/// #   type Observer = ();
 ///     fn cpus(&self) -> &FakeCpus {
 ///         self.0[std::process::id() as usize % 2].cpus()
 ///     }
 /// #   fn frames(&self) -> &FakeFrames { self.0[0].frames() }
 /// #   fn window(&self) -> &FakeFrames { self.0[0].window() }
 /// #   fn tlb(&self) -> &FakeTlb { self.0[0].tlb() }
+/// #   fn observer(&self) -> &() { &() }
 /// }
 /// ```
 pub unsafe trait Environment: Sync {
     /// Where table frames come from.
     type Frames: Frames;
     /// How a table's memory is reached.
-    type Window: Window;
+    type TableWindow: TableWindow;
     /// How translations are invalidated.
     type Tlb: Tlb;
     /// The CPUs.
     type Cpus: Cpus;
+    /// Where what happens to the tables is traced to: `()` for nowhere, which costs nothing.
+    type Observer: Observer;
 
     /// Table frames.
     fn frames(&self) -> &Self::Frames;
     /// Table memory.
-    fn window(&self) -> &Self::Window;
+    fn window(&self) -> &Self::TableWindow;
     /// Translation caches.
     fn tlb(&self) -> &Self::Tlb;
     /// The CPUs.
     fn cpus(&self) -> &Self::Cpus;
-
-    /// Whether [`observe`](Self::observe) is to be called for this topic. Asked at every event, so it
-    /// should cost no more than a branch; as it stands it costs nothing.
-    #[inline(always)]
-    fn observes(&self, _topic: Topic) -> bool {
-        false
-    }
-
-    /// Whether one of these is observed: as [`observes`](Self::observes), in one question.
-    #[inline(always)]
-    fn observes_any<const N: usize>(&self, topics: [Topic; N]) -> bool {
-        topics.into_iter().any(|topic| self.observes(topic))
-    }
-
-    /// A number above all that were given before, on any CPU, for observations of
-    /// [`Topic::Protocol`]; each is told in exactly one. In the same circumstances as
-    /// [`observe`](Self::observe).
-    #[inline(always)]
-    fn next_order(&self) -> u64 {
-        0
-    }
-
-    /// Something happened to the tables of `owner`. Called with table locks held and inside read
-    /// sections: it takes no lock, waits for nobody, and calls nothing of this crate.
-    #[inline(always)]
-    fn observe(&self, _owner: Owner, _what: Observation) {}
-
-    /// The time, for the durations in observations; in any unit.
-    #[inline(always)]
-    fn clock(&self) -> u64 {
-        0
-    }
+    /// The observer.
+    fn observer(&self) -> &Self::Observer;
 }
 
-// SAFETY: the parts are those of the environment behind the reference, which is the same at all times.
-unsafe impl<E: Environment> Environment for &E {
-    type Frames = E::Frames;
-    type Window = E::Window;
-    type Tlb = E::Tlb;
-    type Cpus = E::Cpus;
+/// An environment is also what leads to one.
+macro_rules! forward_environment {
+    ($($(#[$when:meta])* $pointer:ty),* $(,)?) => {$(
+        $(#[$when])*
+        // SAFETY: the parts are those of the environment that the pointer leads to, which is the same at all times.
+        unsafe impl<E: Environment> Environment for $pointer
+        where
+            Self: Sync,
+        {
+            type Frames = E::Frames;
+            type TableWindow = E::TableWindow;
+            type Tlb = E::Tlb;
+            type Cpus = E::Cpus;
+            type Observer = E::Observer;
 
-    fn frames(&self) -> &E::Frames {
-        (**self).frames()
-    }
-    fn window(&self) -> &E::Window {
-        (**self).window()
-    }
-    fn tlb(&self) -> &E::Tlb {
-        (**self).tlb()
-    }
-    fn cpus(&self) -> &E::Cpus {
-        (**self).cpus()
-    }
-    #[inline(always)]
-    fn observes(&self, topic: Topic) -> bool {
-        (**self).observes(topic)
-    }
-    #[inline(always)]
-    fn observes_any<const N: usize>(&self, topics: [Topic; N]) -> bool {
-        (**self).observes_any(topics)
-    }
-    #[inline(always)]
-    fn next_order(&self) -> u64 {
-        (**self).next_order()
-    }
-    #[inline(always)]
-    fn observe(&self, owner: Owner, what: Observation) {
-        (**self).observe(owner, what);
-    }
-    #[inline(always)]
-    fn clock(&self) -> u64 {
-        (**self).clock()
-    }
+            #[inline(always)]
+            fn frames(&self) -> &E::Frames {
+                (**self).frames()
+            }
+            #[inline(always)]
+            fn window(&self) -> &E::TableWindow {
+                (**self).window()
+            }
+            #[inline(always)]
+            fn tlb(&self) -> &E::Tlb {
+                (**self).tlb()
+            }
+            #[inline(always)]
+            fn cpus(&self) -> &E::Cpus {
+                (**self).cpus()
+            }
+            #[inline(always)]
+            fn observer(&self) -> &E::Observer {
+                (**self).observer()
+            }
+        }
+    )*};
+}
+
+forward_environment! {
+    &E,
+    #[cfg(feature = "alloc")] alloc::boxed::Box<E>,
+    #[cfg(feature = "alloc")] alloc::sync::Arc<E>,
 }

@@ -8,7 +8,7 @@
 //! that the hardware tells apart, and [`allows`] asks of the entry all that the hardware asks.
 
 use crate::addr::{Ipa, Level};
-use crate::descriptor::{Descriptor, Kind, Privilege};
+use crate::descriptor::{Descriptor, EntryKind, Privilege};
 use crate::env::Environment;
 use crate::lookup::{Absent, Locked, MAX_RETRIES};
 use crate::stage2::Stage2;
@@ -35,6 +35,15 @@ impl Access {
     }
 }
 
+/// What one store to a leaf whose stores trap marks as written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DirtyGranule {
+    /// The leaf, be it a page or a block.
+    Leaf,
+    /// A page: a block has to be split first. For dirty logging.
+    Page,
+}
+
 /// What became of a fault.
 #[must_use = "the guest is entered again only if that is the answer"]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +65,7 @@ pub enum Resolution {
 impl<E: Environment> Stage2<E> {
     /// Resolves a fault on `ipa` for which a leaf may be there.
     ///
-    /// `split_blocks` tells what to do with a store to a block whose stores trap: under dirty
+    /// `granule` tells what to do with a store to a block whose stores trap: under dirty
     /// logging it is split, so that one store marks one page.
     ///
     /// # Panics
@@ -64,8 +73,8 @@ impl<E: Environment> Stage2<E> {
     /// Inside a read section.
     // Never inline: a caller that has more to do would save more registers (the bench's row of dirty logging).
     #[inline(never)]
-    pub fn resolve_fault(&self, ipa: Ipa, access: Access, split_blocks: bool) -> Resolution {
-        self.resolve_fault_with(ipa, access, split_blocks, |_| {})
+    pub fn resolve_fault(&self, ipa: Ipa, access: Access, granule: DirtyGranule) -> Resolution {
+        self.resolve_fault_with(ipa, access, granule, |_| {})
     }
 
     /// As [`resolve_fault`](Self::resolve_fault), and calls `written` if this is the first store to a page, or to a block
@@ -85,29 +94,29 @@ impl<E: Environment> Stage2<E> {
         &self,
         ipa: Ipa,
         access: Access,
-        split_blocks: bool,
+        granule: DirtyGranule,
         written: impl FnOnce(Level),
     ) -> Resolution {
         // Most often a page is there. That on its own stays in registers.
         let reader = self.change();
-        if let Some(mut table) = reader.lock_at_once(ipa, Level::L3) {
+        if let Some(mut table) = reader.lock_fast(ipa, Level::L3) {
             let entry = table.get(ipa.index(Level::L3));
-            if let Kind::Leaf(_) = entry.kind(Level::L3) {
-                let asked = (ipa, access, split_blocks);
+            if let EntryKind::Leaf(_) = entry.kind(Level::L3) {
+                let asked = (ipa, access, granule);
                 return self.resolve_leaf(&mut table, Level::L3, entry, asked, written);
             }
         }
         drop(reader);
-        self.resolve_somehow(ipa, access, split_blocks, written)
+        self.resolve_slow(ipa, access, granule, written)
     }
 
     /// As [`resolve_fault_with`](Self::resolve_fault_with), whatever is there.
     #[inline(never)]
-    fn resolve_somehow(
+    fn resolve_slow(
         &self,
         ipa: Ipa,
         access: Access,
-        split_blocks: bool,
+        granule: DirtyGranule,
         written: impl FnOnce(Level),
     ) -> Resolution {
         for _ in 0..MAX_RETRIES {
@@ -131,14 +140,14 @@ impl<E: Environment> Stage2<E> {
             let level = table.level();
             let entry = table.get(ipa.index(level));
             return match entry.kind(level) {
-                Kind::Leaf(_) => {
-                    let asked = (ipa, access, split_blocks);
+                EntryKind::Leaf(_) => {
+                    let asked = (ipa, access, granule);
                     self.resolve_leaf(&mut table, level, entry, asked, written)
                 }
-                Kind::Busy(_) => Resolution::Busy,
-                Kind::Empty | Kind::Bad => Resolution::Unmapped,
+                EntryKind::Busy(_) => Resolution::Busy,
+                EntryKind::Empty | EntryKind::Bad => Resolution::Unmapped,
                 // A block was split since it was seen: begin again, one level further down.
-                Kind::Table(_) => continue,
+                EntryKind::Table(_) => continue,
             };
         }
         Resolution::Busy
@@ -152,7 +161,7 @@ impl<E: Environment> Stage2<E> {
         table: &mut Locked<'_, E>,
         level: Level,
         entry: Descriptor,
-        (ipa, access, split_blocks): (Ipa, Access, bool),
+        (ipa, access, granule): (Ipa, Access, DirtyGranule),
         written: impl FnOnce(Level),
     ) -> Resolution {
         let index = ipa.index(level);
@@ -161,7 +170,7 @@ impl<E: Environment> Stage2<E> {
         }
         let store = access.stores();
         let traps = store && !entry.lets_stores_through();
-        if traps && split_blocks && level != Level::L3 {
+        if traps && granule == DirtyGranule::Page && level != Level::L3 {
             return Resolution::MustSplit(level);
         }
         table.count(if traps {

@@ -6,7 +6,7 @@
 //! flush, needs the [`Published`] that only a DSB gives.
 
 use crate::addr::{IpaRange, Level};
-use crate::descriptor::{Descriptor, Kind};
+use crate::descriptor::{Descriptor, EntryKind};
 use crate::env::{Scope, Tlb};
 
 /// Translations that may still be cached.
@@ -22,7 +22,7 @@ impl Stale {
     #[inline]
     pub(crate) fn of(range: IpaRange, level: Level, old: Descriptor) -> Self {
         let scope = match old.kind(level) {
-            Kind::Leaf(_) => Scope::Leaf(level),
+            EntryKind::Leaf(_) => Scope::Leaf(level),
             // A bad entry may have been walked as whatever the hardware took it for.
             _ => Scope::Tables,
         };

@@ -24,7 +24,7 @@ const SOME: u64 = 0b100;
 /// ```compile_fail,E0308
 /// # use stage2::{Attributes, Environment, Ipa, Stage2};
 /// fn give_a_guest_its_own_tables<E: Environment>(vm: &Stage2<E>) {
-///     let _ = vm.map_page(Ipa::new(0), vm.root(), Attributes::RAM, true);
+///     let _ = vm.map_page(Ipa::new(0), vm.root(), Attributes::RAM, DirtyState::Dirty);
 /// }
 /// ```
 ///
@@ -38,8 +38,8 @@ const SOME: u64 = 0b100;
 /// ```compile_fail,E0382
 /// # use stage2::{Attributes, Environment, GuestFrame, Ipa, Stage2};
 /// fn map_twice<E: Environment>(vm: &Stage2<E>, page: GuestFrame) {
-///     let _ = vm.map_page(Ipa::new(0), page, Attributes::RAM, true);
-///     let _ = vm.map_page(Ipa::new(0x1000), page, Attributes::RAM, true);
+///     let _ = vm.map_page(Ipa::new(0), page, Attributes::RAM, DirtyState::Dirty);
+///     let _ = vm.map_page(Ipa::new(0x1000), page, Attributes::RAM, DirtyState::Dirty);
 /// }
 /// ```
 #[must_use = "the memory is lost unless the frame is mapped or given back"]

@@ -18,7 +18,7 @@
 //! - A slot is written by its own CPU alone; nothing that two CPUs write is on its cache lines.
 
 use crate::env::{Cpus, Environment};
-use crate::observe::{Observation, Topic};
+use crate::observer::{Observation, Observer, Topic};
 use crate::stage2::Stage2;
 use crate::stats::{Counter, Counters};
 use crate::sync::{AtomicU64, Ordering, fence};
@@ -221,14 +221,14 @@ impl<E: Environment> Stage2<E> {
         if cpus.grace().is_known_to_have_passed(moment) {
             return;
         }
-        let asked = self.env().clock();
+        let asked = self.env().observer().clock();
         let number = self.begin_grace_period(moment);
         while !self.grace_period_has_ended(number) {
-            cpus.relax();
+            cpus.yield_now();
         }
         self.count(Counter::GracePeriods);
-        self.tell(Topic::Frees, move || Observation::GraceAwaited {
-            ticks: self.env().clock().wrapping_sub(asked),
+        self.trace(Topic::Frees, move || Observation::GraceAwaited {
+            ticks: self.env().observer().clock().wrapping_sub(asked),
         });
     }
 
@@ -241,7 +241,7 @@ impl<E: Environment> Stage2<E> {
 
     fn begin_grace_period(&self, moment: Moment) -> u64 {
         let number = self.env().cpus().grace().begin_after(moment);
-        self.tell_checker(move |order| Observation::GraceBegun { order, number });
+        self.trace_protocol(move |order| Observation::GraceBegun { order, number });
         number
     }
 
@@ -250,7 +250,7 @@ impl<E: Environment> Stage2<E> {
         let ended = cpus.slots().iter().all(|slot| slot.is_past(number));
         if ended {
             // Told before a waiter relies on it.
-            self.tell_checker(move |order| Observation::GraceEnded { order, number });
+            self.trace_protocol(move |order| Observation::GraceEnded { order, number });
             cpus.grace().ended.fetch_max(number, Ordering::Release);
         }
         ended
@@ -261,15 +261,18 @@ impl<E: Environment> Stage2<E> {
 ///
 /// Neither [`Send`] nor [`Sync`]: it belongs to the CPU that entered it.
 #[must_use = "the section ends when this is dropped"]
-pub struct Section<'c> {
+pub struct Section<'c, C: Cpus + 'c> {
     slot: &'c CpuSlot,
     not_send: PhantomData<*const ()>,
+    // Dropped after `drop` below has ended the section.
+    _pinned: C::Pinned<'c>,
 }
 
-impl<'c> Section<'c> {
+impl<'c, C: Cpus> Section<'c, C> {
     /// Enters a section on this CPU. Sections nest.
     #[inline]
-    pub(crate) fn enter<C: Cpus>(cpus: &'c C) -> Self {
+    pub(crate) fn enter(cpus: &'c C) -> Self {
+        let pinned = cpus.pin();
         let slot = cpus.slot();
         if slot.in_section() {
             let nested = slot.nested.load(Ordering::Relaxed);
@@ -277,7 +280,7 @@ impl<'c> Section<'c> {
         } else {
             Self::announce(slot, cpus.grace());
         }
-        Self::begun(slot)
+        Self::begun(slot, pinned)
     }
 
     /// As [`enter`](Self::enter), for a thread that changes tables: the first of this CPU.
@@ -286,11 +289,12 @@ impl<'c> Section<'c> {
     ///
     /// Inside a section.
     #[inline(always)]
-    pub(crate) fn enter_first<C: Cpus>(cpus: &'c C) -> Self {
+    pub(crate) fn enter_first(cpus: &'c C) -> Self {
+        let pinned = cpus.pin();
         let slot = cpus.slot();
         slot.assert_outside();
         Self::announce(slot, cpus.grace());
-        Self::begun(slot)
+        Self::begun(slot, pinned)
     }
 
     #[inline(always)]
@@ -301,13 +305,14 @@ impl<'c> Section<'c> {
     }
 
     #[inline(always)]
-    fn begun(slot: &'c CpuSlot) -> Self {
+    fn begun(slot: &'c CpuSlot, pinned: C::Pinned<'c>) -> Self {
         // The announcement comes before every load of an entry, in the eyes of all CPUs. So also where another
         // section has made it, which this one may have interrupted before its own fence.
         fence(Ordering::SeqCst);
         Self {
             slot,
             not_send: PhantomData,
+            _pinned: pinned,
         }
     }
 
@@ -317,7 +322,7 @@ impl<'c> Section<'c> {
     }
 }
 
-impl Drop for Section<'_> {
+impl<C: Cpus> Drop for Section<'_, C> {
     #[inline]
     fn drop(&mut self) {
         match self.slot.nested.load(Ordering::Relaxed) {
@@ -341,6 +346,7 @@ mod tests {
     fn forgotten_readers_do_not_wrap_around() {
         let machine = FakeMachine::new(Setup::default());
         let vm = Stage2::new(&machine, machine.config(1)).unwrap();
+        let _pinned = machine.cpus().pin();
         let slot = machine.cpus().slot();
         assert!(!slot.in_section() && slot.section() == 0);
         core::mem::forget(vm.read());

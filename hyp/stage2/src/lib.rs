@@ -24,7 +24,7 @@
 //!
 //! ```
 //! use stage2::fake::{FakeMachine, Setup};
-//! use stage2::{Access, Attributes, Ipa, IpaRange, Level, Resolution, Stage2};
+//! use stage2::{Access, Attributes, DirtyGranule, DirtyState, Ipa, IpaRange, Level, Resolution, Stage2};
 //!
 //! let machine = FakeMachine::new(Setup::default());
 //! let vm = Stage2::new(&machine, machine.config(1)).unwrap();
@@ -32,9 +32,9 @@
 //! let ipa = Ipa::new(0x4000_0000);
 //!
 //! guest.write(ipa, 7).unwrap_err();
-//! assert_eq!(vm.resolve_fault(ipa, Access::Write, false), Resolution::Unmapped);
+//! assert_eq!(vm.resolve_fault(ipa, Access::Write, DirtyGranule::Leaf), Resolution::Unmapped);
 //! let page = machine.data().allocate(Level::L3).unwrap();
-//! vm.map_page(ipa, page, Attributes::RAM, true).unwrap();
+//! vm.map_page(ipa, page, Attributes::RAM, DirtyState::Dirty).unwrap();
 //! guest.write(ipa, 7).unwrap();
 //!
 //! // What was mapped comes back when no translation of it is left.
@@ -48,12 +48,12 @@
 //! ```
 //! use stage2::fake::{FakeMachine, Setup};
 //! use stage2::lookup::Absent;
-//! use stage2::{Attributes, Ipa, Level, Stage2};
+//! use stage2::{Attributes, DirtyState, Ipa, Level, Stage2};
 //!
 //! let machine = FakeMachine::new(Setup::default());
 //! let vm = Stage2::new(&machine, machine.config(1)).unwrap();
 //! let block = machine.data().allocate(Level::L2).unwrap();
-//! vm.map_block(Ipa::new(0), block, Attributes::RAM, true).unwrap();
+//! vm.map_block(Ipa::new(0), block, Attributes::RAM, DirtyState::Dirty).unwrap();
 //!
 //! let reader = vm.read();
 //! let root = reader.root(Ipa::new(0)).unwrap();
@@ -69,7 +69,7 @@
 //!
 //! ```
 //! use stage2::fake::{FakeMachine, Setup};
-//! use stage2::{Attributes, CopyPlan, ENTRIES, Ipa, Level, PAGE_SIZE, Stage2};
+//! use stage2::{Attributes, CopyPlan, DirtyState, ENTRIES, Ipa, Level, PAGE_SIZE, Stage2};
 //!
 //! let machine = FakeMachine::new(Setup::default());
 //! let vm = Stage2::new(&machine, machine.config(1)).unwrap();
@@ -77,7 +77,7 @@
 //! for index in 0..ENTRIES as u64 {
 //!     let page = machine.data().allocate(Level::L3).unwrap();
 //!     let ipa = Ipa::new(index * PAGE_SIZE);
-//!     vm.map_page(ipa, page, Attributes::RAM, true).unwrap();
+//!     vm.map_page(ipa, page, Attributes::RAM, DirtyState::Dirty).unwrap();
 //!     guest.write(ipa, index).unwrap();
 //! }
 //! let block = machine.data().allocate(Level::L2).unwrap();
@@ -96,20 +96,20 @@
 //!
 //! ```
 //! use stage2::fake::{FakeMachine, Setup};
-//! use stage2::{Access, Attributes, Ipa, IpaRange, Level, Resolution, Stage2};
+//! use stage2::{Access, Attributes, DirtyGranule, DirtyState, Ipa, IpaRange, Level, Resolution, Stage2};
 //!
 //! let machine = FakeMachine::new(Setup::default());
 //! let vm = Stage2::new(&machine, machine.config(1)).unwrap();
 //! let guest = machine.enter(&vm);
 //! let block = machine.data().allocate(Level::L2).unwrap();
-//! vm.map_block(Ipa::new(0), block, Attributes::RAM, true).unwrap();
+//! vm.map_block(Ipa::new(0), block, Attributes::RAM, DirtyState::Dirty).unwrap();
 //! let memory = IpaRange::entry(Ipa::new(0), Level::L2);
 //! vm.write_protect(memory);
 //!
 //! // The first store faults; under logging, blocks are split so that one store marks one page.
 //! let ipa = Ipa::new(0x3000);
 //! guest.write(ipa, 1).unwrap_err();
-//! assert_eq!(vm.resolve_fault(ipa, Access::Write, true), Resolution::MustSplit(Level::L2));
+//! assert_eq!(vm.resolve_fault(ipa, Access::Write, DirtyGranule::Page), Resolution::MustSplit(Level::L2));
 //! vm.split_for_store(ipa, Level::L2).unwrap();
 //! guest.write(ipa, 1).unwrap();
 //!
@@ -134,6 +134,9 @@
 #![cfg_attr(not(any(test, feature = "fake", loom)), no_std)]
 #![deny(unsafe_code, missing_debug_implementations)]
 
+#[cfg(feature = "alloc")]
+extern crate alloc;
+
 // Where there are threads that may be preempted, a waiter gives the CPU away: see `sync`.
 #[cfg(any(unix, windows))]
 extern crate std;
@@ -147,6 +150,7 @@ mod descriptor;
 mod destroy;
 mod detached;
 pub mod embedding;
+mod empty_tables;
 #[allow(unsafe_code)] // declares traits whose contracts the implementer vouches for
 mod env;
 #[cfg(feature = "fake")]
@@ -158,18 +162,17 @@ mod flush;
 mod frame;
 mod geometry;
 pub mod grace;
-mod held;
+mod guard;
 pub mod lookup;
 mod map;
 mod meta;
+mod migrate;
 #[cfg(loom)]
 mod modelled;
-mod observe;
+mod observer;
 mod protect;
-mod prune;
 mod query;
 mod range;
-mod relocate;
 mod split;
 mod stage2;
 pub mod stats;
@@ -179,23 +182,24 @@ pub mod vmid;
 
 pub use addr::{ENTRIES, INDEX_BITS, Ipa, IpaRange, Level, PAGE_SHIFT, PAGE_SIZE, Pa};
 pub use collapse::{CollapseError, CopyPlan};
-pub use copy::{Contents, Unreadable};
+pub use copy::{CopyPages, Unreadable};
 pub use descriptor::{
-    Attributes, Descriptor, Execute, Format, Kind, Marker, Memory, Privilege, Rights, Work,
+    Attributes, Descriptor, DirtyState, EntryKind, Execute, Format, Marker, MemoryType, Operation,
+    Privilege, Rights,
 };
 pub use destroy::StillLoaded;
 pub use env::{
-    Cpus, Environment, Frames, Loaded, OutOfFrames, Scope, Table, TableFrame, Tlb, Window,
+    Cpus, Environment, Frames, Loaded, OutOfFrames, Scope, Table, TableFrame, TableWindow, Tlb,
 };
-pub use fault::{Access, Resolution};
+pub use fault::{Access, DirtyGranule, Resolution};
 pub use flush::Published;
 pub use frame::{GuestFrame, GuestPage, Refused};
 pub use geometry::{Geometry, GeometryError};
 pub use map::{MapError, MapWithError, MappedInPart};
 pub use meta::{Owner, TableMeta};
-pub use observe::{CollapseStep, Observation, Topic};
+pub use migrate::MigrateError;
+pub use observer::{CollapseStep, Observation, Observer, Topic};
 pub use query::Entry;
-pub use relocate::MoveError;
 pub use split::SplitError;
 pub use stage2::{Config, Stage2, unload};
 pub use unmap::{Unmapped, UnmappedRun};

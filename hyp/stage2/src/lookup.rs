@@ -24,13 +24,13 @@ mod entries;
 pub(crate) use entries::replace;
 
 use crate::addr::{ENTRIES, Ipa, Level, Pa};
-use crate::descriptor::{Descriptor, Kind, Marker};
-use crate::env::{Environment, Frames, Table, TableFrame, Window};
+use crate::descriptor::{Descriptor, EntryKind, Marker};
+use crate::env::{Environment, Frames, Table, TableFrame, TableWindow};
 use crate::flush::Published;
-use crate::grace::Section;
-use crate::held::Held;
+use crate::grace::{CpuSlot, Section};
+use crate::guard::TableGuard;
 use crate::meta::TableMeta;
-use crate::observe::{Observation, Topic};
+use crate::observer::{Observation, Topic};
 use crate::stage2::Stage2;
 use crate::stats::Counter;
 use crate::sync::Ordering;
@@ -76,44 +76,57 @@ pub(crate) struct Stopped<'r, E: Environment> {
 
 /// A read section in one VM's tables, and the way into them.
 pub struct Reader<'s, E: Environment> {
+    inside: Inside<'s, E>,
+    _section: Section<'s, E::Cpus>,
+}
+
+/// One VM's tables, and the slot of a CPU that is inside a read section.
+struct Inside<'s, E: Environment> {
     stage2: &'s Stage2<E>,
-    section: Section<'s>,
+    slot: &'s CpuSlot,
 }
 
 impl<'s, E: Environment> Reader<'s, E> {
     /// For looking: sections nest.
     #[inline]
     pub(crate) fn new(stage2: &'s Stage2<E>) -> Self {
-        Self {
-            stage2,
-            section: Section::enter(stage2.env().cpus()),
-        }
+        Self::inside(stage2, Section::enter(stage2.env().cpus()))
     }
 
     /// For changing what is found: the caller is in no section yet.
     #[inline(always)]
     pub(crate) fn first(stage2: &'s Stage2<E>) -> Self {
+        Self::inside(stage2, Section::enter_first(stage2.env().cpus()))
+    }
+
+    #[inline(always)]
+    fn inside(stage2: &'s Stage2<E>, section: Section<'s, E::Cpus>) -> Self {
+        let slot = section.slot();
         Self {
-            stage2,
-            section: Section::enter_first(stage2.env().cpus()),
+            inside: Inside { stage2, slot },
+            _section: section,
         }
     }
 
     /// The root table that has the entry for `ipa`; none if the address is too large.
     #[inline(always)]
     pub fn root(&self, ipa: Ipa) -> Option<Unlocked<'_, E>> {
-        self.root_at(self.stage2.geometry().start(), ipa)
+        self.root_at(self.inside.stage2.geometry().start(), ipa)
     }
 
     /// As [`root`](Self::root), in tables that start at this level: the VM's do.
     #[inline(always)]
     fn root_at(&self, start: Level, ipa: Ipa) -> Option<Unlocked<'_, E>> {
-        let geometry = self.stage2.geometry();
+        let geometry = self.inside.stage2.geometry();
         let index = geometry.root_index(ipa)?;
-        let pa = self.stage2.root().offset(index << crate::addr::PAGE_SHIFT);
-        let meta = self.stage2.env().frames().table_meta(pa)?;
+        let pa = self
+            .inside
+            .stage2
+            .root()
+            .offset(index << crate::addr::PAGE_SHIFT);
+        let meta = self.inside.stage2.env().frames().table_meta(pa)?;
         Some(Unlocked {
-            view: View::new(self, pa, start, ipa),
+            view: View::new(&self.inside, pa, start, ipa),
             meta,
             parent: None,
         })
@@ -129,7 +142,7 @@ impl<'s, E: Environment> Reader<'s, E> {
         level: Level,
     ) -> Option<Result<Unlocked<'_, E>, Stopped<'_, E>>> {
         // A copy for each start: in each, the levels on the way are constants.
-        match self.stage2.geometry().start() {
+        match self.inside.stage2.geometry().start() {
             Level::L0 => self.descend_from(Level::L0, ipa, level),
             Level::L1 => self.descend_from(Level::L1, ipa, level),
             Level::L2 => self.descend_from(Level::L2, ipa, level),
@@ -143,16 +156,16 @@ impl<'s, E: Environment> Reader<'s, E> {
     /// None if the address is too large, or `level` above the root's.
     #[inline(always)]
     pub fn lock(&self, ipa: Ipa, level: Level) -> Option<Result<Locked<'_, E>, Absent>> {
-        match self.lock_at_once(ipa, level) {
+        match self.lock_fast(ipa, level) {
             Some(table) => Some(Ok(table)),
-            None => self.lock_somehow(ipa, level),
+            None => self.lock_slow(ipa, level),
         }
     }
 
     /// As [`lock`](Self::lock), whatever is in the way.
     #[cold]
     #[inline(never)]
-    fn lock_somehow(&self, ipa: Ipa, level: Level) -> Option<Result<Locked<'_, E>, Absent>> {
+    fn lock_slow(&self, ipa: Ipa, level: Level) -> Option<Result<Locked<'_, E>, Absent>> {
         for _ in 0..MAX_RETRIES {
             match self.descend(ipa, level)? {
                 Ok(table) => match table.lock() {
@@ -167,8 +180,8 @@ impl<'s, E: Environment> Reader<'s, E> {
 
     /// The table of `level` that has the entry for `ipa`, locked, if nothing is in the way.
     #[inline(always)]
-    pub(crate) fn lock_at_once(&self, ipa: Ipa, level: Level) -> Option<Locked<'_, E>> {
-        match self.stage2.geometry().start() {
+    pub(crate) fn lock_fast(&self, ipa: Ipa, level: Level) -> Option<Locked<'_, E>> {
+        match self.inside.stage2.geometry().start() {
             Level::L0 => self.descend_from(Level::L0, ipa, level)?.ok()?.lock().ok(),
             Level::L1 => self.descend_from(Level::L1, ipa, level)?.ok()?.lock().ok(),
             Level::L2 => self.descend_from(Level::L2, ipa, level)?.ok()?.lock().ok(),
@@ -198,7 +211,14 @@ impl<'s, E: Environment> Reader<'s, E> {
 
     #[inline]
     pub(crate) fn count(&self, counter: Counter) {
-        self.section.slot().counters.count(counter);
+        self.inside.count(counter);
+    }
+}
+
+impl<E: Environment> Inside<'_, E> {
+    #[inline]
+    fn count(&self, counter: Counter) {
+        self.slot.counters.count(counter);
     }
 
     /// Counts that the entry of `level` for `ipa` names no table, and tells of a marker.
@@ -214,7 +234,7 @@ impl<'s, E: Environment> Reader<'s, E> {
             Absent::Bad(_) => Counter::AbsentBad,
         });
         if let Absent::Busy(marker) = absent {
-            self.stage2.tell_of_marker(ipa, level, marker);
+            self.stage2.trace_marker(ipa, level, marker);
         }
         absent
     }
@@ -222,8 +242,8 @@ impl<'s, E: Environment> Reader<'s, E> {
 
 /// A table, for reading. It may be detached at any time, and stays readable until the read section ends.
 pub struct View<'r, E: Environment> {
-    reader: &'r Reader<'r, E>,
-    table: <E::Window as Window>::Ref<'r>,
+    inside: &'r Inside<'r, E>,
+    table: <E::TableWindow as TableWindow>::Ref<'r>,
     pa: Pa,
     level: Level,
     base: Ipa,
@@ -231,11 +251,11 @@ pub struct View<'r, E: Environment> {
 
 impl<'r, E: Environment> View<'r, E> {
     #[inline(always)]
-    fn new(reader: &'r Reader<'r, E>, pa: Pa, level: Level, ipa: Ipa) -> Self {
+    fn new(inside: &'r Inside<'r, E>, pa: Pa, level: Level, ipa: Ipa) -> Self {
         let covered = level.size() * ENTRIES as u64;
         Self {
-            reader,
-            table: reader.stage2.env().window().table(TableFrame::at(pa)),
+            inside,
+            table: inside.stage2.env().window().table(TableFrame::at(pa)),
             pa,
             level,
             base: Ipa::new(ipa.get() & !(covered - 1)),
@@ -275,7 +295,7 @@ impl<'r, E: Environment> View<'r, E> {
 
     /// What the entry of this index is.
     #[inline]
-    pub fn kind(&self, index: usize) -> Kind {
+    pub fn kind(&self, index: usize) -> EntryKind {
         self.get(index).kind(self.level)
     }
 
@@ -315,8 +335,8 @@ impl<'r, E: Environment> Slot<'_, 'r, E> {
         match self.resolve(self.load()) {
             Ok(table) => Ok(table),
             Err(absent) => {
-                let View { reader, level, .. } = *self.view;
-                Err(reader.without_table(self.ipa, level, absent))
+                let View { inside, level, .. } = *self.view;
+                Err(inside.without_table(self.ipa, level, absent))
             }
         }
     }
@@ -337,19 +357,19 @@ impl<'r, E: Environment> Slot<'_, 'r, E> {
     #[inline(always)]
     pub(crate) fn resolve(&self, value: Descriptor) -> Result<Unlocked<'r, E>, Absent> {
         let View {
-            reader,
+            inside,
             pa: parent,
             level,
             ..
         } = *self.view;
         let pa = match value.kind(level) {
-            Kind::Table(pa) => pa,
-            Kind::Empty => return Err(Absent::Empty),
-            Kind::Busy(marker) => return Err(Absent::Busy(marker)),
-            Kind::Leaf(_) => return Err(Absent::Block(value)),
-            Kind::Bad => return Err(Absent::Bad(value)),
+            EntryKind::Table(pa) => pa,
+            EntryKind::Empty => return Err(Absent::Empty),
+            EntryKind::Busy(marker) => return Err(Absent::Busy(marker)),
+            EntryKind::Leaf(_) => return Err(Absent::Block(value)),
+            EntryKind::Bad => return Err(Absent::Bad(value)),
         };
-        let stage2 = reader.stage2;
+        let stage2 = inside.stage2;
         let level = level.next().ok_or(Absent::Bad(value))?;
         let meta = stage2
             .env()
@@ -358,7 +378,7 @@ impl<'r, E: Environment> Slot<'_, 'r, E> {
             .filter(|meta| meta.is_table_of(stage2.owner(), level))
             .ok_or(Absent::Bad(value))?;
         Ok(Unlocked {
-            view: View::new(reader, pa, level, self.ipa),
+            view: View::new(inside, pa, level, self.ipa),
             meta,
             parent: Some(ParentEntry {
                 table: parent,
@@ -424,37 +444,37 @@ impl<'r, E: Environment> Unlocked<'r, E> {
     #[inline(always)]
     pub fn lock(self) -> Result<Locked<'r, E>, Changed> {
         let View {
-            reader,
+            inside,
             pa,
             level,
             base,
             ..
         } = self.view;
-        let held = Held::lock(reader.stage2, self.meta, pa, base, level);
-        self.recheck(held)
+        let guard = TableGuard::lock(inside.stage2, self.meta, pa, base, level);
+        self.recheck(guard)
     }
 
     /// As [`lock`](Self::lock), but gives up when another thread holds the lock: for a caller that holds a
     /// lock that comes later in the lock order.
     pub fn try_lock(self) -> Option<Result<Locked<'r, E>, Changed>> {
         let View {
-            reader, pa, level, ..
+            inside, pa, level, ..
         } = self.view;
-        let held = Held::try_lock(reader.stage2, self.meta, pa, level)?;
-        Some(self.recheck(held))
+        let guard = TableGuard::try_lock(inside.stage2, self.meta, pa, level)?;
+        Some(self.recheck(guard))
     }
 
     #[inline(always)]
-    fn recheck(self, held: Held<'r, E>) -> Result<Locked<'r, E>, Changed> {
+    fn recheck(self, guard: TableGuard<'r, E>) -> Result<Locked<'r, E>, Changed> {
         if let Some(parent) = self.parent {
-            let reader = self.view.reader;
+            let inside = self.view.inside;
             let table = TableFrame::at(parent.table);
-            let table = reader.stage2.env().window().table(table);
+            let table = inside.stage2.env().window().table(table);
             if table.entries[parent.index].load(Ordering::Acquire) != parent.value.bits() {
-                reader.count(Counter::LockRetries);
+                inside.count(Counter::LockRetries);
                 let (ipa, level) = (self.view.ipa(0), self.view.level());
                 let retried = move || Observation::Retried { ipa, level };
-                reader.stage2.tell(Topic::Races, retried);
+                inside.stage2.trace(Topic::Races, retried);
                 return Err(Changed);
             }
         }
@@ -462,7 +482,7 @@ impl<'r, E: Environment> Unlocked<'r, E> {
             view: self.view,
             meta: self.meta,
             parent: self.parent,
-            held,
+            guard,
         })
     }
 
@@ -498,13 +518,13 @@ pub struct Locked<'r, E: Environment> {
     view: View<'r, E>,
     meta: &'r TableMeta,
     parent: Option<ParentEntry>,
-    held: Held<'r, E>,
+    guard: TableGuard<'r, E>,
 }
 
 impl<'r, E: Environment> Locked<'r, E> {
     /// Unlocks, and keeps the way back to the lock.
     pub fn unlock(self) -> Unlocked<'r, E> {
-        drop(self.held);
+        drop(self.guard);
         Unlocked {
             view: self.view,
             meta: self.meta,
@@ -524,17 +544,17 @@ impl<'r, E: Environment> Locked<'r, E> {
 
     /// Whether an observer may want to know what happens to the table.
     #[inline(always)]
-    pub(crate) fn is_watched(&self) -> bool {
-        self.held.is_watched()
+    pub(crate) fn is_traced(&self) -> bool {
+        self.guard.is_traced()
     }
 
     /// Makes entries of the table visible to table walks.
     #[inline(always)]
     pub(crate) fn publish(&self) -> Published {
-        let stage2 = self.reader.stage2;
+        let stage2 = self.inside.stage2;
         let published = Published::by(stage2.env().tlb());
-        if self.is_watched() {
-            stage2.tell_of_publishing();
+        if self.is_traced() {
+            stage2.trace_publishing();
         }
         published
     }
@@ -542,7 +562,7 @@ impl<'r, E: Environment> Locked<'r, E> {
     /// Counts an event, on the CPU that holds the lock.
     #[inline]
     pub(crate) fn count(&self, counter: Counter) {
-        self.reader.count(counter);
+        self.inside.count(counter);
     }
 
     pub(crate) fn meta(&self) -> &'r TableMeta {
@@ -550,7 +570,7 @@ impl<'r, E: Environment> Locked<'r, E> {
     }
 
     pub(crate) fn stage2(&self) -> &'r Stage2<E> {
-        self.reader.stage2
+        self.inside.stage2
     }
 }
 

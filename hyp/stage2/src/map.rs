@@ -9,13 +9,13 @@ mod revocable;
 pub use revocable::MapWithError;
 
 use crate::addr::{ENTRIES, Ipa, IpaRange, Level, PAGE_SHIFT, PAGE_SIZE, Pa};
-use crate::descriptor::{Attributes, Descriptor, Execute, Kind};
+use crate::descriptor::{Attributes, Descriptor, DirtyState, EntryKind, Execute};
 use crate::detached::Spare;
 use crate::env::{Environment, Frames, OutOfFrames, Tlb};
 use crate::frame::{GuestFrame, Refused};
-use crate::held::entry_address;
+use crate::guard::entry_address;
 use crate::lookup::{Absent, Locked, MAX_RETRIES, Reader, Unlocked};
-use crate::observe::{Observation, Topic};
+use crate::observer::{Observation, Observer, Topic};
 use crate::stage2::Stage2;
 use crate::stats::Counter;
 
@@ -71,8 +71,8 @@ impl From<OutOfFrames> for MapError {
 impl<E: Environment> Stage2<E> {
     /// Maps a page to `ipa`.
     ///
-    /// `written` lets stores through at once; otherwise the first one faults, and is noticed
-    /// (see [`resolve_fault`](Self::resolve_fault)).
+    /// What is mapped [clean](DirtyState::Clean) faults on its first store: see
+    /// [`resolve_fault`](Self::resolve_fault).
     ///
     /// # Panics
     ///
@@ -84,12 +84,12 @@ impl<E: Environment> Stage2<E> {
         ipa: Ipa,
         page: GuestFrame,
         attributes: Attributes,
-        written: bool,
+        dirty: DirtyState,
     ) -> Result<(), Refused<MapError>> {
         if let Err(reason) = self.check_page(&page) {
             return Err(self.refused(ipa, page, reason));
         }
-        self.map_leaf(ipa, Level::L3, page, attributes, written)
+        self.map_leaf(ipa, Level::L3, page, attributes, dirty)
     }
 
     /// Maps each 4 KiB page of `range` to the frame that `frame` gives for it: as
@@ -110,7 +110,7 @@ impl<E: Environment> Stage2<E> {
         range: IpaRange,
         mut frame: impl FnMut(Ipa) -> GuestFrame,
         attributes: Attributes,
-        written: bool,
+        dirty: DirtyState,
     ) -> Result<(), MappedInPart> {
         let mut end = range.start();
         let none = |reason| MappedInPart {
@@ -122,7 +122,7 @@ impl<E: Environment> Stage2<E> {
             return Err(none(MapError::OutOfRange));
         }
         self.check_rights(attributes).map_err(none)?;
-        let leaf = |pa| Descriptor::leaf(self.format(), Level::L3, pa, attributes, written);
+        let leaf = |pa| Descriptor::leaf(self.format(), Level::L3, pa, attributes, dirty);
         // Everything of a page's descriptor but its address.
         let rest = leaf(Pa::new(0));
         while end < range.end() {
@@ -131,7 +131,7 @@ impl<E: Environment> Stage2<E> {
             if end < range.end() {
                 // What stands at the end of the run, if it is not just that of a table.
                 let page = odd.unwrap_or_else(|| frame(end));
-                self.map_page(end, page, attributes, written).map_err(
+                self.map_page(end, page, attributes, dirty).map_err(
                     |Refused { reason, frame }| MappedInPart {
                         end,
                         reason,
@@ -159,7 +159,7 @@ impl<E: Environment> Stage2<E> {
         ipa: Ipa,
         block: GuestFrame,
         attributes: Attributes,
-        written: bool,
+        dirty: DirtyState,
     ) -> Result<(), Refused<MapError>> {
         if block.is_page() {
             return Err(self.refused(ipa, block, MapError::WrongSize));
@@ -168,8 +168,8 @@ impl<E: Environment> Stage2<E> {
             return Err(self.refused(ipa, block, MapError::Table));
         }
         match block.level() {
-            Level::L2 => self.map_leaf(ipa, Level::L2, block, attributes, written),
-            level => self.map_leaf(ipa, level, block, attributes, written),
+            Level::L2 => self.map_leaf(ipa, Level::L2, block, attributes, dirty),
+            level => self.map_leaf(ipa, level, block, attributes, dirty),
         }
     }
 
@@ -181,7 +181,7 @@ impl<E: Environment> Stage2<E> {
         level: Level,
         frame: GuestFrame,
         attributes: Attributes,
-        written: bool,
+        dirty: DirtyState,
     ) -> Result<(), Refused<MapError>> {
         if !ipa.is_aligned(level) {
             return Err(self.refused(ipa, frame, MapError::Misaligned));
@@ -189,7 +189,7 @@ impl<E: Environment> Stage2<E> {
         if let Err(reason) = self.check_rights(attributes) {
             return Err(self.refused(ipa, frame, reason));
         }
-        let leaf = Descriptor::leaf(self.format(), level, frame.pa(), attributes, written);
+        let leaf = Descriptor::leaf(self.format(), level, frame.pa(), attributes, dirty);
         match self.fill_entry(ipa, level, leaf) {
             Ok(()) => Ok(()),
             Err(reason) => Err(self.refused(ipa, frame, reason)),
@@ -220,12 +220,12 @@ impl<E: Environment> Stage2<E> {
 
     #[cold]
     fn refused(&self, ipa: Ipa, frame: GuestFrame, reason: MapError) -> Refused<MapError> {
-        self.tell_not_mapped(ipa, frame.level(), reason);
+        self.trace_not_mapped(ipa, frame.level(), reason);
         Refused { reason, frame }
     }
 
-    fn tell_not_mapped(&self, ipa: Ipa, level: Level, error: MapError) {
-        self.tell(Topic::Maps, move || Observation::NotMapped {
+    fn trace_not_mapped(&self, ipa: Ipa, level: Level, error: MapError) {
+        self.trace(Topic::Maps, move || Observation::NotMapped {
             ipa,
             level,
             error,
@@ -236,19 +236,19 @@ impl<E: Environment> Stage2<E> {
     fn fill_entry(&self, ipa: Ipa, level: Level, leaf: Descriptor) -> Result<(), MapError> {
         // Most often the table is there and its entry is empty. That on its own stays in registers.
         let reader = self.change();
-        if let Some(mut table) = reader.lock_at_once(ipa, level)
+        if let Some(mut table) = reader.lock_fast(ipa, level)
             && table.get(ipa.index(level)) == Descriptor::EMPTY
         {
             self.put(&reader, &mut table, ipa, level, leaf);
             return Ok(());
         }
         drop(reader);
-        self.fill_somehow(ipa, level, leaf)
+        self.fill_slow(ipa, level, leaf)
     }
 
     /// As [`fill_entry`](Self::fill_entry), whatever is in the way.
     #[inline(never)]
-    fn fill_somehow(&self, ipa: Ipa, level: Level, leaf: Descriptor) -> Result<(), MapError> {
+    fn fill_slow(&self, ipa: Ipa, level: Level, leaf: Descriptor) -> Result<(), MapError> {
         self.with_empty_entry(ipa, level, |reader, table| {
             self.put(reader, table, ipa, level, leaf);
         })
@@ -298,13 +298,13 @@ impl<E: Environment> Stage2<E> {
         let index = ipa.index(table.level());
         let old = table.get(index);
         match old.kind(table.level()) {
-            Kind::Empty => {}
-            Kind::Busy(marker) => {
-                self.tell_of_marker(ipa, table.level(), marker);
+            EntryKind::Empty => {}
+            EntryKind::Busy(marker) => {
+                self.trace_marker(ipa, table.level(), marker);
                 return Err(MapError::Busy);
             }
-            Kind::Leaf(_) | Kind::Table(_) => return Err(MapError::Occupied(old)),
-            Kind::Bad => {
+            EntryKind::Leaf(_) | EntryKind::Table(_) => return Err(MapError::Occupied(old)),
+            EntryKind::Bad => {
                 let _ = self.flush(table.clear_bad(index));
             }
         }
@@ -321,42 +321,49 @@ impl<E: Environment> Stage2<E> {
         level: Level,
         leaf: Descriptor,
     ) {
-        let (index, watched) = (ipa.index(level), table.is_watched());
-        let order = if watched { self.order() } else { 0 };
-        table.fill_untold(index, leaf);
+        let (index, traced) = (ipa.index(level), table.is_traced());
+        let order = if traced { self.order() } else { 0 };
+        table.fill_untraced(index, leaf);
         self.env().tlb().publish();
         reader.count(match level {
             Level::L3 => Counter::PagesMapped,
             _ => Counter::BlocksMapped,
         });
-        if watched {
-            self.tell_of_put(order, entry_address(table.pa(), index), ipa, level, leaf);
+        if traced {
+            self.trace_put(order, entry_address(table.pa(), index), ipa, level, leaf);
         }
     }
 
     /// Tells what [`put`](Self::put) has done, all by value: nothing has to be in memory for it.
     #[cold]
     #[inline(never)]
-    fn tell_of_put(&self, order: u64, entry: Pa, ipa: Ipa, level: Level, leaf: Descriptor) {
-        if self.env().observes(Topic::Protocol) {
-            return self.tell_checker_of_put(order, entry, ipa, level, leaf);
+    fn trace_put(&self, order: u64, entry: Pa, ipa: Ipa, level: Level, leaf: Descriptor) {
+        if self.env().observer().traces(Topic::Protocol) {
+            return self.trace_protocol_of_put(order, entry, ipa, level, leaf);
         }
-        self.tell_of_leaf(ipa, level, leaf);
+        self.trace_leaf(ipa, level, leaf);
     }
 
-    /// As [`tell_of_put`](Self::tell_of_put), where there is a checker: apart from that, which need not save
+    /// As [`trace_put`](Self::trace_put), where there is a checker: apart from that, which need not save
     /// registers for this.
     #[inline(never)]
-    fn tell_checker_of_put(&self, order: u64, entry: Pa, ipa: Ipa, level: Level, leaf: Descriptor) {
-        self.tell_written(order, entry, Descriptor::EMPTY, leaf, true);
-        self.tell_checker(|order| Observation::Published { order });
-        self.tell_of_leaf(ipa, level, leaf);
+    fn trace_protocol_of_put(
+        &self,
+        order: u64,
+        entry: Pa,
+        ipa: Ipa,
+        level: Level,
+        leaf: Descriptor,
+    ) {
+        self.trace_written(order, entry, Descriptor::EMPTY, leaf, true);
+        self.trace_protocol(|order| Observation::Published { order });
+        self.trace_leaf(ipa, level, leaf);
     }
 
     #[inline(always)]
-    fn tell_of_leaf(&self, ipa: Ipa, level: Level, leaf: Descriptor) {
+    fn trace_leaf(&self, ipa: Ipa, level: Level, leaf: Descriptor) {
         let pa = leaf.output();
-        self.tell(Topic::Maps, || Observation::Mapped { ipa, pa, level });
+        self.trace(Topic::Maps, || Observation::Mapped { ipa, pa, level });
     }
 
     /// Maps pages of `range` from `from` on, with descriptors like `rest`, as long as they are of one
@@ -370,10 +377,10 @@ impl<E: Environment> Stage2<E> {
         mut frame: impl FnMut(Ipa) -> GuestFrame,
     ) -> (Ipa, Option<GuestFrame>) {
         let reader = self.change();
-        let Some(mut table) = reader.lock_at_once(from, Level::L3) else {
+        let Some(mut table) = reader.lock_fast(from, Level::L3) else {
             return (from, None);
         };
-        if table.is_watched() {
+        if table.is_traced() {
             // Each page on its own then, so that each is told.
             return (from, None);
         }

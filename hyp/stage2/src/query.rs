@@ -3,7 +3,7 @@
 use core::ops::Range;
 
 use crate::addr::{ENTRIES, Ipa, IpaRange, Level};
-use crate::descriptor::{Descriptor, Kind};
+use crate::descriptor::{Descriptor, EntryKind};
 use crate::env::Environment;
 use crate::lookup::{Reader, View};
 use crate::stage2::Stage2;
@@ -21,7 +21,7 @@ pub struct Entry {
 
 impl Entry {
     /// What the entry is.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> EntryKind {
         self.descriptor.kind(self.level)
     }
 }
@@ -90,7 +90,7 @@ fn find_filled<E: Environment>(table: &View<'_, E>, range: IpaRange, least: usiz
     let level = table.level();
     overlapped(table.ipa(0), level, range).find_map(|index| {
         let descriptor = table.get(index);
-        if !matches!(descriptor.kind(level), Kind::Table(_)) {
+        if !matches!(descriptor.kind(level), EntryKind::Table(_)) {
             return None;
         }
         let child = table.slot(table.ipa(index)).resolve(descriptor).ok()?;

@@ -6,7 +6,7 @@
 //! never skipped: what its owner is about to make belongs to the range too.
 
 use crate::addr::{ENTRIES, Ipa, IpaRange, Level, Pa};
-use crate::descriptor::{Descriptor, Kind};
+use crate::descriptor::{Descriptor, EntryKind};
 use crate::env::{Environment, OutOfFrames};
 use crate::flush::Stale;
 use crate::lookup::{Absent, Locked};
@@ -24,7 +24,7 @@ pub(crate) trait Edit<E: Environment> {
 
     /// The leaves of the run are changed, and not flushed yet: tells the observer what
     /// [`leaves`](Self::leaves) has not. By value, so that the table need not be in memory for it.
-    fn tell(&self, _stage2: &Stage2<E>, _table: Pa) {}
+    fn trace(&self, _stage2: &Stage2<E>, _table: Pa) {}
 
     /// The leaves of the run are flushed and no lock is held.
     fn run_ends(&mut self, _stage2: &Stage2<E>) {}
@@ -139,8 +139,8 @@ impl<E: Environment> Stage2<E> {
         };
         let mut stale = None;
         let step = self.edit_locked(&mut table, cursor, range, edit, &mut stale);
-        if table.is_watched() {
-            edit.tell(self, table.pa());
+        if table.is_traced() {
+            edit.trace(self, table.pa());
         }
         if let Some(stale) = stale {
             let _ = self.flush(stale);
@@ -168,8 +168,8 @@ impl<E: Environment> Stage2<E> {
                 entries,
                 stale: new,
             } = match entry.kind(level) {
-                Kind::Empty => Edited::one(None),
-                Kind::Leaf(_) => {
+                EntryKind::Empty => Edited::one(None),
+                EntryKind::Leaf(_) => {
                     if T::SPLITS_BLOCKS && !range.covers(&IpaRange::entry(ipa, level)) {
                         return if ipa == cursor {
                             Step::Split(level)
@@ -179,7 +179,7 @@ impl<E: Environment> Stage2<E> {
                     }
                     edit.leaves(table, index, entry)
                 }
-                Kind::Busy(_) => {
+                EntryKind::Busy(_) => {
                     return if ipa == cursor {
                         Step::Wait
                     } else {
@@ -187,8 +187,8 @@ impl<E: Environment> Stage2<E> {
                     };
                 }
                 // Another run, one level further down.
-                Kind::Table(_) => break,
-                Kind::Bad => Edited::one(Some(table.clear_bad(index))),
+                EntryKind::Table(_) => break,
+                EntryKind::Bad => Edited::one(Some(table.clear_bad(index))),
             };
             if let Some(new) = new {
                 *stale = Some(new.after(*stale));

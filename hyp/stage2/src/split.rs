@@ -13,12 +13,12 @@
 
 use crate::addr::{ENTRIES, Ipa, IpaRange, Level, Pa};
 use crate::deposit::{InUse, Kept};
-use crate::descriptor::{Descriptor, Kind, Work};
+use crate::descriptor::{Descriptor, EntryKind, Operation};
 use crate::detached::{Spare, memory};
-use crate::env::{Environment, Frames, OutOfFrames, TableFrame, Window};
-use crate::held::{Held, entry_address};
+use crate::env::{Environment, Frames, OutOfFrames, TableFrame, TableWindow};
+use crate::guard::{TableGuard, entry_address};
 use crate::lookup::{Absent, Locked, MAX_RETRIES};
-use crate::observe::{Observation, Topic};
+use crate::observer::{Observation, Observer, Topic};
 use crate::stage2::Stage2;
 use crate::stats::Counter;
 use crate::sync::Ordering;
@@ -74,7 +74,7 @@ impl<E: Environment> Stage2<E> {
     ///
     /// Inside a read section.
     pub fn split_for_store(&self, ipa: Ipa, level: Level) -> Result<(), SplitError> {
-        if level == Level::L2 && self.split_at_once(ipa) {
+        if level == Level::L2 && self.split_fast(ipa) {
             return Ok(());
         }
         self.split(ipa, level, Some(ipa))
@@ -83,7 +83,7 @@ impl<E: Environment> Stage2<E> {
     /// Splits the block of level 2 that maps `ipa`, for a store to it, if nothing is in the way; says whether
     /// it did. That on its own, with its levels known, stays in registers.
     #[inline(always)]
-    fn split_at_once(&self, ipa: Ipa) -> bool {
+    fn split_fast(&self, ipa: Ipa) -> bool {
         const LEVEL: Level = Level::L2;
         let mut parts = Parts::none(self);
         if parts.allocate().is_err() {
@@ -94,7 +94,7 @@ impl<E: Environment> Stage2<E> {
             return false;
         };
         let block = table.slot(ipa).load();
-        let is_block = matches!(block.kind(LEVEL), Kind::Leaf(_));
+        let is_block = matches!(block.kind(LEVEL), EntryKind::Leaf(_));
         // A split of a block with a table in the deposit takes that out as well.
         let fits =
             is_block && block.is_writable() && !block.lets_stores_through() && !block.has_deposit();
@@ -139,12 +139,14 @@ impl<E: Environment> Stage2<E> {
             };
             let seen = table.slot(ipa).load();
             match seen.kind(level) {
-                Kind::Leaf(_) if stored.is_some() && !seen.is_writable() => {
+                EntryKind::Leaf(_) if stored.is_some() && !seen.is_writable() => {
                     return Err(SplitError::Denied);
                 }
-                Kind::Leaf(_) => {}
-                Kind::Busy(_) => return Err(SplitError::Busy),
-                Kind::Empty | Kind::Table(_) | Kind::Bad => return Err(SplitError::NoBlock),
+                EntryKind::Leaf(_) => {}
+                EntryKind::Busy(_) => return Err(SplitError::Busy),
+                EntryKind::Empty | EntryKind::Table(_) | EntryKind::Bad => {
+                    return Err(SplitError::NoBlock);
+                }
             }
             if parts.is_none() && !seen.has_deposit() {
                 drop(table);
@@ -211,12 +213,12 @@ impl<E: Environment> Stage2<E> {
             // change one of them: the invalidation of a page need not reach a cached block.
             let meta = self.env().frames().table_meta(child);
             let (ipa, next) = (table.ipa(index), level.next().unwrap_or(level));
-            let _parts = meta.map(|meta| Held::lock(self, meta, child, ipa, next));
+            let _parts = meta.map(|meta| TableGuard::lock(self, meta, child, ipa, next));
             let (old, stale) = table.replace(index, new);
             self.add_use(child, seen, old);
             let _ = self.flush(stale);
         } else {
-            let marker = self.marker(Work::Split);
+            let marker = self.marker(Operation::Split);
             let (old, stale) = table.break_entry(index, marker);
             self.add_use(child, seen, old);
             let flushed = self.flush(stale);
@@ -225,7 +227,7 @@ impl<E: Environment> Stage2<E> {
         self.publish();
         table.count(Counter::Splits);
         let ipa = table.ipa(index);
-        self.tell(Topic::Changes, move || Observation::Split { ipa, level });
+        self.trace(Topic::Changes, move || Observation::Split { ipa, level });
     }
 
     /// Makes a table of a frame that is the caller's alone, with the parts of `block`; the one that `stored` is in, if it
@@ -252,7 +254,7 @@ impl<E: Environment> Stage2<E> {
         let first = block.part(self.format(), level, 0);
         if kept.has_parts && memory(self, child).entries[0].load(Ordering::Relaxed) == first.bits()
         {
-            self.tell_of_parts(child, first, level);
+            self.trace_parts(child, first, level);
         } else {
             self.fill_parts(child, first, level);
         }
@@ -265,7 +267,7 @@ impl<E: Environment> Stage2<E> {
     // the table descriptor releases them all.
     #[inline(always)]
     fn fill_parts(&self, child: Pa, first: Descriptor, level: Level) {
-        self.tell_of_parts(child, first, level);
+        self.trace_parts(child, first, level);
         let parts = level.next().unwrap_or(level);
         let window = self.env().window();
         window.fill(TableFrame::at(child), first.bits(), parts.size());
@@ -280,28 +282,28 @@ impl<E: Environment> Stage2<E> {
             let old = first.with_output(first.output().offset(index as u64 * parts.size()));
             let new = old.used(true);
             memory(self, child).entries[index].store(new.bits(), Ordering::Relaxed);
-            if self.env().observes(Topic::Protocol) {
-                self.tell_written(self.order(), entry_address(child, index), old, new, false);
+            if self.env().observer().traces(Topic::Protocol) {
+                self.trace_written(self.order(), entry_address(child, index), old, new, false);
             }
         }
     }
 
     /// Tells a checker, if there is one, of the entries that the table at `child` is about to be filled with.
     #[inline(always)]
-    fn tell_of_parts(&self, child: Pa, first: Descriptor, level: Level) {
-        if self.env().observes(Topic::Protocol) {
-            self.tell_of_each_part(child, first, level.next().unwrap_or(level).size());
+    fn trace_parts(&self, child: Pa, first: Descriptor, level: Level) {
+        if self.env().observer().traces(Topic::Protocol) {
+            self.trace_each_part(child, first, level.next().unwrap_or(level).size());
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn tell_of_each_part(&self, child: Pa, first: Descriptor, step: u64) {
+    fn trace_each_part(&self, child: Pa, first: Descriptor, step: u64) {
         let mut pa = first.output();
         for (index, entry) in memory(self, child).entries.iter().enumerate() {
             let old = Descriptor::from_bits(entry.load(Ordering::Relaxed));
             let new = first.with_output(pa);
-            self.tell_written(self.order(), entry_address(child, index), old, new, false);
+            self.trace_written(self.order(), entry_address(child, index), old, new, false);
             pa = pa.offset(step);
         }
     }
@@ -321,7 +323,7 @@ impl<E: Environment> Stage2<E> {
         for (index, entry) in memory(self, child).entries.iter().enumerate() {
             let old = entry.fetch_or(late, Ordering::Relaxed);
             let [old, new] = [old, old | late].map(Descriptor::from_bits);
-            self.tell_written(self.order(), entry_address(child, index), old, new, false);
+            self.trace_written(self.order(), entry_address(child, index), old, new, false);
         }
     }
 }

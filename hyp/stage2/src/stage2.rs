@@ -5,14 +5,14 @@
 //! waiting, and repairing a bad entry.
 
 use crate::addr::{ENTRIES, Ipa, IpaRange, Level, PAGE_SHIFT, Pa};
-use crate::descriptor::{Descriptor, Format, LeafFormat, Marker, Work};
+use crate::descriptor::{Descriptor, Format, LeafFormat, Marker, Operation};
 use crate::env::{Cpus, Environment, Frames, Loaded, OutOfFrames, Scope, TableFrame, Tlb};
 use crate::flush::{Flushed, Published, Stale};
 use crate::geometry::Geometry;
 use crate::grace::CpuSlot;
 use crate::lookup::{Reader, Stopped};
 use crate::meta::Owner;
-use crate::observe::{Observation, Topic};
+use crate::observer::{Observation, Observer, Topic};
 use crate::stats::Counter;
 use crate::vmid::{Vmid, VmidCell};
 use core::fmt;
@@ -81,17 +81,17 @@ impl<E: Environment> Stage2<E> {
             root,
             vmid: VmidCell::new(),
         };
-        stage2.tell_of_root();
+        stage2.trace_root();
         // The zeroed root is complete before VTTBR_EL2 can name it.
         stage2.publish();
         Ok(stage2)
     }
 
-    fn tell_of_root(&self) {
+    fn trace_root(&self) {
         let level = self.geometry().start();
         let covered = level.size() * ENTRIES as u64;
         for index in 0..1u64 << self.geometry().root_order() {
-            self.tell_checker(|order| Observation::TableMade {
+            self.trace_protocol(|order| Observation::TableMade {
                 order,
                 table: self.root.offset(index << PAGE_SHIFT),
                 level,
@@ -124,6 +124,7 @@ impl<E: Environment> Stage2<E> {
     /// guest's, each CPU may keep one in a change of generation, and one must be left.
     #[inline]
     pub fn load(&self) -> Vmid {
+        let _pinned = self.env.cpus().pin();
         let cpu = self.env.cpus().current();
         let (vmid, root) = (self.activate(cpu), self.root);
         self.env.tlb().load(Some(Loaded { root, vmid }));
@@ -176,6 +177,7 @@ impl<E: Environment> Stage2<E> {
     /// Inside a read section.
     #[inline]
     pub(crate) fn may_wait(&self) {
+        let _pinned = self.env.cpus().pin();
         self.env.cpus().slot().assert_outside();
     }
 
@@ -207,15 +209,17 @@ impl<E: Environment> Stage2<E> {
 
     #[inline]
     pub(crate) fn count_many(&self, counter: Counter, n: u64) {
+        let _pinned = self.env.cpus().pin();
         self.env.cpus().slot().counters.add(counter, n);
     }
 
     /// A marker that no one else has.
     #[inline]
-    pub(crate) fn marker(&self, work: Work) -> Marker {
+    pub(crate) fn marker(&self, operation: Operation) -> Marker {
         let cpus = self.env.cpus();
+        let _pinned = cpus.pin();
         let cpu = cpus.current();
-        Marker::new(work, cpus.slot().next_ticket(cpu))
+        Marker::new(operation, cpus.slot().next_ticket(cpu))
     }
 
     /// Invalidates on all CPUs what changed entries have left behind.
@@ -227,7 +231,7 @@ impl<E: Environment> Stage2<E> {
             self.count(Counter::Invalidations);
             let tlb = self.env.tlb();
             tlb.invalidate(published, vmid, stale.range, stale.scope);
-            self.tell(Topic::Invalidations, move || Observation::Invalidated {
+            self.trace(Topic::Invalidations, move || Observation::Invalidated {
                 range: stale.range,
                 scope: stale.scope,
             });
@@ -250,22 +254,22 @@ impl<E: Environment> Stage2<E> {
     #[inline(always)]
     pub(crate) fn publish(&self) -> Published {
         let published = Published::by(self.env.tlb());
-        if self.env.observes(Topic::Protocol) {
-            self.tell_of_publishing();
+        if self.env.observer().traces(Topic::Protocol) {
+            self.trace_publishing();
         }
         published
     }
 
     #[cold]
     #[inline(never)]
-    pub(crate) fn tell_of_publishing(&self) {
-        self.tell_checker(|order| Observation::Published { order });
+    pub(crate) fn trace_publishing(&self) {
+        self.trace_protocol(|order| Observation::Published { order });
     }
 
     /// Waits for the operation whose marker is in the way. The caller holds no lock and is in no read section.
     pub(crate) fn wait(&self) {
         self.count(Counter::BusyWaits);
-        self.env.cpus().relax();
+        self.env.cpus().yield_now();
     }
 
     /// Clears the bad entry at which a walk for `ipa` stopped, so that nobody can loop on it.
@@ -286,7 +290,7 @@ impl<E: Environment> Stage2<E> {
             let table = self.root.offset(index << PAGE_SHIFT);
             if let Some(meta) = self.env.frames().table_meta(table) {
                 meta.cease_to_be_table();
-                self.tell_checker(|order| Observation::TableEnded { order, table });
+                self.trace_protocol(|order| Observation::TableEnded { order, table });
             }
         }
         self.env
@@ -298,6 +302,7 @@ impl<E: Environment> Stage2<E> {
 /// Has the CPU that runs this translate with no VM's tables any more, so that they can be
 /// [destroyed](Stage2::destroy).
 pub fn unload<E: Environment>(env: &E) {
+    let _pinned = env.cpus().pin();
     env.tlb().finish_walks();
     env.tlb().load(None);
     env.cpus().slot().vmid.set_loaded(None);

@@ -68,9 +68,9 @@ counters! {
     /// Pages copied again while the guest was held up.
     PagesRecopied => "pages copied twice",
     /// Pages moved to another frame.
-    Moves => "moves",
+    Migrations => "migrations",
     /// Moves, and unmappings of a page for what it holds, that were not begun.
-    MovesAborted => "moves aborted",
+    MigrationsAborted => "migrations aborted",
     /// Tables taken out of the tree.
     TablesDetached => "tables detached",
     /// Table frames given back.

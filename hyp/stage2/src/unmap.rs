@@ -4,14 +4,14 @@
 //! the leaves of a run are gathered under the table's lock, flushed under it, and delivered after it.
 
 use crate::addr::{ENTRIES, Ipa, IpaRange, Level, Pa};
-use crate::descriptor::{Descriptor, Kind};
+use crate::descriptor::{Descriptor, EntryKind};
 use crate::detached::Retired;
 use crate::env::{Environment, OutOfFrames, Scope};
 use crate::flush::Stale;
 use crate::frame::GuestFrame;
-use crate::held::entry_address;
+use crate::guard::entry_address;
 use crate::lookup::{Locked, replace};
-use crate::observe::{Observation, Topic};
+use crate::observer::{Observation, Topic};
 use crate::range::{Edit, Edited};
 use crate::stage2::Stage2;
 use crate::stats::Counter;
@@ -106,7 +106,7 @@ fn remove_leaf(entry: &Entry, seen: Descriptor, level: Level) -> Option<Descript
         entry.store(Descriptor::EMPTY.bits(), Ordering::Release);
         return Some(seen);
     }
-    let is_leaf = matches!(seen.kind(level), Kind::Leaf(_));
+    let is_leaf = matches!(seen.kind(level), EntryKind::Leaf(_));
     is_leaf.then(|| replace(entry, level, Descriptor::EMPTY))
 }
 
@@ -198,10 +198,10 @@ impl<E: Environment, F: FnMut(UnmappedRun<'_>)> Edit<E> for Unmap<F> {
     }
 
     #[cold]
-    fn tell(&self, stage2: &Stage2<E>, table: Pa) {
+    fn trace(&self, stage2: &Stage2<E>, table: Pa) {
         let was_leaf = |(_, old): &(usize, &Descriptor)| **old != Descriptor::EMPTY;
         for (index, &old) in (self.first..).zip(&self.gathered).filter(was_leaf) {
-            stage2.tell_written_now(entry_address(table, index), old, Descriptor::EMPTY);
+            stage2.trace_written_now(entry_address(table, index), old, Descriptor::EMPTY);
         }
     }
 
@@ -263,7 +263,7 @@ impl<E: Environment> Stage2<E> {
         if range.pages() > 1 {
             return self.unmap_many(range, sink);
         }
-        match self.take_page_at_once(range.start()) {
+        match self.take_page_fast(range.start()) {
             Some(old) => {
                 sink(UnmappedRun {
                     ipa: range.start(),
@@ -279,11 +279,11 @@ impl<E: Environment> Stage2<E> {
     /// Takes away the page at `ipa`, if there is one, nothing is in the way and nobody watches. Most often that is so,
     /// and on its own it stays in registers.
     #[inline(always)]
-    fn take_page_at_once(&self, ipa: Ipa) -> Option<Descriptor> {
+    fn take_page_fast(&self, ipa: Ipa) -> Option<Descriptor> {
         const LEVEL: Level = Level::L3;
         let reader = self.change();
-        let mut table = reader.lock_at_once(ipa, LEVEL)?;
-        if table.is_watched() {
+        let mut table = reader.lock_fast(ipa, LEVEL)?;
+        if table.is_traced() {
             return None;
         }
         let entry = &table.entries()[ipa.index(LEVEL)];
@@ -331,7 +331,7 @@ impl<E: Environment> Stage2<E> {
         let (level, entries) = (run.level, run.entries.len() as u64);
         let end = run.ipa.offset(entries * level.size());
         if let Some(range) = IpaRange::new(run.ipa, end) {
-            self.tell(Topic::Maps, move || Observation::Unmapped { range, level });
+            self.trace(Topic::Maps, move || Observation::Unmapped { range, level });
         }
     }
 }

@@ -7,8 +7,8 @@
 
 use crate::category::{Category, Stream};
 pub use crate::fields::{
-    Access, Barrier, Cause, Exit, Holder, Outcome, Reach, Reason, Register, Step, Store, Taking,
-    Tlbi, Work,
+    Access, Barrier, Cause, Exit, Holder, Operation, Outcome, Reach, Reason, Register, Step, Store,
+    Taking, Tlbi,
 };
 use crate::record::{Code, Packed, Shape};
 pub use crate::record::{EVENT_WORDS, REPLAY_WORDS, WORDS};
@@ -192,7 +192,7 @@ events! {
         ipa,
     }
     /// A page was moved to another frame.
-    Move = 9 in Change { ;
+    Migrate = 9 in Change { ;
         /// The page's IPA.
         ipa,
         /// The new frame's PA.
@@ -201,7 +201,7 @@ events! {
     /// A busy marker was met.
     Marker = 10 in Race {
         /// What it stands for.
-        work: Work,
+        operation: Operation,
         /// The level of the entry that holds it.
         level: u8, ;
         /// The first IPA that the entry covers.

@@ -84,13 +84,13 @@ byte_enum! {
 
 byte_enum! {
     /// What a marker stands for.
-    Work {
+    Operation {
         /// A collapse.
         Collapse = 0 => "collapse",
         /// A split.
         Split = 1 => "split",
         /// A move of one page.
-        Move = 2 => "move",
+        Migrate = 2 => "migrate",
         /// A table taken away.
         FreeTable = 3 => "free table",
         /// Something else.

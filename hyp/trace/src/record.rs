@@ -2,8 +2,8 @@
 
 use crate::event::{Event, Record, Stamp};
 use crate::fields::{
-    Access, Barrier, Cause, Exit, Holder, Outcome, Reach, Reason, Register, Step, Store, Taking,
-    Tlbi, Work,
+    Access, Barrier, Cause, Exit, Holder, Operation, Outcome, Reach, Reason, Register, Step, Store,
+    Taking, Tlbi,
 };
 
 /// The words of a record in a ring.
@@ -46,7 +46,7 @@ macro_rules! read_from_code {
 }
 read_from_code!(
     Access, Barrier, Cause, Exit, Holder, Outcome, Reach, Reason, Register, Step, Store, Taking,
-    Tlbi, Work
+    Tlbi, Operation
 );
 
 /// An event without its types.

@@ -4,8 +4,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use proptest::prelude::*;
 use trace::event::{
-    Access, Barrier, Cause, Exit, Holder, Outcome, REPLAY_WORDS, Reach, Reason, Register, Step,
-    Store, Taking, Tlbi, WORDS, Work,
+    Access, Barrier, Cause, Exit, Holder, Operation, Outcome, REPLAY_WORDS, Reach, Reason,
+    Register, Step, Store, Taking, Tlbi, WORDS,
 };
 use trace::frame::{BEGIN, END, Header, LONGEST_TEXT, Unreadable, VERSION, Writer};
 use trace::stream::{Piece, Splitter};
@@ -135,9 +135,9 @@ fn ordinary(seed: u8, [a, b, ..]: [u64; 4]) -> Vec<Event> {
             level,
             ipa: a,
         },
-        Event::Move { ipa: a, to: b },
+        Event::Migrate { ipa: a, to: b },
         Event::Marker {
-            work: pick(Work::ALL, seed),
+            operation: pick(Operation::ALL, seed),
             level,
             ipa: a,
         },

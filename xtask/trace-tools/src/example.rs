@@ -1,6 +1,6 @@
 //! An example on which tools are tested, recorded nowhere: a guest that faults, a collapse, a split.
 
-use trace::event::{Access, Cause, NOBODY, Outcome, Reason, Step, WORDS, Work};
+use trace::event::{Access, Cause, NOBODY, Operation, Outcome, Reason, Step, WORDS};
 use trace::frame::{BEGIN, END, Header, LONGEST_TEXT, Writer};
 use trace::{Event, Record, Stamp, Stream};
 
@@ -60,7 +60,7 @@ pub fn story() -> Vec<Record> {
         records.push(at(2005 + page * 10, 0, fault));
     }
     let marker = Event::Marker {
-        work: Work::Collapse,
+        operation: Operation::Collapse,
         level: 2,
         ipa: RAM,
     };

@@ -15,7 +15,7 @@ pub(crate) enum Kind {
     /// A block was split.
     Split,
     /// A page was moved to another frame.
-    Move,
+    Migrate,
     /// A busy marker was met.
     Marker,
     /// A table had been detached under whoever had found it.
@@ -34,7 +34,7 @@ impl Kind {
         Self::Collapse,
         Self::GivenUp,
         Self::Split,
-        Self::Move,
+        Self::Migrate,
         Self::Marker,
         Self::Retry,
         Self::Tlbi,
@@ -47,7 +47,7 @@ impl Kind {
             Self::Collapse => "collapses",
             Self::GivenUp => "given up",
             Self::Split => "splits",
-            Self::Move => "moves",
+            Self::Migrate => "migrations",
             Self::Marker => "markers met",
             Self::Retry => "retries",
             Self::Tlbi => "TLB flushes",
@@ -65,7 +65,7 @@ impl Kind {
                 Step::Begin | Step::Copy => return None,
             },
             Event::Split { .. } => Self::Split,
-            Event::Move { .. } => Self::Move,
+            Event::Migrate { .. } => Self::Migrate,
             Event::Marker { .. } => Self::Marker,
             Event::Retry { .. } => Self::Retry,
             Event::Tlbi { .. } => Self::Tlbi,

@@ -91,9 +91,13 @@ fn details(recording: &Recording, event: &Event) -> String {
                 format!("{} of {ipa:#x}, level {level}", step.text())
             }
         },
-        Event::Move { ipa, to } => format!("{ipa:#x} to the frame {to:#x}"),
-        Event::Marker { work, level, ipa } => {
-            format!("{} at {ipa:#x}, level {level}", work.text())
+        Event::Migrate { ipa, to } => format!("{ipa:#x} to the frame {to:#x}"),
+        Event::Marker {
+            operation,
+            level,
+            ipa,
+        } => {
+            format!("{} at {ipa:#x}, level {level}", operation.text())
         }
         Event::Grace { ticks } => time(ticks),
         Event::Freed { pa } => format!("{pa:#x}"),

@@ -121,7 +121,7 @@ impl Space {
                     region.fill(false);
                 }
             }),
-            Event::Move { ipa, .. } => self.page(ipa, |_, _| ()),
+            Event::Migrate { ipa, .. } => self.page(ipa, |_, _| ()),
             _ => return 0..0,
         }
         self.regions_of(event)
@@ -142,7 +142,7 @@ impl Space {
             Event::Map { level, ipa, .. }
             | Event::Split { level, ipa }
             | Event::Collapse { level, ipa, .. } => (level, ipa),
-            Event::Move { ipa, .. } => (3, ipa),
+            Event::Migrate { ipa, .. } => (3, ipa),
             _ => return 0..0,
         };
         self.region(ipa)

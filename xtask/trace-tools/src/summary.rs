@@ -81,8 +81,11 @@ impl Tally {
             Event::Refused { reason, .. } => {
                 Self::count(&mut self.reasons, format!("not mapped: {}", reason.text()));
             }
-            Event::Marker { work, .. } => {
-                Self::count(&mut self.reasons, format!("marker met: {}", work.text()));
+            Event::Marker { operation, .. } => {
+                Self::count(
+                    &mut self.reasons,
+                    format!("marker met: {}", operation.text()),
+                );
             }
             Event::LockWait { level, ticks, .. } => {
                 let what = format!("lock of a table of level {level}");

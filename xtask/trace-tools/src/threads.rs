@@ -57,7 +57,7 @@ impl Threads {
         };
         let thread = match record.event {
             Event::Switch { .. } if stamp.vcpu != NOBODY => Thread::Vcpu(stamp.vm, stamp.vcpu),
-            Event::Collapse { .. } | Event::Move { .. } if stamp.vcpu == NOBODY => {
+            Event::Collapse { .. } | Event::Migrate { .. } if stamp.vcpu == NOBODY => {
                 Thread::Compaction
             }
             Event::Frames { .. } => Thread::Trace,

@@ -1,6 +1,6 @@
 //! Each call, and what it refuses.
 
-use super::super::{Contents, Order, OutOfFrames, State, Use, VmId};
+use super::super::{Fill, Order, OutOfFrames, State, Use, VmId};
 use super::audit::audit;
 use super::{allocator, data, range, reserved};
 use stage2::{Ipa, Pa};
@@ -11,9 +11,7 @@ const CPU: usize = 0;
 fn a_frame_knows_its_vm_and_address() {
     let frames = allocator(&[range(16, 4)], 1);
     let used = data(7, 0x40123);
-    let pa = frames
-        .alloc(CPU, Order::PAGE, Contents::Dirty, used)
-        .unwrap();
+    let pa = frames.alloc(CPU, Order::PAGE, Fill::Dirty, used).unwrap();
     assert_eq!(frames.use_of(pa.offset(0xfff)), Some(used));
     frames.change_use(CPU, pa, used, reserved(7, 9)).unwrap();
     assert_eq!(frames.use_of(pa), Some(reserved(7, 9)));
@@ -26,14 +24,14 @@ fn a_frame_knows_its_vm_and_address() {
 fn each_frame_of_a_block_has_its_own_address() {
     let frames = allocator(&[range(16, 8)], 1);
     let pa = frames
-        .alloc(CPU, Order::BLOCK_2M, Contents::Dirty, data(1, 0x400))
+        .alloc(CPU, Order::BLOCK_2M, Fill::Dirty, data(1, 0x400))
         .unwrap();
     assert_eq!(
         frames.use_of(pa.offset(511 << 12)),
         Some(data(1, 0x400 + 511))
     );
     let free = frames
-        .alloc(CPU, Order::BLOCK_2M, Contents::Dirty, data(1, 0))
+        .alloc(CPU, Order::BLOCK_2M, Fill::Dirty, data(1, 0))
         .unwrap();
     frames.free(CPU, free, Order::BLOCK_2M).unwrap();
     assert_eq!(frames.use_of(free.offset(0x1000)), None);
@@ -44,7 +42,7 @@ fn a_block_can_be_split_freed_in_part_and_joined() {
     let frames = allocator(&[range(16, 2)], 1);
     let order = Order::new(4).unwrap();
     let pa = frames
-        .alloc(CPU, order, Contents::Dirty, reserved(1, 0x400))
+        .alloc(CPU, order, Fill::Dirty, reserved(1, 0x400))
         .unwrap();
     frames.split(pa, order).unwrap();
     assert!(frames.free(CPU, pa, order).is_err(), "no longer one block");
@@ -74,9 +72,7 @@ fn a_block_can_be_split_freed_in_part_and_joined() {
 fn freeing_what_is_not_allocated_is_refused() {
     let frames = allocator(&[range(16, 8)], 1);
     let order = Order::new(3).unwrap();
-    let pa = frames
-        .alloc(CPU, order, Contents::Dirty, Use::Table)
-        .unwrap();
+    let pa = frames.alloc(CPU, order, Fill::Dirty, Use::Table).unwrap();
     let before = frames.usage();
     for (address, order) in [
         (pa, Order::PAGE),
@@ -94,7 +90,7 @@ fn freeing_what_is_not_allocated_is_refused() {
     assert!(frames.free(CPU, pa, order).is_err(), "freed twice");
 
     let page = frames
-        .alloc(CPU, Order::PAGE, Contents::Dirty, Use::Table)
+        .alloc(CPU, Order::PAGE, Fill::Dirty, Use::Table)
         .unwrap();
     frames.free(CPU, page, Order::PAGE).unwrap();
     let twice = frames.free(CPU, page, Order::PAGE).unwrap_err();
@@ -107,7 +103,7 @@ fn freeing_what_is_not_allocated_is_refused() {
 fn changing_what_is_something_else_is_refused() {
     let frames = allocator(&[range(16, 4)], 1);
     let pa = frames
-        .alloc(CPU, Order::PAGE, Contents::Dirty, data(1, 1))
+        .alloc(CPU, Order::PAGE, Fill::Dirty, data(1, 1))
         .unwrap();
     assert!(frames.change_use(CPU, pa, data(1, 2), Use::Table).is_err());
     assert!(frames.change_use(CPU, pa, data(2, 1), Use::Table).is_err());
@@ -125,14 +121,10 @@ fn zeroed_means_zeroed_whoever_had_it() {
     let frames = allocator(&[range(16, 4)], 1);
     let map = frames.map();
     for order in [Order::PAGE, Order::new(4).unwrap()] {
-        let dirty = frames
-            .alloc(CPU, order, Contents::Dirty, data(1, 1))
-            .unwrap();
+        let dirty = frames.alloc(CPU, order, Fill::Dirty, data(1, 1)).unwrap();
         map.scribble(dirty, order.frames());
         frames.free(CPU, dirty, order).unwrap();
-        let pa = frames
-            .alloc(CPU, order, Contents::Zeroed, data(2, 1))
-            .unwrap();
+        let pa = frames.alloc(CPU, order, Fill::Zeroed, data(2, 1)).unwrap();
         assert_eq!(pa, dirty, "what was freed last is used first");
         assert!(map.is_zero(pa, order.frames()));
     }
@@ -141,18 +133,18 @@ fn zeroed_means_zeroed_whoever_had_it() {
 #[test]
 fn a_frame_cleared_ahead_is_used_for_zeroed() {
     let frames = allocator(&[range(16, 4)], 1);
-    assert!(frames.zero_ahead(CPU));
-    while frames.zero_ahead(CPU) {}
-    assert!(!frames.zero_ahead(5), "no such CPU");
+    assert!(frames.prezero(CPU));
+    while frames.prezero(CPU) {}
+    assert!(!frames.prezero(5), "no such CPU");
     let zeroed = frames.usage().cached;
     let pa = frames
-        .alloc(CPU, Order::PAGE, Contents::Zeroed, Use::Table)
+        .alloc(CPU, Order::PAGE, Fill::Zeroed, Use::Table)
         .unwrap();
     assert!(frames.map().is_zero(pa, 1));
     assert_eq!(frames.usage().cached, zeroed - 1);
     frames.free_zeroed(CPU, pa).unwrap();
     assert_eq!(
-        frames.alloc(CPU, Order::PAGE, Contents::Zeroed, Use::Table),
+        frames.alloc(CPU, Order::PAGE, Fill::Zeroed, Use::Table),
         Ok(pa)
     );
     audit(&frames);
@@ -163,17 +155,12 @@ fn running_out_is_an_error_and_ends_when_something_is_freed() {
     let frames = allocator(&[range(16, 2)], 2);
     let total = frames.usage().total;
     let fill = || -> Vec<Pa> {
-        core::iter::from_fn(|| {
-            frames
-                .alloc(1, Order::PAGE, Contents::Dirty, data(1, 1))
-                .ok()
-        })
-        .collect()
+        core::iter::from_fn(|| frames.alloc(1, Order::PAGE, Fill::Dirty, data(1, 1)).ok()).collect()
     };
     let all = fill();
     assert_eq!(all.len(), total);
     let error = frames
-        .alloc(0, Order::PAGE, Contents::Zeroed, Use::Table)
+        .alloc(0, Order::PAGE, Fill::Zeroed, Use::Table)
         .unwrap_err();
     assert_eq!(error, OutOfFrames { order: Order::PAGE });
     assert!(!error.to_string().is_empty());
@@ -181,12 +168,12 @@ fn running_out_is_an_error_and_ends_when_something_is_freed() {
     // Freed into one CPU's cache, needed by the other, and by one without a cache.
     frames.free(0, all[0], Order::PAGE).unwrap();
     assert_eq!(
-        frames.alloc(1, Order::PAGE, Contents::Dirty, Use::Table),
+        frames.alloc(1, Order::PAGE, Fill::Dirty, Use::Table),
         Ok(all[0])
     );
     frames.free(0, all[0], Order::PAGE).unwrap();
     assert_eq!(
-        frames.alloc(99, Order::PAGE, Contents::Dirty, Use::Table),
+        frames.alloc(99, Order::PAGE, Fill::Dirty, Use::Table),
         Ok(all[0])
     );
     frames.free(99, all[0], Order::PAGE).unwrap();
@@ -204,7 +191,7 @@ fn freeing_everything_restores_the_blocks() {
     let all: Vec<Pa> = (0..count)
         .map(|i| {
             frames
-                .alloc(i % 3, Order::PAGE, Contents::Dirty, Use::Hypervisor)
+                .alloc(i % 3, Order::PAGE, Fill::Dirty, Use::Hypervisor)
                 .unwrap()
         })
         .collect();
@@ -226,8 +213,6 @@ fn uses_carry_the_widest_addresses() {
         vm: VmId(u16::MAX),
         ipa: Ipa::new((1 << 52) - 4096),
     };
-    let pa = frames
-        .alloc(CPU, Order::PAGE, Contents::Dirty, used)
-        .unwrap();
+    let pa = frames.alloc(CPU, Order::PAGE, Fill::Dirty, used).unwrap();
     assert_eq!(frames.use_of(pa), Some(used));
 }

@@ -1,6 +1,6 @@
 //! Making a 2 MiB block free.
 
-use super::super::{Contents, Cursor, NotIsolated, Order, Setup, State, Use};
+use super::super::{Cursor, Fill, NotIsolated, Order, Setup, State, Use};
 use super::audit::audit;
 use super::{MIB, allocator, data, range, with};
 use stage2::Pa;
@@ -18,7 +18,7 @@ fn full(blocks: u64, cpus: usize) -> (super::FrameAllocator<super::Arena>, Vec<P
     };
     let frames = with(&setup).expect("room for the metadata");
     let mut all = Vec::new();
-    while let Ok(pa) = frames.alloc(CPU, Order::PAGE, Contents::Dirty, data(1, 0)) {
+    while let Ok(pa) = frames.alloc(CPU, Order::PAGE, Fill::Dirty, data(1, 0)) {
         frames
             .change_use(CPU, pa, data(1, 0), data(1, pa.get() >> 12))
             .unwrap();
@@ -51,12 +51,12 @@ fn frames_freed_during_an_isolation_stay_and_become_the_block() {
     audit(&frames);
 
     let pa = frames
-        .alloc(1, Order::PAGE, Contents::Dirty, Use::Table)
+        .alloc(1, Order::PAGE, Fill::Dirty, Use::Table)
         .unwrap();
     assert_eq!(pa, outside[0], "the only free frame that is not isolated");
     assert!(
         frames
-            .alloc(1, Order::PAGE, Contents::Dirty, Use::Table)
+            .alloc(1, Order::PAGE, Fill::Dirty, Use::Table)
             .is_err()
     );
 
@@ -99,7 +99,7 @@ fn an_isolation_that_is_dropped_changes_nothing() {
         }
     );
     let pa = frames
-        .alloc(CPU, Order::PAGE, Contents::Dirty, Use::Table)
+        .alloc(CPU, Order::PAGE, Fill::Dirty, Use::Table)
         .unwrap();
     frames.free(CPU, pa, Order::PAGE).unwrap();
     assert!(frames.usage().cached > 0, "caches are used again");
@@ -114,7 +114,7 @@ fn whole_blocks_and_other_addresses_are_not_isolated() {
     assert_eq!(isolate(19 * MIB), NotIsolated::NoBlock);
     assert_eq!(isolate(14 * MIB), NotIsolated::NoBlock);
     let pa = frames
-        .alloc(CPU, Order::BLOCK_2M, Contents::Dirty, Use::Table)
+        .alloc(CPU, Order::BLOCK_2M, Fill::Dirty, Use::Table)
         .unwrap();
     assert_eq!(isolate(pa.get()), NotIsolated::Whole);
     assert!(!NotIsolated::Whole.to_string().is_empty());

@@ -1,6 +1,6 @@
 //! What cannot be moved stays together.
 
-use super::super::{Contents, FrameAllocator, Order, Setup, State, Use};
+use super::super::{Fill, FrameAllocator, Order, Setup, State, Use};
 use super::audit::audit;
 use super::threads::Numbers;
 use super::{MIB, allocator, data, range, with};
@@ -39,7 +39,7 @@ fn pinned(frames: &FrameAllocator<Arena>, fixed: &[Pa]) -> usize {
 
 fn page(frames: &FrameAllocator<Arena>, cpu: usize, used: Use) -> Option<Pa> {
     // Clearing memory is slow where it is interpreted, and nobody looks at it here.
-    let contents = [Contents::Zeroed, Contents::Dirty][usize::from(cfg!(miri))];
+    let contents = [Fill::Zeroed, Fill::Dirty][usize::from(cfg!(miri))];
     frames.alloc(cpu, Order::PAGE, contents, used).ok()
 }
 
@@ -62,7 +62,7 @@ fn mixed(frames: &FrameAllocator<Arena>, most: usize, steps: usize) -> (Vec<Pa>,
             frames.free(cpu, pa, Order::PAGE).unwrap();
         }
         if numbers.below(64) == 0 {
-            frames.zero_ahead(cpu);
+            frames.prezero(cpu);
         }
         if step % 256 == 0 {
             peak = peak.max(pinned(frames, &fixed));
@@ -145,7 +145,7 @@ fn zeroing_ahead_ends_where_only_blocks_of_the_other_kind_are_left() {
             frames.free(0, *pa, Order::PAGE).unwrap();
         }
         frames.drain_caches();
-        let rounds = (0..2 * all.len()).take_while(|_| frames.zero_ahead(0));
+        let rounds = (0..2 * all.len()).take_while(|_| frames.prezero(0));
         assert!(
             rounds.count() < 128,
             "a CPU zeroes the same frames again and again"

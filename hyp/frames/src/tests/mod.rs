@@ -1,12 +1,12 @@
 //! Tests of the allocator as a whole, on RAM that is borrowed from the host.
 
-mod ahead;
 mod audit;
+mod bulk;
 mod calls;
 mod isolation;
 mod mobility;
 mod model;
-mod run;
+mod prezeroed;
 mod setup;
 mod threads;
 

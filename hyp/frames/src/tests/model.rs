@@ -1,6 +1,6 @@
 //! Random sequences of calls against a simple model: a map of what is allocated.
 
-use super::super::{Contents, FrameAllocator, Isolation, Order, Use};
+use super::super::{Fill, FrameAllocator, Isolation, Order, Use};
 use super::audit::audit;
 use super::{MIB, allocator, data, range, reserved};
 use crate::testing::Arena;
@@ -19,7 +19,7 @@ enum Call {
     Alloc {
         cpu: usize,
         order: Order,
-        contents: Contents,
+        fill: Fill,
         used: Use,
     },
     Free {
@@ -74,10 +74,10 @@ fn calls() -> impl Strategy<Value = Call> {
     let which = any::<usize>();
     let order = prop_oneof![6 => Just(0), 3 => 1..9u8, 2 => Just(9), 1 => 10..12u8]
         .prop_map(|order| Order::new(order).expect("an order"));
-    let contents = prop_oneof![Just(Contents::Zeroed), Just(Contents::Dirty)];
+    let fill = prop_oneof![Just(Fill::Zeroed), Just(Fill::Dirty)];
     prop_oneof![
-        10 => (cpu.clone(), order, contents, uses())
-            .prop_map(|(cpu, order, contents, used)| Call::Alloc { cpu, order, contents, used }),
+        10 => (cpu.clone(), order, fill, uses())
+            .prop_map(|(cpu, order, fill, used)| Call::Alloc { cpu, order, fill, used }),
         8 => (cpu.clone(), which, any::<bool>())
             .prop_map(|(cpu, which, zeroed)| Call::Free { cpu, which, zeroed }),
         2 => which.prop_map(|which| Call::Split { which }),
@@ -108,10 +108,10 @@ impl<'a> Model<'a> {
             Call::Alloc {
                 cpu,
                 order,
-                contents,
+                fill,
                 used,
             } => {
-                self.alloc(cpu, order, contents, used);
+                self.alloc(cpu, order, fill, used);
             }
             Call::Free { cpu, which, zeroed } => {
                 if let Some((pa, (order, _))) = self.pick(which) {
@@ -147,7 +147,7 @@ impl<'a> Model<'a> {
             Call::EndIsolation { which, used } => self.end_isolation(which, used),
             Call::Drain => frames.drain_caches(),
             Call::ZeroAhead { cpu, pages } => {
-                (0..pages).find(|_| !frames.zero_ahead(cpu));
+                (0..pages).find(|_| !frames.prezero(cpu));
             }
         }
     }
@@ -160,8 +160,8 @@ impl<'a> Model<'a> {
             .map(|(pa, block)| (*pa, *block))
     }
 
-    fn alloc(&mut self, cpu: usize, order: Order, contents: Contents, used: Use) {
-        let Ok(pa) = self.frames.alloc(cpu, order, contents, used) else {
+    fn alloc(&mut self, cpu: usize, order: Order, fill: Fill, used: Use) {
+        let Ok(pa) = self.frames.alloc(cpu, order, fill, used) else {
             return;
         };
         let end = pa.offset(order.bytes());
@@ -178,7 +178,7 @@ impl<'a> Model<'a> {
                 "{pa} is isolated"
             );
         }
-        if contents == Contents::Zeroed {
+        if fill == Fill::Zeroed {
             assert!(self.frames.map().is_zero(pa, order.frames()));
         }
         self.frames.map().scribble(pa, order.frames());

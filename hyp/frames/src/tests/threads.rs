@@ -1,6 +1,6 @@
 //! Many CPUs at once.
 
-use super::super::{Contents, LinearMap, Order, Use};
+use super::super::{Fill, LinearMap, Order, Use};
 use super::audit::audit;
 use super::{MIB, allocator, data, range};
 use stage2::Pa;
@@ -46,7 +46,7 @@ fn no_frame_has_two_owners() {
                     match numbers.below(4) {
                         0 | 1 => {
                             let used = data(cpu as u16, 1);
-                            if let Ok(pa) = frames.alloc(cpu, order, Contents::Dirty, used) {
+                            if let Ok(pa) = frames.alloc(cpu, order, Fill::Dirty, used) {
                                 claim(pa, order, 0, cpu as u32 + 1);
                                 mine.push((pa, order));
                             }
@@ -86,7 +86,7 @@ fn of_two_frees_one_is_refused() {
         let all: &Vec<Pa> = &(0..count)
             .map(|_| {
                 frames
-                    .alloc(0, Order::PAGE, Contents::Dirty, Use::Table)
+                    .alloc(0, Order::PAGE, Fill::Dirty, Use::Table)
                     .unwrap()
             })
             .collect();
@@ -120,9 +120,7 @@ fn isolation_gathers_a_block_while_others_allocate_and_free() {
                     if mine.len() < 500 && numbers.below(8) < 5 {
                         let announced = isolated.load(Ordering::Acquire) == 1;
                         let used = data(cpu as u16, 1);
-                        let pa = frames
-                            .alloc(cpu, Order::PAGE, Contents::Dirty, used)
-                            .unwrap();
+                        let pa = frames.alloc(cpu, Order::PAGE, Fill::Dirty, used).unwrap();
                         let still = isolated.load(Ordering::Acquire) == 1;
                         let inside = pa.get() / (2 * MIB) == BLOCK / (2 * MIB);
                         assert!(!(announced && still && inside), "allocated while isolated");
@@ -162,9 +160,7 @@ fn isolation_gathers_a_block_while_others_allocate_and_free() {
 fn who_changes_the_use_of_a_frame_finds_what_was_stored_there() {
     let frames = &allocator(&[range(16, 4)], 2);
     let (lies, taken) = (super::reserved(1, 7), data(1, 7));
-    let pa = frames
-        .alloc(0, Order::PAGE, Contents::Zeroed, lies)
-        .unwrap();
+    let pa = frames.alloc(0, Order::PAGE, Fill::Zeroed, lies).unwrap();
     let rounds = ROUNDS.min(2000);
     thread::scope(|scope| {
         for cpu in 0..2 {

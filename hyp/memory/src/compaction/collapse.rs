@@ -6,11 +6,11 @@
 //! new block.
 
 use super::defragment::Defragmenter;
-use crate::contents::PageCopier;
 use crate::guest_frames::of_data;
+use crate::page_copier::PageCopier;
 use crate::{GuestMemory, Parts};
-use frames::{Contents, LinearMap, Use};
-use stage2::{CollapseError, CopyPlan, ENTRIES, GuestFrame, Ipa, IpaRange, Kind, Level, Pa};
+use frames::{Fill, LinearMap, Use};
+use stage2::{CollapseError, CopyPlan, ENTRIES, EntryKind, GuestFrame, Ipa, IpaRange, Level, Pa};
 
 /// How much compaction does, and when it pays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +84,7 @@ impl<'m, M: LinearMap> Compactor<'m, M> {
             let passed = (end.get() - ahead.start().get()) >> Level::L2.shift();
             let pages = region.map_or(0, |region| self.visit(memory, region));
             budget = budget.saturating_sub(passed as usize + pages);
-            memory.machine().give_way();
+            memory.machine().cond_resched();
         }
         if self.regions_ahead(ram, 1).is_none() {
             // A round is over: what it emptied, or the guest, is worth a look.
@@ -107,7 +107,7 @@ impl<'m, M: LinearMap> Compactor<'m, M> {
     /// that it took.
     fn visit<P: Parts<Map = M>>(&mut self, memory: &GuestMemory<'m, P>, region: IpaRange) -> usize {
         let survey = survey(memory, region);
-        memory.machine().give_way();
+        memory.machine().cond_resched();
         if survey.other || survey.pages == 0 {
             return 0;
         }
@@ -134,7 +134,7 @@ impl<'m, M: LinearMap> Compactor<'m, M> {
         let Some(block) = made else {
             return;
         };
-        memory.machine().give_way();
+        memory.machine().cond_resched();
         let plan = CopyPlan {
             max_empty: ENTRIES.saturating_sub(self.policy.fill),
             max_hot: self.policy.max_hot,
@@ -162,7 +162,7 @@ fn fill_up<P: Parts>(memory: &GuestMemory<'_, P>, region: IpaRange, survey: &Sur
 pub(super) fn new_block<P: Parts>(memory: &GuestMemory<'_, P>, ipa: Ipa) -> Option<GuestFrame> {
     memory
         .machine()
-        .alloc_for(memory.vm(), ipa, Level::L2, Contents::Dirty)
+        .alloc_for(memory.vm(), ipa, Level::L2, Fill::Dirty)
         .ok()
 }
 
@@ -172,12 +172,12 @@ pub(super) fn collapse_into<P: Parts>(
     region: IpaRange,
     block: GuestFrame,
     plan: CopyPlan,
-    contents: &mut impl stage2::Contents,
+    contents: &mut impl stage2::CopyPages,
 ) -> Result<(), CollapseError> {
     let stage2 = memory.stage2();
     let collapsed = stage2.collapse_by_copying(region.start(), block, plan, contents);
     memory.given_back(collapsed)?;
-    memory.machine().give_way();
+    memory.machine().cond_resched();
     // The frames that the region's reservation has left will not be asked for any more.
     memory.give_up_reservation(region.start());
     Ok(())
@@ -189,8 +189,8 @@ fn survey<P: Parts>(memory: &GuestMemory<'_, P>, region: IpaRange) -> Survey {
     memory
         .stage2()
         .walk(region, |entry| match (entry.kind(), entry.level) {
-            (Kind::Leaf(pa), Level::L3) => survey.add(entry.ipa, region, pa),
-            (Kind::Table(_), _) => {}
+            (EntryKind::Leaf(pa), Level::L3) => survey.add(entry.ipa, region, pa),
+            (EntryKind::Table(_), _) => {}
             _ => survey.other = true,
         });
     survey

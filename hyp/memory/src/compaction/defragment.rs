@@ -4,10 +4,10 @@
 //! emptied: none of its free frames is handed out meanwhile. A page that cannot be moved (pinned, or
 //! of another VM than the one at hand) ends the attempt, and the search goes on behind the block.
 
-use crate::contents::PageCopier;
+use crate::page_copier::PageCopier;
 use crate::{GuestMemory, Parts};
-use frames::{Candidate, Contents, Cursor, FrameAllocator, Isolation, LinearMap, Order, Use};
-use stage2::{Ipa, Level, MoveError, Pa};
+use frames::{Candidate, Cursor, Fill, FrameAllocator, Isolation, LinearMap, Order, Use};
+use stage2::{Ipa, Level, MigrateError, Pa};
 
 /// Blocks that one step looks at.
 const LOOK: u32 = 64;
@@ -69,7 +69,7 @@ impl<'m, M: LinearMap> Defragmenter<'m, M> {
                 Move::Never => return None,
             }
             if moved % SLICE == SLICE - 1 {
-                memory.machine().give_way();
+                memory.machine().cond_resched();
             }
         }
         match isolation.finish(used) {
@@ -119,7 +119,7 @@ fn move_away<P: Parts>(memory: &GuestMemory<'_, P>, pa: Pa, used: Use, order: Or
 fn move_page<P: Parts>(memory: &GuestMemory<'_, P>, ipa: Ipa, from: Pa) -> Move {
     match replace_frame(memory, ipa, from) {
         Some(Ok(())) => Move::Done,
-        Some(Err(MoveError::Busy | MoveError::Changed)) => Move::Later,
+        Some(Err(MigrateError::Busy | MigrateError::Changed)) => Move::Later,
         Some(Err(_)) | None => Move::Never,
     }
 }
@@ -129,7 +129,7 @@ pub(super) fn replace_frame<P: Parts>(
     memory: &GuestMemory<'_, P>,
     ipa: Ipa,
     from: Pa,
-) -> Option<Result<(), MoveError>> {
+) -> Option<Result<(), MigrateError>> {
     replace_frame_by(memory, ipa, from, &mut PageCopier::new(memory.machine()))
 }
 
@@ -138,13 +138,13 @@ pub(super) fn replace_frame_by<P: Parts>(
     memory: &GuestMemory<'_, P>,
     ipa: Ipa,
     from: Pa,
-    copier: &mut impl stage2::Contents,
-) -> Option<Result<(), MoveError>> {
+    copier: &mut impl stage2::CopyPages,
+) -> Option<Result<(), MigrateError>> {
     let to = memory
         .machine()
-        .alloc_for(memory.vm(), ipa, Level::L3, Contents::Dirty)
+        .alloc_for(memory.vm(), ipa, Level::L3, Fill::Dirty)
         .ok()?;
-    let moved = memory.stage2().move_page(ipa, from, to, copier);
+    let moved = memory.stage2().migrate_page(ipa, from, to, copier);
     Some(memory.given_back(moved))
 }
 
@@ -164,7 +164,7 @@ mod tests {
         store(&memory, 0, 1);
         let allocator = machine.allocator();
         let mut taken = Vec::new();
-        while let Ok(frame) = allocator.alloc(0, Order::PAGE, Contents::Dirty, Use::Hypervisor) {
+        while let Ok(frame) = allocator.alloc(0, Order::PAGE, Fill::Dirty, Use::Hypervisor) {
             taken.push(frame);
         }
         // What is free from here on is one block, of which the guest then takes some pages.

@@ -5,15 +5,15 @@
 
 use super::collapse::{collapse_into, new_block};
 use super::defragment::replace_frame_by;
-use crate::contents::PageCopier;
+use crate::page_copier::PageCopier;
 use crate::{GuestMemory, Parts};
 use core::ops::Range;
-use frames::Contents;
+use frames::Fill;
 use psci::calls::{DENIED, INVALID_PARAMETERS, NOT_SUPPORTED};
 use psci::table_calls::{MOST_FRAMES, Step, TableCall};
 use stage2::{
-    Access, Contents as _, CopyPlan, Environment, GuestFrame, GuestPage, Ipa, IpaRange, Kind,
-    Level, PAGE_SIZE, Pa, Unmapped, Unreadable,
+    Access, CopyPages as _, CopyPlan, DirtyGranule, EntryKind, Environment, GuestFrame, GuestPage,
+    Ipa, IpaRange, Level, Observer, PAGE_SIZE, Pa, Unmapped, Unreadable,
 };
 
 /// What an answer may hold behind its status, for the registers from x1 on: a bit for each page of 2 MiB, or
@@ -87,7 +87,7 @@ fn perform<P: Parts>(
             DONE
         }
         TableCall::GiveWay => {
-            machine.relax();
+            machine.yield_now();
             DONE
         }
         TableCall::Cost(step, count) => told(cost(memory, step, count), values),
@@ -157,15 +157,15 @@ impl<P: Parts> StoredTo<'_, '_, P> {
             let mut page = self.pages.start;
             while page < self.pages.end {
                 // Whatever it says, nobody waits for the page.
-                let _ = stage2.resolve_fault(page, Access::Write, false);
+                let _ = stage2.resolve_fault(page, Access::Write, DirtyGranule::Leaf);
                 page = page.offset(PAGE_SIZE);
-                self.memory.machine().give_way();
+                self.memory.machine().cond_resched();
             }
         }
     }
 }
 
-impl<P: Parts> stage2::Contents for StoredTo<'_, '_, P> {
+impl<P: Parts> stage2::CopyPages for StoredTo<'_, '_, P> {
     fn copy(&mut self, from: GuestPage<'_>, to: GuestPage<'_>) -> Result<(), Unreadable> {
         self.copier.copy(from, to)?;
         self.copied();
@@ -190,7 +190,7 @@ impl<P: Parts> stage2::Contents for StoredTo<'_, '_, P> {
 fn page_at<P: Parts>(memory: &GuestMemory<'_, P>, ipa: Ipa) -> Option<Pa> {
     let entry = memory.stage2().query(ipa)?;
     match entry.kind() {
-        Kind::Leaf(pa) if entry.level == Level::L3 => Some(pa),
+        EntryKind::Leaf(pa) if entry.level == Level::L3 => Some(pa),
         _ => None,
     }
 }
@@ -220,9 +220,9 @@ struct Interrupted<'a, 'm, P: Parts> {
     turns: u64,
 }
 
-impl<P: Parts> stage2::Contents for Interrupted<'_, '_, P> {
+impl<P: Parts> stage2::CopyPages for Interrupted<'_, '_, P> {
     fn copy(&mut self, from: GuestPage<'_>, to: GuestPage<'_>) -> Result<(), Unreadable> {
-        (0..self.turns).for_each(|_| self.memory.machine().relax());
+        (0..self.turns).for_each(|_| self.memory.machine().yield_now());
         self.copier.copy(from, to)
     }
 
@@ -237,10 +237,12 @@ impl<P: Parts> stage2::Contents for Interrupted<'_, '_, P> {
 
 /// Times a step; none if there are too few frames. Those it takes go back.
 fn cost<P: Parts>(memory: &GuestMemory<'_, P>, step: Step, count: usize) -> Option<u64> {
-    let (machine, clock) = (memory.machine(), || memory.stage2().env().clock());
+    let (machine, clock) = (memory.machine(), || {
+        memory.stage2().env().observer().clock()
+    });
     let contents = match step {
-        Step::Allocate | Step::Copy => Contents::Dirty,
-        Step::AllocateZeroed => Contents::Zeroed,
+        Step::Allocate | Step::Copy => Fill::Dirty,
+        Step::AllocateZeroed => Fill::Zeroed,
     };
     let ipa = memory.ram().start();
     let allocate = |frame: &mut Option<GuestFrame>| {
@@ -327,7 +329,7 @@ mod tests {
     fn load(memory: &GuestMemory<'_, Host>, number: u64) -> u64 {
         use frames::LinearMap;
         let entry = memory.stage2().query(page(number)).expect("RAM");
-        let Kind::Leaf(pa) = entry.kind() else {
+        let EntryKind::Leaf(pa) = entry.kind() else {
             panic!("page {number} is gone");
         };
         let pa = pa.offset(page(number).get() & (entry.level.size() - 1));

@@ -7,9 +7,9 @@
 
 use super::collapse::{collapse_into, new_block};
 use super::defragment::replace_frame;
-use crate::contents::PageCopier;
+use crate::page_copier::PageCopier;
 use crate::{Fault, FaultKind, GuestMemory, Parts};
-use stage2::{Access, CopyPlan, ENTRIES, GuestPage, Ipa, IpaRange, Kind, Level, PAGE_SIZE};
+use stage2::{Access, CopyPlan, ENTRIES, EntryKind, GuestPage, Ipa, IpaRange, Level, PAGE_SIZE};
 
 /// Pages that one action touches, where it works page by page.
 const PAGES: u64 = 16;
@@ -104,7 +104,7 @@ impl Stress {
                 .stage2()
                 .query(ipa)
                 .filter(|entry| entry.level == Level::L3);
-            if let Some(Kind::Leaf(pa)) = entry.map(|entry| entry.kind()) {
+            if let Some(EntryKind::Leaf(pa)) = entry.map(|entry| entry.kind()) {
                 act(ipa, pa);
             }
         }

@@ -4,7 +4,7 @@ use crate::bank::Bank;
 use crate::testing::{Host, machine, without_tlb};
 use crate::{Hardware, Machine, Parts};
 use frames::testing::Arena;
-use frames::{Contents, LinearMap, Order, Use};
+use frames::{Fill, LinearMap, Order, Use};
 use stage2::grace::{CpuSlot, Grace};
 use stage2::vmid::VmidAllocator;
 use stage2::{Cpus, PAGE_SIZE, Pa};
@@ -47,7 +47,7 @@ fn without_a_frame_nothing_has_changed() {
     let (machine, bank) = (machine(), Bank::new());
     bank.program(&machine, 0, 4, 7).unwrap();
     let (allocator, mut taken) = (machine.allocator(), Vec::new());
-    while let Ok(frame) = allocator.alloc(0, Order::PAGE, Contents::Dirty, Use::Table) {
+    while let Ok(frame) = allocator.alloc(0, Order::PAGE, Fill::Dirty, Use::Table) {
         taken.push(frame);
     }
     assert!(bank.page(&machine, PAGE_SIZE).is_err());
@@ -98,6 +98,10 @@ struct TwoCpus([CpuSlot; 2], Grace, VmidAllocator);
 
 // SAFETY: the slots are a field; the test runs one thread on each CPU at a time.
 unsafe impl Cpus for TwoCpus {
+    type Pinned<'c> = ();
+
+    fn pin(&self) {}
+
     fn slots(&self) -> &[CpuSlot] {
         &self.0
     }
@@ -110,7 +114,7 @@ unsafe impl Cpus for TwoCpus {
     fn current(&self) -> usize {
         CPU.get()
     }
-    fn relax(&self) {}
+    fn yield_now(&self) {}
 }
 
 #[test]

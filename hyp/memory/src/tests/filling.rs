@@ -5,7 +5,7 @@ use crate::compaction::{Compactor, Policy};
 use crate::testing::{Host, guest, level_at, machine, page, store};
 use bootargs::HugePolicy;
 use frames::LinearMap;
-use stage2::{Ipa, Kind, Level};
+use stage2::{EntryKind, Ipa, Level};
 
 const POLICY: Policy = Policy {
     fill: 400,
@@ -18,7 +18,7 @@ const POLICY: Policy = Policy {
 fn frame(memory: &GuestMemory<'_, Host>) -> Ipa {
     let entry = memory.stage2().query(page(0)).expect("RAM");
     match entry.kind() {
-        Kind::Leaf(pa) => Ipa::new(pa.get()),
+        EntryKind::Leaf(pa) => Ipa::new(pa.get()),
         kind => panic!("{kind:?} is no memory"),
     }
 }
@@ -62,7 +62,7 @@ fn pages_that_are_filled_up_read_as_zeros() {
     Compactor::new(POLICY).step(&memory);
     for number in [399, 400, 511] {
         let entry = memory.stage2().query(page(number)).expect("RAM");
-        let Kind::Leaf(block) = entry.kind() else {
+        let EntryKind::Leaf(block) = entry.kind() else {
             panic!("page {number} is not mapped");
         };
         let pa = block.offset(number * stage2::PAGE_SIZE);

@@ -6,8 +6,8 @@ use crate::{Fault, FaultKind, Outcome};
 use bootargs::HugePolicy;
 use core::cell::Cell;
 use frames::testing::Arena;
-use frames::{Contents, Order, Use};
-use stage2::{Access, Kind, Level, Pa};
+use frames::{Fill, Order, Use};
+use stage2::{Access, EntryKind, Level, Pa};
 
 thread_local! {
     /// How often an interrupt is there when the work looks.
@@ -50,7 +50,7 @@ fn zeroing_a_block_ends_for_an_interrupt_and_goes_on_at_the_next_fault() {
     INTERRUPTS.set(5);
     let is_mapped = || {
         let entry = memory.stage2().query(page(0));
-        entry.is_some_and(|entry| matches!(entry.kind(), Kind::Leaf(_)))
+        entry.is_some_and(|entry| matches!(entry.kind(), EntryKind::Leaf(_)))
     };
     let mut faults = 0;
     while !is_mapped() {
@@ -85,7 +85,7 @@ fn where_one_block_is_all_that_is_left_a_fault_gets_a_page_and_its_table() {
     let machine = machine();
     let memory = guest(&machine, HugePolicy::Reserve);
     let allocator = machine.allocator();
-    let alloc = || allocator.alloc(0, Order::PAGE, Contents::Dirty, Use::Hypervisor);
+    let alloc = || allocator.alloc(0, Order::PAGE, Fill::Dirty, Use::Hypervisor);
     let taken: Vec<Pa> = std::iter::from_fn(|| alloc().ok()).collect();
     let block_of = |pa: &Pa| pa.align_down(Level::L2);
     let is_whole = |block| taken.iter().filter(|pa| block_of(pa) == block).count() == 512;

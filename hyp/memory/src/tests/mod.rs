@@ -1,9 +1,9 @@
 //! Tests of guests' memory, on the machine of [`testing`](crate::testing).
 
 mod bank;
+mod dirty_log;
 mod filling;
 mod interrupted;
-mod logging;
 mod peeking;
 mod tables;
 mod told;

@@ -1,6 +1,6 @@
 //! Single words, as they are seen from outside.
 
-use crate::contents::PageCopier;
+use crate::page_copier::PageCopier;
 use crate::peek::Unreadable;
 use crate::testing::{
     GUEST, OneCpu, RAM, frames, guest, guest_at, machine, page, store, without_tlb,
@@ -9,7 +9,7 @@ use crate::{Fault, FaultKind, Hardware, Machine, Outcome, Parts};
 use bootargs::HugePolicy;
 use core::ptr::NonNull;
 use frames::testing::Arena;
-use stage2::{Access, Ipa, Kind, Level, Pa, Rights};
+use stage2::{Access, EntryKind, Ipa, Level, Pa, Rights};
 
 #[test]
 fn words_of_pages_and_of_blocks() {
@@ -53,7 +53,7 @@ fn what_is_worked_on_is_not_read() {
     let memory = guest(&machine, HugePolicy::Never);
     store(&memory, 1, 0x1234);
     let entry = memory.stage2().query(page(1)).expect("RAM");
-    let Kind::Leaf(frame) = entry.kind() else {
+    let EntryKind::Leaf(frame) = entry.kind() else {
         panic!("{entry:?} is no page");
     };
     let mut seen = None;
@@ -107,7 +107,7 @@ fn memory_that_fails_is_an_error_and_is_not_taken_for_zeros() {
     assert_eq!(memory.peek(page(1)), Err(Unreadable::Failed));
     assert_eq!(memory.peek(page(2)), Ok(0), "never touched, so not loaded");
     let entry = memory.stage2().query(page(1)).expect("RAM");
-    let Kind::Leaf(frame) = entry.kind() else {
+    let EntryKind::Leaf(frame) = entry.kind() else {
         panic!("{entry:?} is no page");
     };
     let mut copier = PageCopier::new(&machine);

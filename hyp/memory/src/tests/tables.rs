@@ -13,7 +13,7 @@ fn the_allocator_gives_no_table_away() {
     store(&memory, 0, 1);
     let mut tables = vec![memory.stage2().root()];
     memory.stage2().walk(memory.ram(), |entry| {
-        if let stage2::Kind::Table(table) = entry.kind() {
+        if let stage2::EntryKind::Table(table) = entry.kind() {
             tables.push(table);
         }
     });

@@ -2,9 +2,9 @@
 
 use crate::bank::Bank;
 use crate::compaction::Stress;
-use crate::contents::PageCopier;
-use crate::observe::Tracer;
+use crate::page_copier::PageCopier;
 use crate::testing::{NoTlb, OneCpu, RAM, frames, guest_at, page};
+use crate::tracing::Tracer;
 use crate::{Fault, FaultKind, GuestMemory, Machine, Outcome, Parts};
 use bootargs::HugePolicy;
 use frames::testing::Arena;

@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use bootargs::ConsoleMode;
 use frames::Holding;
 use log::warn;
-use memory::observe::{self, Tracer};
+use memory::tracing::{self, Tracer};
 use memory::{Fault, FaultKind, Outcome};
 use platform::timer;
 use stage2::{Access, Ipa};
@@ -216,7 +216,7 @@ pub(crate) fn entering() {
 #[cold]
 pub(crate) fn faulted(ipa: Ipa, access: Access, kind: FaultKind, outcome: Outcome) {
     let fault = Fault { ipa, access, kind };
-    write_here(observe::fault(fault, outcome, rings::since_exit()));
+    write_here(tracing::fault(fault, outcome, rings::since_exit()));
 }
 
 /// A line was logged by `module`.

@@ -10,7 +10,7 @@ use core::slice;
 use core::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 
 use bootargs::MAX_VCPUS;
-use frames::{Contents, LinearMap, Order, Use};
+use frames::{Fill, LinearMap, Order, Use};
 use platform::board::MAX_CPUS;
 use platform::timer;
 use spin::Once;
@@ -85,7 +85,7 @@ fn new_slots<const N: usize>(order: u8) -> Option<&'static [Slot<N>]> {
     let cpu = percpu::this().index();
     let allocator = machine().allocator();
     let memory = allocator
-        .alloc(cpu, block, Contents::Zeroed, Use::Hypervisor)
+        .alloc(cpu, block, Fill::Zeroed, Use::Hypervisor)
         .ok()?;
     let first = allocator.map().pointer(memory).cast::<Slot<N>>();
     let fit = (1usize << order << stage2::PAGE_SHIFT) / size_of::<Slot<N>>();

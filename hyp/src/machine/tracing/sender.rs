@@ -51,7 +51,7 @@ pub(super) extern "C" fn run(_: usize) {
                 break;
             }
             sent += now;
-            sched::give_way();
+            sched::cond_resched();
         }
     }
 }

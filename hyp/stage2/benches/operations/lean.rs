@@ -8,7 +8,7 @@ use stage2::grace::{CpuSlot, Grace};
 use stage2::vmid::{Vmid, VmidAllocator};
 use stage2::{
     Cpus, ENTRIES, Environment, Frames, IpaRange, Loaded, OutOfFrames, PAGE_SIZE, Pa, Published,
-    Scope, Table, TableFrame, TableMeta, Tlb, Window,
+    Scope, Table, TableFrame, TableMeta, TableWindow, Tlb,
 };
 
 use crate::arena::{Arena, cpu};
@@ -64,7 +64,7 @@ unsafe impl Frames for Lean {
 }
 
 // SAFETY: each frame has contents of its own.
-unsafe impl Window for Lean {
+unsafe impl TableWindow for Lean {
     type Ref<'a> = &'a Table;
 
     #[inline]
@@ -105,6 +105,10 @@ unsafe impl Tlb for Lean {
 
 // SAFETY: `slots` never changes; each thread is a CPU of its own and stays it.
 unsafe impl Cpus for Lean {
+    type Pinned<'c> = ();
+
+    fn pin(&self) {}
+
     #[inline]
     fn slots(&self) -> &[CpuSlot] {
         &self.slots
@@ -124,7 +128,7 @@ unsafe impl Cpus for Lean {
         cpu()
     }
 
-    fn relax(&self) {
+    fn yield_now(&self) {
         std::thread::yield_now();
     }
 }
@@ -132,9 +136,10 @@ unsafe impl Cpus for Lean {
 // SAFETY: all parts are the machine itself.
 unsafe impl Environment for Lean {
     type Frames = Self;
-    type Window = Self;
+    type TableWindow = Self;
     type Tlb = Self;
     type Cpus = Self;
+    type Observer = ();
 
     #[inline]
     fn frames(&self) -> &Self {
@@ -154,5 +159,9 @@ unsafe impl Environment for Lean {
     #[inline]
     fn cpus(&self) -> &Self {
         self
+    }
+
+    fn observer(&self) -> &() {
+        &()
     }
 }

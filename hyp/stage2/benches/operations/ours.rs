@@ -3,8 +3,8 @@
 use std::hint::black_box;
 
 use stage2::{
-    Attributes, Config, Format, Geometry, GuestFrame, Ipa, IpaRange, Level, Owner, Pa, SplitError,
-    Stage2,
+    Attributes, Config, DirtyState, Format, Geometry, GuestFrame, Ipa, IpaRange, Level, Owner, Pa,
+    SplitError, Stage2,
 };
 
 use crate::lean::Lean;
@@ -60,7 +60,9 @@ impl Subject for Ours {
         let region = IpaRange::entry(at, Level::L2);
         match operation {
             Operation::MapFirst | Operation::Map => {
-                let mapped = self.0.map_page(at, same(at), Attributes::RAM, true);
+                let mapped = self
+                    .0
+                    .map_page(at, same(at), Attributes::RAM, DirtyState::Dirty);
                 mapped.expect("an empty entry");
             }
             Operation::Lock => self.lock(at),
@@ -69,7 +71,9 @@ impl Subject for Ours {
             }
             Operation::Unmap => self.unmap(page),
             Operation::MapRange => {
-                let mapped = self.0.map_pages(region, same, Attributes::RAM, true);
+                let mapped = self
+                    .0
+                    .map_pages(region, same, Attributes::RAM, DirtyState::Dirty);
                 mapped.expect("empty entries");
             }
             Operation::WalkRange => self.0.walk(region, |entry| {

@@ -67,7 +67,7 @@ pub(crate) struct Plain<D> {
 }
 
 /// The lock, held as faults hold it.
-enum Held<'p> {
+enum TableGuard<'p> {
     // The guards are there to be dropped.
     Read(#[allow(dead_code)] RwLockReadGuard<'p, ()>),
     Write(#[allow(dead_code)] RwLockWriteGuard<'p, ()>),
@@ -77,11 +77,11 @@ const WHOLE: &str = "nobody panics under the lock";
 
 impl<D: Discipline> Plain<D> {
     #[inline(always)]
-    fn for_faults(&self) -> Held<'_> {
+    fn for_faults(&self) -> TableGuard<'_> {
         if D::SHARED {
-            Held::Read(self.for_looks())
+            TableGuard::Read(self.for_looks())
         } else {
-            Held::Write(self.for_changes())
+            TableGuard::Write(self.for_changes())
         }
     }
 

@@ -18,16 +18,16 @@ use super::pages::PageSet;
 use super::survey::{Copies, Rest, is_hot, survey};
 use super::{CollapseError, CopyPlan, holder, table_of};
 use crate::addr::{ENTRIES, Ipa, Level, Pa};
-use crate::copy::{Contents, Unreadable};
+use crate::copy::{CopyPages, Unreadable};
 use crate::deposit::Kept;
-use crate::descriptor::{Descriptor, Kind, Marker, Memory, Work};
+use crate::descriptor::{Descriptor, EntryKind, Marker, MemoryType, Operation};
 use crate::detached::{Retired, Spare, memory};
 use crate::env::{Cpus, Environment, Frames};
 use crate::flush::Flushed;
 use crate::frame::{GuestFrame, GuestPage};
-use crate::held::Held;
+use crate::guard::TableGuard;
 use crate::lookup::Absent;
-use crate::observe::CollapseStep;
+use crate::observer::{CollapseStep, Observer};
 use crate::stage2::{Stage2, next_entry};
 use crate::stats::Counter;
 use crate::sync::Ordering;
@@ -54,14 +54,14 @@ impl<E: Environment> Stage2<E> {
         ipa: Ipa,
         to: &GuestFrame,
         plan: CopyPlan,
-        contents: &mut impl Contents,
+        contents: &mut impl CopyPages,
     ) -> Result<Retired, CollapseError> {
         let claim = self.claim_for_copy(ipa, plan)?;
         let mut page = self.page_for_deposit(&claim)?;
         let (like, zeroed) = self.copy_ahead(&claim, to, plan, contents)?;
         let copies = Copies::new(like, &zeroed);
-        self.tell_of_collapse(ipa, Level::L2, CollapseStep::Copied);
-        let begin = self.env().clock();
+        self.trace_collapse(ipa, Level::L2, CollapseStep::Copied);
+        let begin = self.env().observer().clock();
         let (marker, flushed) = self.break_claimed(&claim, plan)?;
         // From here on the region is ours alone: the guest faults on the marker, every other
         // operation waits for it, and no translation is left through which a store could come.
@@ -72,7 +72,7 @@ impl<E: Environment> Stage2<E> {
         });
         let new = block.unwrap_or(Descriptor::table(claim.table));
         self.make_claimed(&claim, marker, new, &mut page, &flushed);
-        contents.held_up(self.env().clock().wrapping_sub(begin));
+        contents.held_up(self.env().observer().clock().wrapping_sub(begin));
         block?;
         // As long as it is claimed, the table is kept as it is.
         self.release_old(&claim, contents);
@@ -116,7 +116,7 @@ impl<E: Environment> Stage2<E> {
         claim: &Claim<'_, E>,
         to: &GuestFrame,
         plan: CopyPlan,
-        contents: &mut impl Contents,
+        contents: &mut impl CopyPages,
     ) -> Result<(Descriptor, PageSet), CollapseError> {
         let mut zeroed = PageSet::default();
         // Whatever looks as if it had been copied was copied by a collapse that failed.
@@ -143,14 +143,14 @@ impl<E: Environment> Stage2<E> {
     fn trap_stores_to(
         &self,
         claim: &Claim<'_, E>,
-        contents: &mut impl Contents,
+        contents: &mut impl CopyPages,
     ) -> Result<PageSet, CollapseError> {
         let mut hot = PageSet::default();
         for first in (0..ENTRIES).step_by(TRAPPED_AT_ONCE) {
-            let begin = self.env().clock();
+            let begin = self.env().observer().clock();
             self.trap_some_stores(claim, first, &mut hot)?;
-            contents.held_up(self.env().clock().wrapping_sub(begin));
-            self.env().cpus().give_way();
+            contents.held_up(self.env().observer().clock().wrapping_sub(begin));
+            self.env().cpus().cond_resched();
         }
         Ok(hot)
     }
@@ -187,11 +187,11 @@ impl<E: Environment> Stage2<E> {
         pages: impl Iterator<Item = usize>,
         to: &GuestFrame,
         zeroed: &mut PageSet,
-        contents: &mut impl Contents,
+        contents: &mut impl CopyPages,
     ) -> Result<(), CollapseError> {
         for (number, index) in pages.enumerate() {
             if number > 0 && number.is_multiple_of(STEP) {
-                self.env().cpus().give_way();
+                self.env().cpus().cond_resched();
             }
             if self.copy_page(claim, index, to, contents)?.is_some() {
                 zeroed.remove(index);
@@ -199,7 +199,7 @@ impl<E: Environment> Stage2<E> {
                 zeroed.insert(index);
             }
         }
-        self.env().cpus().give_way();
+        self.env().cpus().cond_resched();
         Ok(())
     }
 
@@ -210,14 +210,14 @@ impl<E: Environment> Stage2<E> {
         claim: &Claim<'_, E>,
         index: usize,
         to: &GuestFrame,
-        contents: &mut impl Contents,
+        contents: &mut impl CopyPages,
     ) -> Result<Option<Pa>, CollapseError> {
         let page = GuestPage::at(to.pa().offset(index as u64 * Level::L3.size()));
         let entry = memory(self, claim.table).entries[index].load(Ordering::Acquire);
         let entry = Descriptor::from_bits(entry);
         match entry.kind(Level::L3) {
             // A device may have come there since, and would mind. The end of the collapse finds it.
-            Kind::Leaf(from) if entry.memory() == Memory::Normal => {
+            EntryKind::Leaf(from) if entry.memory() == MemoryType::Normal => {
                 let copied = contents.copy(GuestPage::at(from), page);
                 copied.map_err(|Unreadable| CollapseError::Unreadable)?;
                 Ok(Some(from))
@@ -252,7 +252,7 @@ impl<E: Environment> Stage2<E> {
     ) -> Result<(Marker, Flushed), CollapseError> {
         let reader = self.change();
         let mut parent = reader
-            .lock_at_once(claim.ipa, Level::L2)
+            .lock_fast(claim.ipa, Level::L2)
             .ok_or(CollapseError::NoTable(Absent::Contended))?;
         let child = parent
             .slot(claim.ipa)
@@ -262,7 +262,7 @@ impl<E: Environment> Stage2<E> {
         if child.is_empty() || ENTRIES - child.live() > plan.max_empty {
             return Err(CollapseError::TooEmpty);
         }
-        let marker = self.marker(Work::Collapse);
+        let marker = self.marker(Operation::Collapse);
         let (_, stale) = parent.break_entry(claim.ipa.index(Level::L2), marker);
         drop(child);
         drop(parent);
@@ -275,7 +275,7 @@ impl<E: Environment> Stage2<E> {
         claim: &Claim<'_, E>,
         rest: &Rest,
         to: &GuestFrame,
-        contents: &mut impl Contents,
+        contents: &mut impl CopyPages,
     ) -> Result<(), CollapseError> {
         for index in rest.pages.iter() {
             if self.copy_page(claim, index, to, contents)?.is_some() {
@@ -299,7 +299,7 @@ impl<E: Environment> Stage2<E> {
         // crowd the way, after a while.
         loop {
             let reader = self.change();
-            if let Some(mut parent) = reader.lock_at_once(claim.ipa, Level::L2) {
+            if let Some(mut parent) = reader.lock_fast(claim.ipa, Level::L2) {
                 parent.make_entry(claim.ipa.index(Level::L2), marker, new, flushed);
                 self.publish();
                 if new.has_deposit() {
@@ -317,21 +317,21 @@ impl<E: Environment> Stage2<E> {
                 return;
             }
             drop(reader);
-            self.env().cpus().relax();
+            self.env().cpus().yield_now();
         }
     }
 
-    fn release_old(&self, claim: &Claim<'_, E>, contents: &mut impl Contents) {
+    fn release_old(&self, claim: &Claim<'_, E>, contents: &mut impl CopyPages) {
         let mut ipa = claim.ipa;
         for entries in memory(self, claim.table).entries.chunks(STEP) {
             for entry in entries {
                 let old = Descriptor::from_bits(entry.load(Ordering::Relaxed));
-                if let Kind::Leaf(_) = old.kind(Level::L3) {
+                if let EntryKind::Leaf(_) = old.kind(Level::L3) {
                     contents.release(Unmapped::new(ipa, Level::L3, old));
                 }
                 ipa = next_entry(ipa, Level::L3);
             }
-            self.env().cpus().give_way();
+            self.env().cpus().cond_resched();
         }
     }
 }
@@ -340,7 +340,7 @@ impl<E: Environment> Drop for Claim<'_, E> {
     fn drop(&mut self) {
         // The claim keeps the table where it is or, once detached, from being used for something else before this.
         if let Some(meta) = self.stage2.env().frames().table_meta(self.table) {
-            let _held = Held::lock(self.stage2, meta, self.table, self.ipa, Level::L3);
+            let _held = TableGuard::lock(self.stage2, meta, self.table, self.ipa, Level::L3);
             meta.release_claim();
         }
     }

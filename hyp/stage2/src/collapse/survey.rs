@@ -8,7 +8,7 @@ use core::ops::BitOr;
 use super::CollapseError;
 use super::pages::PageSet;
 use crate::addr::{ENTRIES, Level, Pa};
-use crate::descriptor::{Descriptor, Difference, Kind, LeafFormat, Memory};
+use crate::descriptor::{Descriptor, Difference, EntryKind, LeafFormat, MemoryType};
 use crate::env::{Environment, Table};
 use crate::lookup::{Unlocked, View};
 use crate::sync::{Entry, Ordering};
@@ -27,14 +27,14 @@ pub(super) fn survey<E: Environment>(
     for index in 0..ENTRIES {
         let entry = table.get(index);
         match entry.kind(table.level()) {
-            Kind::Empty => {
+            EntryKind::Empty => {
                 empty += 1;
                 continue;
             }
-            Kind::Leaf(_) => {}
+            EntryKind::Leaf(_) => {}
             other => return Err(in_the_way(other)),
         }
-        if entry.is_pinned() || entry.memory() == Memory::Device {
+        if entry.is_pinned() || entry.memory() == MemoryType::Device {
             return Err(CollapseError::Pinned);
         }
         if !entry
@@ -50,11 +50,11 @@ pub(super) fn survey<E: Environment>(
 }
 
 /// Why what is neither a leaf nor empty stops a collapse.
-fn in_the_way(entry: Kind) -> CollapseError {
+fn in_the_way(entry: EntryKind) -> CollapseError {
     match entry {
-        Kind::Table(_) => CollapseError::Nested,
-        Kind::Bad => CollapseError::Bad,
-        Kind::Busy(_) | Kind::Empty | Kind::Leaf(_) => CollapseError::Busy,
+        EntryKind::Table(_) => CollapseError::Nested,
+        EntryKind::Bad => CollapseError::Bad,
+        EntryKind::Busy(_) | EntryKind::Empty | EntryKind::Leaf(_) => CollapseError::Busy,
     }
 }
 
@@ -89,9 +89,9 @@ impl Run {
             step: table.level().size(),
         };
         let behind = run.first.bits() + run.step * (ENTRIES as u64 - 1);
-        let likely = matches!(first.kind(table.level()), Kind::Leaf(pa) if pa.is_aligned(level))
+        let likely = matches!(first.kind(table.level()), EntryKind::Leaf(pa) if pa.is_aligned(level))
             && !first.is_pinned()
-            && first.memory() == Memory::Normal
+            && first.memory() == MemoryType::Normal
             && table.entries_in_use() == ENTRIES
             && last.difference(Descriptor::from_bits(behind)).is_of_use();
         if likely {
@@ -204,12 +204,12 @@ impl Copies {
 
     fn must_be_done(&self, entry: Descriptor, expected: Descriptor) -> Result<bool, CollapseError> {
         match entry.kind(Level::L3) {
-            Kind::Empty => Ok(expected != entry),
-            Kind::Leaf(_) if entry.difference(self.like).is_of_use_and_address() => {
+            EntryKind::Empty => Ok(expected != entry),
+            EntryKind::Leaf(_) if entry.difference(self.like).is_of_use_and_address() => {
                 // A page that was away when the other pages were copied has been zeroed.
                 Ok(is_hot(entry) || expected == Descriptor::EMPTY)
             }
-            Kind::Leaf(_) => Err(CollapseError::Mixed),
+            EntryKind::Leaf(_) => Err(CollapseError::Mixed),
             other => Err(in_the_way(other)),
         }
     }

@@ -15,10 +15,10 @@ fn a_leaf_keeps_its_attributes_through_split_and_merge() {
         Level::L2,
         Pa::new(0x4020_0000),
         Attributes::RAM,
-        true,
+        DirtyState::Dirty,
     );
     let page = block.part(PLAIN, Level::L2, 3);
-    assert_eq!(page.kind(Level::L3), Kind::Leaf(Pa::new(0x4020_3000)));
+    assert_eq!(page.kind(Level::L3), EntryKind::Leaf(Pa::new(0x4020_3000)));
     assert_eq!(page.rights(), Rights::ALL);
     assert!(page.is_written() && page.is_accessed());
     let again = block
@@ -31,27 +31,32 @@ fn a_leaf_keeps_its_attributes_through_split_and_merge() {
 fn reserved_encodings_are_bad() {
     assert_eq!(
         Descriptor::from_bits(0x4000_0001).kind(Level::L3),
-        Kind::Bad
+        EntryKind::Bad
     );
     assert_eq!(
         Descriptor::from_bits(0x4000_0001).kind(Level::L0),
-        Kind::Bad
+        EntryKind::Bad
     );
     // A block whose address is no multiple of its size.
     assert_eq!(
         Descriptor::from_bits(0x4000_1001).kind(Level::L2),
-        Kind::Bad
+        EntryKind::Bad
     );
     // Invalid, not empty, and no marker of ours.
-    assert_eq!(Descriptor::from_bits(0x10).kind(Level::L2), Kind::Bad);
+    assert_eq!(Descriptor::from_bits(0x10).kind(Level::L2), EntryKind::Bad);
 }
 
 #[test]
 fn a_marker_is_neither_empty_nor_bad() {
-    for work in [Work::Collapse, Work::Split, Work::Move, Work::FreeTable] {
-        let marker = Marker::new(work, 77);
-        assert_eq!(marker.descriptor().kind(Level::L2), Kind::Busy(marker));
-        assert_eq!((marker.work(), marker.ticket()), (work, 77));
+    for operation in [
+        Operation::Collapse,
+        Operation::Split,
+        Operation::Migrate,
+        Operation::FreeTable,
+    ] {
+        let marker = Marker::new(operation, 77);
+        assert_eq!(marker.descriptor().kind(Level::L2), EntryKind::Busy(marker));
+        assert_eq!((marker.operation(), marker.ticket()), (operation, 77));
     }
 }
 
@@ -71,14 +76,20 @@ fn without_xnx_a_right_for_one_level_is_a_right_for_none() {
         Level::L3,
         Pa::new(0x1000),
         attributes,
-        false,
+        DirtyState::Clean,
     );
     assert_eq!(page.rights().execute, Execute::Never);
 }
 
 #[test]
 fn what_was_written_is_known_until_it_is_collected() {
-    let page = Descriptor::leaf(PLAIN, Level::L3, Pa::new(0x1000), Attributes::RAM, true);
+    let page = Descriptor::leaf(
+        PLAIN,
+        Level::L3,
+        Pa::new(0x1000),
+        Attributes::RAM,
+        DirtyState::Dirty,
+    );
     for closed in [
         page.as_copied(),
         page.with_rights(PLAIN, Level::L3, Rights::READ),
@@ -94,7 +105,13 @@ fn stores_never_go_through_where_they_are_not_allowed() {
         rights: Rights::READ,
         ..Attributes::RAM
     };
-    let page = Descriptor::leaf(PLAIN, Level::L3, Pa::new(0x1000), attributes, true);
+    let page = Descriptor::leaf(
+        PLAIN,
+        Level::L3,
+        Pa::new(0x1000),
+        attributes,
+        DirtyState::Dirty,
+    );
     assert!(!page.is_written() && !page.is_writable());
 }
 
@@ -141,13 +158,25 @@ fn the_hardware_marks_leaves_that_are_unused_or_whose_stores_it_may_let_through(
 
 #[test]
 fn a_page_in_use_is_accessed_and_lets_stores_through() {
-    let page = Descriptor::leaf(PLAIN, Level::L3, Pa::new(0x1000), Attributes::RAM, true);
+    let page = Descriptor::leaf(
+        PLAIN,
+        Level::L3,
+        Pa::new(0x1000),
+        Attributes::RAM,
+        DirtyState::Dirty,
+    );
     assert!(page.is_page_in_use());
     for lesser in [
         page.without_accessed(),
         page.closed(),
         Descriptor(page.0 & !VALID),
-        Descriptor::leaf(PLAIN, Level::L2, Pa::new(0), Attributes::RAM, true),
+        Descriptor::leaf(
+            PLAIN,
+            Level::L2,
+            Pa::new(0),
+            Attributes::RAM,
+            DirtyState::Dirty,
+        ),
     ] {
         assert!(!lesser.is_page_in_use(), "{lesser:?}");
     }
@@ -163,8 +192,14 @@ fn a_leaf_with_both_marks_gains_none() {
 
 #[test]
 fn marks_of_use_add_up() {
-    let unused = Descriptor::leaf(PLAIN, Level::L3, Pa::new(0x1000), Attributes::RAM, false)
-        .without_accessed();
+    let unused = Descriptor::leaf(
+        PLAIN,
+        Level::L3,
+        Pa::new(0x1000),
+        Attributes::RAM,
+        DirtyState::Clean,
+    )
+    .without_accessed();
     for mark in [ACCESS_FLAG, S2AP_WRITE, DIRTY] {
         let marked = Descriptor(unused.0 | mark);
         for (one, other) in [(unused, marked), (marked, unused), (marked, marked)] {
@@ -178,7 +213,7 @@ fn marks_of_use_add_up() {
 #[test]
 fn parts_and_blocks_begin_with_marks_of_their_own() {
     let pa = Pa::new(0x4020_0000);
-    let block = Descriptor::leaf(PLAIN, Level::L2, pa, Attributes::RAM, true);
+    let block = Descriptor::leaf(PLAIN, Level::L2, pa, Attributes::RAM, DirtyState::Dirty);
     let marked = block.with_deposit();
     assert!(!block.has_deposit() && marked.has_deposit());
     assert_eq!(marked.with_deposit(), marked);
@@ -190,7 +225,13 @@ fn parts_and_blocks_begin_with_marks_of_their_own() {
 
 #[test]
 fn a_leaf_that_nobody_has_used_has_no_mark() {
-    let page = Descriptor::leaf(PLAIN, Level::L3, Pa::new(0), Attributes::RAM, false);
+    let page = Descriptor::leaf(
+        PLAIN,
+        Level::L3,
+        Pa::new(0),
+        Attributes::RAM,
+        DirtyState::Clean,
+    );
     let unused = page.without_accessed();
     for marks in all_of(&[ACCESS_FLAG, S2AP_WRITE, COPIED, DIRTY, DEPOSIT]) {
         for pa in [0x1000, 0x7000].map(Pa::new) {
@@ -203,7 +244,13 @@ fn a_leaf_that_nobody_has_used_has_no_mark() {
 /// Then it is not copied again while the guest is held up.
 #[test]
 fn a_copied_page_may_differ_in_address_and_in_marks_from_before_the_copy() {
-    let page = Descriptor::leaf(PLAIN, Level::L3, Pa::new(0x1000), Attributes::RAM, true);
+    let page = Descriptor::leaf(
+        PLAIN,
+        Level::L3,
+        Pa::new(0x1000),
+        Attributes::RAM,
+        DirtyState::Dirty,
+    );
     let (copied, expected) = (page.as_copied(), page.copy());
     for same in [
         copied,
@@ -241,7 +288,16 @@ fn the_bits_of_leaves_are_those_of_the_architecture() {
         ..Format::default()
     };
     let (ram, device) = (Attributes::RAM, Attributes::DEVICE);
-    assert_eq!(leaf(dirty, Level::L3, ram, true), 0x0088_0000_0020_07ff);
-    assert_eq!(leaf(forced, Level::L2, ram, true), 0x0080_0000_0020_07d9);
-    assert_eq!(leaf(dirty, Level::L3, device, false), 0x04c8_0000_0020_0447);
+    assert_eq!(
+        leaf(dirty, Level::L3, ram, DirtyState::Dirty),
+        0x0088_0000_0020_07ff
+    );
+    assert_eq!(
+        leaf(forced, Level::L2, ram, DirtyState::Dirty),
+        0x0080_0000_0020_07d9
+    );
+    assert_eq!(
+        leaf(dirty, Level::L3, device, DirtyState::Clean),
+        0x04c8_0000_0020_0447
+    );
 }

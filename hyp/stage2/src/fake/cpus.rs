@@ -13,6 +13,8 @@ use core::sync::atomic::{AtomicBool, Ordering};
 #[cfg(not(any(loom, shuttle)))]
 std::thread_local! {
     static CPU: Cell<Option<usize>> = const { Cell::new(None) };
+    /// How many [`FakePin`]s the thread has.
+    static PINS: Cell<usize> = const { Cell::new(0) };
 }
 
 #[cfg(shuttle)]
@@ -124,10 +126,40 @@ impl Drop for OnCpu<'_> {
     }
 }
 
+/// Keeps a thread on its CPU: going to another one, and waiting, is a panic as long as it lives. So is looking up the CPU
+/// without one. (The checkers have enough to do without.)
+pub struct FakePin(PhantomData<*const ()>);
+
+impl FakePin {
+    fn new() -> Self {
+        #[cfg(not(any(loom, shuttle)))]
+        PINS.set(PINS.get() + 1);
+        Self(PhantomData)
+    }
+}
+
+impl Drop for FakePin {
+    fn drop(&mut self) {
+        #[cfg(not(any(loom, shuttle)))]
+        PINS.set(PINS.get() - 1);
+    }
+}
+
+fn assert_pinned(_is: bool) {
+    #[cfg(not(any(loom, shuttle)))]
+    assert_eq!(PINS.get() > 0, _is, "whether the thread is pinned");
+}
+
 // SAFETY: the slots are made once; `current` is the index of a CPU that `occupy` (or `new`, for the
 // thread that made the machine) found in the same list and gave to this thread alone; threads keep
 // their CPU for as long as they hold the token, which is not `Send`.
 unsafe impl Cpus for FakeCpus {
+    type Pinned<'c> = FakePin;
+
+    fn pin(&self) -> FakePin {
+        FakePin::new()
+    }
+
     fn slots(&self) -> &[CpuSlot] {
         &self.slots
     }
@@ -141,10 +173,12 @@ unsafe impl Cpus for FakeCpus {
     }
 
     fn current(&self) -> usize {
+        assert_pinned(true);
         current()
     }
 
-    fn relax(&self) {
+    fn yield_now(&self) {
+        assert_pinned(false);
         #[cfg(loom)]
         yield_every_other_time();
         #[cfg(shuttle)]

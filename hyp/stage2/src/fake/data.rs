@@ -6,7 +6,7 @@
 
 use super::witness::Witness;
 use crate::addr::{Level, PAGE_SIZE, Pa};
-use crate::copy::{Contents, Unreadable};
+use crate::copy::{CopyPages, Unreadable};
 use crate::env::OutOfFrames;
 use crate::frame::{GuestFrame, GuestPage};
 use crate::sync::{AtomicU64, Lock, Ordering};
@@ -99,7 +99,7 @@ impl FakeData {
         self.owned_page(pa).cell.store(value, Ordering::Relaxed);
     }
 
-    /// A [`Contents`] that copies, clears and releases these pages.
+    /// A [`CopyPages`] that copies, clears and releases these pages.
     pub fn copier(&self) -> Copier<'_> {
         Copier { data: self }
     }
@@ -133,7 +133,7 @@ pub struct Copier<'d> {
     data: &'d FakeData,
 }
 
-impl Contents for Copier<'_> {
+impl CopyPages for Copier<'_> {
     fn copy(&mut self, from: GuestPage<'_>, to: GuestPage<'_>) -> Result<(), Unreadable> {
         // The page may have been unmapped and released since it was found; the copy is thrown away then.
         let value = self.data.page(from.pa()).cell.load(Ordering::Relaxed);

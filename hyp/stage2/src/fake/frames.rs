@@ -7,7 +7,7 @@
 
 use super::witness::Witness;
 use crate::addr::{PAGE_SIZE, Pa};
-use crate::env::{Frames, OutOfFrames, Table, TableFrame, Window};
+use crate::env::{Frames, OutOfFrames, Table, TableFrame, TableWindow};
 use crate::meta::TableMeta;
 #[cfg(any(loom, shuttle))]
 use crate::sync::Entry;
@@ -184,7 +184,7 @@ unsafe impl Frames for FakeFrames {
 }
 
 // SAFETY: the reference that is handed out leads to the table of the frame at `pa`, and to no other.
-unsafe impl Window for FakeFrames {
+unsafe impl TableWindow for FakeFrames {
     type Ref<'a> = FakeTableRef<'a>;
 
     fn table(&self, table: TableFrame) -> FakeTableRef<'_> {

@@ -15,7 +15,7 @@
 //! ```
 //! # #[cfg(not(any(loom, shuttle)))] {
 //! use stage2::fake::{FakeMachine, Fault, Setup};
-//! use stage2::{Attributes, Ipa, Level, Stage2};
+//! use stage2::{Attributes, DirtyState, Ipa, Level, Stage2};
 //!
 //! let machine = FakeMachine::new(Setup::default());
 //! let stage2 = Stage2::new(&machine, machine.config(1)).unwrap();
@@ -24,7 +24,7 @@
 //!
 //! let page = machine.data().allocate(Level::L3).unwrap();
 //! let pa = page.pa();
-//! stage2.map_page(Ipa::new(0x1000), page, Attributes::RAM, true).unwrap();
+//! stage2.map_page(Ipa::new(0x1000), page, Attributes::RAM, DirtyState::Dirty).unwrap();
 //! guest.write(Ipa::new(0x1000), 7).unwrap();
 //! assert_eq!(machine.data().read(pa), 7);
 //! # }
@@ -42,7 +42,7 @@ mod tlb;
 mod walker;
 mod witness;
 
-pub use cpus::{FakeCpus, OnCpu};
+pub use cpus::{FakeCpus, FakePin, OnCpu};
 pub use data::{Copier, FakeData, GARBAGE};
 pub use frames::{FakeFrames, FakeTableRef};
 pub use guest::{Fault, Guest};
@@ -56,7 +56,6 @@ use crate::env::{Environment, Loaded};
 use crate::geometry::Geometry;
 use crate::meta::Owner;
 use crate::stage2::{Config, Stage2};
-use std::sync::Arc;
 use walker::Walker;
 
 /// What walkers find of an entry, among what they may find. Without a checker it is what is in memory.
@@ -168,14 +167,12 @@ impl FakeMachine {
 
     /// Loads a VM onto the calling thread's CPU: gives it a VMID, and the means of touching its memory.
     pub fn enter<E: Environment>(&self, stage2: &Stage2<E>) -> Guest<'_> {
-        use crate::env::Cpus;
-        self.enter_on(self.cpus.current(), stage2)
+        self.enter_on(cpus::current(), stage2)
     }
 
     /// Loads a VM onto the CPU of this index, which the calling thread is for that time.
     pub fn enter_on<E: Environment>(&self, cpu: usize, stage2: &Stage2<E>) -> Guest<'_> {
-        use crate::env::Cpus;
-        let _cpu = (cpu != self.cpus.current()).then(|| self.on_cpu(cpu));
+        let _cpu = (cpu != cpus::current()).then(|| self.on_cpu(cpu));
         let vmid = stage2.load();
         let root = stage2.root();
         Guest::new(self, cpu, Loaded { root, vmid })
@@ -210,9 +207,10 @@ fn booted(setup: &Setup) -> FakeTlb {
 // SAFETY: the parts are fields of the machine.
 unsafe impl Environment for FakeMachine {
     type Frames = FakeFrames;
-    type Window = FakeFrames;
+    type TableWindow = FakeFrames;
     type Tlb = FakeTlb;
     type Cpus = FakeCpus;
+    type Observer = ();
 
     fn frames(&self) -> &FakeFrames {
         &self.frames
@@ -229,28 +227,8 @@ unsafe impl Environment for FakeMachine {
     fn cpus(&self) -> &FakeCpus {
         &self.cpus
     }
-}
 
-// SAFETY: as above; the machine stays where it is.
-unsafe impl Environment for Arc<FakeMachine> {
-    type Frames = FakeFrames;
-    type Window = FakeFrames;
-    type Tlb = FakeTlb;
-    type Cpus = FakeCpus;
-
-    fn frames(&self) -> &FakeFrames {
-        &self.frames
-    }
-
-    fn window(&self) -> &FakeFrames {
-        &self.frames
-    }
-
-    fn tlb(&self) -> &FakeTlb {
-        &self.tlb
-    }
-
-    fn cpus(&self) -> &FakeCpus {
-        &self.cpus
+    fn observer(&self) -> &() {
+        &()
     }
 }

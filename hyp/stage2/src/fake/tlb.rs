@@ -12,7 +12,7 @@ use super::cpus;
 #[cfg(any(loom, shuttle))]
 use super::memory::{Completed, View};
 use crate::addr::{Ipa, IpaRange, Level, Pa};
-use crate::descriptor::{Attributes, Descriptor, Format, LeafFormat};
+use crate::descriptor::{Attributes, Descriptor, DirtyState, Format, LeafFormat};
 use crate::env::{Loaded, Scope, Tlb};
 use crate::flush::Published;
 use crate::sync::{Lock, LockGuard, Ordering, fence};
@@ -118,7 +118,7 @@ impl CpuTlb {
                 level,
                 Pa::new(0),
                 Attributes::RAM,
-                true,
+                DirtyState::Dirty,
             ),
             usage: Use::Rubbish,
         };

@@ -12,8 +12,8 @@ use super::memory::View;
 use super::tlb::{Cached, CpuTlb, Place, Use};
 use super::{FakeMachine, Walks};
 use crate::addr::{Ipa, IpaRange, Level, PAGE_SHIFT, Pa};
-use crate::descriptor::{Descriptor, Kind};
-use crate::env::{Loaded, TableFrame, Window};
+use crate::descriptor::{Descriptor, EntryKind};
+use crate::env::{Loaded, TableFrame, TableWindow};
 use crate::fault::Access;
 use crate::sync::{Entry, LockGuard, Ordering, fence};
 
@@ -118,7 +118,7 @@ impl<'m> Walker<'m> {
                 usage,
             };
             match (descriptor.kind(level), level.next()) {
-                (Kind::Leaf(_), _) => {
+                (EntryKind::Leaf(_), _) => {
                     let place = Place {
                         table: table.pa(),
                         life: table.life(),
@@ -129,10 +129,10 @@ impl<'m> Walker<'m> {
                     self.learn(leaf);
                     return Ok(leaf);
                 }
-                (Kind::Table(pa), Some(_)) if !self.machine.frames.contains(pa) => {
+                (EntryKind::Table(pa), Some(_)) if !self.machine.frames.contains(pa) => {
                     return Err(Fault::External(level));
                 }
-                (Kind::Table(pa), Some(next)) => {
+                (EntryKind::Table(pa), Some(next)) => {
                     let child = self.machine.frames.table(TableFrame::at(pa));
                     let cached = found(descriptor, Use::Table(child.life()));
                     self.learn(cached);
@@ -154,7 +154,7 @@ impl<'m> Walker<'m> {
             return Ok(leaf);
         }
         let same = |now: Descriptor| {
-            matches!(now.kind(level), Kind::Leaf(_)) && now.output() == leaf.output()
+            matches!(now.kind(level), EntryKind::Leaf(_)) && now.output() == leaf.output()
         };
         self.mark(place, false, same)
             .ok_or(Fault::AccessFlag(level))
@@ -181,7 +181,7 @@ impl<'m> Walker<'m> {
         let found = self.mark(place, true, |now| {
             now.bits() & DBM != 0
                 && now.output() == leaf.descriptor.output()
-                && matches!(now.kind(leaf.level), Kind::Leaf(_))
+                && matches!(now.kind(leaf.level), EntryKind::Leaf(_))
         });
         let Some(descriptor) = found else {
             return false;

@@ -7,10 +7,10 @@ use core::ops::Range;
 
 use super::Locked;
 use crate::addr::{ENTRIES, IpaRange, Level};
-use crate::descriptor::{Descriptor, Kind, Marker};
+use crate::descriptor::{Descriptor, EntryKind, Marker};
 use crate::env::{Environment, Scope};
 use crate::flush::Stale;
-use crate::held::entry_address;
+use crate::guard::entry_address;
 use crate::meta::TableMeta;
 use crate::stats::Counter;
 use crate::sync::{Entry, Ordering};
@@ -19,14 +19,14 @@ impl<E: Environment> Locked<'_, E> {
     /// Fills an empty entry. What a table descriptor names is complete.
     #[inline]
     pub(crate) fn fill(&mut self, index: usize, new: Descriptor) {
-        let order = self.held.order();
-        self.fill_untold(index, new);
-        self.tell(order, index, Descriptor::EMPTY, new);
+        let order = self.guard.order();
+        self.fill_untraced(index, new);
+        self.trace(order, index, Descriptor::EMPTY, new);
     }
 
     /// As [`fill`](Self::fill), for a caller that tells the observer itself.
     #[inline(always)]
-    pub(crate) fn fill_untold(&mut self, index: usize, new: Descriptor) {
+    pub(crate) fn fill_untraced(&mut self, index: usize, new: Descriptor) {
         debug_assert_eq!(self.get(index), Descriptor::EMPTY);
         // Release: a walk that sees the entry sees the table behind it.
         self.view.table.entries[index].store(new.bits(), Ordering::Release);
@@ -41,7 +41,7 @@ impl<E: Environment> Locked<'_, E> {
         indices: Range<usize>,
         mut value: impl FnMut(usize) -> Option<Descriptor>,
     ) -> usize {
-        debug_assert!(!self.held.is_watched());
+        debug_assert!(!self.guard.is_traced());
         let mut filled = Filled(self.meta, 0);
         let first = indices.start;
         for entry in &self.view.table.entries[indices] {
@@ -71,7 +71,7 @@ impl<E: Environment> Locked<'_, E> {
         let used = |index: &usize| self.get(*index) != Descriptor::EMPTY;
         let live = (0..ENTRIES).filter(used).count();
         self.meta.set_live(live as u16);
-        self.reader.count(Counter::BadCleared);
+        self.inside.count(Counter::BadCleared);
         self.stale(index, old)
     }
 
@@ -94,12 +94,12 @@ impl<E: Environment> Locked<'_, E> {
         _proof: &crate::flush::Flushed,
     ) {
         // The entry is invalid up to this moment: a thread that acts on the new one comes later.
-        let order = self.held.order();
+        let order = self.guard.order();
         let old = marker.descriptor();
         debug_assert_eq!(self.get(index), old, "only its owner ends a marker");
         // The hardware marks nothing that is invalid, so there is nothing to lose.
         self.view.table.entries[index].store(new.bits(), Ordering::Release);
-        self.tell(order, index, old, new);
+        self.trace(order, index, old, new);
         if new == Descriptor::EMPTY {
             self.meta.add_live(-1);
         }
@@ -136,7 +136,7 @@ impl<E: Environment> Locked<'_, E> {
         let range = IpaRange::new(self.ipa(indices.start), self.ipa(indices.end))?;
         let mut open = false;
         for index in indices {
-            if let Kind::Leaf(_) = self.kind(index) {
+            if let EntryKind::Leaf(_) = self.kind(index) {
                 let (old, _) = self.revise(index, Descriptor::as_copied);
                 open |= old.lets_stores_through();
                 seen(index, old);
@@ -168,7 +168,7 @@ impl<E: Environment> Locked<'_, E> {
                 entry.compare_exchange_weak(bits, new.bits(), Ordering::AcqRel, Ordering::Relaxed);
             match exchange {
                 Ok(_) => {
-                    self.tell_now(index, old, new);
+                    self.trace_now(index, old, new);
                     return (old, new);
                 }
                 Err(seen) => bits = seen,
@@ -180,26 +180,26 @@ impl<E: Environment> Locked<'_, E> {
     #[inline(always)]
     fn take_away(&mut self, index: usize, new: Descriptor) -> Descriptor {
         let old = replace(&self.view.table.entries[index], self.level(), new);
-        self.tell_now(index, old, new);
+        self.trace_now(index, old, new);
         old
     }
 
     /// Tells of an entry that was written just now, if there is an observer.
     // By value, so that the table need not be in memory for it.
     #[inline(always)]
-    fn tell_now(&self, index: usize, old: Descriptor, new: Descriptor) {
-        if self.held.is_watched() {
-            let stage2 = self.view.reader.stage2;
-            stage2.tell_written_now(entry_address(self.view.pa, index), old, new);
+    fn trace_now(&self, index: usize, old: Descriptor, new: Descriptor) {
+        if self.guard.is_traced() {
+            let stage2 = self.view.inside.stage2;
+            stage2.trace_written_now(entry_address(self.view.pa, index), old, new);
         }
     }
 
     /// Tells of an entry whose writing has this number, if there is an observer.
     #[inline(always)]
-    fn tell(&self, order: u64, index: usize, old: Descriptor, new: Descriptor) {
-        if self.held.is_watched() {
-            let stage2 = self.view.reader.stage2;
-            stage2.tell_written(order, entry_address(self.view.pa, index), old, new, true);
+    fn trace(&self, order: u64, index: usize, old: Descriptor, new: Descriptor) {
+        if self.guard.is_traced() {
+            let stage2 = self.view.inside.stage2;
+            stage2.trace_written(order, entry_address(self.view.pa, index), old, new, true);
         }
     }
 

@@ -6,7 +6,7 @@
 
 use super::MapError;
 use crate::addr::{Ipa, Level};
-use crate::descriptor::{Attributes, Descriptor};
+use crate::descriptor::{Attributes, Descriptor, DirtyState};
 use crate::env::Environment;
 use crate::frame::{GuestFrame, Refused};
 use crate::stage2::Stage2;
@@ -40,7 +40,7 @@ impl<E: Environment> Stage2<E> {
     ///
     /// ```
     /// use stage2::fake::{FakeMachine, Setup};
-    /// use stage2::{Attributes, Ipa, IpaRange, Level, MapWithError, Stage2};
+    /// use stage2::{Attributes, DirtyState, Ipa, IpaRange, Level, MapWithError, Stage2};
     /// use std::sync::Mutex;
     ///
     /// let machine = FakeMachine::new(Setup::default());
@@ -50,7 +50,7 @@ impl<E: Environment> Stage2<E> {
     /// let backing = Mutex::new(Some(page));
     /// let fault = || {
     ///     let frame = || backing.lock().unwrap().take().ok_or("revoked");
-    ///     vm.map_page_with(Ipa::new(0), Attributes::RAM, true, frame)
+    ///     vm.map_page_with(Ipa::new(0), Attributes::RAM, DirtyState::Dirty, frame)
     /// };
     /// fault().unwrap();
     ///
@@ -68,7 +68,7 @@ impl<E: Environment> Stage2<E> {
         &self,
         ipa: Ipa,
         attributes: Attributes,
-        written: bool,
+        dirty: DirtyState,
         frame: impl FnOnce() -> Result<GuestFrame, R>,
     ) -> Result<(), MapWithError<R>> {
         const LEVEL: Level = Level::L3;
@@ -82,7 +82,7 @@ impl<E: Environment> Stage2<E> {
             if let Err(reason) = self.check_page(&frame) {
                 return Err(MapWithError::Refused(self.refused(ipa, frame, reason)));
             }
-            let leaf = Descriptor::leaf(self.format(), LEVEL, frame.pa(), attributes, written);
+            let leaf = Descriptor::leaf(self.format(), LEVEL, frame.pa(), attributes, dirty);
             self.put(reader, table, ipa, LEVEL, leaf);
             Ok(())
         });
@@ -90,7 +90,7 @@ impl<E: Environment> Stage2<E> {
     }
 
     fn not_asked<R>(&self, ipa: Ipa, reason: MapError) -> MapWithError<R> {
-        self.tell_not_mapped(ipa, Level::L3, reason);
+        self.trace_not_mapped(ipa, Level::L3, reason);
         MapWithError::NotAsked(reason)
     }
 }

@@ -8,7 +8,7 @@ use crate::support::world::{
     ANYTHING, World, collapse_in_place, explore, free_tables, only, page, small,
 };
 use stage2::fake::Copier;
-use stage2::{Contents, Environment, GuestPage, Unmapped, Unreadable};
+use stage2::{CopyPages, Environment, GuestPage, Unmapped, Unreadable};
 use std::sync::Arc;
 
 /// A table looks empty, and a page is mapped in it before it is taken away.
@@ -88,7 +88,7 @@ struct EmptiedMeanwhile<'w> {
     copier: Copier<'w>,
 }
 
-impl Contents for EmptiedMeanwhile<'_> {
+impl CopyPages for EmptiedMeanwhile<'_> {
     fn copy(&mut self, from: GuestPage<'_>, to: GuestPage<'_>) -> Result<(), Unreadable> {
         self.copier.copy(from, to)?;
         self.world.unmap(only(0));

@@ -15,7 +15,10 @@ use crate::support::world::{
 use stage2::fake::Setup;
 use stage2::lookup::Absent;
 use stage2::stats::Counter;
-use stage2::{Access, Attributes, Environment, Ipa, Kind, Level, MapError, Resolution, SplitError};
+use stage2::{
+    Access, Attributes, DirtyGranule, DirtyState, EntryKind, Environment, Ipa, Level, MapError,
+    Resolution, SplitError,
+};
 
 /// A reader has a table in hand while it is emptied, detached and freed.
 ///
@@ -120,7 +123,11 @@ fn race_03_another_table_comes_between_map_and_lock() {
                 && let Ok(table) = table.lock()
             {
                 let named = root.kind(0);
-                assert_eq!(named, Kind::Table(table.pa()), "a dead table is locked");
+                assert_eq!(
+                    named,
+                    EntryKind::Table(table.pa()),
+                    "a dead table is locked"
+                );
             }
         };
         world.race(lock, |world| world.map(1, 2));
@@ -187,7 +194,7 @@ fn race_04_a_kept_table_is_taken_back_under_a_reader() {
         let (split, seen) = world.race(collapse_and_split, look);
         assert!(matches!(split, Ok(()) | Err(SplitError::Busy)));
         let now = world.where_is(1).expect("still mapped");
-        let places = [there, now].map(Kind::Leaf);
+        let places = [there, now].map(EntryKind::Leaf);
         assert!(seen.is_none_or(|seen| places.contains(&seen)));
         world.end();
     });
@@ -216,7 +223,7 @@ fn race_05_a_table_becomes_another_vms() {
         let vm = other.vm.clone();
         world.race(look_and_lock, move |world| {
             free_tables(world);
-            let mapped = vm.map_page(page(1), frame, Attributes::RAM, true);
+            let mapped = vm.map_page(page(1), frame, Attributes::RAM, DirtyState::Dirty);
             assert_eq!(mapped, Ok(()));
         });
         assert_eq!((world.where_is(0), world.where_is(1)), (None, None));
@@ -239,7 +246,11 @@ fn race_07_a_table_is_detached_before_it_is_locked_again() {
                 && let Ok(again) = locked.unlock().lock()
             {
                 let named = root.kind(0);
-                assert_eq!(named, Kind::Table(again.pa()), "a dead table is locked");
+                assert_eq!(
+                    named,
+                    EntryKind::Table(again.pa()),
+                    "a dead table is locked"
+                );
             }
         };
         world.race(lock_twice, |world| {
@@ -279,9 +290,10 @@ fn race_10_no_error_leaves_its_section_open() {
         let fail_and_wait = |world: &World| {
             world.map(0, 1);
             let map = |n| {
-                let mapped = world
-                    .vm
-                    .map_page(page(n), world.memory(2), Attributes::RAM, true);
+                let mapped =
+                    world
+                        .vm
+                        .map_page(page(n), world.memory(2), Attributes::RAM, DirtyState::Dirty);
                 world.given_back(mapped)
             };
             assert!(matches!(map(0), Err(MapError::Occupied(_))));
@@ -294,7 +306,9 @@ fn race_10_no_error_leaves_its_section_open() {
         world.race(fail_and_wait, |world| {
             let beyond = Ipa::new(1 << 40);
             assert_eq!(world.vm.query(beyond), None);
-            let fault = world.vm.resolve_fault(page(2), Access::Read, false);
+            let fault = world
+                .vm
+                .resolve_fault(page(2), Access::Read, DirtyGranule::Leaf);
             assert_eq!(fault, Resolution::Unmapped);
         });
         world.end();

@@ -3,7 +3,7 @@
 
 use crate::support::world::{World, explore, free_tables, only, page, small};
 use loom::sync::{Arc, Mutex};
-use stage2::{Attributes, MapWithError};
+use stage2::{Attributes, DirtyState, MapWithError};
 
 /// A call finds the entries of two pages empty, and a fault fills one of them.
 ///
@@ -55,7 +55,7 @@ fn race_50_memory_is_revoked_while_a_fault_maps_it() {
             let frame = || take(&looked_at).ok_or("revoked");
             world
                 .vm
-                .map_page_with(page(0), Attributes::RAM, true, frame)
+                .map_page_with(page(0), Attributes::RAM, DirtyState::Dirty, frame)
         };
         let (mapped, revoked) = world.race(map, move |world| {
             let mut revoked = take(&backing);

@@ -5,7 +5,8 @@
 
 use crate::support::world::{ANYTHING, World, explore, free_tables, only, page, small};
 use stage2::{
-    Access, Attributes, Contents, GuestPage, Kind, MapError, Resolution, Unmapped, Unreadable,
+    Access, Attributes, CopyPages, DirtyGranule, DirtyState, EntryKind, GuestPage, MapError,
+    Resolution, Unmapped, Unreadable,
 };
 
 /// An unmap waits for a marker, and the table in which the marker stood is freed meanwhile.
@@ -21,7 +22,7 @@ fn race_27_the_table_of_a_marker_is_freed_under_its_waiter() {
             free_tables(world)
         };
         world.race(unmap, move |world| {
-            let _ = world.relocate(0, from);
+            let _ = world.migrate(0, from);
             free_tables(world)
         });
         assert_eq!(world.where_is(0), None);
@@ -38,11 +39,15 @@ fn race_28_the_page_is_back_before_the_wait() {
         let world = World::new(small());
         let from = world.map(0, 10);
         let fault = |world: &World| {
-            while world.vm.resolve_fault(page(0), Access::Read, false) == Resolution::Busy {
-                world.relax();
+            while world
+                .vm
+                .resolve_fault(page(0), Access::Read, DirtyGranule::Leaf)
+                == Resolution::Busy
+            {
+                world.yield_now();
             }
         };
-        let ((), moved) = world.race(fault, move |world| world.relocate(0, from));
+        let ((), moved) = world.race(fault, move |world| world.migrate(0, from));
         assert_eq!(moved, Ok(()));
         world.end();
     });
@@ -57,9 +62,13 @@ fn race_28_the_page_is_gone_before_the_lock() {
     explore(|| {
         let world = World::new(small());
         world.map(0, 10);
-        let fault = |world: &World| world.vm.resolve_fault(page(0), Access::Write, false);
+        let fault = |world: &World| {
+            world
+                .vm
+                .resolve_fault(page(0), Access::Write, DirtyGranule::Leaf)
+        };
         world.race(fault, |world| world.unmap(only(0)));
-        assert_eq!(world.entry(0).kind(), Kind::Empty);
+        assert_eq!(world.entry(0).kind(), EntryKind::Empty);
         world.end();
     });
 }
@@ -74,8 +83,8 @@ fn race_29_a_store_while_a_page_is_moved() {
         let world = World::new(small());
         let from = world.map(0, 10);
         world.machine.enter_on(1, &world.vm).prefetch(page(0));
-        let relocate = move |world: &World| world.relocate(0, from);
-        world.race(relocate, |world| {
+        let migrate = move |world: &World| world.migrate(0, from);
+        world.race(migrate, |world| {
             let guest = world.machine.enter(&world.vm);
             world.store(&guest, 0, 5);
         });
@@ -95,7 +104,7 @@ fn race_30_a_collapse_meets_a_move() {
         let from = world.map(0, 10);
         world.map(1, 11);
         let collapse = |world: &World| world.collapse(ANYTHING);
-        world.race(collapse, move |world| world.relocate(0, from));
+        world.race(collapse, move |world| world.migrate(0, from));
         let guest = world.machine.enter(&world.vm);
         assert_eq!((world.load(&guest, 0), world.load(&guest, 1)), (10, 11));
         world.end();
@@ -111,7 +120,7 @@ fn race_31_a_page_comes_back_writable_after_logging_began() {
         let world = World::new(small());
         let from = world.map(0, 10);
         let begin_logging = |world: &World| world.vm.write_protect(only(0));
-        world.race(begin_logging, move |world| world.relocate(0, from));
+        world.race(begin_logging, move |world| world.migrate(0, from));
         assert!(
             !world.entry(0).descriptor.lets_stores_through(),
             "a store would go unlogged"
@@ -125,7 +134,7 @@ struct Onlooker<'w> {
     world: &'w World,
 }
 
-impl Contents for Onlooker<'_> {
+impl CopyPages for Onlooker<'_> {
     fn copy(&mut self, from: GuestPage<'_>, to: GuestPage<'_>) -> Result<(), Unreadable> {
         self.look();
         self.world.machine.data().copier().copy(from, to)
@@ -143,15 +152,18 @@ impl Contents for Onlooker<'_> {
 
 impl Onlooker<'_> {
     fn look(&mut self) {
-        if let Kind::Busy(_) = self.world.entry(1).kind() {
+        if let EntryKind::Busy(_) = self.world.entry(1).kind() {
             let spare = self.world.memory(7);
             let _cpu = self.world.machine.on_cpu(2);
             let mapped = self
                 .world
                 .vm
-                .map_page(page(1), spare, Attributes::RAM, true);
+                .map_page(page(1), spare, Attributes::RAM, DirtyState::Dirty);
             assert_eq!(self.world.given_back(mapped), Err(MapError::Busy));
-            let fault = self.world.vm.resolve_fault(page(1), Access::Read, false);
+            let fault = self
+                .world
+                .vm
+                .resolve_fault(page(1), Access::Read, DirtyGranule::Leaf);
             assert_eq!(fault, Resolution::Busy);
         }
     }
@@ -175,7 +187,9 @@ fn race_32_a_fault_below_a_marker() {
         };
         let (collapsed, _) = world.race(collapse, |world| {
             // Between the survey and the break, so that the collapse has a page to copy again.
-            world.vm.resolve_fault(page(0), Access::Write, false)
+            world
+                .vm
+                .resolve_fault(page(0), Access::Write, DirtyGranule::Leaf)
         });
         assert_eq!(collapsed, Ok(()));
         world.end();

@@ -2,7 +2,7 @@
 
 use crate::support::world::{ANYTHING, World, collapse_in_place, explore, only, page, small};
 use stage2::fake::Setup;
-use stage2::{Access, Level, Resolution};
+use stage2::{Access, DirtyGranule, Level, Resolution};
 
 /// Two vCPUs fault on one page that is clean; the one that comes second has the old entry in its TLB.
 ///
@@ -37,9 +37,10 @@ fn race_47_two_stores_to_a_clean_page() {
         let fault = |world: &World| {
             let mut told = false;
             let note = |level| told = level == Level::L3;
-            let answer = world
-                .vm
-                .resolve_fault_with(page(0), Access::Write, false, note);
+            let answer =
+                world
+                    .vm
+                    .resolve_fault_with(page(0), Access::Write, DirtyGranule::Leaf, note);
             assert_eq!(answer, Resolution::Resolved);
             told
         };
@@ -91,7 +92,9 @@ fn race_49_the_hardware_marks_an_entry_that_is_being_aged() {
         world.race(age, |world| {
             let guest = world.machine.enter(&world.vm);
             while guest.write(page(0), 5).is_err() {
-                let _ = world.vm.resolve_fault(page(0), Access::Read, false);
+                let _ = world
+                    .vm
+                    .resolve_fault(page(0), Access::Read, DirtyGranule::Leaf);
             }
         });
         assert!(world.entry(0).descriptor.is_written(), "dirt is lost");

@@ -3,7 +3,8 @@
 use crate::support::world::{ANYTHING, World, explore, only, page, region, small};
 use stage2::fake::Setup;
 use stage2::{
-    Access, Attributes, Environment, IpaRange, Level, OutOfFrames, Resolution, SplitError,
+    Access, Attributes, DirtyGranule, DirtyState, Environment, IpaRange, Level, OutOfFrames,
+    Resolution, SplitError,
 };
 
 fn split(world: &World) -> Result<(), SplitError> {
@@ -46,7 +47,9 @@ fn race_23_no_frame_for_the_second_split() {
         let world = World::new(small());
         world.map_block();
         let second = world.filled_block();
-        let mapped = world.vm.map_block(page(2), second, Attributes::RAM, true);
+        let mapped = world
+            .vm
+            .map_block(page(2), second, Attributes::RAM, DirtyState::Dirty);
         assert_eq!(mapped, Ok(()));
         world.machine.frames().fail_nth(2);
         let unmap = |world: &World| {
@@ -149,7 +152,9 @@ fn race_44_a_part_is_released_before_its_block_is_flushed() {
         };
         let (stored, _) = world.race(unmap_and_store, split);
         assert!(stored.is_err());
-        let resolution = world.vm.resolve_fault(page(1), Access::Write, false);
+        let resolution = world
+            .vm
+            .resolve_fault(page(1), Access::Write, DirtyGranule::Leaf);
         assert_eq!(resolution, Resolution::Unmapped);
         world.unmap(region());
         world.end();

@@ -19,7 +19,7 @@ fn race_15_an_unmap_is_cut_short_by_a_marker() {
             // Through a translation that is left it would land in memory that was released.
             world.machine.enter_on(2, &world.vm).write(page(0), 5)
         };
-        let (stored, _) = world.race(unmap_and_store, move |world| world.relocate(1, from));
+        let (stored, _) = world.race(unmap_and_store, move |world| world.migrate(1, from));
         assert!(stored.is_err());
         world.end();
     });
@@ -34,7 +34,7 @@ fn race_33_an_unmap_meets_a_move() {
         let world = World::new(small());
         let from = world.map(0, 10);
         let unmap = |world: &World| world.unmap(only(0));
-        world.race(unmap, move |world| world.relocate(0, from));
+        world.race(unmap, move |world| world.migrate(0, from));
         assert_eq!(world.where_is(0), None, "mapped after the unmap");
         world.end();
     });
@@ -72,7 +72,7 @@ fn race_34_a_protection_meets_a_move() {
         let world = World::new(small());
         let from = world.map(0, 10);
         let protect = |world: &World| world.vm.protect(only(0), Rights::READ);
-        let (protected, _) = world.race(protect, move |world| world.relocate(0, from));
+        let (protected, _) = world.race(protect, move |world| world.migrate(0, from));
         assert_eq!(protected, Ok(()));
         assert!(!world.entry(0).descriptor.is_writable(), "still writable");
         world.end();

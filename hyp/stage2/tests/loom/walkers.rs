@@ -7,7 +7,7 @@ use crate::support::world::{
     region,
 };
 use stage2::fake::{FakeMachine, Fault, Setup, Walks};
-use stage2::{Access, Environment, Level, Resolution, Tlb, unload};
+use stage2::{Access, DirtyGranule, Environment, Level, Resolution, Tlb, unload};
 use std::sync::Arc;
 
 /// A page is unmapped when the VM has never run, and so nothing is invalidated; it runs for the first time at
@@ -210,7 +210,7 @@ fn race_56_what_was_made_is_found() {
         world.map_both();
         assert_eq!(seen_late(&world, 1), Ok(21));
         let from = world.where_is(1).expect("a page");
-        assert_eq!(world.relocate(1, from), Ok(()));
+        assert_eq!(world.migrate(1, from), Ok(()));
         assert_eq!(seen_late(&world, 1), Ok(21));
         assert_eq!(world.collapse(ANYTHING), Ok(()));
         assert_eq!(seen_late(&world, 0), Ok(20));
@@ -222,7 +222,9 @@ fn race_56_what_was_made_is_found() {
         world.vm.write_protect(region());
         let guest = world.machine.enter(&world.vm);
         assert!(guest.write(page(0), 5).is_err());
-        let resolution = world.vm.resolve_fault(page(0), Access::Write, false);
+        let resolution = world
+            .vm
+            .resolve_fault(page(0), Access::Write, DirtyGranule::Leaf);
         assert_eq!(resolution, Resolution::Resolved);
         assert_eq!(guest.write(page(0), 5), Ok(()));
         world.unmap(region());

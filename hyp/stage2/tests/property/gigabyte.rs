@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use stage2::fake::{FakeData, FakeMachine, Setup};
 use stage2::{
-    Attributes, CollapseError, Environment, Ipa, IpaRange, Level, MapError, PAGE_SIZE, Pa, Rights,
-    SplitError, Stage2,
+    Attributes, CollapseError, DirtyState, Environment, Ipa, IpaRange, Level, MapError, PAGE_SIZE,
+    Pa, Rights, SplitError, Stage2,
 };
 
 const GIGABYTE: u64 = Level::L1.size();
@@ -91,7 +91,10 @@ impl World<'_> {
         match *op {
             Op::MapGigabyte => {
                 let frame = FakeData::frame(self.frames, Level::L1);
-                match self.vm.map_block(BASE, frame, Attributes::RAM, true) {
+                match self
+                    .vm
+                    .map_block(BASE, frame, Attributes::RAM, DirtyState::Dirty)
+                {
                     Ok(()) => {
                         assert_eq!(self.mapped, 0);
                         self.mapped = GIGABYTE;
@@ -140,14 +143,17 @@ impl World<'_> {
     /// Of which level the leaf is that maps this, if any.
     fn level_at(&self, offset: u64) -> Option<Level> {
         let entry = self.vm.query(BASE.offset(offset))?;
-        matches!(entry.kind(), stage2::Kind::Leaf(_)).then_some(entry.level)
+        matches!(entry.kind(), stage2::EntryKind::Leaf(_)).then_some(entry.level)
     }
 
     fn map_missing(&mut self) {
         for block in (0..GIGABYTE).step_by(BLOCK as usize) {
             let frame = FakeData::frame(self.frames.offset(block), Level::L2);
             let ipa = BASE.offset(block);
-            match self.vm.map_block(ipa, frame, Attributes::RAM, true) {
+            match self
+                .vm
+                .map_block(ipa, frame, Attributes::RAM, DirtyState::Dirty)
+            {
                 Ok(()) => self.mapped += BLOCK,
                 Err(_) if self.level_at(block) == Some(Level::L1) => return,
                 Err(_) if self.level_at(block) == Some(Level::L2) => {}
@@ -161,9 +167,9 @@ impl World<'_> {
     fn map_missing_pages(&mut self, block: u64) {
         for page in (block..block + BLOCK).step_by(PAGE_SIZE as usize) {
             let frame = FakeData::frame(self.frames.offset(page), Level::L3);
-            let result = self
-                .vm
-                .map_page(BASE.offset(page), frame, Attributes::RAM, true);
+            let result =
+                self.vm
+                    .map_page(BASE.offset(page), frame, Attributes::RAM, DirtyState::Dirty);
             self.mapped += if result.is_ok() { PAGE_SIZE } else { 0 };
         }
     }
@@ -188,7 +194,7 @@ impl World<'_> {
     fn check(&self) {
         let mut mapped = 0;
         self.vm.walk(range(0, GIGABYTE), |entry| {
-            if let stage2::Kind::Leaf(pa) = entry.kind() {
+            if let stage2::EntryKind::Leaf(pa) = entry.kind() {
                 assert_eq!(pa.get() - self.frames.get(), entry.ipa.get() - BASE.get());
                 mapped += entry.level.size();
             }

@@ -2,6 +2,7 @@
 //!
 //! Every access, to every kind of entry, on a CPU whose TLB has the entry as it is or as it was.
 
+use crate::support::{dirty_granule, dirty_state};
 use proptest::prelude::*;
 use stage2::fake::{FakeMachine, Fault, Guest, Setup};
 use stage2::{
@@ -102,11 +103,12 @@ fn mapped(machine: &FakeMachine, past: Past) -> Stage2<&FakeMachine> {
     };
     if past.block {
         let block = machine.data().allocate(Level::L2).unwrap();
-        vm.map_block(REGION, block, attributes, past.written)
+        vm.map_block(REGION, block, attributes, dirty_state(past.written))
             .unwrap();
     } else {
         let page = machine.data().allocate(Level::L3).unwrap();
-        vm.map_page(REGION, page, attributes, past.written).unwrap();
+        vm.map_page(REGION, page, attributes, dirty_state(past.written))
+            .unwrap();
     }
     vm
 }
@@ -120,7 +122,7 @@ fn until_it_ends(guest: &Guest<'_>, vm: &Stage2<&FakeMachine>, access: Access, s
             return;
         };
         assert!(!resolved, "{access:?} was resolved, and ends in {fault:?}");
-        match vm.resolve_fault(REGION, access, split) {
+        match vm.resolve_fault(REGION, access, dirty_granule(split)) {
             Resolution::Resolved => resolved = true,
             Resolution::Denied => return,
             Resolution::MustSplit(level) => vm.split_for_store(REGION, level).unwrap(),

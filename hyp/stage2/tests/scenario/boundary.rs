@@ -6,9 +6,9 @@
 
 use stage2::fake::{FakeData, FakeMachine, Setup};
 use stage2::{
-    Access, Attributes, CollapseError, Config, CopyPlan, Cpus, ENTRIES, Environment, Execute,
-    Format, GuestFrame, Ipa, IpaRange, Kind, Level, MapError, MoveError, PAGE_SIZE, Pa, Refused,
-    Resolution, Rights, Stage2,
+    Access, Attributes, CollapseError, Config, CopyPlan, Cpus, DirtyGranule, DirtyState, ENTRIES,
+    EntryKind, Environment, Execute, Format, GuestFrame, Ipa, IpaRange, Level, MapError,
+    MigrateError, PAGE_SIZE, Pa, Refused, Resolution, Rights, Stage2,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -29,7 +29,7 @@ fn vm(machine: &FakeMachine) -> Vm<'_> {
     let vm = Stage2::new(machine, machine.config(1)).unwrap();
     let page = machine.data().allocate(Level::L3).unwrap();
     machine.data().write(page.pa(), 7);
-    vm.map_page(Ipa::new(0), page, Attributes::RAM, true)
+    vm.map_page(Ipa::new(0), page, Attributes::RAM, DirtyState::Dirty)
         .unwrap();
     vm
 }
@@ -45,7 +45,7 @@ fn tables(vm: &Vm<'_>) -> Vec<Pa> {
     let below = everything(vm)
         .into_iter()
         .filter_map(|entry| match entry.kind() {
-            Kind::Table(table) => Some(table),
+            EntryKind::Table(table) => Some(table),
             _ => None,
         });
     [vm.root()].into_iter().chain(below).collect()
@@ -78,15 +78,15 @@ fn no_guest_is_given_a_table() {
     for table in tables(&vm).into_iter().chain(tables(&other)) {
         let free = Ipa::new(3 * PAGE_SIZE);
         refused(&vm, (table, Level::L3), MapError::Table, |page| {
-            vm.map_page(free, page, Attributes::RAM, true)
+            vm.map_page(free, page, Attributes::RAM, DirtyState::Dirty)
         });
-        refused(&vm, (table, Level::L3), MoveError::Table, |page| {
-            vm.move_page(Ipa::new(0), from, page, &mut copier)
+        refused(&vm, (table, Level::L3), MigrateError::Table, |page| {
+            vm.migrate_page(Ipa::new(0), from, page, &mut copier)
         });
         let around = (table.align_down(Level::L2), Level::L2);
         let region = Ipa::new(Level::L2.size());
         refused(&vm, around, MapError::Table, |block| {
-            vm.map_block(region, block, Attributes::RAM, true)
+            vm.map_block(region, block, Attributes::RAM, DirtyState::Dirty)
         });
         refused(&vm, around, CollapseError::Table, |block| {
             vm.collapse_by_copying(Ipa::new(0), block, PLAN, &mut copier)
@@ -101,7 +101,7 @@ fn no_guest_is_given_a_table() {
                     _ => machine.data().allocate(Level::L3).unwrap(),
                 },
                 Attributes::RAM,
-                true,
+                DirtyState::Dirty,
             )
             .expect_err("one of them is a table");
         assert_eq!(stopped.reason, MapError::Table);
@@ -124,7 +124,7 @@ fn no_guest_is_given_a_block_with_a_table_in_it() {
     assert!(first.root() == block.0 && second.root() > block.0);
     first.destroy(|_| {}).unwrap();
     refused(&second, block, MapError::Table, |block| {
-        second.map_block(Ipa::new(0), block, Attributes::RAM, true)
+        second.map_block(Ipa::new(0), block, Attributes::RAM, DirtyState::Dirty)
     });
 }
 
@@ -137,16 +137,16 @@ fn an_error_means_one_thing() {
     let beyond = vm.geometry().range().end();
     let free = Ipa::new(5 * PAGE_SIZE);
     refused(&vm, page, MapError::OutOfRange, |frame| {
-        vm.map_page(beyond, frame, Attributes::RAM, true)
+        vm.map_page(beyond, frame, Attributes::RAM, DirtyState::Dirty)
     });
     refused(&vm, page, MapError::Misaligned, |frame| {
-        vm.map_page(free.offset(8), frame, Attributes::RAM, true)
+        vm.map_page(free.offset(8), frame, Attributes::RAM, DirtyState::Dirty)
     });
     refused(&vm, block, MapError::WrongSize, |frame| {
-        vm.map_page(free, frame, Attributes::RAM, true)
+        vm.map_page(free, frame, Attributes::RAM, DirtyState::Dirty)
     });
     refused(&vm, page, MapError::WrongSize, |frame| {
-        vm.map_block(Ipa::new(0), frame, Attributes::RAM, true)
+        vm.map_block(Ipa::new(0), frame, Attributes::RAM, DirtyState::Dirty)
     });
     let mut copier = machine.data().copier();
     refused(&vm, page, CollapseError::WrongSize, |frame| {
@@ -167,7 +167,10 @@ fn an_error_means_one_thing() {
         (free, Resolution::Unmapped),
         (beyond, Resolution::OutOfRange),
     ] {
-        assert_eq!(vm.resolve_fault(ipa, Access::Read, false), answer);
+        assert_eq!(
+            vm.resolve_fault(ipa, Access::Read, DirtyGranule::Leaf),
+            answer
+        );
     }
 }
 
@@ -192,13 +195,14 @@ fn rights_that_the_cpu_cannot_tell_apart_are_refused() {
             &vm,
             (Pa::new(1 << 40), Level::L3),
             MapError::Unsupported,
-            |frame| vm.map_page(Ipa::new(0), frame, with(execute), true),
+            |frame| vm.map_page(Ipa::new(0), frame, with(execute), DirtyState::Dirty),
         );
     }
     for (index, execute) in (0..).zip([Execute::Both, Execute::Never]) {
         let page = machine.data().allocate(Level::L3).unwrap();
         let ipa = Ipa::new(index * PAGE_SIZE);
-        vm.map_page(ipa, page, with(execute), true).unwrap();
+        vm.map_page(ipa, page, with(execute), DirtyState::Dirty)
+            .unwrap();
     }
 }
 
@@ -250,14 +254,19 @@ fn race_62_nothing_is_changed_inside_a_section() {
     let calls: &[(&str, Call)] = &[
         ("map_page", |machine, vm| {
             let page = machine.data().allocate(Level::L3).unwrap();
-            let _ = vm.map_page(Ipa::new(PAGE_SIZE), page, Attributes::RAM, true);
+            let _ = vm.map_page(
+                Ipa::new(PAGE_SIZE),
+                page,
+                Attributes::RAM,
+                DirtyState::Dirty,
+            );
         }),
         ("map_block", |machine, vm| {
             let block = machine.data().allocate(Level::L2).unwrap();
-            let _ = vm.map_block(Ipa::new(4 << 21), block, Attributes::RAM, true);
+            let _ = vm.map_block(Ipa::new(4 << 21), block, Attributes::RAM, DirtyState::Dirty);
         }),
         ("resolve_fault", |_, vm| {
-            let _ = vm.resolve_fault(Ipa::new(0), Access::Write, false);
+            let _ = vm.resolve_fault(Ipa::new(0), Access::Write, DirtyGranule::Leaf);
         }),
         ("split", |_, vm| {
             ignore(vm.split_block(Ipa::new(2 << 21), Level::L2))
@@ -275,7 +284,7 @@ fn race_62_nothing_is_changed_inside_a_section() {
         ("move_page", |machine, vm| {
             let from = vm.query(Ipa::new(0)).unwrap().descriptor.output();
             let to = machine.data().allocate(Level::L3).unwrap();
-            let _ = vm.move_page(Ipa::new(0), from, to, &mut machine.data().copier());
+            let _ = vm.migrate_page(Ipa::new(0), from, to, &mut machine.data().copier());
         }),
         ("unmap_page_if", |machine, vm| {
             let from = vm.query(Ipa::new(0)).unwrap().descriptor.output();
@@ -302,7 +311,7 @@ fn race_62_nothing_is_changed_inside_a_section() {
         });
         let (vm, looked_at) = (vm(&machine), vm(&machine));
         let block = machine.data().allocate(Level::L2).unwrap();
-        vm.map_block(Ipa::new(2 << 21), block, Attributes::RAM, true)
+        vm.map_block(Ipa::new(2 << 21), block, Attributes::RAM, DirtyState::Dirty)
             .unwrap();
         let (before, frames) = (everything(&vm), machine.frames().outstanding());
         // Another VM's section is one as well: grace periods and CPUs are the same.
@@ -316,7 +325,7 @@ fn race_62_nothing_is_changed_inside_a_section() {
             frames,
             "{name} has kept a frame"
         );
-        assert!(!machine.cpus().slot().in_section());
+        assert!(!machine.cpus().slots()[0].in_section());
     }
     fn page() -> IpaRange {
         IpaRange::entry(Ipa::new(0), Level::L3)
@@ -331,6 +340,6 @@ fn a_forgotten_reader_leaves_its_section_open() {
     let vm = vm(&machine);
     (0..1000).for_each(|_| std::mem::forget(vm.read()));
     drop(vm.read());
-    assert!(machine.cpus().slot().in_section());
+    assert!(machine.cpus().slots()[0].in_section());
     assert!(catch_unwind(AssertUnwindSafe(|| vm.synchronize())).is_err());
 }

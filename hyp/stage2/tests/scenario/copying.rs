@@ -4,8 +4,8 @@
 use crate::support::region::{REGION, dirty, fill, machine, page, store, vm};
 use stage2::fake::{Copier, FakeMachine};
 use stage2::{
-    Attributes, CollapseError, Contents, CopyPlan, ENTRIES, GuestPage, IpaRange, Level, PAGE_SIZE,
-    Pa, Stage2, Unmapped, Unreadable,
+    Attributes, CollapseError, CopyPages, CopyPlan, DirtyState, ENTRIES, GuestPage, IpaRange,
+    Level, PAGE_SIZE, Pa, Stage2, Unmapped, Unreadable,
 };
 
 /// Stores to more pages than a collapse may copy twice, while it copies.
@@ -27,7 +27,7 @@ impl<'m> Storing<'m> {
     }
 }
 
-impl Contents for Storing<'_> {
+impl CopyPages for Storing<'_> {
     fn copy(&mut self, from: GuestPage<'_>, to: GuestPage<'_>) -> Result<(), Unreadable> {
         self.copies += 1;
         if self.copies == ENTRIES {
@@ -96,7 +96,7 @@ impl<'m, F: FnMut(usize)> Meanwhile<'m, F> {
     }
 }
 
-impl<F: FnMut(usize)> Contents for Meanwhile<'_, F> {
+impl<F: FnMut(usize)> CopyPages for Meanwhile<'_, F> {
     fn copy(&mut self, from: GuestPage<'_>, to: GuestPage<'_>) -> Result<(), Unreadable> {
         self.copier.copy(from, to)?;
         self.from.push(from.pa());
@@ -172,7 +172,8 @@ fn race_17_a_page_that_was_copied_is_not_zero() {
     let (result, _) = collapse_meanwhile(&machine, &vm, 1, |pages| {
         if pages == ENTRIES {
             let fresh = fresh.take().unwrap();
-            vm.map_page(page(5), fresh, Attributes::RAM, true).unwrap();
+            vm.map_page(page(5), fresh, Attributes::RAM, DirtyState::Dirty)
+                .unwrap();
             [200, 201]
                 .into_iter()
                 .for_each(|index| store(&machine, &vm, index, 2));
@@ -199,7 +200,7 @@ fn race_20_a_device_that_comes_meanwhile_is_not_read() {
         if pages == 1 {
             unmap(&machine, &vm, 9);
             let device = device.take().unwrap();
-            vm.map_page(page(9), device, Attributes::DEVICE, true)
+            vm.map_page(page(9), device, Attributes::DEVICE, DirtyState::Dirty)
                 .unwrap();
         }
     });

@@ -4,8 +4,8 @@
 use stage2::fake::{FakeMachine, Setup};
 use stage2::stats::Counter;
 use stage2::{
-    Access, Attributes, CollapseError, CopyPlan, Environment, Ipa, IpaRange, Level, MoveError,
-    PAGE_SIZE, Pa, Resolution, Stage2,
+    Access, Attributes, CollapseError, CopyPlan, DirtyGranule, DirtyState, Environment, Ipa,
+    IpaRange, Level, MigrateError, PAGE_SIZE, Pa, Resolution, Stage2,
 };
 
 type Vm<'m> = Stage2<&'m FakeMachine>;
@@ -36,13 +36,15 @@ fn counted<R, const N: usize>(
 fn map(machine: &FakeMachine, vm: &Vm<'_>, ipa: Ipa) -> Pa {
     let frame = machine.data().allocate(Level::L3).unwrap();
     let pa = frame.pa();
-    vm.map_page(ipa, frame, Attributes::RAM, true).unwrap();
+    vm.map_page(ipa, frame, Attributes::RAM, DirtyState::Dirty)
+        .unwrap();
     pa
 }
 
 fn map_block(machine: &FakeMachine, vm: &Vm<'_>) {
     let block = machine.data().allocate(Level::L2).unwrap();
-    vm.map_block(REGION, block, Attributes::RAM, true).unwrap();
+    vm.map_block(REGION, block, Attributes::RAM, DirtyState::Dirty)
+        .unwrap();
 }
 
 fn unmap(machine: &FakeMachine, vm: &Vm<'_>) {
@@ -84,7 +86,7 @@ fn faults_are_counted_by_what_was_missing() {
             Counter::WriteFaults,
             Counter::SpuriousFaults,
         ];
-        let fault = || vm.resolve_fault(page(0), access, false);
+        let fault = || vm.resolve_fault(page(0), access, DirtyGranule::Leaf);
         let (answer, counts) = counted(&machine, wanted, fault);
         assert_eq!(answer, Resolution::Resolved);
         counts
@@ -149,17 +151,17 @@ fn a_block_is_split_into_the_table_that_was_kept_for_it() {
 fn moves_are_counted_done_or_not_begun() {
     let machine = FakeMachine::new(Setup::default());
     let vm = Stage2::new(&machine, machine.config(1)).unwrap();
-    let wanted = [Counter::Moves, Counter::MovesAborted];
+    let wanted = [Counter::Migrations, Counter::MigrationsAborted];
     let from = map(&machine, &vm, page(0));
-    let relocate = || {
+    let migrate = || {
         let to = machine.data().allocate(Level::L3).unwrap();
         let mut copier = machine.data().copier();
-        let moved = vm.move_page(page(0), from, to, &mut copier);
+        let moved = vm.migrate_page(page(0), from, to, &mut copier);
         moved.map_err(|refused| refused.reason)
     };
-    assert_eq!(counted(&machine, wanted, relocate), (Ok(()), [1, 0]));
-    let (again, counts) = counted(&machine, wanted, relocate);
-    assert_eq!((again, counts), (Err(MoveError::Changed), [0, 1]));
+    assert_eq!(counted(&machine, wanted, migrate), (Ok(()), [1, 0]));
+    let (again, counts) = counted(&machine, wanted, migrate);
+    assert_eq!((again, counts), (Err(MigrateError::Changed), [0, 1]));
 }
 
 /// One flush does for all that was changed under one hold of a table's lock; a VM that has not run needs none.

@@ -6,10 +6,10 @@ use stage2::fake::{Copier, FakeData, FakeMachine, Setup};
 use stage2::lookup::Absent;
 use stage2::stats::Counter;
 use stage2::{
-    Access, Attributes, CollapseError, Contents, CopyPlan, Cpus, ENTRIES, Environment, Geometry,
-    GeometryError, GuestFrame, GuestPage, Ipa, IpaRange, Kind, Level, MapError, MoveError,
-    OutOfFrames, Owner, PAGE_SIZE, Pa, Resolution, Rights, SplitError, Stage2, Unmapped,
-    Unreadable,
+    Access, Attributes, CollapseError, CopyPages, CopyPlan, Cpus, DirtyGranule, DirtyState,
+    ENTRIES, EntryKind, Environment, Geometry, GeometryError, GuestFrame, GuestPage, Ipa, IpaRange,
+    Level, MapError, MigrateError, OutOfFrames, Owner, PAGE_SIZE, Pa, Resolution, Rights,
+    SplitError, Stage2, Unmapped, Unreadable,
 };
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -44,22 +44,23 @@ fn page(index: u64) -> Ipa {
 fn put(machine: &FakeMachine, vm: &Vm<'_>, ipa: Ipa) -> Pa {
     let frame = machine.data().allocate(Level::L3).unwrap();
     let pa = frame.pa();
-    vm.map_page(ipa, frame, Attributes::RAM, true).unwrap();
+    vm.map_page(ipa, frame, Attributes::RAM, DirtyState::Dirty)
+        .unwrap();
     pa
 }
 
 fn map(machine: &FakeMachine, vm: &Vm<'_>, ipa: Ipa) -> Result<(), MapError> {
     let frame = machine.data().allocate(Level::L3).unwrap();
-    vm.map_page(ipa, frame, Attributes::RAM, true)
+    vm.map_page(ipa, frame, Attributes::RAM, DirtyState::Dirty)
         .map_err(|refused| {
             machine.data().release(refused.frame);
             refused.reason
         })
 }
 
-fn relocate(machine: &FakeMachine, vm: &Vm<'_>, ipa: Ipa, from: Pa) -> Result<(), MoveError> {
+fn migrate(machine: &FakeMachine, vm: &Vm<'_>, ipa: Ipa, from: Pa) -> Result<(), MigrateError> {
     let to = machine.data().allocate(Level::L3).unwrap();
-    vm.move_page(ipa, from, to, &mut machine.data().copier())
+    vm.migrate_page(ipa, from, to, &mut machine.data().copier())
         .map_err(|refused| {
             machine.data().release(refused.frame);
             refused.reason
@@ -78,7 +79,7 @@ fn collapse(machine: &FakeMachine, vm: &Vm<'_>, ipa: Ipa) -> Result<(), Collapse
 fn table_at(vm: &Vm<'_>, ipa: Ipa, wanted: Level) -> Pa {
     let mut found = None;
     vm.walk(IpaRange::entry(ipa, Level::L3), |entry| {
-        if let (Kind::Table(table), Some(level)) = (entry.kind(), entry.level.next())
+        if let (EntryKind::Table(table), Some(level)) = (entry.kind(), entry.level.next())
             && level == wanted
         {
             found = Some(table);
@@ -100,14 +101,20 @@ fn a_page_that_is_away_is_busy_for_everybody() {
         page(3),
         from,
         |_| {
-            assert!(matches!(vm.query(page(3)).unwrap().kind(), Kind::Busy(_)));
+            assert!(matches!(
+                vm.query(page(3)).unwrap().kind(),
+                EntryKind::Busy(_)
+            ));
             assert_eq!(map(&machine, &vm, page(3)), Err(MapError::Busy));
-            let answer = vm.resolve_fault(page(3), Access::Read, false);
+            let answer = vm.resolve_fault(page(3), Access::Read, DirtyGranule::Leaf);
             assert_eq!(answer, Resolution::Busy);
-            assert_eq!(relocate(&machine, &vm, page(3), from), Err(MoveError::Busy));
+            assert_eq!(
+                migrate(&machine, &vm, page(3), from),
+                Err(MigrateError::Busy)
+            );
             assert_eq!(
                 vm.unmap_page_if(page(3), from, |_| true, &mut machine.data().copier()),
-                Err(MoveError::Busy)
+                Err(MigrateError::Busy)
             );
             assert_eq!(
                 vm.collapse_in_place(REGION, Level::L2),
@@ -123,7 +130,7 @@ fn a_page_that_is_away_is_busy_for_everybody() {
         (vm.query(page(3)), machine.data().outstanding()),
         (before, outstanding)
     );
-    assert_eq!(relocate(&machine, &vm, page(3), from), Ok(()));
+    assert_eq!(migrate(&machine, &vm, page(3), from), Ok(()));
 }
 
 /// A marker stands for a whole table's addresses.
@@ -158,8 +165,11 @@ fn what_is_below_a_marker_is_busy() {
         assert_eq!(map(&machine, &vm, page(0)), Err(MapError::Busy));
         assert_eq!(vm.split_block(REGION, Level::L2), Err(SplitError::Busy));
         assert_eq!(vm.split_for_store(REGION, Level::L2), Err(SplitError::Busy));
-        assert_eq!(relocate(&machine, &vm, page(3), from), Err(MoveError::Busy));
-        let answer = vm.resolve_fault(page(3), Access::Read, false);
+        assert_eq!(
+            migrate(&machine, &vm, page(3), from),
+            Err(MigrateError::Busy)
+        );
+        let answer = vm.resolve_fault(page(3), Access::Read, DirtyGranule::Leaf);
         assert_eq!(answer, Resolution::Busy);
         assert!(matches!(
             vm.collapse_in_place(REGION, Level::L2),
@@ -186,7 +196,7 @@ struct Meanwhile<'a> {
     released: Option<&'a dyn Fn()>,
 }
 
-impl Contents for Meanwhile<'_> {
+impl CopyPages for Meanwhile<'_> {
     fn copy(&mut self, from: GuestPage<'_>, to: GuestPage<'_>) -> Result<(), Unreadable> {
         self.copied.take().iter().for_each(|act| act());
         self.copier.copy(from, to)
@@ -216,7 +226,7 @@ fn a_region_is_collapsed_by_one_at_a_time() {
     let frames = machine.data().allocate(Level::L2).unwrap().into_pa();
     for index in 0..ENTRIES as u64 {
         let frame = FakeData::frame(frames.offset(index * PAGE_SIZE), Level::L3);
-        vm.map_page(page(index), frame, Attributes::RAM, true)
+        vm.map_page(page(index), frame, Attributes::RAM, DirtyState::Dirty)
             .unwrap();
     }
     let claimed = || {
@@ -230,7 +240,10 @@ fn a_region_is_collapsed_by_one_at_a_time() {
         );
     };
     let marked = || {
-        assert!(matches!(vm.query(REGION).unwrap().kind(), Kind::Busy(_)));
+        assert!(matches!(
+            vm.query(REGION).unwrap().kind(),
+            EntryKind::Busy(_)
+        ));
         assert_eq!(map(&machine, &vm, page(5)), Err(MapError::Busy));
         assert_eq!(vm.split_block(REGION, Level::L2), Err(SplitError::Busy));
     };
@@ -318,7 +331,8 @@ fn a_hole_is_found_before_the_copy() {
     let machine = machine();
     let vm = vm(&machine);
     let block = machine.data().allocate(Level::L2).unwrap();
-    vm.map_block(REGION, block, Attributes::RAM, true).unwrap();
+    vm.map_block(REGION, block, Attributes::RAM, DirtyState::Dirty)
+        .unwrap();
     vm.split_block(REGION, Level::L2).unwrap();
     let hole = IpaRange::entry(page(1), Level::L3);
     vm.unmap(hole, |leaf| machine.data().release(leaf.frame))
@@ -372,17 +386,17 @@ fn a_bad_entry_above_is_cleared_by_every_change() {
         let bad = 0x1001;
         let index = REGION.index(Level::L1);
         machine.frames().corrupt(vm.root(), index, bad);
-        assert_eq!(vm.query(REGION).unwrap().kind(), Kind::Bad, "{name}");
+        assert_eq!(vm.query(REGION).unwrap().kind(), EntryKind::Bad, "{name}");
         assert!(matches!(
             vm.collapse_in_place(REGION, Level::L2),
             Err(CollapseError::NoTable(Absent::Bad(_)))
         ));
         change(&machine, &vm);
         let left = vm.query(REGION).unwrap().kind();
-        assert_ne!(left, Kind::Bad, "{name}");
+        assert_ne!(left, EntryKind::Bad, "{name}");
         assert_eq!(machine.cpus().counted(Counter::BadCleared), 1, "{name}");
         assert_eq!(
-            vm.resolve_fault(page(9), Access::Read, false),
+            vm.resolve_fault(page(9), Access::Read, DirtyGranule::Leaf),
             Resolution::Unmapped
         );
     }
@@ -415,7 +429,8 @@ fn a_block_marked_for_nothing_is_split() {
     let vm = vm(&machine);
     let block = machine.data().allocate(Level::L2).unwrap();
     let pa = block.pa();
-    vm.map_block(REGION, block, Attributes::RAM, true).unwrap();
+    vm.map_block(REGION, block, Attributes::RAM, DirtyState::Dirty)
+        .unwrap();
     let marked = vm.query(REGION).unwrap().descriptor.bits() | KEPT;
     let table = table_at(&vm, REGION, Level::L2);
     machine
@@ -439,7 +454,8 @@ fn wrong_calls_change_nothing() {
     let machine = machine();
     let vm = vm(&machine);
     let block = machine.data().allocate(Level::L2).unwrap();
-    vm.map_block(REGION, block, Attributes::RAM, true).unwrap();
+    vm.map_block(REGION, block, Attributes::RAM, DirtyState::Dirty)
+        .unwrap();
     vm.protect(region(), Rights::READ).unwrap();
     let there = vm.query(REGION);
     assert_eq!(
@@ -453,9 +469,9 @@ fn wrong_calls_change_nothing() {
     let to = machine.data().allocate(Level::L2).unwrap();
     let pa = to.pa();
     let refused = vm
-        .move_page(free, from, to, &mut machine.data().copier())
+        .migrate_page(free, from, to, &mut machine.data().copier())
         .unwrap_err();
-    assert_eq!(refused.reason, MoveError::WrongSize);
+    assert_eq!(refused.reason, MigrateError::WrongSize);
     assert_eq!((refused.frame.pa(), refused.frame.level()), (pa, Level::L2));
     assert_eq!(vm.query(free).unwrap().descriptor.output(), from);
 
@@ -466,7 +482,7 @@ fn wrong_calls_change_nothing() {
             over,
             |ipa| panic!("{ipa} is asked for"),
             Attributes::RAM,
-            true,
+            DirtyState::Dirty,
         )
         .unwrap_err();
     assert_eq!(stopped.reason, MapError::OutOfRange);
@@ -499,10 +515,11 @@ fn what_must_keep_its_frame_is_not_moved() {
     for (index, attributes) in (0..).zip([pinned, device]) {
         let frame = machine.data().allocate(Level::L3).unwrap();
         let pa = frame.pa();
-        vm.map_page(page(index), frame, attributes, true).unwrap();
+        vm.map_page(page(index), frame, attributes, DirtyState::Dirty)
+            .unwrap();
         assert_eq!(
-            relocate(&machine, &vm, page(index), pa),
-            Err(MoveError::Pinned)
+            migrate(&machine, &vm, page(index), pa),
+            Err(MigrateError::Pinned)
         );
         let there = vm.query(page(index)).unwrap().descriptor;
         assert_eq!(there.output(), pa);
@@ -535,8 +552,8 @@ fn tables_of_every_height_end_where_their_addresses_do() {
         assert_eq!(vm.query(last).unwrap().descriptor.output(), from);
         assert_eq!(map(&machine, &vm, beyond), Err(MapError::OutOfRange));
         assert_eq!(
-            relocate(&machine, &vm, beyond, from),
-            Err(MoveError::OutOfRange)
+            migrate(&machine, &vm, beyond, from),
+            Err(MigrateError::OutOfRange)
         );
         let split = vm.split_block(beyond, Level::L2);
         let wrong = start > Level::L2;
@@ -681,7 +698,9 @@ fn values_and_errors_say_what_they_are() {
         assert_eq!(format!("{reader:?}"), "Reader { .. }");
         let root = reader.root(REGION).unwrap();
         assert!(format!("{root:?}").starts_with("Unlocked(View { pa: "));
-        assert!(format!("{:?}", machine.cpus().slot()).starts_with("CpuSlot { in_section: true"));
+        assert!(
+            format!("{:?}", machine.cpus().slots()[0]).starts_with("CpuSlot { in_section: true")
+        );
         let table = reader.lock(REGION, Level::L3).unwrap().unwrap();
         let text = format!("{table:?}");
         assert!(text.starts_with("Locked(View { pa: ") && text.contains("level: L3"));
@@ -702,7 +721,7 @@ fn values_and_errors_say_what_they_are() {
     assert_eq!(format!("{frame:?}"), format!("{pa:?} of L3"));
     assert_eq!(frame.first_page().pa(), pa);
     let refused = vm
-        .map_page(REGION, frame, Attributes::RAM, true)
+        .map_page(REGION, frame, Attributes::RAM, DirtyState::Dirty)
         .unwrap_err();
     let text = format!("something is mapped there: {entry:?}");
     assert_eq!(

@@ -1,11 +1,11 @@
 //! What an interrupt handler finds that looks at tables, whatever it has interrupted; and when other threads get the CPU.
 
-use stage2::fake::{Copier, FakeCpus, FakeFrames, FakeMachine, FakeTlb, Setup};
+use stage2::fake::{Copier, FakeCpus, FakeFrames, FakeMachine, FakePin, FakeTlb, Setup};
 use stage2::grace::{CpuSlot, Grace};
 use stage2::vmid::VmidAllocator;
 use stage2::{
-    Attributes, Contents, CopyPlan, Cpus, Environment, GuestPage, Ipa, IpaRange, Level, Stage2,
-    Unmapped, Unreadable,
+    Attributes, CopyPages, CopyPlan, Cpus, DirtyState, Environment, GuestPage, Ipa, IpaRange,
+    Level, Stage2, Unmapped, Unreadable,
 };
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -28,6 +28,12 @@ struct Interrupted {
 
 // SAFETY: all is that of the fake CPUs, and a handler ends before who was interrupted goes on.
 unsafe impl Cpus for Interrupted {
+    type Pinned<'c> = FakePin;
+
+    fn pin(&self) -> FakePin {
+        self.machine.cpus().pin()
+    }
+
     fn slots(&self) -> &[CpuSlot] {
         self.machine.cpus().slots()
     }
@@ -50,7 +56,7 @@ unsafe impl Cpus for Interrupted {
         self.machine.cpus().current()
     }
 
-    fn relax(&self) {
+    fn yield_now(&self) {
         self.waits.fetch_add(1, Ordering::Relaxed);
         std::thread::yield_now();
     }
@@ -59,9 +65,10 @@ unsafe impl Cpus for Interrupted {
 // SAFETY: the parts are the same at all times.
 unsafe impl Environment for Interrupted {
     type Frames = FakeFrames;
-    type Window = FakeFrames;
+    type TableWindow = FakeFrames;
     type Tlb = FakeTlb;
     type Cpus = Self;
+    type Observer = ();
 
     fn frames(&self) -> &FakeFrames {
         self.machine.frames()
@@ -77,6 +84,10 @@ unsafe impl Environment for Interrupted {
 
     fn cpus(&self) -> &Self {
         self
+    }
+
+    fn observer(&self) -> &() {
+        &()
     }
 }
 
@@ -103,7 +114,7 @@ fn race_61_a_handlers_section_is_announced() {
     };
     let vm = Stage2::new(&env, env.machine.config(1)).unwrap();
     let page = env.machine.data().allocate(Level::L3).unwrap();
-    vm.map_page(Ipa::new(0), page, Attributes::RAM, true)
+    vm.map_page(Ipa::new(0), page, Attributes::RAM, DirtyState::Dirty)
         .unwrap();
     let (begin, ended) = (AtomicBool::new(false), AtomicBool::new(false));
     std::thread::scope(|scope| {
@@ -136,7 +147,7 @@ fn race_61_a_handlers_section_is_announced() {
         });
     });
     assert!(ended.load(Ordering::Acquire));
-    assert!(!env.slot().in_section());
+    assert!(!env.slots()[0].in_section());
 }
 
 /// Counts the pages that are copied in a row, with no turn for others in between.
@@ -148,7 +159,7 @@ struct InARow<'e> {
     longest: usize,
 }
 
-impl Contents for InARow<'_> {
+impl CopyPages for InARow<'_> {
     fn copy(&mut self, from: GuestPage<'_>, to: GuestPage<'_>) -> Result<(), Unreadable> {
         let turns = self.env.waits.load(Ordering::Relaxed);
         self.row = if turns == self.turns { self.row + 1 } else { 1 };
@@ -180,7 +191,7 @@ fn a_copy_gives_way_between_its_steps() {
         pages,
         |_| data.allocate(Level::L3).unwrap(),
         Attributes::RAM,
-        true,
+        DirtyState::Dirty,
     )
     .unwrap();
     let block = data.allocate(Level::L2).unwrap();
@@ -208,8 +219,8 @@ fn sections_end_when_the_last_of_them_does() {
     let vm = Stage2::new(&machine, machine.config(1)).unwrap();
     let [first, second] = [vm.read(), vm.read()];
     drop(first);
-    assert!(machine.cpus().slot().in_section());
+    assert!(machine.cpus().slots()[0].in_section());
     drop(second);
-    assert!(!machine.cpus().slot().in_section());
+    assert!(!machine.cpus().slots()[0].in_section());
     let _: &FakeCpus = machine.cpus();
 }

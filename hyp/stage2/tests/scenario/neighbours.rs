@@ -6,8 +6,9 @@
 use stage2::fake::{FakeCpus, FakeData, FakeFrames, FakeMachine, Setup};
 use stage2::vmid::Vmid;
 use stage2::{
-    Access, Attributes, CopyPlan, ENTRIES, Environment, Ipa, IpaRange, Kind, Level, Loaded,
-    MapError, PAGE_SIZE, Pa, Published, Resolution, Rights, Scope, Stage2, Tlb,
+    Access, Attributes, CopyPlan, DirtyGranule, DirtyState, ENTRIES, EntryKind, Environment, Ipa,
+    IpaRange, Level, Loaded, MapError, PAGE_SIZE, Pa, Published, Resolution, Rights, Scope, Stage2,
+    Tlb,
 };
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -54,9 +55,10 @@ unsafe impl Tlb for Recorder {
 // SAFETY: the parts are the same at all times.
 unsafe impl Environment for Recorder {
     type Frames = FakeFrames;
-    type Window = FakeFrames;
+    type TableWindow = FakeFrames;
     type Tlb = Recorder;
     type Cpus = FakeCpus;
+    type Observer = ();
 
     fn frames(&self) -> &FakeFrames {
         self.machine.frames()
@@ -72,6 +74,10 @@ unsafe impl Environment for Recorder {
 
     fn cpus(&self) -> &FakeCpus {
         self.machine.cpus()
+    }
+
+    fn observer(&self) -> &() {
+        &()
     }
 }
 
@@ -112,13 +118,15 @@ fn pages(first: usize, count: usize) -> IpaRange {
 fn map_pages(recorder: &Recorder, vm: &Stage2<&Recorder>, indices: impl Iterator<Item = usize>) {
     for index in indices {
         let pa = recorder.machine.data().allocate(Level::L3).unwrap();
-        vm.map_page(page(index), pa, Attributes::RAM, true).unwrap();
+        vm.map_page(page(index), pa, Attributes::RAM, DirtyState::Dirty)
+            .unwrap();
     }
 }
 
 fn map_block(recorder: &Recorder, vm: &Stage2<&Recorder>, ipa: Ipa) {
     let pa = recorder.machine.data().allocate(Level::L2).unwrap();
-    vm.map_block(ipa, pa, Attributes::RAM, true).unwrap();
+    vm.map_block(ipa, pa, Attributes::RAM, DirtyState::Dirty)
+        .unwrap();
 }
 
 /// A change of one page invalidates one page, on the level where it is, and mapping invalidates nothing.
@@ -137,7 +145,7 @@ fn one_page_is_one_page_for_the_tlb() {
     vm.protect(pages(1, 1), Rights::READ).unwrap();
     assert_eq!(recorder.invalidated(), [one]);
     let from = vm.query(page(1)).unwrap().descriptor.output();
-    vm.move_page(page(1), from, to, &mut recorder.machine.data().copier())
+    vm.migrate_page(page(1), from, to, &mut recorder.machine.data().copier())
         .unwrap();
     assert_eq!(recorder.invalidated(), [one]);
     vm.unmap(pages(1, 1), |_| {}).unwrap();
@@ -168,7 +176,7 @@ fn pages_mapped_together_are_published_together() {
             range,
             |_| recorder.machine.data().allocate(Level::L3).unwrap(),
             Attributes::RAM,
-            true,
+            DirtyState::Dirty,
         )
         .unwrap();
         assert_eq!(recorder.barriers.load(Ordering::Relaxed), 1, "{range:?}");
@@ -357,7 +365,7 @@ fn exactly_block_sized_ranges() {
         let counted = |vm: &Stage2<&Recorder>| {
             let mut tables = 0;
             vm.walk(pages(0, 3 * size), |entry| {
-                let is_table = matches!(entry.kind(), Kind::Table(_));
+                let is_table = matches!(entry.kind(), EntryKind::Table(_));
                 tables += usize::from(is_table && entry.level == Level::L2);
             });
             tables
@@ -384,12 +392,12 @@ fn the_end_of_the_guests_addresses() {
     let beyond_all = Ipa::new(!(Level::L2.size() - 1));
     for beyond in [end, beyond_all] {
         let [page, block] = [Level::L3, Level::L2].map(|level| FakeData::frame(Pa::new(0), level));
-        let mapped = vm.map_page(beyond, page, Attributes::RAM, true);
+        let mapped = vm.map_page(beyond, page, Attributes::RAM, DirtyState::Dirty);
         assert_eq!(mapped.unwrap_err().reason, MapError::OutOfRange);
-        let mapped = vm.map_block(beyond, block, Attributes::RAM, true);
+        let mapped = vm.map_block(beyond, block, Attributes::RAM, DirtyState::Dirty);
         assert_eq!(mapped.unwrap_err().reason, MapError::OutOfRange);
         assert_eq!(
-            vm.resolve_fault(beyond, Access::Read, true),
+            vm.resolve_fault(beyond, Access::Read, DirtyGranule::Page),
             Resolution::OutOfRange
         );
         assert_eq!(vm.query(beyond), None);
@@ -415,7 +423,7 @@ fn the_end_of_the_guests_addresses() {
 fn table_of_pages(vm: &Stage2<&Recorder>) -> stage2::Pa {
     let mut table = None;
     vm.walk(pages(0, 1), |entry| {
-        if let (Level::L2, Kind::Table(pa)) = (entry.level, entry.kind()) {
+        if let (Level::L2, EntryKind::Table(pa)) = (entry.level, entry.kind()) {
             table = Some(pa);
         }
     });
@@ -449,10 +457,10 @@ fn race_09_bad_entries_do_not_spoil_the_count() {
                 .machine
                 .frames()
                 .corrupt(table_of_pages(&vm), 5, RESERVED);
-            let answer = vm.resolve_fault(page(5), Access::Read, false);
+            let answer = vm.resolve_fault(page(5), Access::Read, DirtyGranule::Leaf);
             assert_eq!(answer, Resolution::Unmapped);
             clear(&vm, &recorder);
-            assert_eq!(vm.query(page(5)).unwrap().kind(), Kind::Empty);
+            assert_eq!(vm.query(page(5)).unwrap().kind(), EntryKind::Empty);
             assert_eq!(
                 vm.free_empty_tables(pages(0, ENTRIES)),
                 0,
@@ -478,10 +486,10 @@ fn race_09_descriptors_of_what_is_no_table() {
             .frames()
             .corrupt(vm.root(), other.index(Level::L1), target | 0b11);
         assert_eq!(
-            vm.resolve_fault(other, Access::Write, false),
+            vm.resolve_fault(other, Access::Write, DirtyGranule::Leaf),
             Resolution::Unmapped
         );
         let empty = vm.query(other).unwrap();
-        assert_eq!((empty.level, empty.kind()), (Level::L1, Kind::Empty));
+        assert_eq!((empty.level, empty.kind()), (Level::L1, EntryKind::Empty));
     }
 }

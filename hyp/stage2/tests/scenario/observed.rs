@@ -2,9 +2,9 @@
 
 use stage2::fake::{FakeCpus, FakeFrames, FakeMachine, FakeTlb, Setup};
 use stage2::{
-    Access, Attributes, CollapseError, CollapseStep, CopyPlan, Descriptor, ENTRIES, Environment,
-    GuestPage, Ipa, IpaRange, Kind, Level, MapError, Observation, Owner, PAGE_SIZE, Pa, Resolution,
-    Rights, Stage2, Topic,
+    Access, Attributes, CollapseError, CollapseStep, CopyPlan, Descriptor, DirtyGranule,
+    DirtyState, ENTRIES, EntryKind, Environment, GuestPage, Ipa, IpaRange, Level, MapError,
+    Observation, Observer, Owner, PAGE_SIZE, Pa, Resolution, Rights, Stage2, Topic,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -59,9 +59,10 @@ impl Watched {
 // SAFETY: the parts are the machine's.
 unsafe impl Environment for Watched {
     type Frames = FakeFrames;
-    type Window = FakeFrames;
+    type TableWindow = FakeFrames;
     type Tlb = FakeTlb;
     type Cpus = FakeCpus;
+    type Observer = Self;
 
     fn frames(&self) -> &FakeFrames {
         self.machine.frames()
@@ -75,13 +76,19 @@ unsafe impl Environment for Watched {
     fn cpus(&self) -> &FakeCpus {
         self.machine.cpus()
     }
-    fn observes(&self, topic: Topic) -> bool {
+    fn observer(&self) -> &Self {
+        self
+    }
+}
+
+impl Observer for Watched {
+    fn traces(&self, topic: Topic) -> bool {
         self.topics.contains(&topic)
     }
     fn next_order(&self) -> u64 {
         self.order.fetch_add(1, Ordering::SeqCst)
     }
-    fn observe(&self, owner: Owner, what: Observation) {
+    fn trace(&self, owner: Owner, what: Observation) {
         assert_eq!(owner.number(), 1);
         assert!(
             self.topics.contains(&topic(&what)),
@@ -103,7 +110,7 @@ fn topic(what: &Observation) -> Topic {
     use Observation::*;
     match what {
         Mapped { .. } | NotMapped { .. } | Unmapped { .. } => Topic::Maps,
-        Split { .. } | Collapse { .. } | Moved { .. } => Topic::Changes,
+        Split { .. } | Collapse { .. } | Migrated { .. } => Topic::Changes,
         MarkerMet { .. } | Retried { .. } | LockAwaited { .. } => Topic::Races,
         Detached { .. } | GraceAwaited { .. } | TableFreed { .. } => Topic::Frees,
         Invalidated { .. } => Topic::Invalidations,
@@ -147,12 +154,12 @@ fn pages(from: u64, count: u64) -> IpaRange {
 
 type Vm<'w> = Stage2<&'w Watched>;
 
-fn map(watched: &Watched, vm: &Vm<'_>, ipa: Ipa, level: Level) -> Pa {
-    let frame = watched.machine.data().allocate(level).unwrap();
+fn map(traced: &Watched, vm: &Vm<'_>, ipa: Ipa, level: Level) -> Pa {
+    let frame = traced.machine.data().allocate(level).unwrap();
     let pa = frame.pa();
     let mapped = match level {
-        Level::L3 => vm.map_page(ipa, frame, Attributes::RAM, false),
-        _ => vm.map_block(ipa, frame, Attributes::RAM, false),
+        Level::L3 => vm.map_page(ipa, frame, Attributes::RAM, DirtyState::Clean),
+        _ => vm.map_block(ipa, frame, Attributes::RAM, DirtyState::Clean),
     };
     mapped.unwrap();
     pa
@@ -162,17 +169,17 @@ type Step = fn(&Watched, &Vm<'_>);
 
 /// Every kind of change, one after the other.
 const STEPS: &[(&str, Step)] = &[
-    ("map a page", |watched, vm| {
-        map(watched, vm, page(0), Level::L3);
+    ("map a page", |traced, vm| {
+        map(traced, vm, page(0), Level::L3);
     }),
-    ("map some pages", |watched, vm| {
-        let data = watched.machine.data();
+    ("map some pages", |traced, vm| {
+        let data = traced.machine.data();
         let frame = |_| data.allocate(Level::L3).unwrap();
-        vm.map_pages(pages(1, 6), frame, Attributes::RAM, true)
+        vm.map_pages(pages(1, 6), frame, Attributes::RAM, DirtyState::Dirty)
             .unwrap();
     }),
-    ("map a block", |watched, vm| {
-        map(watched, vm, BLOCK, Level::L2);
+    ("map a block", |traced, vm| {
+        map(traced, vm, BLOCK, Level::L2);
     }),
     ("take rights away", |_, vm| {
         vm.protect(pages(0, 2), Rights::READ).unwrap();
@@ -180,21 +187,22 @@ const STEPS: &[(&str, Step)] = &[
     ("give rights back", |_, vm| {
         vm.protect(pages(0, 2), Attributes::RAM.rights).unwrap();
     }),
-    ("move a page", |watched, vm| {
-        let data = watched.machine.data();
+    ("move a page", |traced, vm| {
+        let data = traced.machine.data();
         let from = vm.query(page(3)).unwrap().descriptor.output();
         let to = data.allocate(Level::L3).unwrap();
-        vm.move_page(page(3), from, to, &mut data.copier()).unwrap();
+        vm.migrate_page(page(3), from, to, &mut data.copier())
+            .unwrap();
     }),
-    ("unmap a page", |watched, vm| {
+    ("unmap a page", |traced, vm| {
         vm.unmap(pages(4, 1), |leaf| {
-            watched.machine.data().release(leaf.frame)
+            traced.machine.data().release(leaf.frame)
         })
         .unwrap();
     }),
-    ("unmap a page that may go", |watched, vm| {
+    ("unmap a page that may go", |traced, vm| {
         let from = vm.query(page(5)).unwrap().descriptor.output();
-        let mut copier = watched.machine.data().copier();
+        let mut copier = traced.machine.data().copier();
         let gone = vm.unmap_page_if(page(5), from, |_| true, &mut copier);
         assert_eq!(gone, Ok(true));
     }),
@@ -206,20 +214,20 @@ const STEPS: &[(&str, Step)] = &[
         vm.split_for_store(BLOCK.offset(5 * PAGE_SIZE), Level::L2)
             .unwrap();
     }),
-    ("collapse by copying", |watched, vm| {
-        let data = watched.machine.data();
+    ("collapse by copying", |traced, vm| {
+        let data = traced.machine.data();
         let block = data.allocate(Level::L2).unwrap();
         vm.collapse_by_copying(REGION, block, PLAN, &mut data.copier())
             .unwrap();
     }),
     ("log stores", |_, vm| vm.write_protect(pages(0, 1024))),
-    ("unmap some pages", |watched, vm| {
+    ("unmap some pages", |traced, vm| {
         let some = IpaRange::new(BLOCK, BLOCK.offset(9 * PAGE_SIZE)).unwrap();
-        let data = watched.machine.data();
+        let data = traced.machine.data();
         vm.unmap(some, |leaf| data.release(leaf.frame)).unwrap();
     }),
-    ("unmap all", |watched, vm| {
-        let data = watched.machine.data();
+    ("unmap all", |traced, vm| {
+        let data = traced.machine.data();
         vm.unmap(pages(0, 1024), |leaf| data.release(leaf.frame))
             .unwrap();
     }),
@@ -287,7 +295,7 @@ impl Shadow {
             }
             let ipa = base.offset(index * level.size());
             found.push((ipa, level, value));
-            if let (Kind::Table(below), Some(next)) = (value.kind(level), level.next()) {
+            if let (EntryKind::Table(below), Some(next)) = (value.kind(level), level.next()) {
                 self.walk(below, next, ipa, found);
             }
         }
@@ -298,13 +306,13 @@ impl Shadow {
 #[test]
 #[cfg_attr(miri, ignore = "takes minutes when interpreted")]
 fn what_is_told_rebuilds_the_tables() {
-    let watched = Watched::new(&TOPICS);
-    let vm = watched.vm();
+    let traced = Watched::new(&TOPICS);
+    let vm = traced.vm();
     let mut shadow = Shadow::default();
-    shadow.hear(watched.told());
+    shadow.hear(traced.told());
     for (name, step) in STEPS {
-        step(&watched, &vm);
-        shadow.hear(watched.told());
+        step(&traced, &vm);
+        shadow.hear(traced.told());
         assert!(shadow.locked.is_empty(), "after: {name}");
         let (mut told, mut there) = (Vec::new(), Vec::new());
         let start = vm.geometry().start();
@@ -316,9 +324,9 @@ fn what_is_told_rebuilds_the_tables() {
         assert_eq!(told, there, "after: {name}");
     }
     vm.destroy(|leaf| panic!("{leaf:?} was unmapped")).unwrap();
-    shadow.hear(watched.told());
+    shadow.hear(traced.told());
     assert_eq!((shadow.tables.len(), shadow.locked.len()), (0, 0));
-    assert_eq!(watched.machine.frames().outstanding(), 0);
+    assert_eq!(traced.machine.frames().outstanding(), 0);
 }
 
 /// An observer of one topic is told what an observer of all is told of it, and nothing else.
@@ -326,14 +334,14 @@ fn what_is_told_rebuilds_the_tables() {
 #[cfg_attr(miri, ignore = "takes minutes when interpreted")]
 fn each_topic_is_told_on_its_own() {
     let run = |topics: &[Topic]| {
-        let watched = Watched::new(topics);
-        let vm = watched.vm();
+        let traced = Watched::new(topics);
+        let vm = traced.vm();
         // It has a number then, so that what has changed is invalidated.
-        let _guest = watched.machine.enter(&vm);
-        STEPS.iter().for_each(|(_, step)| step(&watched, &vm));
-        watched.machine.leave_all();
+        let _guest = traced.machine.enter(&vm);
+        STEPS.iter().for_each(|(_, step)| step(&traced, &vm));
+        traced.machine.leave_all();
         vm.destroy(|_| {}).unwrap();
-        watched.told()
+        traced.told()
     };
     let all = run(&TOPICS);
     for wanted in TOPICS {
@@ -348,68 +356,73 @@ fn each_topic_is_told_on_its_own() {
 /// Who wants to know of some topics is asked once for several, and nobody is asked in vain.
 #[test]
 fn several_topics_are_asked_for_at_once() {
-    let watched = &Watched::new(&[Topic::Maps]);
+    let traced = &Watched::new(&[Topic::Maps]);
     for (topics, any) in [
         ([Topic::Maps, Topic::Races], true),
         ([Topic::Frees, Topic::Maps], true),
         ([Topic::Frees, Topic::Races], false),
     ] {
-        assert_eq!(watched.observes_any(topics), any);
-        assert_eq!((&watched).observes_any(topics), any);
+        assert_eq!(traced.traces_any(topics), any);
+        assert_eq!((&traced).observer().traces_any(topics), any);
     }
     // Who does not watch needs no clock, nor numbers for what nobody is told.
-    let machine = &watched.machine;
-    assert!(!machine.observes_any(TOPICS));
-    assert_eq!((machine.next_order(), machine.clock()), (0, 0));
+    let machine = &traced.machine;
+    assert!(!machine.observer().traces_any(TOPICS));
+    assert_eq!(
+        (machine.observer().next_order(), machine.observer().clock()),
+        (0, 0)
+    );
 }
 
 /// Each operation on its own, by what it says of leaves, sizes and places.
 #[test]
 fn each_operation_says_what_it_did() {
-    let watched = Watched::new(&[Topic::Maps, Topic::Changes]);
-    let vm = watched.vm();
-    let data = watched.machine.data();
+    let traced = Watched::new(&[Topic::Maps, Topic::Changes]);
+    let vm = traced.vm();
+    let data = traced.machine.data();
     let (ipa, level) = (page(0), Level::L3);
-    let pa = map(&watched, &vm, ipa, level);
-    assert_eq!(watched.told(), [Observation::Mapped { ipa, pa, level }]);
+    let pa = map(&traced, &vm, ipa, level);
+    assert_eq!(traced.told(), [Observation::Mapped { ipa, pa, level }]);
 
     let frame = data.allocate(level).unwrap();
     let entry = vm.query(ipa).unwrap().descriptor;
-    let refused = vm.map_page(ipa, frame, Attributes::RAM, false).unwrap_err();
+    let refused = vm
+        .map_page(ipa, frame, Attributes::RAM, DirtyState::Clean)
+        .unwrap_err();
     let error = MapError::Occupied(entry);
     assert_eq!(refused.reason, error);
     let not_mapped = Observation::NotMapped { ipa, level, error };
-    assert_eq!(watched.told(), [not_mapped]);
+    assert_eq!(traced.told(), [not_mapped]);
 
     let to = refused.frame.pa();
-    vm.move_page(ipa, pa, refused.frame, &mut data.copier())
+    vm.migrate_page(ipa, pa, refused.frame, &mut data.copier())
         .unwrap();
-    assert_eq!(watched.told(), [Observation::Moved { ipa, to }]);
+    assert_eq!(traced.told(), [Observation::Migrated { ipa, to }]);
 
     let kept = vm.unmap_page_if(ipa, to, |_| false, &mut data.copier());
-    assert_eq!((kept, watched.told()), (Ok(false), Vec::new()));
+    assert_eq!((kept, traced.told()), (Ok(false), Vec::new()));
 
     vm.unmap(pages(0, 1), |leaf| data.release(leaf.frame))
         .unwrap();
     let range = pages(0, 1);
-    assert_eq!(watched.told(), [Observation::Unmapped { range, level }]);
+    assert_eq!(traced.told(), [Observation::Unmapped { range, level }]);
 
-    map(&watched, &vm, page(1), level);
-    map(&watched, &vm, page(2), level);
-    watched.told();
+    map(&traced, &vm, page(1), level);
+    map(&traced, &vm, page(2), level);
+    traced.told();
     vm.unmap(pages(0, 9), |leaf| data.release(leaf.frame))
         .unwrap();
     let range = pages(1, 2);
-    assert_eq!(watched.told(), [Observation::Unmapped { range, level }]);
+    assert_eq!(traced.told(), [Observation::Unmapped { range, level }]);
 
     let (ipa, level) = (BLOCK, Level::L2);
-    let pa = map(&watched, &vm, ipa, level);
-    assert_eq!(watched.told(), [Observation::Mapped { ipa, pa, level }]);
+    let pa = map(&traced, &vm, ipa, level);
+    assert_eq!(traced.told(), [Observation::Mapped { ipa, pa, level }]);
     vm.split_block(ipa, level).unwrap();
-    assert_eq!(watched.told(), [Observation::Split { ipa, level }]);
+    assert_eq!(traced.told(), [Observation::Split { ipa, level }]);
     vm.collapse_in_place(ipa, level).unwrap();
     let collapse = |step| Observation::Collapse { ipa, level, step };
-    assert!(watched.told().contains(&collapse(CollapseStep::Done)));
+    assert!(traced.told().contains(&collapse(CollapseStep::Done)));
 
     let ipa = REGION;
     let block = data.allocate(level).unwrap();
@@ -427,7 +440,7 @@ fn each_operation_says_what_it_did() {
     assert_eq!(refused.reason, CollapseError::TooEmpty);
     let step = CollapseStep::GivenUp(CollapseError::TooEmpty);
     let given_up = Observation::Collapse { ipa, level, step };
-    assert_eq!(watched.told().last(), Some(&given_up));
+    assert_eq!(traced.told().last(), Some(&given_up));
 }
 
 /// A checker learns where the walks begin, and when what was written is what they find.
@@ -437,9 +450,9 @@ fn a_checker_is_told_of_roots_and_barriers() {
         ipa_bits: 40,
         ..Setup::default()
     };
-    let watched = Watched::with(setup, &[Topic::Protocol]);
-    let vm = watched.vm();
-    let made: Vec<_> = watched
+    let traced = Watched::with(setup, &[Topic::Protocol]);
+    let vm = traced.vm();
+    let made: Vec<_> = traced
         .told()
         .into_iter()
         .filter_map(|what| match what {
@@ -458,8 +471,8 @@ fn a_checker_is_told_of_roots_and_barriers() {
             (second, Level::L1, Some(half))
         ]
     );
-    let last = |watched: &Watched| {
-        let told = watched.told();
+    let last = |traced: &Watched| {
+        let told = traced.told();
         let written = |what: &Observation| matches!(what, Observation::EntryWritten { .. });
         let published = |what: &Observation| matches!(what, Observation::Published { .. });
         let written = told
@@ -468,51 +481,53 @@ fn a_checker_is_told_of_roots_and_barriers() {
             .expect("an entry was written");
         told[written..].iter().any(published)
     };
-    map(&watched, &vm, page(0), Level::L3);
-    assert!(last(&watched));
+    map(&traced, &vm, page(0), Level::L3);
+    assert!(last(&traced));
     vm.age(pages(0, 1), |_, _| {});
-    watched.told();
+    traced.told();
     assert_eq!(
-        vm.resolve_fault(page(0), Access::Read, false),
+        vm.resolve_fault(page(0), Access::Read, DirtyGranule::Leaf),
         Resolution::Resolved
     );
-    assert!(last(&watched));
+    assert!(last(&traced));
     vm.unmap(pages(0, 1), |_| {}).unwrap();
-    assert!(last(&watched));
+    assert!(last(&traced));
 }
 
 /// An operation that meets a marker reports it, at the level where it stands.
 #[test]
 fn a_marker_that_is_met_is_told() {
-    let watched = Watched::new(&[Topic::Races]);
-    let vm = watched.vm();
-    let data = watched.machine.data();
+    let traced = Watched::new(&[Topic::Races]);
+    let vm = traced.vm();
+    let data = traced.machine.data();
     let (ipa, level) = (page(3), Level::L3);
-    let pa = map(&watched, &vm, ipa, level);
+    let pa = map(&traced, &vm, ipa, level);
     let mut marker = None;
     let look = |_: GuestPage<'_>| {
-        let Kind::Busy(busy) = vm.query(ipa).unwrap().kind() else {
+        let EntryKind::Busy(busy) = vm.query(ipa).unwrap().kind() else {
             panic!("the page is not away");
         };
         marker = Some(busy);
         let frame = data.allocate(level).unwrap();
-        let refused = vm.map_page(ipa, frame, Attributes::RAM, true).unwrap_err();
+        let refused = vm
+            .map_page(ipa, frame, Attributes::RAM, DirtyState::Dirty)
+            .unwrap_err();
         data.release(refused.frame);
         false
     };
     vm.unmap_page_if(ipa, pa, look, &mut data.copier()).unwrap();
     let marker = marker.expect("a marker was there");
     let met = Observation::MarkerMet { ipa, level, marker };
-    assert_eq!(watched.told(), [met]);
+    assert_eq!(traced.told(), [met]);
 }
 
 /// A search for empty tables locks only those that have one below them, and what they say of themselves is true.
 #[test]
 fn where_no_table_is_empty_nothing_is_locked() {
-    let watched = Watched::new(&[Topic::Protocol]);
-    let vm = watched.vm();
-    map(&watched, &vm, page(3), Level::L3);
-    map(&watched, &vm, BLOCK, Level::L2);
+    let traced = Watched::new(&[Topic::Protocol]);
+    let vm = traced.vm();
+    map(&traced, &vm, page(3), Level::L3);
+    map(&traced, &vm, BLOCK, Level::L2);
     let seems_empty = || {
         let reader = vm.read();
         let table = reader.lock(page(3), Level::L3).unwrap().unwrap();
@@ -520,7 +535,7 @@ fn where_no_table_is_empty_nothing_is_locked() {
     };
     let locks = || {
         let lock = |what: &&Observation| matches!(what, Observation::TableLocked { .. });
-        watched.told().iter().filter(lock).count()
+        traced.told().iter().filter(lock).count()
     };
     assert!(!seems_empty());
     locks();
@@ -535,25 +550,25 @@ fn where_no_table_is_empty_nothing_is_locked() {
 /// One CPU holds a table's lock until another one waits for it.
 #[test]
 fn a_wait_for_a_lock_is_told_with_its_length() {
-    let watched = Watched::new(&[Topic::Races]);
-    let vm = watched.vm();
-    map(&watched, &vm, page(0), Level::L3);
+    let traced = Watched::new(&[Topic::Races]);
+    let vm = traced.vm();
+    map(&traced, &vm, page(0), Level::L3);
     std::thread::scope(|threads| {
         let reader = vm.read();
-        let held = reader.lock(page(0), Level::L3).unwrap().unwrap();
+        let guard = reader.lock(page(0), Level::L3).unwrap().unwrap();
         threads.spawn(|| {
-            let _cpu = watched.machine.on_cpu(1);
-            map(&watched, &vm, page(1), Level::L3);
+            let _cpu = traced.machine.on_cpu(1);
+            map(&traced, &vm, page(1), Level::L3);
         });
         // The waiter looks at the clock when it finds the lock taken.
-        while watched.clock.load(Ordering::SeqCst) == 0 {
+        while traced.clock.load(Ordering::SeqCst) == 0 {
             std::thread::yield_now();
         }
-        drop(held);
+        drop(guard);
     });
     let (ipa, level, ticks) = (REGION, Level::L3, 1);
     let awaited = Observation::LockAwaited { ipa, level, ticks };
-    assert_eq!(watched.told(), [awaited]);
+    assert_eq!(traced.told(), [awaited]);
 }
 
 /// The hardware sets the access flag of a block whose parts are being made: no part is without it, and the checker is told.
@@ -566,14 +581,14 @@ fn a_mark_set_during_a_split_is_that_of_all_parts() {
             direct_size_change,
             ..Setup::default()
         };
-        let watched = Watched::with(setup, &[Topic::Protocol]);
-        let vm = watched.vm();
-        map(&watched, &vm, BLOCK, Level::L2);
-        let _guest = watched.machine.enter_on(1, &vm);
+        let traced = Watched::with(setup, &[Topic::Protocol]);
+        let vm = traced.vm();
+        map(&traced, &vm, BLOCK, Level::L2);
+        let _guest = traced.machine.enter_on(1, &vm);
         vm.age(IpaRange::entry(BLOCK, Level::L2), |_, _| {});
         assert!(!vm.query(BLOCK).unwrap().descriptor.is_accessed());
-        watched.told();
-        *watched.look.lock().unwrap() = Some(BLOCK);
+        traced.told();
+        *traced.look.lock().unwrap() = Some(BLOCK);
         if stored {
             vm.split_for_store(BLOCK, Level::L2).unwrap();
         } else {
@@ -590,7 +605,7 @@ fn a_mark_set_during_a_split_is_that_of_all_parts() {
             }
             _ => false,
         };
-        let told = watched.told();
+        let told = traced.told();
         assert_eq!(told.iter().filter(late).count(), ENTRIES);
         // Not even by the part that was stored to, which is marked before the others.
         let lost = |what: &&Observation| match what {

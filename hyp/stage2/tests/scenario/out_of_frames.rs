@@ -4,8 +4,8 @@
 use crate::support::model::{Op, Pages, Place, Shape, Vm};
 use stage2::fake::{FakeMachine, Setup};
 use stage2::{
-    Access, Attributes, Environment, Ipa, IpaRange, Level, MapError, OutOfFrames, PAGE_SIZE,
-    Rights, SplitError, Stage2,
+    Access, Attributes, DirtyState, Environment, Ipa, IpaRange, Level, MapError, OutOfFrames,
+    PAGE_SIZE, Rights, SplitError, Stage2,
 };
 
 /// Four levels: the most tables that can be missing.
@@ -120,7 +120,7 @@ fn splitting_needs_a_table_for_the_parts() {
         machine.data().allocate(Level::L2).unwrap(),
         Ipa::new(0x3000),
     );
-    let mapped = stage2.map_block(Ipa::new(0), block, Attributes::RAM, false);
+    let mapped = stage2.map_block(Ipa::new(0), block, Attributes::RAM, DirtyState::Clean);
     assert_eq!((mapped, machine.frames().outstanding()), (Ok(()), 3));
     let split = stage2.split_for_store(ipa, Level::L2);
     assert_eq!(split, Err(SplitError::OutOfFrames));
@@ -201,7 +201,7 @@ fn a_page_out_of_a_gigabyte_needs_two_tables_an_edge() {
         let stage2 = Stage2::new(&machine, machine.config(1)).unwrap();
         let pa = machine.data().allocate(Level::L1).unwrap();
         stage2
-            .map_block(Ipa::new(giga), pa, Attributes::RAM, true)
+            .map_block(Ipa::new(giga), pa, Attributes::RAM, DirtyState::Dirty)
             .unwrap();
         machine.frames().fail_nth(n);
         let middle = IpaRange::new(Ipa::new(giga + 0x5000), Ipa::new(giga + 0x40_1000)).unwrap();
@@ -234,11 +234,11 @@ fn when_all_is_used_up_emptied_tables_help() {
     let [first, second, block] = [0, 1 << 39, Level::L2.size()].map(Ipa::new);
     let page = || machine.data().allocate(Level::L3).unwrap();
     stage2
-        .map_page(first, page(), Attributes::RAM, true)
+        .map_page(first, page(), Attributes::RAM, DirtyState::Dirty)
         .unwrap();
     for _ in 0..3 {
         let refused = stage2
-            .map_page(second, page(), Attributes::RAM, true)
+            .map_page(second, page(), Attributes::RAM, DirtyState::Dirty)
             .unwrap_err();
         assert_eq!(refused.reason, MapError::OutOfFrames);
         machine.data().release(refused.frame);
@@ -253,10 +253,10 @@ fn when_all_is_used_up_emptied_tables_help() {
     stage2.unmap(everything, |_| {}).unwrap();
     assert_eq!(stage2.free_empty_tables(everything), 2);
     stage2
-        .map_page(second, page(), Attributes::RAM, true)
+        .map_page(second, page(), Attributes::RAM, DirtyState::Dirty)
         .unwrap();
     let there = stage2.query(second);
-    let result = stage2.map_page(block, page(), Attributes::RAM, true);
+    let result = stage2.map_page(block, page(), Attributes::RAM, DirtyState::Dirty);
     assert_eq!(result.unwrap_err().reason, MapError::OutOfFrames);
     assert_eq!(stage2.query(second), there);
     machine.leave_all();

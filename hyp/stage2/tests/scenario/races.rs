@@ -1,12 +1,14 @@
 //! Races that need no second thread: what a collapse, a split or a failed change must keep of what was
 //! there. Each test says which rule it is for and which patch in `tests/mutations` takes that out.
 
+use crate::support::dirty_state;
 use crate::support::region::{REGION, dirty, fill, machine, page, region, store, vm};
 use stage2::fake::{FakeMachine, Fault, Setup};
 use stage2::lookup::Changed;
 use stage2::{
-    Access, Attributes, CollapseError, CopyPlan, ENTRIES, Environment, Execute, GuestFrame, Ipa,
-    IpaRange, Level, Memory, PAGE_SIZE, Resolution, Rights, SplitError, Stage2,
+    Access, Attributes, CollapseError, CopyPlan, DirtyGranule, DirtyState, ENTRIES, Environment,
+    Execute, GuestFrame, Ipa, IpaRange, Level, MemoryType, PAGE_SIZE, Resolution, Rights,
+    SplitError, Stage2,
 };
 
 const ALL_COPIED: CopyPlan = CopyPlan {
@@ -144,7 +146,7 @@ fn race_21_scattered_frames_are_no_block() {
     let frames = [0, 1].map(|_| machine.data().allocate(Level::L2).unwrap());
     let pages = frames.into_iter().flat_map(GuestFrame::into_parts);
     for (index, frame) in pages.skip(1).take(ENTRIES).enumerate() {
-        vm.map_page(page(index), frame, Attributes::RAM, false)
+        vm.map_page(page(index), frame, Attributes::RAM, DirtyState::Clean)
             .unwrap();
     }
     let result = vm.collapse_in_place(REGION, Level::L2);
@@ -202,9 +204,9 @@ fn race_25_parts_are_as_their_block() {
     ];
     for rights in rights {
         for (memory, pinned) in [
-            (Memory::Normal, false),
-            (Memory::Normal, true),
-            (Memory::Device, true),
+            (MemoryType::Normal, false),
+            (MemoryType::Normal, true),
+            (MemoryType::Device, true),
         ] {
             for (accessed, written) in [(false, false), (true, rights.write)] {
                 let machine = machine();
@@ -216,7 +218,8 @@ fn race_25_parts_are_as_their_block() {
                 };
                 let block = machine.data().allocate(Level::L2).unwrap();
                 let frames = block.pa();
-                vm.map_block(REGION, block, attributes, written).unwrap();
+                vm.map_block(REGION, block, attributes, dirty_state(written))
+                    .unwrap();
                 if !accessed {
                     vm.age(region(), |_, _| {});
                 }
@@ -306,13 +309,13 @@ fn race_47_a_store_that_fails_leaves_no_dirt() {
     let machine = machine();
     let vm = vm(&machine);
     let frames = machine.data().allocate(Level::L2).unwrap();
-    vm.map_block(REGION, frames, Attributes::RAM, false)
+    vm.map_block(REGION, frames, Attributes::RAM, DirtyState::Clean)
         .unwrap();
     assert_eq!(
         machine.enter(&vm).write(page(3), 1),
         Err(Fault::Permission(Level::L2))
     );
-    let answer = vm.resolve_fault(page(3), Access::Write, true);
+    let answer = vm.resolve_fault(page(3), Access::Write, DirtyGranule::Page);
     assert_eq!(answer, Resolution::MustSplit(Level::L2));
     machine.frames().fail_nth(1);
     assert_eq!(
@@ -321,7 +324,7 @@ fn race_47_a_store_that_fails_leaves_no_dirt() {
     );
     assert_eq!(dirty(&vm), []);
     vm.protect(region(), Rights::READ).unwrap();
-    let answer = vm.resolve_fault(page(3), Access::Write, true);
+    let answer = vm.resolve_fault(page(3), Access::Write, DirtyGranule::Page);
     assert!(matches!(answer, Resolution::Denied));
     assert_eq!(dirty(&vm), []);
 }
@@ -348,7 +351,8 @@ fn race_45_every_root_table_is_reached() {
             let guests = [machine.enter_on(0, &vm), machine.enter_on(1, &vm)];
             for &ipa in &ends {
                 let pa = machine.data().allocate(Level::L3).unwrap();
-                vm.map_page(ipa, pa, Attributes::RAM, true).unwrap();
+                vm.map_page(ipa, pa, Attributes::RAM, DirtyState::Dirty)
+                    .unwrap();
                 guests
                     .iter()
                     .for_each(|guest| guest.write(ipa, ipa.get()).unwrap());

@@ -3,8 +3,8 @@
 use crate::support::region::{REGION, dirty, fill, machine, page, store, vm};
 use stage2::fake::{Copier, FakeMachine};
 use stage2::{
-    Attributes, CollapseError, Contents, CopyPlan, ENTRIES, GuestPage, Ipa, IpaRange, Kind, Level,
-    MoveError, Stage2, Unmapped, Unreadable,
+    Attributes, CollapseError, CopyPages, CopyPlan, ENTRIES, EntryKind, GuestPage, Ipa, IpaRange,
+    Level, MigrateError, Stage2, Unmapped, Unreadable,
 };
 
 const PLAN: CopyPlan = CopyPlan {
@@ -33,7 +33,7 @@ impl<'m> Failing<'m> {
     }
 }
 
-impl Contents for Failing<'_> {
+impl CopyPages for Failing<'_> {
     fn copy(&mut self, from: GuestPage<'_>, to: GuestPage<'_>) -> Result<(), Unreadable> {
         self.copies += 1;
         (self.meanwhile)(self.copies);
@@ -54,7 +54,7 @@ impl Contents for Failing<'_> {
 
 fn level_at(vm: &Stage2<&FakeMachine>, ipa: Ipa) -> Level {
     let entry = vm.query(ipa).unwrap();
-    assert!(matches!(entry.kind(), Kind::Leaf(_)), "{entry:?}");
+    assert!(matches!(entry.kind(), EntryKind::Leaf(_)), "{entry:?}");
     entry.level
 }
 
@@ -108,16 +108,16 @@ fn a_page_that_cannot_be_read_is_not_moved() {
     fill(&machine, &vm, |index| index, |_| Attributes::RAM);
     store(&machine, &vm, 3, 5);
     let entry = vm.query(page(3)).unwrap();
-    let Kind::Leaf(from) = entry.kind() else {
+    let EntryKind::Leaf(from) = entry.kind() else {
         panic!("{entry:?}")
     };
     let to = machine.data().allocate(Level::L3).unwrap();
-    let refused = vm.move_page(page(3), from, to, &mut Failing::new(&machine, 1));
+    let refused = vm.migrate_page(page(3), from, to, &mut Failing::new(&machine, 1));
     let refused = refused.expect_err("the page cannot be read");
-    assert_eq!(refused.reason, MoveError::Unreadable);
+    assert_eq!(refused.reason, MigrateError::Unreadable);
     assert_eq!(vm.query(page(3)), Some(entry));
     assert_eq!(machine.enter(&vm).read(page(3)), Ok(5));
-    let moved = vm.move_page(page(3), from, refused.frame, &mut Failing::new(&machine, 0));
+    let moved = vm.migrate_page(page(3), from, refused.frame, &mut Failing::new(&machine, 0));
     assert_eq!(moved, Ok(()));
     assert_eq!(machine.enter(&vm).read(page(3)), Ok(5));
 }

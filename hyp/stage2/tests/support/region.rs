@@ -2,7 +2,8 @@
 
 use stage2::fake::{FakeData, FakeMachine, Setup};
 use stage2::{
-    Access, Attributes, ENTRIES, Ipa, IpaRange, Level, PAGE_SIZE, Pa, Resolution, Stage2,
+    Access, Attributes, DirtyGranule, DirtyState, ENTRIES, Ipa, IpaRange, Level, PAGE_SIZE, Pa,
+    Resolution, Stage2,
 };
 
 pub(crate) const REGION: Ipa = Ipa::new(0x4000_0000);
@@ -36,7 +37,7 @@ pub(crate) fn fill(
         let pa = frames.offset(order(index) as u64 * PAGE_SIZE);
         machine.data().write(pa, 0);
         let frame = FakeData::frame(pa, Level::L3);
-        vm.map_page(page(index), frame, attributes(index), false)
+        vm.map_page(page(index), frame, attributes(index), DirtyState::Clean)
             .unwrap();
     }
     frames
@@ -52,7 +53,7 @@ pub(crate) fn dirty(vm: &Stage2<&FakeMachine>) -> Vec<IpaRange> {
 pub(crate) fn store(machine: &FakeMachine, vm: &Stage2<&FakeMachine>, index: usize, value: u64) {
     let guest = machine.enter(vm);
     while guest.write(page(index), value).is_err() {
-        let answer = vm.resolve_fault(page(index), Access::Write, false);
+        let answer = vm.resolve_fault(page(index), Access::Write, DirtyGranule::Leaf);
         assert_eq!(answer, Resolution::Resolved);
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::support::model::{CPUS, Op, PAGES, Pages, Place, REGIONS};
 use proptest::prelude::*;
-use stage2::{Access, Attributes, Execute, Memory, Privilege, Rights};
+use stage2::{Access, Attributes, Execute, MemoryType, Privilege, Rights};
 
 /// Some regions and pages come up often, so that operations meet.
 fn region() -> impl Strategy<Value = usize> {
@@ -47,7 +47,7 @@ fn attributes() -> impl Strategy<Value = Attributes> {
         ..Attributes::RAM
     };
     let device = Attributes {
-        memory: Memory::Device,
+        memory: MemoryType::Device,
         pinned: false,
         ..Attributes::DEVICE
     };

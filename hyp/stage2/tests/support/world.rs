@@ -7,8 +7,9 @@ use stage2::fake::{FakeMachine, Guest, Setup, Walks};
 use stage2::stats::Counter;
 use stage2::vmid::Vmid;
 use stage2::{
-    Access, Attributes, CollapseError, CopyPlan, Cpus, Entry, Environment, GuestFrame, Ipa,
-    IpaRange, Kind, Level, MapError, MoveError, PAGE_SIZE, Pa, Refused, Resolution, Stage2,
+    Access, Attributes, CollapseError, CopyPlan, Cpus, DirtyGranule, DirtyState, Entry, EntryKind,
+    Environment, GuestFrame, Ipa, IpaRange, Level, MapError, MigrateError, PAGE_SIZE, Pa, Refused,
+    Resolution, Stage2,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -174,11 +175,14 @@ impl World {
         mut frame: GuestFrame,
     ) -> Result<(), Refused<MapError>> {
         loop {
-            match self.vm.map_page(page(n), frame, Attributes::RAM, true) {
+            match self
+                .vm
+                .map_page(page(n), frame, Attributes::RAM, DirtyState::Dirty)
+            {
                 Err(refused) if refused.reason == MapError::Busy => frame = refused.frame,
                 result => return result,
             }
-            self.relax();
+            self.yield_now();
         }
     }
 
@@ -195,7 +199,9 @@ impl World {
         let block = self.filled_block();
         let pa = block.pa();
         for (n, frame) in (0..).zip(block.into_parts()) {
-            let mapped = self.vm.map_page(page(n), frame, Attributes::RAM, true);
+            let mapped = self
+                .vm
+                .map_page(page(n), frame, Attributes::RAM, DirtyState::Dirty);
             assert_eq!(mapped, Ok(()));
         }
         pa
@@ -210,7 +216,10 @@ impl World {
         while let Some(rest) = IpaRange::new(from, page(2)) {
             let place = |ipa: Ipa| (ipa.get() / PAGE_SIZE) as usize;
             let frame = |ipa| frames[place(ipa)].take().expect("asked for once");
-            let Err(stopped) = self.vm.map_pages(rest, frame, Attributes::RAM, true) else {
+            let Err(stopped) = self
+                .vm
+                .map_pages(rest, frame, Attributes::RAM, DirtyState::Dirty)
+            else {
                 break;
             };
             from = stopped.end;
@@ -222,7 +231,7 @@ impl World {
                 }
                 MapError::Busy => {
                     frames[place(from)] = Some(frame);
-                    self.relax();
+                    self.yield_now();
                 }
                 error => panic!("pages from {from:?} on cannot be mapped: {error:?}"),
             }
@@ -234,7 +243,9 @@ impl World {
     pub(crate) fn map_block(&self) -> Pa {
         let block = self.filled_block();
         let pa = block.pa();
-        let mapped = self.vm.map_block(page(0), block, Attributes::RAM, true);
+        let mapped = self
+            .vm
+            .map_block(page(0), block, Attributes::RAM, DirtyState::Dirty);
         assert_eq!(mapped, Ok(()));
         pa
     }
@@ -250,10 +261,10 @@ impl World {
     }
 
     /// Moves the `n`-th page to fresh memory, if it is where it is expected to be.
-    pub(crate) fn relocate(&self, n: u64, from: Pa) -> Result<(), MoveError> {
+    pub(crate) fn migrate(&self, n: u64, from: Pa) -> Result<(), MigrateError> {
         let data = self.machine.data();
         let to = data.allocate(Level::L3).expect("a page");
-        let result = self.vm.move_page(page(n), from, to, &mut data.copier());
+        let result = self.vm.migrate_page(page(n), from, to, &mut data.copier());
         self.given_back(result)
     }
 
@@ -283,9 +294,9 @@ impl World {
     }
 
     fn answer(&self, ipa: Ipa, access: Access) {
-        match self.vm.resolve_fault(ipa, access, false) {
+        match self.vm.resolve_fault(ipa, access, DirtyGranule::Leaf) {
             Resolution::Resolved => {}
-            Resolution::Busy => self.relax(),
+            Resolution::Busy => self.yield_now(),
             Resolution::Unmapped => self.map_on_demand(ipa),
             other => panic!("a fault that nothing helps: {other:?}"),
         }
@@ -293,17 +304,19 @@ impl World {
 
     fn map_on_demand(&self, ipa: Ipa) {
         let frame = self.memory(0);
-        let result = self.vm.map_page(ipa, frame, Attributes::RAM, true);
+        let result = self
+            .vm
+            .map_page(ipa, frame, Attributes::RAM, DirtyState::Dirty);
         match self.given_back(result) {
             Ok(()) | Err(MapError::Occupied(_)) => {}
-            Err(MapError::Busy) => self.relax(),
+            Err(MapError::Busy) => self.yield_now(),
             Err(error) => panic!("no page on demand: {error:?}"),
         }
     }
 
     /// Lets other threads go on.
-    pub(crate) fn relax(&self) {
-        self.machine.cpus().relax();
+    pub(crate) fn yield_now(&self) {
+        self.machine.cpus().yield_now();
     }
 
     /// The entry for the `n`-th page at this moment.
@@ -315,7 +328,7 @@ impl World {
     pub(crate) fn where_is(&self, n: u64) -> Option<Pa> {
         let entry = self.entry(n);
         match entry.kind() {
-            Kind::Leaf(pa) => Some(pa.offset(page(n).get() - entry.ipa.get())),
+            EntryKind::Leaf(pa) => Some(pa.offset(page(n).get() - entry.ipa.get())),
             _ => None,
         }
     }

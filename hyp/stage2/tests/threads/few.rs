@@ -8,8 +8,8 @@ use stage2::fake::{FakeMachine, Setup};
 use stage2::lookup::Absent;
 use stage2::stats::Counter;
 use stage2::{
-    Access, Attributes, Environment, Ipa, IpaRange, Kind, Level, MapError, MoveError, PAGE_SIZE,
-    Resolution, Rights, Stage2,
+    Access, Attributes, DirtyGranule, DirtyState, EntryKind, Environment, Ipa, IpaRange, Level,
+    MapError, MigrateError, PAGE_SIZE, Resolution, Rights, Stage2,
 };
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -42,13 +42,16 @@ impl World<'_> {
         let range = IpaRange::entry(page, Level::L3);
         let mut frame = data.allocate(Level::L3).unwrap();
         data.write(frame.pa(), 0);
-        while let Err(refused) = self.vm.map_page(page, frame, Attributes::RAM, false) {
+        while let Err(refused) = self
+            .vm
+            .map_page(page, frame, Attributes::RAM, DirtyState::Clean)
+        {
             assert_eq!(refused.reason, MapError::Busy);
             frame = refused.frame;
             std::thread::yield_now();
         }
         self.store(page, value);
-        self.move_page(page);
+        self.migrate_page(page);
         self.vm.protect(range, Rights::READ).unwrap();
         let guest = self.machine.enter(&self.vm);
         assert_eq!(guest.read(page), Ok(value));
@@ -71,7 +74,9 @@ impl World<'_> {
     fn store(&self, page: Ipa, value: u64) {
         let guest = self.machine.enter(&self.vm);
         while guest.write(page, value).is_err() {
-            let answer = self.vm.resolve_fault(page, Access::Write, true);
+            let answer = self
+                .vm
+                .resolve_fault(page, Access::Write, DirtyGranule::Page);
             assert_eq!(
                 answer,
                 Resolution::Resolved,
@@ -80,12 +85,12 @@ impl World<'_> {
         }
     }
 
-    fn move_page(&self, page: Ipa) {
+    fn migrate_page(&self, page: Ipa) {
         let data = self.machine.data();
         let mut to = data.allocate(Level::L3).unwrap();
         let from = self.vm.query(page).unwrap().descriptor.output();
-        while let Err(refused) = self.vm.move_page(page, from, to, &mut data.copier()) {
-            assert_eq!(refused.reason, MoveError::Busy);
+        while let Err(refused) = self.vm.migrate_page(page, from, to, &mut data.copier()) {
+            assert_eq!(refused.reason, MigrateError::Busy);
             to = refused.frame;
             std::thread::yield_now();
         }
@@ -113,7 +118,10 @@ impl World<'_> {
                     for page in PAGES.map(Ipa::new) {
                         if let Ok(pages) = blocks.slot(page).map() {
                             let kind = pages.kind(page.index(Level::L3));
-                            assert!(!matches!(kind, Kind::Bad | Kind::Table(_)), "{kind:?}");
+                            assert!(
+                                !matches!(kind, EntryKind::Bad | EntryKind::Table(_)),
+                                "{kind:?}"
+                            );
                         }
                     }
                 }

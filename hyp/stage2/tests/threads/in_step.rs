@@ -2,8 +2,8 @@
 
 use stage2::fake::{Copier, FakeMachine, Setup};
 use stage2::{
-    Attributes, Contents, CopyPlan, ENTRIES, GuestPage, Ipa, Level, PAGE_SIZE, Stage2, Unmapped,
-    Unreadable,
+    Attributes, CopyPages, CopyPlan, DirtyState, ENTRIES, GuestPage, Ipa, Level, PAGE_SIZE, Stage2,
+    Unmapped, Unreadable,
 };
 use std::sync::Barrier;
 
@@ -26,7 +26,7 @@ struct InStep<'a> {
     begun: bool,
 }
 
-impl Contents for InStep<'_> {
+impl CopyPages for InStep<'_> {
     fn copy(&mut self, from: GuestPage<'_>, to: GuestPage<'_>) -> Result<(), Unreadable> {
         if !self.begun {
             self.begun = true;
@@ -64,7 +64,7 @@ fn race_13_a_page_is_away_while_the_others_are_copied() {
     let away = frames.page(AWAY).unwrap().pa();
     for (index, frame) in frames.into_parts().enumerate() {
         data.write(frame.pa(), 1 + index as u64);
-        vm.map_page(page(index), frame, Attributes::RAM, false)
+        vm.map_page(page(index), frame, Attributes::RAM, DirtyState::Clean)
             .unwrap();
     }
     let moments = Moments {

@@ -7,12 +7,13 @@
 //!
 //! Lock order: the copy, the swap space, and what the machine locks.
 
+use crate::support::dirty_state;
 use stage2::fake::{Copier, FakeCpus, FakeFrames, FakeMachine, Fault, Setup};
 use stage2::vmid::Vmid;
 use stage2::{
-    Access, Attributes, Contents, CopyPlan, ENTRIES, Environment, GuestPage, Ipa, IpaRange, Level,
-    Loaded, MapError, PAGE_SIZE, Published, Resolution, Rights, Scope, Stage2, Tlb, Unmapped,
-    Unreadable,
+    Access, Attributes, CopyPages, CopyPlan, DirtyGranule, DirtyState, ENTRIES, Environment,
+    GuestPage, Ipa, IpaRange, Level, Loaded, MapError, PAGE_SIZE, Published, Resolution, Rights,
+    Scope, Stage2, Tlb, Unmapped, Unreadable,
 };
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -62,9 +63,10 @@ unsafe impl Tlb for Slow {
 // SAFETY: the parts are the same at all times.
 unsafe impl Environment for Slow {
     type Frames = FakeFrames;
-    type Window = FakeFrames;
+    type TableWindow = FakeFrames;
     type Tlb = Slow;
     type Cpus = FakeCpus;
+    type Observer = ();
 
     fn frames(&self) -> &FakeFrames {
         self.0.frames()
@@ -81,11 +83,15 @@ unsafe impl Environment for Slow {
     fn cpus(&self) -> &FakeCpus {
         self.0.cpus()
     }
+
+    fn observer(&self) -> &() {
+        &()
+    }
 }
 
 struct SlowCopier<'m>(Copier<'m>);
 
-impl Contents for SlowCopier<'_> {
+impl CopyPages for SlowCopier<'_> {
     fn copy(&mut self, from: GuestPage<'_>, to: GuestPage<'_>) -> Result<(), Unreadable> {
         let copied = self.0.copy(from, to);
         std::thread::yield_now();
@@ -198,7 +204,7 @@ impl World<'_> {
     /// What a page holds, mapped or in the swap space. Nobody changes it meanwhile.
     fn look(&self, page: Ipa) -> Option<u64> {
         let entry = self.vm.query(page)?;
-        if let stage2::Kind::Leaf(pa) = entry.kind() {
+        if let stage2::EntryKind::Leaf(pa) = entry.kind() {
             let offset = page.get() - entry.ipa.get();
             return Some(self.machine.data().read(pa.offset(offset)));
         }
@@ -221,7 +227,7 @@ impl World<'_> {
     }
 
     fn fault(&self, page: Ipa, access: Access, before: Option<u64>) {
-        match self.vm.resolve_fault(page, access, true) {
+        match self.vm.resolve_fault(page, access, DirtyGranule::Page) {
             Resolution::Resolved => {}
             Resolution::Unmapped => self.swap_in(page, access == Access::Write, before),
             // The block may be split, or gone, by now.
@@ -245,7 +251,10 @@ impl World<'_> {
         );
         let mut frame = self.machine.data().allocate(Level::L3).unwrap();
         self.machine.data().write(frame.pa(), value.unwrap_or(0));
-        while let Err(refused) = self.vm.map_page(page, frame, Attributes::RAM, written) {
+        while let Err(refused) =
+            self.vm
+                .map_page(page, frame, Attributes::RAM, dirty_state(written))
+        {
             assert_eq!(refused.reason, MapError::Busy, "nobody else maps {page:?}");
             frame = refused.frame;
             std::thread::yield_now();
@@ -308,7 +317,9 @@ impl World<'_> {
             Ok(value) => Some(value),
             Err(Fault::Translation(_)) => self.swap.lock().unwrap().get(&page).copied(),
             Err(_) => {
-                let _ = self.vm.resolve_fault(page, Access::Read, false);
+                let _ = self
+                    .vm
+                    .resolve_fault(page, Access::Read, DirtyGranule::Leaf);
                 None
             }
         };
@@ -325,7 +336,7 @@ impl World<'_> {
                 3 => drop(self.vm.collapse_in_place(page, Level::L2)),
                 4 => drop(self.vm.split_block(page, Level::L2)),
                 5 => drop(self.vm.free_empty_tables(range_of(0, PAGES))),
-                _ => self.move_page(page),
+                _ => self.migrate_page(page),
             }
         }
     }
@@ -348,7 +359,7 @@ impl World<'_> {
         }
     }
 
-    fn move_page(&self, page: Ipa) {
+    fn migrate_page(&self, page: Ipa) {
         let Some(entry) = self.vm.query(page).filter(|entry| entry.level == Level::L3) else {
             return;
         };
@@ -357,7 +368,7 @@ impl World<'_> {
         let from = entry.descriptor.output();
         let result = self
             .vm
-            .move_page(page, from, to, &mut SlowCopier(data.copier()));
+            .migrate_page(page, from, to, &mut SlowCopier(data.copier()));
         if let Err(refused) = result {
             data.release(refused.frame);
         }
@@ -373,7 +384,10 @@ fn fill(world: &World<'_>) {
             world.machine.data().write(page, 0);
         }
         let ipa = ipa_of(region * ENTRIES);
-        world.vm.map_block(ipa, pa, Attributes::RAM, false).unwrap();
+        world
+            .vm
+            .map_block(ipa, pa, Attributes::RAM, DirtyState::Clean)
+            .unwrap();
     }
 }
 

@@ -11,8 +11,8 @@ use shuttle::{Config, Runner, thread};
 use stage2::fake::{FakeMachine, Guest, Setup, Walks};
 use stage2::stats::Counter;
 use stage2::{
-    Access, Attributes, CopyPlan, ENTRIES, Environment, GuestFrame, Ipa, IpaRange, Level, MapError,
-    PAGE_SIZE, Resolution, Stage2, Unmapped, unload,
+    Access, Attributes, CopyPlan, DirtyGranule, DirtyState, ENTRIES, Environment, GuestFrame, Ipa,
+    IpaRange, Level, MapError, PAGE_SIZE, Resolution, Stage2, Unmapped, unload,
 };
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -30,7 +30,7 @@ const HAPPENS: [Counter; 8] = [
     Counter::PagesMapped,
     Counter::LeavesUnmapped,
     Counter::Invalidations,
-    Counter::Moves,
+    Counter::Migrations,
     Counter::Splits,
     Counter::CollapsesCopied,
     Counter::CollapsesInPlace,
@@ -87,7 +87,9 @@ impl World {
             let pa = block.pa().offset(page * PAGE_SIZE);
             self.machine.data().write(pa, 0);
         }
-        let mapped = self.vm.map_block(ipa(0), block, Attributes::RAM, false);
+        let mapped = self
+            .vm
+            .map_block(ipa(0), block, Attributes::RAM, DirtyState::Clean);
         assert!(mapped.is_ok());
     }
 
@@ -128,7 +130,7 @@ impl World {
     }
 
     fn answer(&self, page: u64, access: Access) {
-        match self.vm.resolve_fault(ipa(page), access, false) {
+        match self.vm.resolve_fault(ipa(page), access, DirtyGranule::Leaf) {
             Resolution::Resolved => {}
             Resolution::Busy => thread::yield_now(),
             Resolution::Unmapped => self.map(page),
@@ -138,7 +140,9 @@ impl World {
 
     fn map(&self, page: u64) {
         let frame = self.page_of(0);
-        let mapped = self.vm.map_page(ipa(page), frame, Attributes::RAM, false);
+        let mapped = self
+            .vm
+            .map_page(ipa(page), frame, Attributes::RAM, DirtyState::Clean);
         if let Err(refused) = mapped {
             self.release(refused.frame);
             assert!(matches!(
@@ -164,7 +168,7 @@ impl World {
         while self.runs() {
             let page = any_page();
             match thread_rng().gen_range(0..5) {
-                0 => self.relocate(page),
+                0 => self.migrate(page),
                 1 => self.vm.age(any_region(), |_, _| {}),
                 2 => self.vm.collect_dirty(any_region(), |_| {}),
                 3 => drop(self.vm.free_empty_tables(self.vm.geometry().range())),
@@ -173,7 +177,7 @@ impl World {
         }
     }
 
-    fn relocate(&self, page: u64) {
+    fn migrate(&self, page: u64) {
         let Some(entry) = self
             .vm
             .query(ipa(page))
@@ -184,7 +188,7 @@ impl World {
         let from = entry.descriptor.output();
         let to = self.page_of(0);
         let mut copier = self.machine.data().copier();
-        if let Err(refused) = self.vm.move_page(ipa(page), from, to, &mut copier) {
+        if let Err(refused) = self.vm.migrate_page(ipa(page), from, to, &mut copier) {
             self.release(refused.frame);
         }
     }

@@ -142,7 +142,7 @@ impl Model {
             | Event::Unmap { .. }
             | Event::Split { .. }
             | Event::Collapse { .. }
-            | Event::Move { .. }
+            | Event::Migrate { .. }
             | Event::Marker { .. }
             | Event::Detached { .. }
             | Event::Grace { .. }

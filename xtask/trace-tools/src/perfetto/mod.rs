@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 
 use serde_json::{Value, json};
-use trace::event::{NOBODY, Step, Work};
+use trace::event::{NOBODY, Operation, Step};
 use trace::{Event, Record};
 
 use crate::Recording;
@@ -268,10 +268,10 @@ impl Writer<'_> {
                 step, reason, ipa, ..
             } => self.collapse(stamp.vm, step, reason.text(), ipa, now),
             Event::Split { ipa, .. } => self.instant(tables, "split", now, place(ipa)),
-            Event::Move { ipa, .. } => self.instant(tables, "move", now, place(ipa)),
+            Event::Migrate { ipa, .. } => self.instant(tables, "migrate", now, place(ipa)),
             Event::Detached { ipa, .. } => self.instant(tables, "table detached", now, place(ipa)),
             Event::Retry { ipa, .. } => self.instant(vcpu, "retry", now, place(ipa)),
-            Event::Marker { work, ipa, .. } => self.marker(record, work, ipa, vcpu),
+            Event::Marker { operation, ipa, .. } => self.marker(record, operation, ipa, vcpu),
             Event::LockWait { ipa, ticks, .. } => {
                 let waits = self.waits.entry(vcpu).or_default();
                 // What came before on the track was over by then.
@@ -363,9 +363,9 @@ impl Writer<'_> {
     }
 
     /// An arrow from the collapse that goes on to whoever met its marker.
-    fn marker(&mut self, record: &Record, work: Work, ipa: u64, met: Track) {
+    fn marker(&mut self, record: &Record, operation: Operation, ipa: u64, met: Track) {
         let (vm, now) = (record.stamp.vm, record.stamp.time);
-        let args = json!({"ipa": format!("{ipa:#x}"), "work": work.text()});
+        let args = json!({"ipa": format!("{ipa:#x}"), "work": operation.text()});
         self.instant(met, "marker met", now, args);
         let place = (vm, ipa / REGION * REGION);
         if let Some(&since) = self.open.get(&place) {

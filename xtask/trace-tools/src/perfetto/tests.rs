@@ -153,7 +153,7 @@ fn race() -> Recording {
         ticks: 400,
     };
     let marker = Event::Marker {
-        work: Work::Collapse,
+        operation: Operation::Collapse,
         level: 2,
         ipa: RAM,
     };

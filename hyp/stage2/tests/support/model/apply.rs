@@ -2,10 +2,11 @@
 
 use super::ops::{Op, Place};
 use super::{Mapped, PAGES, Page, Region, Vm, is_movable};
+use crate::support::dirty_state;
 use stage2::lookup::Absent;
 use stage2::{
-    Attributes, CollapseError, CopyPlan, GuestFrame, Level, MapError, MoveError, OutOfFrames, Pa,
-    Refused, SplitError,
+    Attributes, CollapseError, CopyPlan, GuestFrame, Level, MapError, MigrateError, OutOfFrames,
+    Pa, Refused, SplitError,
 };
 
 impl Vm {
@@ -52,7 +53,7 @@ impl Vm {
                 self.collapse_by_copying(region, plan, meanwhile)
             }
             Op::Move(place) => {
-                self.move_page(place);
+                self.migrate_page(place);
                 Ok(())
             }
             Op::MoveFromElsewhere(place) => {
@@ -117,7 +118,9 @@ impl Vm {
         let pa = frame.pa();
         let page = self.new_page(pa, attributes, written);
         let ipa = self.ipa(region, index);
-        let result = self.stage2.map_page(ipa, frame, attributes, written);
+        let result = self
+            .stage2
+            .map_page(ipa, frame, attributes, dirty_state(written));
         match self.given_back(result, pa) {
             Err(MapError::OutOfFrames) => return Err(OutOfFrames),
             Err(MapError::Unsupported) => {
@@ -172,7 +175,9 @@ impl Vm {
         let page = |index| self.new_page(nth(pa, index), attributes, written);
         let pages: Vec<Page> = (0..PAGES).map(page).collect();
         let ipa = self.ipa(region, 0);
-        let result = self.stage2.map_block(ipa, block, attributes, written);
+        let result = self
+            .stage2
+            .map_block(ipa, block, attributes, dirty_state(written));
         match self.given_back(result, pa) {
             Err(MapError::OutOfFrames) => return Err(OutOfFrames),
             Err(MapError::Unsupported) => {
@@ -262,7 +267,7 @@ impl Vm {
         Ok(())
     }
 
-    fn move_page(&self, place @ (region, index): Place) {
+    fn migrate_page(&self, place @ (region, index): Place) {
         let Ok(to) = self.machine.data().allocate(Level::L3) else {
             return;
         };
@@ -270,11 +275,11 @@ impl Vm {
         let from = page.map_or(new, |page| page.pa);
         let result =
             self.stage2
-                .move_page(self.ipa(region, index), from, to, &mut self.mover(place));
+                .migrate_page(self.ipa(region, index), from, to, &mut self.mover(place));
         match (page, self.mapped(region), self.given_back(result, new)) {
-            (None, _, Err(MoveError::Changed)) => {}
-            (_, Mapped::Block, Err(MoveError::Changed)) => {}
-            (Some(page), _, Err(MoveError::Pinned)) => assert!(!is_movable(page)),
+            (None, _, Err(MigrateError::Changed)) => {}
+            (_, Mapped::Block, Err(MigrateError::Changed)) => {}
+            (Some(page), _, Err(MigrateError::Pinned)) => assert!(!is_movable(page)),
             (Some(page), Mapped::Table, Ok(())) => {
                 assert!(is_movable(page));
                 self.update(region, index..index + 1, |page| page.pa = new);
@@ -295,8 +300,8 @@ impl Vm {
             let ipa = self.ipa(region, index);
             let result = self
                 .stage2
-                .move_page(ipa, elsewhere, to, &mut self.mover(place));
-            assert_eq!(self.given_back(result, new), Err(MoveError::Changed));
+                .migrate_page(ipa, elsewhere, to, &mut self.mover(place));
+            assert_eq!(self.given_back(result, new), Err(MigrateError::Changed));
         } else {
             self.machine.data().release(to);
         }

@@ -3,7 +3,7 @@
 use super::apply::nth;
 use super::{CPUS, Mapped, PAGES, Page, REGIONS, Vm};
 use stage2::{
-    Access, Descriptor, ENTRIES, Entry, Environment, Ipa, IpaRange, Kind, Level, PAGE_SIZE,
+    Access, Descriptor, ENTRIES, Entry, EntryKind, Environment, Ipa, IpaRange, Level, PAGE_SIZE,
 };
 
 /// Pages that are read through the TLBs after each operation.
@@ -36,8 +36,8 @@ impl Vm {
         let end = Ipa::new(1 << self.shape.ipa_bits);
         let everything = IpaRange::new(Ipa::new(0), end).unwrap();
         self.stage2.walk(everything, |entry| match entry.kind() {
-            Kind::Table(_) => {}
-            Kind::Leaf(_) => {
+            EntryKind::Table(_) => {}
+            EntryKind::Leaf(_) => {
                 assert!(last < Some(entry.ipa));
                 last = Some(entry.ipa);
                 let (region, count) = self.check_leaf(entry);
@@ -50,7 +50,7 @@ impl Vm {
             let entry = self.stage2.query(region.base).unwrap();
             let mapped = match (entry.level, entry.kind()) {
                 (Level::L3, _) => Mapped::Table,
-                (Level::L2, Kind::Leaf(_)) => Mapped::Block,
+                (Level::L2, EntryKind::Leaf(_)) => Mapped::Block,
                 _ => Mapped::Nothing,
             };
             assert_eq!(mapped, region.mapped);

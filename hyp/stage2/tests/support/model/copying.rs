@@ -4,7 +4,7 @@ use super::apply::nth;
 use super::ops::{Op, Place};
 use super::{PAGES, Page, Vm};
 use stage2::{
-    CollapseError, Contents, CopyPlan, GuestPage, Level, OutOfFrames, Pa, Refused, Unmapped,
+    CollapseError, CopyPages, CopyPlan, GuestPage, Level, OutOfFrames, Pa, Refused, Unmapped,
     Unreadable,
 };
 
@@ -36,7 +36,7 @@ impl Copying<'_> {
     }
 }
 
-impl Contents for Copying<'_> {
+impl CopyPages for Copying<'_> {
     fn copy(&mut self, from: GuestPage<'_>, to: GuestPage<'_>) -> Result<(), Unreadable> {
         self.call();
         self.vm.machine.data().copier().copy(from, to)

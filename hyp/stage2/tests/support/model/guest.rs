@@ -2,8 +2,9 @@
 
 use super::ops::{Pages, Place};
 use super::{Mapped, Page, Vm};
+use crate::support::dirty_granule;
 use stage2::fake::Fault;
-use stage2::{Access, Level, OutOfFrames, Resolution, SplitError};
+use stage2::{Access, DirtyGranule, Level, OutOfFrames, Resolution, SplitError};
 
 /// How often an access may fault before it must succeed: for the access flag, to split a block,
 /// for the right to store.
@@ -85,9 +86,11 @@ impl Vm {
         let ipa = self.ipa(region, index);
         let page = self.page(region, index);
         let mut told = None;
-        let answer = self
-            .stage2
-            .resolve_fault_with(ipa, access, split_blocks, |level| told = Some(level));
+        let answer =
+            self.stage2
+                .resolve_fault_with(ipa, access, dirty_granule(split_blocks), |level| {
+                    told = Some(level)
+                });
         let is_first = access.stores() && page.is_some_and(|page| !page.maybe_dirty);
         let written = (answer == Resolution::Resolved && is_first).then(|| self.leaf_level(region));
         assert_eq!(told, written, "{answer:?}");
@@ -139,9 +142,9 @@ impl Vm {
             matches!(fault, Err(Fault::Translation(_))),
             "{fault:?} between break and make"
         );
-        let answer = self
-            .stage2
-            .resolve_fault(self.ipa(region, index), Access::Write, false);
+        let answer =
+            self.stage2
+                .resolve_fault(self.ipa(region, index), Access::Write, DirtyGranule::Leaf);
         assert_eq!(answer, Resolution::Busy);
     }
 

@@ -16,7 +16,7 @@ pub(crate) use ops::{Op, Pages, Place};
 
 use stage2::fake::{FakeMachine, Setup};
 use stage2::{
-    Attributes, Config, Environment, Execute, Format, Ipa, Level, Memory, Pa, Rights, Stage2,
+    Attributes, Config, Environment, Execute, Format, Ipa, Level, MemoryType, Pa, Rights, Stage2,
 };
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -227,5 +227,5 @@ impl Vm {
 }
 
 fn is_movable(page: Page) -> bool {
-    !page.attributes.pinned && page.attributes.memory != Memory::Device
+    !page.attributes.pinned && page.attributes.memory != MemoryType::Device
 }

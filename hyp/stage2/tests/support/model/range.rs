@@ -2,6 +2,7 @@
 
 use super::ops::{Pages, Place};
 use super::{Mapped, PAGES, Page, Vm};
+use crate::support::dirty_state;
 use core::ops::Range;
 use stage2::{
     Attributes, Ipa, IpaRange, Level, MapError, MappedInPart, OutOfFrames, PAGE_SIZE, Rights,
@@ -90,7 +91,9 @@ impl Vm {
             assert_eq!(n, nth(ipa), "each page is asked for once, in order");
             frame
         };
-        let result = self.stage2.map_pages(range, frame, attributes, written);
+        let result = self
+            .stage2
+            .map_pages(range, frame, attributes, dirty_state(written));
         let (mapped, result) = match result {
             Ok(()) => (places.len(), Ok(())),
             Err(MappedInPart { end, reason, frame }) => {

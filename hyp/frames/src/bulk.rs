@@ -6,7 +6,7 @@
 //!
 //! A frame on the way is `Tail`, which belongs to no list, and its owner's alone.
 
-use super::Contents;
+use super::Fill;
 use super::FrameAllocator;
 use super::alloc::Refused;
 use super::frame::{Frame, Index};
@@ -179,7 +179,7 @@ impl<M: LinearMap> FrameAllocator<M> {
     fn free_piece(&self, cpu: usize, piece: Piece, used: UseIndex) {
         match piece.end - piece.page {
             0 => {}
-            1 => self.put_page(cpu, piece.index, Contents::Dirty, used),
+            1 => self.put_page(cpu, piece.index, Fill::Dirty, used),
             frames => {
                 let mut buddy = self.buddy.lock();
                 buddy.tally.subtract(used, frames as u32);

@@ -8,12 +8,12 @@
 //! of the parent.
 
 use crate::addr::{ENTRIES, Ipa, IpaRange, Level};
-use crate::descriptor::{Descriptor, Kind, Marker, Work};
+use crate::descriptor::{Descriptor, EntryKind, Marker, Operation};
 use crate::detached::{Retired, TableList};
 use crate::env::{Cpus, Environment};
 use crate::flush::Stale;
 use crate::lookup::{Absent, Locked};
-use crate::observe::{Observation, Topic};
+use crate::observer::{Observation, Topic};
 use crate::query::overlapped;
 use crate::stage2::{Stage2, next_entry};
 use crate::stats::Counter;
@@ -39,14 +39,20 @@ impl<E: Environment> Stage2<E> {
             }
             let mut cursor = range.start();
             while cursor < range.end() {
-                cursor = self.prune_entries(cursor, range, level, &mut freed);
+                cursor = self.free_empty_below(cursor, range, level, &mut freed);
             }
         }
         freed
     }
 
     /// Prunes below the entries of one table of `level`; returns where to go on.
-    fn prune_entries(&self, cursor: Ipa, range: IpaRange, level: Level, freed: &mut usize) -> Ipa {
+    fn free_empty_below(
+        &self,
+        cursor: Ipa,
+        range: IpaRange,
+        level: Level,
+        freed: &mut usize,
+    ) -> Ipa {
         let reader = self.change();
         let table = match reader.descend(cursor, level) {
             None => return range.end(),
@@ -66,7 +72,7 @@ impl<E: Environment> Stage2<E> {
         // `cursor` moves on by whole tables: in this one the range begins where it is.
         let has_empty = overlapped(table.ipa(0), level, range).any(|index| {
             let slot = table.slot(table.ipa(index));
-            matches!(table.kind(index), Kind::Table(_))
+            matches!(table.kind(index), EntryKind::Table(_))
                 && slot.map_nolock().is_ok_and(|child| child.seems_empty())
         });
         if !has_empty {
@@ -96,7 +102,7 @@ impl<E: Environment> Stage2<E> {
         retired: &mut Retired,
     ) -> usize {
         let level = parent.level();
-        let marker = self.marker(Work::FreeTable);
+        let marker = self.marker(Operation::FreeTable);
         let mut tables = TableList::new();
         let (mut stale, mut count) = (None, 0);
         for index in cursor.index(level)..ENTRIES {
@@ -132,7 +138,7 @@ impl<E: Environment> Stage2<E> {
         tables: &mut TableList,
         retired: &mut Retired,
     ) -> Option<Stale> {
-        let Kind::Table(_) = parent.kind(index) else {
+        let EntryKind::Table(_) = parent.kind(index) else {
             return None;
         };
         let mut child = parent.slot(parent.ipa(index)).lock().ok()?;
@@ -144,7 +150,7 @@ impl<E: Environment> Stage2<E> {
         child.give_up_deposit(retired);
         tables.push(self.env().frames(), child.pa());
         let (ipa, level) = (child.ipa(0), child.level());
-        self.tell(Topic::Frees, move || Observation::Detached { ipa, level });
+        self.trace(Topic::Frees, move || Observation::Detached { ipa, level });
         Some(stale)
     }
 }

@@ -1,6 +1,6 @@
 //! Freeing many frames at once.
 
-use super::super::{Contents, FrameAllocator, Order, State};
+use super::super::{Fill, FrameAllocator, Order, State};
 use super::audit::audit;
 use super::threads::Numbers;
 use super::{MIB, allocator, data, range};
@@ -18,7 +18,7 @@ fn allocated(
     count: usize,
     order: impl Fn(&mut Vec<Pa>),
 ) -> Vec<Pa> {
-    let alloc = |_| frames.alloc(CPU, Order::PAGE, Contents::Dirty, data(1, 0));
+    let alloc = |_| frames.alloc(CPU, Order::PAGE, Fill::Dirty, data(1, 0));
     let mut all: Vec<Pa> = (0..count).map(alloc).collect::<Result<_, _>>().unwrap();
     all.sort();
     order(&mut all);
@@ -89,7 +89,7 @@ fn what_is_used_otherwise_stays() {
 fn an_isolation_keeps_a_run_that_is_its_whole_block() {
     let frames = allocator(&[range(16, 6)], 1);
     let block = frames
-        .alloc(CPU, Order::BLOCK_2M, Contents::Dirty, data(1, 0))
+        .alloc(CPU, Order::BLOCK_2M, Fill::Dirty, data(1, 0))
         .unwrap();
     frames.split(block, Order::BLOCK_2M).unwrap();
     // Only a block of which something is free can be isolated.

@@ -1,6 +1,6 @@
 //! A 2 MiB block that each CPU zeroes while it has nothing else to do.
 //!
-//! Owns [`Ahead`]: one block a CPU at most, of which the first frames are zeroed already. A CPU has one
+//! Owns [`Prezeroed`]: one block a CPU at most, of which the first frames are zeroed already. A CPU has one
 //! only after it was asked for a zeroed block, and as long as there is memory in plenty: it is free
 //! memory, and goes back to the buddy when anybody runs out.
 //!
@@ -25,7 +25,7 @@ const PLENTY: usize = 8;
 const AT_ONCE: u32 = 16;
 
 /// A CPU's block.
-pub(super) struct Ahead {
+pub(super) struct Prezeroed {
     /// The block, which is `Cached`, and in no list.
     block: Option<Index>,
     /// How many of its frames are zeroed.
@@ -34,7 +34,7 @@ pub(super) struct Ahead {
     wanted: bool,
 }
 
-impl Ahead {
+impl Prezeroed {
     pub(super) const fn new() -> Self {
         Self {
             block: None,
@@ -68,12 +68,12 @@ impl Ahead {
 impl<M: LinearMap> FrameAllocator<M> {
     /// Takes this CPU's block, if it has one, zeroed to its end.
     #[inline]
-    pub(super) fn take_ahead(&self, cpu: usize, becomes: Packed) -> Option<Pa> {
+    pub(super) fn take_prezeroed(&self, cpu: usize, becomes: Packed) -> Option<Pa> {
         let cache = self.caches.get(cpu)?;
         let (index, zeroed) = cache.ahead.lock().take()?;
         let (frame, pa) = self.inventory.resolve(index);
         frame.set_packed(becomes);
-        self.blocks_ahead.fetch_sub(1, Ordering::Relaxed);
+        self.blocks_prezeroed.fetch_sub(1, Ordering::Relaxed);
         cache.lock().tally.add(becomes.use_index(), ORDER.frames());
         let done = u64::from(zeroed) << PAGE_SHIFT;
         if done < ORDER.bytes() {
@@ -107,7 +107,7 @@ impl<M: LinearMap> FrameAllocator<M> {
         }
         if !self.zero_part_of_block(cpu, AT_ONCE, 0) {
             // Another CPU may have the last block ahead.
-            self.give_back_ahead();
+            self.give_back_prezeroed();
         }
         while self.zero_part_of_block(cpu, AT_ONCE, 0) {
             if interrupted() {
@@ -118,7 +118,7 @@ impl<M: LinearMap> FrameAllocator<M> {
     }
 
     /// Zeroes one more page of this CPU's block, if it was asked for one; whether there was one to be zeroed.
-    pub(super) fn zero_block_ahead(&self, cpu: usize) -> bool {
+    pub(super) fn prezero_block(&self, cpu: usize) -> bool {
         let wanted = |cache: &CpuCache| cache.ahead.lock().wanted;
         self.caches.get(cpu).is_some_and(wanted)
             && self.zero_part_of_block(cpu, 1, self.total / PLENTY)
@@ -133,12 +133,12 @@ impl<M: LinearMap> FrameAllocator<M> {
         let mut ahead = cache.ahead.lock();
         if ahead.block.is_none() {
             // Counted first: who finds the buddy without this block finds it counted.
-            self.blocks_ahead.fetch_add(1, Ordering::Relaxed);
+            self.blocks_prezeroed.fetch_add(1, Ordering::Relaxed);
             if ahead
                 .fill(&mut self.buddy.lock(), &self.inventory, plenty)
                 .is_none()
             {
-                self.blocks_ahead.fetch_sub(1, Ordering::Relaxed);
+                self.blocks_prezeroed.fetch_sub(1, Ordering::Relaxed);
             }
         }
         let Some(block) = ahead.block.filter(|_| ahead.zeroed < ORDER.frames()) else {
@@ -156,9 +156,9 @@ impl<M: LinearMap> FrameAllocator<M> {
 
     /// Gives all CPUs' blocks to the buddy, since memory is short.
     #[cold]
-    pub(super) fn give_back_ahead(&self) {
+    pub(super) fn give_back_prezeroed(&self) {
         // Acquire: who finds that another CPU has given them back finds them in the buddy.
-        if self.blocks_ahead.load(Ordering::Acquire) == 0 {
+        if self.blocks_prezeroed.load(Ordering::Acquire) == 0 {
             return;
         }
         for cache in self.caches.iter() {
@@ -166,7 +166,7 @@ impl<M: LinearMap> FrameAllocator<M> {
             if let Some(block) = ahead.block.take() {
                 ahead.wanted = false;
                 self.buddy.lock().give_back(&self.inventory, block, ORDER);
-                self.blocks_ahead.fetch_sub(1, Ordering::Release);
+                self.blocks_prezeroed.fetch_sub(1, Ordering::Release);
             }
         }
     }

@@ -6,7 +6,7 @@
 use crate::addr::{Ipa, Level, Pa};
 use crate::env::{Cpus, Environment};
 use crate::meta::TableMeta;
-use crate::observe::{Observation, Topic};
+use crate::observer::{Observation, Observer, Topic};
 use crate::stage2::Stage2;
 use crate::sync::LockGuard;
 
@@ -17,15 +17,17 @@ const TOPICS: [Topic; 3] = [Topic::Races, Topic::Maps, Topic::Protocol];
 const OF_TAKING: [Topic; 2] = [Topic::Races, Topic::Protocol];
 
 /// The lock of a table. Dropping it unlocks.
-pub(crate) struct Held<'r, E: Environment> {
+pub(crate) struct TableGuard<'r, E: Environment> {
     stage2: &'r Stage2<E>,
     table: Pa,
-    watched: bool,
-    // Dropped, and so unlocked, after `drop` below has told of it.
+    traced: bool,
+    // Dropped, and so unlocked, after `drop` below has traced it.
     _guard: LockGuard<'r>,
+    // Dropped when the lock is released: see `Cpus::Pinned`.
+    _pinned: <E::Cpus as Cpus>::Pinned<'r>,
 }
 
-impl<'r, E: Environment> Held<'r, E> {
+impl<'r, E: Environment> TableGuard<'r, E> {
     /// Takes the lock of the table of `level` at `table`, which translates from `ipa` on.
     #[inline(always)]
     pub(crate) fn lock(
@@ -35,17 +37,19 @@ impl<'r, E: Environment> Held<'r, E> {
         ipa: Ipa,
         level: Level,
     ) -> Self {
-        let watched = stage2.env().observes_any(TOPICS);
-        let guard = if watched && stage2.env().observes_any(OF_TAKING) {
-            watched_lock(stage2, meta, table, ipa, level)
+        let pinned = stage2.env().cpus().pin();
+        let traced = stage2.env().observer().traces_any(TOPICS);
+        let guard = if traced && stage2.env().observer().traces_any(OF_TAKING) {
+            lock_traced(stage2, meta, table, ipa, level)
         } else {
             meta.lock()
         };
         Self {
             stage2,
             table,
-            watched,
+            traced,
             _guard: guard,
+            _pinned: pinned,
         }
     }
 
@@ -56,47 +60,49 @@ impl<'r, E: Environment> Held<'r, E> {
         table: Pa,
         level: Level,
     ) -> Option<Self> {
+        let pinned = stage2.env().cpus().pin();
         let guard = meta.try_lock()?;
-        tell_of_locking(stage2, meta, table, level, true);
+        trace_locking(stage2, meta, table, level, true);
         Some(Self {
             stage2,
             table,
-            watched: stage2.env().observes_any(TOPICS),
+            traced: stage2.env().observer().traces_any(TOPICS),
             _guard: guard,
+            _pinned: pinned,
         })
     }
 
     /// Whether an observer may want to know what happens under the lock.
     #[inline(always)]
-    pub(crate) fn is_watched(&self) -> bool {
-        self.watched
+    pub(crate) fn is_traced(&self) -> bool {
+        self.traced
     }
 
     /// The number of this moment, if there is a checker to be told.
     #[inline(always)]
     pub(crate) fn order(&self) -> u64 {
-        if self.watched { self.stage2.order() } else { 0 }
+        if self.traced { self.stage2.order() } else { 0 }
     }
 }
 
-impl<E: Environment> Drop for Held<'_, E> {
+impl<E: Environment> Drop for TableGuard<'_, E> {
     #[inline(always)]
     fn drop(&mut self) {
-        if self.watched {
-            tell_of_unlocking(self.stage2, self.table);
+        if self.traced {
+            trace_unlocking(self.stage2, self.table);
         }
     }
 }
 
 #[inline(always)]
-fn tell_of_locking<E: Environment>(
+fn trace_locking<E: Environment>(
     stage2: &Stage2<E>,
     meta: &TableMeta,
     table: Pa,
     level: Level,
     tried: bool,
 ) {
-    stage2.tell_checker(move |order| Observation::TableLocked {
+    stage2.trace_protocol(move |order| Observation::TableLocked {
         order,
         table,
         level,
@@ -108,14 +114,14 @@ fn tell_of_locking<E: Environment>(
 
 #[cold]
 #[inline(never)]
-fn tell_of_unlocking<E: Environment>(stage2: &Stage2<E>, table: Pa) {
-    stage2.tell_checker(|order| Observation::TableUnlocked { order, table });
+fn trace_unlocking<E: Environment>(stage2: &Stage2<E>, table: Pa) {
+    stage2.trace_protocol(|order| Observation::TableUnlocked { order, table });
 }
 
 /// Takes the lock of a table, and tells that, and if it took a wait.
 #[cold]
 #[inline(never)]
-fn watched_lock<'r, E: Environment>(
+fn lock_traced<'r, E: Environment>(
     stage2: &Stage2<E>,
     meta: &'r TableMeta,
     table: Pa,
@@ -123,14 +129,14 @@ fn watched_lock<'r, E: Environment>(
     level: Level,
 ) -> LockGuard<'r> {
     let guard = meta.try_lock().unwrap_or_else(|| {
-        let begin = stage2.env().clock();
+        let begin = stage2.env().observer().clock();
         let guard = meta.lock();
-        let ticks = stage2.env().clock().wrapping_sub(begin);
+        let ticks = stage2.env().observer().clock().wrapping_sub(begin);
         let awaited = move || Observation::LockAwaited { ipa, level, ticks };
-        stage2.tell(Topic::Races, awaited);
+        stage2.trace(Topic::Races, awaited);
         guard
     });
-    tell_of_locking(stage2, meta, table, level, false);
+    trace_locking(stage2, meta, table, level, false);
     guard
 }
 

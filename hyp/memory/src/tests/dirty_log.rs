@@ -5,7 +5,7 @@ use crate::compaction::{Compactor, Policy, Stress};
 use crate::testing::{GUEST, Host, guest, level_at, machine, page, store};
 use crate::{GuestMemory, ReleaseError};
 use bootargs::HugePolicy;
-use frames::{Contents, Order, Use, VmId};
+use frames::{Fill, Order, Use, VmId};
 use psci::table_calls as calls;
 use stage2::{IpaRange, Level, PAGE_SIZE};
 use std::collections::BTreeSet;
@@ -71,7 +71,7 @@ fn where_no_frame_is_left_for_a_split_the_block_is_told_as_a_whole() {
     dirty(&memory);
     let (allocator, vm) = (machine.allocator(), VmId(1));
     let ipa = page(0);
-    let page = || allocator.alloc(0, Order::PAGE, Contents::Dirty, Use::Data { vm, ipa });
+    let page = || allocator.alloc(0, Order::PAGE, Fill::Dirty, Use::Data { vm, ipa });
     let taken: Vec<_> = std::iter::from_fn(|| page().ok()).collect();
     store(&memory, 3, 2);
     assert_eq!(level_at(&memory, 3), Level::L2);

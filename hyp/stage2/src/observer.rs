@@ -1,13 +1,13 @@
-//! What the table manager tells an observer.
+//! Tracing: what happens to the tables, for an observer.
 //!
-//! An [`Environment`] that wants to know says so by [`Environment::observes`]; the other ones pay nothing,
-//! since the answer *no* is known when the crate is compiled for them.
+//! Owns the events ([`Observation`]) and the trait of those who trace them ([`Observer`]).
 
 use crate::addr::{Ipa, IpaRange, Level, Pa};
 use crate::collapse::CollapseError;
 use crate::descriptor::{Descriptor, Marker};
 use crate::env::{Environment, Scope};
 use crate::map::MapError;
+use crate::meta::Owner;
 use crate::stage2::Stage2;
 
 /// Observations that are wanted, or not, as one.
@@ -86,7 +86,7 @@ pub enum Observation {
         step: CollapseStep,
     },
     /// The page at `ipa` is in the frame `to` now.
-    Moved {
+    Migrated {
         /// The page's guest address.
         ipa: Ipa,
         /// The new frame.
@@ -114,7 +114,7 @@ pub enum Observation {
         ipa: Ipa,
         /// The level of its entries.
         level: Level,
-        /// How long it took, by [`Environment::clock`].
+        /// How long it took, by [`Observer::clock`].
         ticks: u64,
     },
     /// A table of `level` was taken out of the tree.
@@ -126,7 +126,7 @@ pub enum Observation {
     },
     /// A grace period was awaited.
     GraceAwaited {
-        /// How long it took, by [`Environment::clock`].
+        /// How long it took, by [`Observer::clock`].
         ticks: u64,
     },
     /// The frame of a table was given back.
@@ -220,35 +220,75 @@ pub enum Observation {
     },
 }
 
+/// Where what happens to the tables is traced to.
+///
+/// Everything has a default, by which nothing is traced: `()` is that observer. The answer *no* of
+/// [`traces`](Self::traces) is known when the crate is compiled for it, so it costs nothing.
+pub trait Observer {
+    /// Whether events of this topic are traced. Asked at every event, so it should cost no more than a branch.
+    #[inline(always)]
+    fn traces(&self, _topic: Topic) -> bool {
+        false
+    }
+
+    /// Whether events of one of these topics are traced: as [`traces`](Self::traces), in one question.
+    #[inline(always)]
+    fn traces_any<const N: usize>(&self, topics: [Topic; N]) -> bool {
+        topics.into_iter().any(|topic| self.traces(topic))
+    }
+
+    /// Traces what happened to the tables of `owner`. Called with table locks held and inside read sections: it acquires
+    /// no lock, waits for nothing, and calls nothing of this crate.
+    #[inline(always)]
+    fn trace(&self, _owner: Owner, _what: Observation) {}
+
+    /// A number above all that were given before, on any CPU, for observations of [`Topic::Protocol`]; each is
+    /// traced in exactly one. Called where [`trace`](Self::trace) may be.
+    #[inline(always)]
+    fn next_order(&self) -> u64 {
+        0
+    }
+
+    /// The time, in any unit, for the durations in observations and for
+    /// [`CopyPages::held_up`](crate::CopyPages::held_up).
+    #[inline(always)]
+    fn clock(&self) -> u64 {
+        0
+    }
+}
+
+/// Traces nothing.
+impl Observer for () {}
+
 impl<E: Environment> Stage2<E> {
     /// Tells the environment, if it wants to know. Here and not in a function of its own, so that an
-    /// environment whose [`observe`](Environment::observe) is inlined sees which observation it is.
+    /// environment whose [`Observer::trace`] is inlined sees which observation it is.
     #[inline(always)]
-    pub(crate) fn tell(&self, topic: Topic, what: impl FnOnce() -> Observation) {
-        if self.env().observes(topic) {
-            self.env().observe(self.owner(), what());
+    pub(crate) fn trace(&self, topic: Topic, what: impl FnOnce() -> Observation) {
+        if self.env().observer().traces(topic) {
+            self.env().observer().trace(self.owner(), what());
         }
     }
 
     /// Tells that `marker` stood in the entry of `level` for `ipa`.
-    pub(crate) fn tell_of_marker(&self, ipa: Ipa, level: Level, marker: Marker) {
+    pub(crate) fn trace_marker(&self, ipa: Ipa, level: Level, marker: Marker) {
         let met = move || Observation::MarkerMet { ipa, level, marker };
-        self.tell(Topic::Races, met);
+        self.trace(Topic::Races, met);
     }
 
     /// Tells a checker what happened, with the number of this moment.
     #[inline(always)]
-    pub(crate) fn tell_checker(&self, what: impl FnOnce(u64) -> Observation) {
-        if self.env().observes(Topic::Protocol) {
-            self.tell_checker_now(what);
+    pub(crate) fn trace_protocol(&self, what: impl FnOnce(u64) -> Observation) {
+        if self.env().observer().traces(Topic::Protocol) {
+            self.trace_protocol_now(what);
         }
     }
 
     /// The number of this moment, if there is a checker to be told.
     #[inline(always)]
     pub(crate) fn order(&self) -> u64 {
-        if self.env().observes(Topic::Protocol) {
-            self.env().next_order()
+        if self.env().observer().traces(Topic::Protocol) {
+            self.env().observer().next_order()
         } else {
             0
         }
@@ -258,7 +298,7 @@ impl<E: Environment> Stage2<E> {
     // One by one, since a pair would go by memory, whether or not there is an observer.
     #[cold]
     #[inline(never)]
-    pub(crate) fn tell_written(
+    pub(crate) fn trace_written(
         &self,
         order: u64,
         entry: Pa,
@@ -266,7 +306,7 @@ impl<E: Environment> Stage2<E> {
         new: Descriptor,
         release: bool,
     ) {
-        self.tell(Topic::Protocol, move || Observation::EntryWritten {
+        self.trace(Topic::Protocol, move || Observation::EntryWritten {
             order,
             entry,
             old,
@@ -275,19 +315,19 @@ impl<E: Environment> Stage2<E> {
         });
     }
 
-    /// As [`tell_written`](Self::tell_written), with the number of this moment.
+    /// As [`trace_written`](Self::trace_written), with the number of this moment.
     #[cold]
     #[inline(never)]
-    pub(crate) fn tell_written_now(&self, entry: Pa, old: Descriptor, new: Descriptor) {
-        self.tell_written(self.order(), entry, old, new, true);
+    pub(crate) fn trace_written_now(&self, entry: Pa, old: Descriptor, new: Descriptor) {
+        self.trace_written(self.order(), entry, old, new, true);
     }
 
     /// Kept out of the way of those who do not watch. What to tell comes by value (`move`), so that
     /// nothing has to be in memory for it that else were in a register.
     #[cold]
     #[inline(never)]
-    fn tell_checker_now(&self, what: impl FnOnce(u64) -> Observation) {
-        let order = self.env().next_order();
-        self.env().observe(self.owner(), what(order));
+    fn trace_protocol_now(&self, what: impl FnOnce(u64) -> Observation) {
+        let order = self.env().observer().next_order();
+        self.env().observer().trace(self.owner(), what(order));
     }
 }

@@ -2,8 +2,8 @@
 
 use super::guest::{Fault, FaultKind, Outcome};
 use stage2::{
-    Access, CollapseError, CollapseStep, Ipa, IpaRange, Level, MapError, Observation, Owner, Pa,
-    Scope, Topic, Work,
+    Access, CollapseError, CollapseStep, Ipa, IpaRange, Level, MapError, Observation, Operation,
+    Owner, Pa, Scope, Topic,
 };
 use trace::event::{self, NOBODY, Reason, Step};
 use trace::{Categories, Category, Event};
@@ -122,12 +122,12 @@ pub fn event(what: Observation) -> Event {
                 ipa: ipa.get(),
             }
         }
-        Observation::Moved { ipa, to } => Event::Move {
+        Observation::Migrated { ipa, to } => Event::Migrate {
             ipa: ipa.get(),
             to: to.get(),
         },
         Observation::MarkerMet { ipa, level, marker } => Event::Marker {
-            work: work(marker.work()),
+            operation: operation(marker.operation()),
             level: number(level),
             ipa: ipa.align_down(level).get(),
         },
@@ -269,12 +269,12 @@ fn collapse(step: CollapseStep) -> (Step, Reason) {
 }
 
 #[inline(always)]
-fn work(work: Work) -> event::Work {
-    match work {
-        Work::Collapse => event::Work::Collapse,
-        Work::Split => event::Work::Split,
-        Work::Move => event::Work::Move,
-        Work::FreeTable => event::Work::FreeTable,
+fn operation(operation: Operation) -> event::Operation {
+    match operation {
+        Operation::Collapse => event::Operation::Collapse,
+        Operation::Split => event::Operation::Split,
+        Operation::Migrate => event::Operation::Migrate,
+        Operation::FreeTable => event::Operation::FreeTable,
     }
 }
 

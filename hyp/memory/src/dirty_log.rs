@@ -41,7 +41,7 @@ impl<P: Parts> GuestMemory<'_, P> {
     /// Waits for memory that is being taken back: called outside read sections, with no lock held.
     pub fn set_logging(&self, on: bool) {
         if on {
-            self.logging.0.close(|| self.machine().relax());
+            self.logging.0.close(|| self.machine().yield_now());
         } else {
             self.logging.0.open();
         }

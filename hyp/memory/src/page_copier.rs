@@ -39,7 +39,7 @@ impl<'m, P: Parts> PageCopier<'m, P> {
     }
 }
 
-impl<P: Parts> stage2::Contents for PageCopier<'_, P> {
+impl<P: Parts> stage2::CopyPages for PageCopier<'_, P> {
     fn copy(&mut self, from: GuestPage<'_>, to: GuestPage<'_>) -> Result<(), Unreadable> {
         let (from, to) = (from.pa(), to.pa());
         let (hardware, map) = (self.machine.hardware(), self.machine.allocator().map());
