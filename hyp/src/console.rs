@@ -19,6 +19,7 @@ use core::fmt;
 use core::mem;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use bootargs::MAX_VMS;
 use mux::lines::Piece;
 use mux::output::layout::Layout;
 use mux::output::{self, Pace, Queue, Text};
@@ -28,10 +29,8 @@ use platform::uart::{Console, Received};
 use spin::{Mutex, MutexGuard, Once};
 use trace::frame::{BEGIN, END};
 
-use crate::el2::fatal::mmu_is_on;
-use crate::machine::tracing;
-use crate::sched::{self, SpawnError, ThreadId};
-use crate::vm::MAX_VMS;
+use crate::board;
+use crate::el2::mmu::mmu_is_on;
 
 /// How long a failing CPU waits for the line that another CPU is writing, in milliseconds.
 const PATIENCE_MS: u64 = 200;
@@ -81,8 +80,8 @@ static IS_BEHIND: AtomicBool = AtomicBool::new(false);
 static ENDS: [AtomicU64; MAX_VMS] = [const { AtomicU64::new(0) }; MAX_VMS];
 /// Where the last frame of a trace ends.
 static FRAMES_END: AtomicU64 = AtomicU64::new(0);
-/// The thread that sends what is left.
-static THREAD: Once<ThreadId> = Once::new();
+/// Wakes the thread that sends what is left.
+static WAKE_SENDER: Once<fn()> = Once::new();
 /// A CPU has failed, and has the console for itself.
 static SEIZED: AtomicBool = AtomicBool::new(false);
 
@@ -112,30 +111,20 @@ pub(crate) fn slow_down(baud: u32) {
     }
 }
 
-/// Starts the thread that sends what the UART did not take at once.
-///
-/// # Errors
-///
-/// There is no room for it: what is left goes with what is said next.
-pub(crate) fn start() -> Result<(), SpawnError> {
-    let thread = sched::spawn("console", run, 0, None)?;
-    THREAD.call_once(|| thread);
-    Ok(())
+/// Has `wake` called whenever something is left that the UART did not take at once: what it wakes calls
+/// [`send_backlog`] until that is sent. Without it, what is left goes with what is said next.
+pub(crate) fn wake_when_behind(wake: fn()) {
+    WAKE_SENDER.call_once(|| wake);
 }
 
-extern "C" fn run(_: usize) {
-    loop {
-        if SCREEN.lock().send() {
-            sched::park();
-        } else {
-            pause();
-        }
-    }
+/// Gives the UART what it takes of what is left; says whether that was all.
+pub(crate) fn send_backlog() -> bool {
+    SCREEN.lock().send()
 }
 
-/// Lets others run until the UART may have room again.
-pub(crate) fn pause() {
-    sched::sleep_until(timer::now() + timer::frequency() / LOOKS_PER_SECOND);
+/// When the UART may have room again, in ticks: a thread that waits for that sleeps until then.
+pub(crate) fn next_look() -> u64 {
+    timer::now() + timer::frequency() / LOOKS_PER_SECOND
 }
 
 /// Lets the console's interrupt come when something is typed, or does not: then what is typed waits on the line.
@@ -180,8 +169,8 @@ fn say(speak: impl FnOnce(&mut Screen)) {
     speak(&mut screen);
     let sent = screen.send();
     drop(screen);
-    if !sent && let Some(&thread) = THREAD.get() {
-        sched::wake(thread);
+    if !sent && let Some(wake) = WAKE_SENDER.get() {
+        wake();
     }
 }
 
@@ -195,6 +184,13 @@ pub(crate) fn flush() {
             return mem::forget(screen);
         }
     }
+}
+
+/// Switches the machine off, when all that was said has been sent.
+pub(crate) fn switch_off() -> ! {
+    line(format_args!("tessera: off"));
+    flush();
+    board::conduit().system_off()
 }
 
 /// Prints a line. Before [`open`] it is lost.
@@ -285,7 +281,7 @@ pub(crate) fn seize() -> Option<Console> {
     // SAFETY: The registers are mapped as a device, or the MMU is off. Other users are shut out by the
     // lock, or their last line gets mixed with this one, which harms nothing but that line.
     let mut console = unsafe { Console::new(REGISTERS.load(Ordering::Relaxed)) }?;
-    if tracing::is_on() {
+    if FRAMES_END.load(Ordering::Relaxed) != 0 {
         // A frame that was cut would take in, and hide, what comes now.
         END.iter().for_each(|&byte| console.write_byte(byte));
     }

@@ -4,8 +4,7 @@
 use log::{LevelFilter, Log, Metadata, Record};
 use platform::timer;
 
-use crate::machine::tracing;
-use crate::{console, percpu};
+use crate::{console, percpu, tracing};
 
 /// Prints every message that the level lets through.
 struct Logger;

@@ -9,9 +9,29 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use aarch64_cpu::registers::{Readable, TPIDR_EL2};
 use platform::board::{MAX_CPUS, Mpidr};
+use stage2::grace::CpuSlot;
 
-use crate::el2::fatal::FatalFrame;
 use crate::el2::stacks;
+
+/// The registers of a CPU whose EL2 took an exception, as the vectors save them.
+#[repr(C)]
+pub(crate) struct FatalFrame {
+    /// x0 to x30.
+    pub(crate) x: [u64; 31],
+    /// The stack pointer that was in use.
+    pub(crate) sp: u64,
+    /// Which of the sixteen vectors was taken.
+    pub(crate) vector: u64,
+}
+
+impl FatalFrame {
+    /// Nothing saved yet.
+    const EMPTY: Self = Self {
+        x: [0; 31],
+        sp: 0,
+        vector: 0,
+    };
+}
 
 /// The state of one CPU. Aligned so that no two CPUs share a cache line.
 #[repr(C, align(64))]
@@ -80,4 +100,12 @@ pub(crate) fn this() -> &'static PerCpu {
     let address = TPIDR_EL2.get() as *const PerCpu;
     // SAFETY: The entry code set TPIDR_EL2 to an element of PER_CPU, and nothing else writes it.
     unsafe { &*address }
+}
+
+/// What the table manager keeps of each CPU.
+static SLOTS: [CpuSlot; MAX_CPUS] = [const { CpuSlot::new() }; MAX_CPUS];
+
+/// What the table manager keeps of each CPU there may be.
+pub(crate) fn slots() -> &'static [CpuSlot; MAX_CPUS] {
+    &SLOTS
 }

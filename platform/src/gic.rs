@@ -197,7 +197,7 @@ pub fn is_pending() -> bool {
 
 /// Acknowledges the most urgent pending interrupt of this CPU; `None` if there is none.
 ///
-/// It is active then, and blocks others of the same CPU until [`let_others`] or [`end`] is called with
+/// It is active then, and blocks others of the same CPU until [`drop_priority`] or [`end`] is called with
 /// it.
 pub fn acknowledge() -> Option<IntId> {
     GicCpuInterface::get_and_acknowledge_interrupt(InterruptGroup::Group1)
@@ -205,11 +205,11 @@ pub fn acknowledge() -> Option<IntId> {
 
 /// Lets other interrupts come after one that [`acknowledge`] returned on this CPU. That one stays active:
 /// it does not come again before [`deactivate`].
-pub fn let_others(interrupt: IntId) {
+pub fn drop_priority(interrupt: IntId) {
     GicCpuInterface::end_interrupt(interrupt, InterruptGroup::Group1);
 }
 
-/// Lets an active interrupt come again, after [`let_others`].
+/// Lets an active interrupt come again, after [`drop_priority`].
 pub fn deactivate(interrupt: IntId) {
     let intid = u64::from(interrupt.raw_value());
     // SAFETY: The interrupt is active on behalf of the caller alone; no memory is concerned.
@@ -218,6 +218,6 @@ pub fn deactivate(interrupt: IntId) {
 
 /// Ends an interrupt that [`acknowledge`] returned on this CPU.
 pub fn end(interrupt: IntId) {
-    let_others(interrupt);
+    drop_priority(interrupt);
     deactivate(interrupt);
 }

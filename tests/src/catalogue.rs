@@ -549,7 +549,7 @@ fn trouble() -> Vec<Scenario> {
             .ends(Ending::Panicked)
             .wants("^tessera: PANIC on cpu0")
             .wants("^  backtrace: 0x[0-9a-f]+$")
-            .wants(r"^      tessera::boot::sabotage::\w+ at hyp/src/boot/sabotage\.rs:\d+$")
+            .wants(r"^      tessera::boot::fault_injection::\w+ at hyp/src/boot/fault_injection\.rs:\d+$")
             .may_complain()
     };
     let error = |name, cpu, guest, esr: &'static str| {

@@ -48,7 +48,7 @@ pub fn judge(scenario: &Scenario, outcome: &Outcome, console: &[String]) -> Resu
 /// a recording is kept to the end.
 fn lost_memory(scenario: &Scenario, console: &[String]) -> Result<Option<u64>> {
     let last = |what: &str| {
-        let regex = Regex::new(&format!(r" machine: +(\d+) {what}$"))?;
+        let regex = Regex::new(&format!(r" memory: +(\d+) {what}$"))?;
         let figure = |line: &String| regex.captures(line)?[1].parse::<u64>().ok();
         anyhow::Ok(console.iter().rev().find_map(figure))
     };
@@ -208,9 +208,9 @@ mod tests {
     fn memory_must_be_free_at_the_end() {
         let test = Scenario::new("a", "hello");
         let end = |free| {
-            let free = format!("[   1.0] cpu0 INFO  machine:   {free} free");
-            let all = "[   1.0] cpu0 INFO  machine:   100 in all";
-            let worst = "[   1.0] cpu0 INFO  machine:   50 free at the worst moment";
+            let free = format!("[   1.0] cpu0 INFO  memory:   {free} free");
+            let all = "[   1.0] cpu0 INFO  memory:   100 in all";
+            let worst = "[   1.0] cpu0 INFO  memory:   50 free at the worst moment";
             wrong(&test, &PASSED, &[all, "vm0| 9 free", &free, worst])
         };
         assert!(end(100).is_empty());

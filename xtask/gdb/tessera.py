@@ -149,7 +149,7 @@ def entries(table):
 
 def meta(table):
     """The metadata of a table's frame; None outside the lowest region of RAM."""
-    host = within(static("tessera::machine::HOST"), "tessera::machine::Host")
+    host = within(static("tessera::mm::HOST"), "tessera::mm::Host")
     inventory = host["machine"]["frames"]["inventory"]
     index = (table >> 12) - number(inventory["lowest_page"])
     frames = inventory["lowest"]

@@ -38,7 +38,7 @@ pub fn invalidate(on: &impl Instructions, operations: Operations, scope: Scope, 
     on.dsb_ish();
     on.tlbi_stage1();
     on.dsb_ish();
-    forget_instructions(on, follow);
+    invalidate_instruction_caches(on, follow);
     on.isb();
 }
 
@@ -49,14 +49,14 @@ pub fn invalidate_everything(on: &impl Instructions, follow: bool) {
     on.dsb_ishst();
     on.tlbi_all();
     on.dsb_ish();
-    forget_instructions(on, follow);
+    invalidate_instruction_caches(on, follow);
     on.isb();
 }
 
 /// Empties the instruction caches, unless they follow data. Before the call, no CPU has a translation any
 /// more by which it might fetch what they are to forget.
 #[inline(always)]
-pub fn forget_instructions(on: &impl Instructions, follow: bool) {
+pub fn invalidate_instruction_caches(on: &impl Instructions, follow: bool) {
     if !follow {
         on.ic_ialluis();
         on.dsb_ish();

@@ -66,7 +66,7 @@ pub enum Mitigations {
 
 /// A way to fail on purpose, so that the report and the rights of EL2's own memory can be tested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sabotage {
+pub enum InjectedFault {
     /// Panic.
     Panic,
     /// Call without end, until the stack's guard page is hit.
@@ -131,7 +131,7 @@ pub struct BootArgs<'a> {
     /// `mitigations`: what is done against attacks by speculation.
     pub mitigations: Mitigations,
     /// `panic`: the hypervisor fails on purpose once it is up.
-    pub panic: Option<Sabotage>,
+    pub panic: Option<InjectedFault>,
     /// `vmid-bits`: VMIDs have so many bits, if not fewer, for tests: few numbers for many machines.
     pub vmid_bits: Option<u32>,
     /// `breach`: a rule of isolation is broken on purpose, for tests.
@@ -341,18 +341,18 @@ fn set<'a>(args: &mut BootArgs<'a>, argument: &'a str) -> Result<(), Reason> {
             )?;
         }
         "panic" => {
-            let sabotage = choice(
+            let fault = choice(
                 value,
                 "now, overflow, write-code, run-data or bad-memory",
                 &[
-                    ("now", Sabotage::Panic),
-                    ("overflow", Sabotage::Overflow),
-                    ("write-code", Sabotage::WriteCode),
-                    ("run-data", Sabotage::RunData),
-                    ("bad-memory", Sabotage::BadMemory),
+                    ("now", InjectedFault::Panic),
+                    ("overflow", InjectedFault::Overflow),
+                    ("write-code", InjectedFault::WriteCode),
+                    ("run-data", InjectedFault::RunData),
+                    ("bad-memory", InjectedFault::BadMemory),
                 ],
             )?;
-            args.panic = Some(sabotage);
+            args.panic = Some(fault);
         }
         "vmid-bits" => args.vmid_bits = Some(number(value, 2, 16, "a number from 2 to 16")?),
         "breach" => {
@@ -492,7 +492,7 @@ mod tests {
                 console_baud: Some(9600),
                 gic_tdir: false,
                 mitigations: Mitigations::Off,
-                panic: Some(Sabotage::Panic),
+                panic: Some(InjectedFault::Panic),
                 vmid_bits: Some(3),
                 breach: Some(Breach::Twice),
             }

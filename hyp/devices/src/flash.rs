@@ -140,7 +140,7 @@ impl Flash {
             Mode::Count => {
                 let count = u32::from(value as u16) + 1;
                 if count > BUFFER_WORDS {
-                    self.refuse(command);
+                    self.reject(command);
                 } else {
                     self.mode = Mode::Buffer(count);
                 }
@@ -150,7 +150,7 @@ impl Flash {
                 self.mode = Mode::Buffer(left - 1);
                 return program(offset, size, value);
             }
-            Mode::Erasing | Mode::Locking | Mode::Buffer(_) => self.refuse(command),
+            Mode::Erasing | Mode::Locking | Mode::Buffer(_) => self.reject(command),
         }
         Change::None
     }
@@ -179,7 +179,7 @@ impl Flash {
     }
 
     /// The second half of a command does not fit the first.
-    fn refuse(&mut self, command: u8) {
+    fn reject(&mut self, command: u8) {
         if [READ_ARRAY, READ_ARRAY_OTHERS].contains(&command) {
             self.mode = Mode::Contents;
         } else {

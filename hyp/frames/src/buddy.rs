@@ -158,7 +158,7 @@ impl Buddy {
     /// Ends the isolation of the 2 MiB block that starts at `block`; what it held goes back into
     /// the lists.
     pub(super) fn undo_isolation(&mut self, inventory: &Inventory, block: Index) {
-        self.forget_isolation(inventory, block);
+        self.clear_isolation(inventory, block);
         for (index, state) in inventory.heads(block) {
             if let State::Isolated { order } = state {
                 self.give_back(inventory, index, order);
@@ -167,7 +167,7 @@ impl Buddy {
     }
 
     /// Ends the isolation of the 2 MiB block that starts at `block`, whose frames the caller takes.
-    pub(super) fn forget_isolation(&mut self, inventory: &Inventory, block: Index) {
+    pub(super) fn clear_isolation(&mut self, inventory: &Inventory, block: Index) {
         let held = inventory.frame(block).held().unwrap_or(0);
         inventory.frame(block).set_held(None);
         self.isolated -= usize::from(held);

@@ -133,7 +133,7 @@ impl<'a, M: LinearMap> Isolation<'a, M> {
         first.set_packed(becomes);
         let mut buddy = self.allocator.buddy.lock();
         first.set_mobility(becomes.use_index().mobility());
-        buddy.forget_isolation(inventory, self.block);
+        buddy.clear_isolation(inventory, self.block);
         buddy.tally.add(becomes.use_index(), BLOCK_FRAMES);
         drop(buddy);
         self.allocator.isolations.fetch_sub(1, Ordering::Relaxed);

@@ -93,20 +93,20 @@ impl<P: Parts> Machine<P> {
         let block = self
             .frames
             .alloc(self.cpu(), order, fill, Use::Hypervisor)?;
-        self.tell_holder(block, order, Holder::Hypervisor, NOBODY);
+        self.trace_holder(block, order, Holder::Hypervisor, NOBODY);
         Ok(block)
     }
 
     /// Gives back what [`take_own`](Self::take_own) returned.
     pub fn give_back_own(&self, block: Pa, order: Order) {
         // Before it can be a guest's.
-        self.tell_holder(block, order, Holder::Guests, NOBODY);
+        self.trace_holder(block, order, Holder::Guests, NOBODY);
         // A refusal is a mistake that the allocator has logged.
         let _ = self.frames.free(self.cpu(), block, order);
     }
 
     /// Tells a checker whose a block is from now on.
-    pub(super) fn tell_holder(&self, block: Pa, order: Order, holder: Holder, vm: u8) {
+    pub(super) fn trace_holder(&self, block: Pa, order: Order, holder: Holder, vm: u8) {
         if P::Tracer::wanted().has(Category::Replay) {
             let event = Event::Held {
                 holder,

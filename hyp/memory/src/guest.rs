@@ -389,7 +389,7 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
         let page = ipa.align_down(Level::L3);
         let vm = tracing::vm(owner(self.vm()));
         self.machine
-            .tell_holder(frame.pa(), Order::PAGE, Holder::Shown, vm);
+            .trace_holder(frame.pa(), Order::PAGE, Holder::Shown, vm);
         let mapped = self
             .stage2
             .map_page(page, frame, attributes, DirtyState::Dirty);

@@ -8,14 +8,12 @@
 use core::arch::global_asm;
 use core::mem::offset_of;
 
-use crate::el2::mmu::BOOT_REGISTERS;
+use crate::el2::mmu::{BOOT_REGISTERS, SCTLR_EL2_RES1};
 use crate::el2::stacks::STACK_SLOT;
 use crate::percpu::{PER_CPU, PerCpu};
 
 /// `HCR_EL2` outside guests: EL1 is AArch64, E2H clear, nothing trapped.
 const HCR_EL2: u64 = 1 << 31;
-/// The RES1 bits of `SCTLR_EL2` with E2H clear (Arm ARM, `SCTLR_EL2`).
-pub(crate) const SCTLR_EL2_RES1: u64 = 0x30c5_0830;
 /// The number of `HCR_EL2.E2H`.
 const E2H: u32 = 34;
 /// `SCTLR_EL2` until the MMU is on. Alignment is checked: memory is Device memory then, where accesses

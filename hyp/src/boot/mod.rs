@@ -10,23 +10,7 @@
 //! CPU only.
 
 mod entry;
-mod features;
+mod fault_injection;
 mod primary;
-mod sabotage;
 mod secondary;
-mod speculation;
 mod work;
-
-pub(crate) use entry::SCTLR_EL2_RES1;
-pub(crate) use features::{features, ids_of_this_cpu, machine};
-pub(crate) use primary::{board, conduit, gic};
-pub(crate) use speculation::answers;
-
-use crate::console;
-
-/// Switches the machine off, when all that was said has been sent.
-pub(crate) fn switch_off() -> ! {
-    console::line(format_args!("tessera: off"));
-    console::flush();
-    conduit().system_off()
-}

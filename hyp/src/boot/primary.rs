@@ -8,49 +8,19 @@ use bootargs::BootArgs;
 use log::{LevelFilter, info, warn};
 use platform::Board;
 use platform::board::{Conduit, Mpidr, Uart};
-use platform::gic::Gic;
 use platform::uart::Console;
-use spin::Once;
 
-use super::{features, sabotage, secondary, speculation, work};
+use super::{fault_injection, secondary, work};
+use crate::board::{self, clock, gic};
+use crate::cpu::{features, speculation};
 use crate::el2::{mmu, tables};
-use crate::exits::call;
-use crate::machine::{clock, tracing};
+use crate::exits::{hypercall, vectors};
 use crate::percpu::PER_CPU;
-use crate::{console, logging, machine, percpu, vcpu};
-
-/// The board, from the moment the first CPU's MMU is on.
-static BOARD: Once<Board<'static>> = Once::new();
-
-/// The interrupt controller, as soon as the first CPU has set it up.
-static GIC: Once<Gic> = Once::new();
+use crate::services::senders;
+use crate::{console, crash, logging, mm, percpu, sched, vcpu};
 
 /// The device tree's physical address, kept from [`before_mmu`] to [`with_mmu`].
 static DEVICE_TREE: AtomicU64 = AtomicU64::new(0);
-
-/// The board the hypervisor runs on.
-///
-/// # Panics
-///
-/// Before the first CPU's MMU is on, which is before anything but this module runs.
-pub(crate) fn board() -> &'static Board<'static> {
-    BOARD.get().expect("the board is known once the MMU is on")
-}
-
-/// The board's interrupt controller.
-///
-/// # Panics
-///
-/// Before it is set up, which is before any other CPU is up.
-pub(crate) fn gic() -> &'static Gic {
-    GIC.get()
-        .expect("the GIC is set up before CPUs are started")
-}
-
-/// How to call the firmware; QEMU's and Arm's usual way while the board is not known.
-pub(crate) fn conduit() -> Conduit {
-    BOARD.get().map_or(Conduit::Smc, |board| board.psci)
-}
 
 /// Says that the loader entered at `level` instead of EL2, and gives up.
 pub(super) extern "C" fn wrong_level(level: u64, address: u64) -> ! {
@@ -114,31 +84,36 @@ pub(super) extern "C" fn before_mmu(address: u64) {
 
 /// Goes on with MMU and caches on.
 pub(super) extern "C" fn with_mmu() -> ! {
-    let board = BOARD.call_once(read_board);
+    let board = board::set(read_board);
     console::open(&board.uart);
     clock::start(board);
     logging::start(LevelFilter::Info);
     info!("Tessera {} at EL2", env!("CARGO_PKG_VERSION"));
     let arguments = boot_arguments(board);
-    start_interrupts(board);
+    start_interrupts();
     features::add_this_cpu();
     speculation::start(arguments.mitigations);
-    speculation::protect_this_cpu();
+    vectors::use_sequence(speculation::protect_this_cpu());
     secondary::start_all(board);
-    features::settle();
-    speculation::settle();
-    if let Some(sabotage) = arguments.panic {
-        sabotage::fail(sabotage);
+    features::fix();
+    speculation::fix();
+    if let Some(way) = arguments.panic {
+        fault_injection::fail(way);
     }
-    if let Err(error) = machine::init(board, &arguments) {
+    if let Err(error) = mm::init(board, &arguments) {
         panic!("{error}");
     }
-    tracing::start(arguments.trace, arguments.console);
+    crash::name_threads_by(sched::current_name);
+    if mm::start_tracing(&arguments)
+        && let Err(reason) = senders::start_trace()
+    {
+        warn!("no trace is sent: {reason}");
+    }
     if let Some(baud) = arguments.console_baud {
         console::slow_down(baud);
     }
     if arguments.error_calls {
-        call::allow_error_calls();
+        hypercall::allow_error_calls();
     }
     if !arguments.gic_tdir {
         vcpu::interface::forgo_tdir();
@@ -149,13 +124,11 @@ pub(super) extern "C" fn with_mmu() -> ! {
 }
 
 /// Sets up the interrupt controller, and this CPU's part of it.
-fn start_interrupts(board: &Board<'static>) {
+fn start_interrupts() {
     // SAFETY: EL2's tables map its registers as devices, and this is called once.
-    let gic = unsafe { Gic::new(&board.gic, &board.cpus) };
-    match gic {
-        Ok(gic) => GIC.call_once(|| gic),
-        Err(error) => panic!("{error}"),
-    };
+    if let Err(error) = unsafe { board::start_gic() } {
+        panic!("{error}");
+    }
     join_interrupts();
 }
 

@@ -8,7 +8,9 @@ use platform::{Board, timer};
 
 use super::entry::secondary_entry_address;
 use super::primary::join_interrupts;
-use super::{features, speculation, work};
+use super::work;
+use crate::cpu::{features, speculation};
+use crate::exits::vectors;
 use crate::percpu::{self, PER_CPU};
 
 /// How long the CPUs get to come up, in seconds.
@@ -60,7 +62,7 @@ pub(super) fn start_all(board: &Board<'_>) {
 pub(super) extern "C" fn with_mmu() -> ! {
     join_interrupts();
     features::add_this_cpu();
-    speculation::protect_this_cpu();
+    vectors::use_sequence(speculation::protect_this_cpu());
     info!("up, affinity {:#x}", percpu::this().mpidr().raw());
     ONLINE.fetch_add(1, Ordering::Release);
     while !RELEASED.load(Ordering::Acquire) {

@@ -8,27 +8,29 @@ use loader::setup::{self, Defaults, Setup};
 use log::error;
 use platform::Board;
 
-use super::gic;
+use crate::board::gic;
 use crate::el2::serror;
-use crate::exits::interrupts;
-use crate::vm::keeper;
-use crate::{compactor, console, operator, percpu, sched, vcpu, vm};
+use crate::sched::{self, Hooks};
+use crate::services::{compaction, monitor, senders};
+use crate::vcpu::{self, physical};
+use crate::vm::{self, reaper};
+use crate::{mm, percpu};
 
 /// Starts the guests that the boot loader passed in the initial RAM disk. One that cannot be started
 /// is named on the console, and the others are.
 ///
 /// Without a guest there is nothing to do, and the machine is switched off.
 pub(super) fn start_guests(board: &'static Board<'static>, arguments: &BootArgs<'static>) {
-    if let Err(reason) = console::start() {
+    if let Err(reason) = senders::start_console() {
         error!("a slow console is left to whoever prints: {reason}");
     }
-    if let Err(reason) = compactor::start(arguments) {
+    if let Err(reason) = compaction::start(arguments) {
         error!("memory is not compacted: {reason}");
     }
-    if let Err(reason) = keeper::start() {
+    if let Err(reason) = reaper::start() {
         error!("no machine can be started again: {reason}");
     }
-    if let Err(reason) = operator::start(arguments.console) {
+    if let Err(reason) = monitor::start(arguments.console) {
         error!("nobody listens to the console: {reason}");
     }
     start_all(board, arguments);
@@ -67,13 +69,17 @@ fn start(machine: Result<Setup<'static>, ManifestError<'_>>) {
 
 /// Makes the CPU that calls this one of those that threads run on.
 pub(super) fn join() -> ! {
-    serror::forget_former();
+    sched::start(Hooks {
+        serve_interrupts: || physical::serve(None),
+        work_when_idle: mm::prezero,
+    });
+    serror::drop_former();
     vcpu::init_cpu();
-    if let Err(error) = interrupts::init_cpu(gic()) {
+    if let Err(error) = physical::init_cpu(gic()) {
         panic!("{error}");
     }
     if percpu::this().index() == 0
-        && let Err(error) = interrupts::enable_console(gic())
+        && let Err(error) = physical::enable_console(gic())
     {
         error!("what is typed is not received: {error}");
     }

@@ -4,8 +4,8 @@
 
 use aarch64_cpu::registers::{ID_AA64MMFR0_EL1, MAIR_EL2, Readable, SCTLR_EL2, TCR_EL2};
 
-use crate::boot::SCTLR_EL2_RES1;
-
+/// The RES1 bits of `SCTLR_EL2` with E2H clear (Arm ARM, `SCTLR_EL2`).
+pub(crate) const SCTLR_EL2_RES1: u64 = 0x30c5_0830;
 /// Bits of an EL2 virtual address: one level-1 table's worth, 512 GiB.
 pub(crate) const VA_BITS: u32 = 39;
 
@@ -32,6 +32,11 @@ pub(crate) static mut BOOT_REGISTERS: BootRegisters = BootRegisters {
     ttbr0: 0,
     sctlr: 0,
 };
+
+/// Whether this CPU's MMU is on. While it is off locks must not be touched.
+pub(crate) fn mmu_is_on() -> bool {
+    SCTLR_EL2.is_set(SCTLR_EL2::M)
+}
 
 /// Says what tables every CPU is to use from now on.
 ///

@@ -91,7 +91,7 @@ fn own(error: SystemError) {
 }
 
 /// Drops what firmware, or whatever ran here before, has left pending, so that it is not the first guest's.
-pub(crate) fn forget_former() {
+pub(crate) fn drop_former() {
     if let Some(error) = drain() {
         warn!("{error}, pending since before the hypervisor started");
     }

@@ -12,12 +12,10 @@ use stage2::{Access, Ipa, Privilege};
 use trace::Category;
 
 use super::instruction::{self, Fetched};
-use super::{Frame, inject, skip_instruction, stuck, walk};
+use super::{inject, skip_instruction, stage1_walk, stuck};
 use crate::el2::recover::{self, PAR_FAILED};
-use crate::machine;
-use crate::machine::tracing;
-use crate::sched;
-use crate::vcpu::{Exit, Vcpu};
+use crate::vcpu::{Exit, Frame, Vcpu};
+use crate::{sched, tlb, tracing};
 use psci::power::StopReason;
 
 /// The page offset of an address.
@@ -32,7 +30,7 @@ const PAR_PAGE: u64 = 0xf_ffff_ffff_f000;
 pub(super) fn data(frame: &mut Frame, esr: u64) {
     // What HPFAR_EL2 holds if that does not belong to this abort does no harm.
     if (DEVICES..RAM_BASE).contains(&hpfar_page()) {
-        registers(frame, esr);
+        device_abort(frame, esr);
     } else {
         stage2(frame, esr, false);
     }
@@ -43,17 +41,17 @@ pub(super) fn data(frame: &mut Frame, esr: u64) {
 #[inline(always)]
 pub(super) fn stage2(frame: &mut Frame, esr: u64, fetch: bool) {
     match Abort::new(esr).cause() {
-        Cause::Translation(_) => unmapped(frame, esr, fetch),
-        Cause::AccessFlag | Cause::Permission => mapped(frame, esr, fetch),
-        Cause::Conflict => machine::forget_translations(),
+        Cause::Translation(_) => translation_fault(frame, esr, fetch),
+        Cause::AccessFlag | Cause::Permission => permission_fault(frame, esr, fetch),
+        Cause::Conflict => tlb::invalidate_vmid(),
         // The memory system refused an access to memory that is mapped, or worse.
-        Cause::Other => refuse(frame, esr, FAR_EL2.get()),
+        Cause::Other => inject_external_abort(frame, esr, FAR_EL2.get()),
     }
 }
 
 /// Nothing is mapped.
 #[inline(never)]
-fn unmapped(frame: &mut Frame, esr: u64, fetch: bool) {
+fn translation_fault(frame: &mut Frame, esr: u64, fetch: bool) {
     resolve(
         frame,
         esr,
@@ -64,7 +62,7 @@ fn unmapped(frame: &mut Frame, esr: u64, fetch: bool) {
 
 /// Something is mapped, and does not allow the access yet, or never will.
 #[inline(never)]
-fn mapped(frame: &mut Frame, esr: u64, fetch: bool) {
+fn permission_fault(frame: &mut Frame, esr: u64, fetch: bool) {
     resolve(
         frame,
         esr,
@@ -101,7 +99,7 @@ fn resolve(frame: &mut Frame, esr: u64, fetch: bool, kind: FaultKind) {
             sched::yield_now();
         }
         Outcome::OutOfMemory => short_of_memory(vcpu, fault),
-        Outcome::Outside => outside(frame, esr, far, fault),
+        Outcome::Outside => access_outside_ram(frame, esr, far, fault),
         Outcome::Mistake => vcpu.vm().stop(vcpu, StopReason::Mistake),
     }
 }
@@ -112,7 +110,7 @@ fn resolve(frame: &mut Frame, esr: u64, fetch: bool, kind: FaultKind) {
 #[cold]
 #[inline(never)]
 fn tables_changed() {
-    machine::forget_stage1();
+    tlb::invalidate_stage1();
 }
 
 /// The exception level that the guest is at.
@@ -134,7 +132,7 @@ fn short_of_memory(vcpu: &Vcpu, fault: Fault) {
 
 /// Deals with an access to what is no RAM.
 #[inline(never)]
-fn outside(frame: &mut Frame, esr: u64, far: u64, fault: Fault) {
+fn access_outside_ram(frame: &mut Frame, esr: u64, far: u64, fault: Fault) {
     let (vcpu, access, ipa) = (frame.vcpu, fault.access, fault.ipa.get());
     let show = || vcpu.vm().show_flash(ipa);
     match Some(access)
@@ -152,7 +150,7 @@ fn outside(frame: &mut Frame, esr: u64, far: u64, fault: Fault) {
         }
         Some(Outcome::Outside) | None => {
             if !stuck::cannot_fetch(vcpu) {
-                refuse(frame, esr, far);
+                inject_external_abort(frame, esr, far);
             }
         }
     }
@@ -160,7 +158,7 @@ fn outside(frame: &mut Frame, esr: u64, far: u64, fault: Fault) {
 
 /// Deals with a data abort where only registers of devices are.
 #[inline(never)]
-fn registers(frame: &mut Frame, esr: u64) {
+fn device_abort(frame: &mut Frame, esr: u64) {
     let abort = Abort::new(esr);
     if !abort.is_translation() || abort.contains(Abort::STAGE1_WALK) {
         return stage2(frame, esr, false);
@@ -183,7 +181,7 @@ fn device(frame: &mut Frame, esr: u64, far: u64, ipa: u64) {
     };
     match transfer(frame, access, ipa) {
         Some(()) => emulated(frame, esr),
-        None => nowhere(frame, esr, far),
+        None => no_device(frame, esr, far),
     }
 }
 
@@ -201,13 +199,13 @@ fn undescribed(frame: &mut Frame, esr: u64, far: u64, ipa: u64) {
     let abort = Abort::new(esr);
     let is_other = abort.intersects(Abort::STAGE1_WALK | Abort::CACHE_MAINTENANCE);
     if is_other || !frame.vcpu.vm().has_device(ipa) {
-        return nowhere(frame, esr, far);
+        return no_device(frame, esr, far);
     }
     match instruction::carry_out(frame, abort, far, ipa) {
         Fetched::Done => emulated(frame, esr),
         Fetched::Busy => sched::yield_now(),
         Fetched::Gone => tables_changed(),
-        Fetched::Nowhere => refuse(frame, esr, far),
+        Fetched::Nowhere => inject_external_abort(frame, esr, far),
     }
 }
 
@@ -228,19 +226,19 @@ fn transfer(frame: &mut Frame, access: Transfer, ipa: u64) -> Option<()> {
 /// There is neither memory nor a device that could do this. Cache maintenance does nothing then, and
 /// everything else is refused.
 #[inline(never)]
-fn nowhere(frame: &Frame, esr: u64, far: u64) {
+fn no_device(frame: &Frame, esr: u64, far: u64) {
     if Abort::new(esr).is_maintenance() {
         return skip_instruction(esr);
     }
-    refuse(frame, esr, far);
+    inject_external_abort(frame, esr, far);
 }
 
 /// Answers with a synchronous external abort, on the access or on the walk of the guest's own tables.
 #[cold]
-fn refuse(frame: &Frame, esr: u64, far: u64) {
+fn inject_external_abort(frame: &Frame, esr: u64, far: u64) {
     let vcpu = frame.vcpu;
     let is_walk = Abort::new(esr).contains(Abort::STAGE1_WALK);
-    let status = match is_walk.then(|| walk::status(vcpu.vm(), far, hpfar_page())) {
+    let status = match is_walk.then(|| stage1_walk::status(vcpu.vm(), far, hpfar_page())) {
         Some(Some(on_walk)) => on_walk,
         Some(None) => return sched::yield_now(),
         None => EXTERNAL_ABORT,

@@ -4,8 +4,8 @@ use aarch64_cpu::registers::{Readable, SPSR_EL2, Writeable};
 use arch::pstate::with_flags;
 use arch::syndrome::CoprocessorAccess;
 
-use super::{Frame, register, skip_instruction};
-use crate::vcpu::Exit;
+use super::{skip_instruction, system_register};
+use crate::vcpu::{Exit, Frame};
 
 /// The register number by which MRC means the flags.
 const FLAGS: usize = 15;
@@ -16,7 +16,7 @@ pub(super) fn access(frame: &mut Frame, esr: u64) {
     let access = CoprocessorAccess::new(esr);
     let value = match vcpu.access_debug_aarch32(access) {
         Ok(value) => value,
-        Err(refusal) => return register::refuse(vcpu, refusal, esr),
+        Err(refusal) => return system_register::inject_refusal(vcpu, refusal, esr),
     };
     vcpu.counters.count(Exit::Register);
     match (access.read, access.register, access.second) {

@@ -16,8 +16,8 @@ use arch::syndrome::Abort;
 use log::info;
 use memory::peek::Unreadable;
 
-use super::{Frame, walk};
-use crate::vcpu;
+use super::stage1_walk;
+use crate::vcpu::{self, Frame};
 use crate::vm::Vm;
 
 /// What became of a load or store.
@@ -38,7 +38,7 @@ pub(super) fn carry_out(frame: &mut Frame, abort: Abort, far: u64, ipa: u64) -> 
     if is_aarch32(spsr) {
         return unknown(vm, format_args!("an AArch32 instruction"), ipa);
     }
-    let word = match walk::instruction(vm, pc) {
+    let word = match stage1_walk::instruction(vm, pc) {
         Ok(word) => word,
         Err(Untranslated::Unread(Unreadable::Busy)) => return Fetched::Busy,
         Err(Untranslated::Invalid) => return Fetched::Gone,

@@ -1,29 +1,26 @@
 //! What brings a guest to EL2, and what is done about it.
 //!
-//! [`frame`] saves the registers and calls one of the handlers below on the vCPU's thread; they
+//! [`switch`] saves the registers and calls one of the handlers below on the vCPU's thread; they
 //! return to let the guest go on. A hypercall is answered straight away. Everything after which the
 //! guest may not simply go on, because its thread left the CPU or an interrupt brought news, ends in
-//! [`settle`].
+//! [`check_entry`].
 //!
 //! Nothing a guest does is an error of the hypervisor: what has no meaning becomes an exception of the
 //! guest's own.
 //!
-//! The files `halt`, `load_store`, `pstate`, `stage1`, `syndrome` and `system_error` of this folder need no EL2 and
-//! belong to the library (`lib.rs`), where they are tested.
+//! What an instruction or a syndrome means is decided by the crate [`arch`].
 
 mod abort;
-pub(crate) mod call;
 mod coprocessor;
-mod frame;
+pub(crate) mod hypercall;
 mod inject;
 mod instruction;
-pub(crate) mod interrupts;
-mod register;
+mod stage1_walk;
 mod stuck;
-mod wait;
-mod walk;
-
-pub(crate) use frame::{Frame, guest_enter};
+mod switch;
+mod system_register;
+pub(crate) mod vectors;
+mod wfx;
 
 use aarch64_cpu::registers::{ELR_EL2, ESR_EL2, Readable, SPSR_EL2, Writeable};
 use arch::pstate::{after_instruction, is_aarch32, meets_condition};
@@ -31,9 +28,8 @@ use arch::syndrome::{IL, class, class_of, condition};
 use arch::system_error::SystemError;
 use log::{Level, debug, log_enabled};
 
-use crate::machine::tracing;
-use crate::sched;
-use crate::vcpu::Exit;
+use crate::vcpu::{Exit, Frame, physical};
+use crate::{sched, tracing};
 
 /// A synchronous exception: the guest did something.
 extern "C" fn synchronous(frame: &mut Frame) {
@@ -41,9 +37,9 @@ extern "C" fn synchronous(frame: &mut Frame) {
     match class_of(esr) {
         class::HVC => {
             frame.vcpu.counters.count(Exit::Call);
-            call::call(frame, esr);
+            hypercall::call(frame, esr);
             // A vCPU that is watched is never settled, so its calls are all traced.
-            if frame.vcpu.is_settled() {
+            if frame.vcpu.is_entry_ready() {
                 return;
             }
             traced(class::HVC, esr);
@@ -54,7 +50,7 @@ extern "C" fn synchronous(frame: &mut Frame) {
         }
         class => other(frame, esr, class),
     }
-    settle(frame);
+    check_entry(frame);
 }
 
 /// Everything that is neither a hypercall nor a data abort.
@@ -64,20 +60,20 @@ fn other(frame: &mut Frame, esr: u64, class: u64) {
     let counters = &frame.vcpu.counters;
     match class {
         class::INSTRUCTION_ABORT => abort::stage2(frame, esr, true),
-        class::SYSTEM => register::access(frame, esr),
+        class::SYSTEM => system_register::access(frame, esr),
         class::WAIT | class::COPROCESSOR_14 | class::COPROCESSOR_14_PAIR if is_skipped(esr) => {
             skip_instruction(esr);
         }
         class::COPROCESSOR_14 | class::COPROCESSOR_14_PAIR => coprocessor::access(frame, esr),
         class::WAIT => {
             counters.count(Exit::Wait);
-            wait::instruction(frame, esr);
+            wfx::instruction(frame, esr);
         }
         class::SMC => {
             counters.count(Exit::Call);
             // Unlike HVC it is trapped before it is executed.
             skip_instruction(esr);
-            call::call(frame, esr);
+            hypercall::call(frame, esr);
         }
         _ => {
             counters.count(Exit::Injected);
@@ -125,23 +121,23 @@ extern "C" fn interrupt(frame: &mut Frame) {
     if tracing::wants_exits() {
         tracing::left(trace::event::Exit::Interrupt, 0, ELR_EL2.get());
     }
-    interrupts::serve(Some(frame.vcpu));
+    physical::serve(Some(frame.vcpu));
     stuck::interrupted(frame.vcpu);
     sched::after_interrupt();
     // Also if the thread kept the CPU: the news may be that the machine is to stop.
-    frame.vcpu.unsettle();
-    settle(frame);
+    frame.vcpu.require_entry_check();
+    check_entry(frame);
 }
 
 /// An asynchronous error: of the guest that it was taken from, since those of others were drained before it ran.
 extern "C" fn system_error(frame: &mut Frame) {
     frame.vcpu.meets(SystemError::taken(ESR_EL2.get()));
-    settle(frame);
+    check_entry(frame);
 }
 
 /// Makes sure that the guest may be entered: returns when it is loaded and its machine runs.
-fn settle(frame: &mut Frame) {
-    if !frame.vcpu.is_settled() {
+fn check_entry(frame: &mut Frame) {
+    if !frame.vcpu.is_entry_ready() {
         look(frame);
     }
 }
@@ -151,7 +147,7 @@ fn settle(frame: &mut Frame) {
 #[cold]
 #[inline(never)]
 fn look(frame: &mut Frame) {
-    if !frame.vcpu.settles() {
+    if !frame.vcpu.recheck_timers() {
         frame.vcpu.vm().admit(frame);
     }
 }

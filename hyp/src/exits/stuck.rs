@@ -4,7 +4,7 @@ use aarch64_cpu::registers::{ELR_EL1, ELR_EL2, ESR_EL1, Readable, SPSR_EL2, VBAR
 use arch::syndrome::class_of;
 use psci::halt::{Cause, Halt, is_at_own_vector, is_endless, is_privileged, is_undefined};
 
-use super::walk::{self, has_mmu};
+use super::stage1_walk::{self, has_mmu};
 use crate::vcpu::Vcpu;
 
 /// `ESR_EL1.EC`: unknown reason, as of undefined instructions.
@@ -81,5 +81,5 @@ fn halt(vcpu: &Vcpu, cause: Cause, still: impl Fn() -> bool) {
 /// The instruction at a virtual address of the guest's, if it can be told.
 fn fetch(vcpu: &Vcpu, address: u64) -> Option<u32> {
     let aligned = address.is_multiple_of(4);
-    aligned.then(|| walk::instruction(vcpu.vm(), address).ok())?
+    aligned.then(|| stage1_walk::instruction(vcpu.vm(), address).ok())?
 }

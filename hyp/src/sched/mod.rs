@@ -19,8 +19,7 @@
 //!
 //! Lock order: a CPU's queues, a leaf.
 //!
-//! The files `park`, `queue` and `slice` of this folder need no EL2 and belong to the library (`lib.rs`),
-//! where they are tested.
+//! What decides without EL2, the states of a thread, the queues and the slices, is in the crate [`threads`].
 
 mod cpu;
 mod switch;
@@ -31,16 +30,36 @@ pub(crate) use thread::{Context, SpawnError, ThreadId};
 use core::sync::atomic::Ordering;
 
 use aarch64_cpu::asm;
+use spin::Once;
 use threads::queue::ThreadIndex;
 
-use crate::boot;
+use crate::board::{board, ipi};
 use crate::el2::serror;
-use crate::exits::interrupts;
-use crate::machine;
-use crate::machine::tracing;
 use crate::percpu;
+use crate::tracing;
 use cpu::{After, Cpu};
 use thread::thread;
+
+/// What the scheduler has done by floors above it.
+pub(crate) struct Hooks {
+    /// Serves the interrupts that wait for this CPU, while no vCPU's registers are on it.
+    pub(crate) serve_interrupts: fn(),
+    /// Does a small piece of work that can as well be done now, when a CPU is idle; says whether there was any.
+    pub(crate) work_when_idle: fn() -> bool,
+}
+
+static HOOKS: Once<Hooks> = Once::new();
+
+/// Hands the scheduler what it calls. To be called before CPUs turn to it.
+pub(crate) fn start(hooks: Hooks) {
+    HOOKS.call_once(|| hooks);
+}
+
+fn serve_interrupts() {
+    if let Some(hooks) = HOOKS.get() {
+        (hooks.serve_interrupts)();
+    }
+}
 
 /// Makes a thread that calls `function(argument)` and ends when that returns. It is ready at once.
 ///
@@ -57,7 +76,7 @@ pub(crate) fn spawn(
 ) -> Result<ThreadId, SpawnError> {
     let index = thread::claim(name, function, argument, context)?;
     // New threads start out spread over the CPUs.
-    let first = usize::from(index) % boot::board().cpus.len();
+    let first = usize::from(index) % board().cpus.len();
     thread(index).cpu.store(first, Ordering::Relaxed);
     place(index);
     Ok(ThreadId(index))
@@ -92,7 +111,7 @@ pub(crate) fn cond_resched() {
     let context = thread(current).context();
     match context {
         Some(context) => context.serve_interrupts(),
-        None => interrupts::serve(None),
+        None => serve_interrupts(),
     }
     wake_sleepers();
     let cpu = cpu::this();
@@ -148,14 +167,14 @@ pub(crate) fn after_interrupt() {
 pub(crate) fn run_idle() -> ! {
     let cpu = cpu::this();
     loop {
-        interrupts::serve(None);
+        serve_interrupts();
         wake_sleepers();
         if let Some(next) = cpu.pop().or_else(cpu::steal) {
             switch_to(cpu, next, After::Idle);
             continue;
         }
         // One at a time: who becomes ready does not wait for more than that.
-        if machine::prezero() {
+        if HOOKS.get().is_some_and(|hooks| (hooks.work_when_idle)()) {
             continue;
         }
         cpu::idle_begin();
@@ -191,15 +210,15 @@ fn place(index: ThreadIndex) {
     }
     if let Some(idle) = cpu::claim_idle(last) {
         cpu::cpu(idle).push(index);
-        interrupts::kick(idle);
+        ipi::kick(idle);
         return;
     }
     cpu::cpu(last).push_woken(index);
     // A CPU that turned idle meanwhile may have looked into the queues too early.
     match cpu::claim_idle(last) {
-        Some(idle) => interrupts::kick(idle),
+        Some(idle) => ipi::kick(idle),
         None if last == here => cpu.set_timer(),
-        None => interrupts::kick(last),
+        None => ipi::kick(last),
     }
 }
 
@@ -209,7 +228,7 @@ fn share(cpu: &Cpu) {
     if cpu.has_ready()
         && let Some(idle) = cpu::claim_idle(percpu::this().index())
     {
-        interrupts::kick(idle);
+        ipi::kick(idle);
     }
     cpu.set_timer();
 }
@@ -228,7 +247,7 @@ fn wake_sleepers() {
 
 /// Leaves the current thread for `next`; returns when another thread switches back, maybe on another CPU.
 fn switch_to(cpu: &Cpu, next: ThreadIndex, after: After) {
-    let slot = &machine::cpu_slots()[percpu::this().index()];
+    let slot = &percpu::slots()[percpu::this().index()];
     assert!(
         !slot.in_section(),
         "a thread switch in a read section of stage 2"

@@ -12,13 +12,13 @@ use arch::id::{Ids, index};
 use arch::pstate::Features;
 
 use super::{debugging, interface, registers};
-use crate::boot;
-use crate::machine;
+use crate::cpu::{features, id_registers, ids_of_this_cpu};
+use crate::mm;
 
 /// Gives this CPU's control registers their values, whatever firmware has left there.
 pub(crate) fn init_cpu() {
-    let (ids, machine) = (boot::ids_of_this_cpu(), boot::machine());
-    machine::init_translation();
+    let (ids, machine) = (ids_of_this_cpu(), id_registers());
+    mm::init_translation();
     write_all(&ids, |register| {
         let value = control_value(register, &ids, machine);
         match register {
@@ -106,7 +106,7 @@ fn init_partitions() {
 
 /// PSTATE fields that the CPUs have.
 pub(crate) fn pstate_features() -> Features {
-    let features = boot::features();
+    let features = features();
     Features {
         pan: features.pan,
         ssbs: features.ssbs,

@@ -11,7 +11,7 @@ use aarch64_cpu::registers::{ID_AA64DFR0_EL1, MDSCR_EL1, Readable, Writeable};
 use arch::id::{Ids, index};
 use debug::registers::{Change, Counts, DebugRegisters, MAX_PAIRS, Pair};
 
-use crate::boot;
+use crate::cpu::id_registers;
 
 /// `ID_AA64DFR0_EL1`, by its place in the space of ID registers.
 const DFR0: usize = index(5, 0);
@@ -30,7 +30,7 @@ fn clear(has: Counts) {
 
 /// How many breakpoints and watchpoints guests are shown.
 pub(super) fn shown() -> Counts {
-    Counts::decode(boot::machine().guest.get(DFR0))
+    Counts::decode(id_registers().guest.get(DFR0))
 }
 
 /// Switches off what `registers` have on.

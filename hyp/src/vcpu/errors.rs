@@ -98,7 +98,7 @@ impl Vcpu {
     }
 
     /// A vCPU that starts has none.
-    pub(super) fn forget_error(&self) {
+    pub(super) fn clear_error(&self) {
         self.withdraw_error();
         self.virtual_error.set(false);
     }

@@ -29,7 +29,8 @@ use vgic::{
 };
 
 use super::{NOWHERE, Vcpu, interface};
-use crate::exits::interrupts::{kick, wiring};
+use crate::board::ipi::kick;
+use crate::board::wiring;
 use crate::percpu;
 use crate::sched;
 use crate::vm::Vm;
@@ -108,7 +109,7 @@ impl Vcpu {
     /// Has itself look at its interrupts before it enters the guest again.
     fn want_attention(&self) {
         self.interrupts.attention.store(true, Ordering::SeqCst);
-        self.unsettle();
+        self.require_entry_check();
     }
 
     /// Says that the guest is entered on this CPU, and lists what is to be listed if an agent called
@@ -265,7 +266,7 @@ impl Vcpu {
     /// Says that the vCPU is about to wait for an interrupt: a CPU that has one wakes its thread.
     pub(crate) fn begin_wait(&self) {
         self.leave_guest();
-        self.unsettle();
+        self.require_entry_check();
     }
 
     /// Whether there is an interrupt that ends a wait, or an error that the guest is to take. If not, the thread can be parked: none that

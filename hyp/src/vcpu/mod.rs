@@ -1,7 +1,7 @@
 //! Virtual CPUs: a guest's registers, and when they are in which CPU.
 //!
 //! A vCPU runs on a thread of its own (`crate::sched`). The general-purpose registers are on that
-//! thread's stack whenever EL2 runs (`crate::exits::Frame`). All others stay in the CPU: they are
+//! thread's stack whenever EL2 runs ([`Frame`]). All others stay in the CPU: they are
 //! saved when the thread leaves the CPU, so that it may go on on any other, and loaded when it is on a
 //! CPU again, unless that still holds them because nothing but EL2 ran there since.
 //!
@@ -11,22 +11,23 @@
 //! Invariant: a vCPU's saved registers are touched by its own thread only.
 //!
 //! Which registers are switched is said by the contract ([`arch::contract`]).
-//!
-//! The files `debug_aarch32`, `debug_registers` and `wait` of this folder need no EL2 and belong to the library (`lib.rs`), where they
-//! are tested.
+//! What guests see of the debug registers is in the crate [`debug`], when a vCPU wakes in [`threads`].
 
 mod control;
 mod counters;
 mod debugging;
 mod errors;
 mod fp;
+mod frame;
 pub(crate) mod interface;
 mod interrupts;
+pub(crate) mod physical;
 mod registers;
 
 pub(crate) use control::{init_cpu, pstate_features};
 pub(crate) use counters::{Counters, Exit};
 pub(crate) use fp::{set_vector, vector};
+pub(crate) use frame::{Frame, guest_enter};
 pub(crate) use interrupts::notify;
 
 use core::cell::UnsafeCell;
@@ -44,11 +45,11 @@ use spin::Mutex;
 use trace::Category;
 use vgic::Listing;
 
-use crate::machine::tracing;
-use crate::machine::{self, Memory};
+use crate::mm::{self, Memory};
 use crate::percpu;
 use crate::sched::{Context, ThreadId};
 use crate::vm::{self, Vm};
+use crate::{tlb, tracing};
 use errors::VirtualError;
 use fp::FpRegisters;
 use interface::InterfaceState;
@@ -158,12 +159,12 @@ impl Vcpu {
 
     /// Whether the guest can be entered without a further look: the thread did not leave the CPU and
     /// was not interrupted since the last look. Only for the vCPU's own thread.
-    pub(crate) fn is_settled(&self) -> bool {
+    pub(crate) fn is_entry_ready(&self) -> bool {
         self.look.load(Ordering::Relaxed) == look::AT_NOTHING
     }
 
     /// The same after a look at the timers, if nothing else has to be looked at. Only for the vCPU's own thread.
-    pub(crate) fn settles(&self) -> bool {
+    pub(crate) fn recheck_timers(&self) -> bool {
         let look = self.look.load(Ordering::Relaxed);
         if look != look::AT_TIMERS || self.has_fallen_timer() {
             return look == look::AT_NOTHING;
@@ -173,14 +174,14 @@ impl Vcpu {
     }
 
     /// Asks for a look before the guest is entered again. Only for the vCPU's own thread.
-    pub(crate) fn unsettle(&self) {
+    pub(crate) fn require_entry_check(&self) {
         self.look.store(look::AT_ALL, Ordering::Relaxed);
     }
 
     /// Resets the registers and has the next entry to the guest go to `entry`. Only for the vCPU's own
     /// thread.
     pub(crate) fn reset(&self, entry: Entry) {
-        self.forget_error();
+        self.clear_error();
         self.watch.reset();
         self.reset_interface();
         let saved = self.saved.get();
@@ -196,17 +197,17 @@ impl Vcpu {
     /// Lets this CPU translate with the tables of the guest's memory, and gives the guest its
     /// interrupts. Only for the vCPU's own thread, right before it enters the guest.
     pub(crate) fn use_tables(&self, memory: &Memory) {
-        machine::load_tables(memory);
+        mm::load_tables(memory);
         // Another vCPU ran here, with other stage-1 tables under the same VMID and maybe the same ASIDs.
         if self.vm().note_entry(percpu::this().index(), self.index) {
-            machine::forget_stage1();
+            tlb::invalidate_stage1();
         }
         self.look.store(look::AT_NOTHING, Ordering::Relaxed);
         self.present_interrupts();
         if tracing::wants(Category::Vcpu) {
             // Whoever watches vCPUs sees to each entry.
-            self.unsettle();
-        } else if self.is_settled() {
+            self.require_entry_check();
+        } else if self.is_entry_ready() {
             self.look.store(self.timers_look(), Ordering::Relaxed);
         }
         tracing::entering();
@@ -234,8 +235,8 @@ impl Vcpu {
     pub(crate) fn leave_tables(&self) {
         self.withdraw_interrupts();
         self.leave_guest();
-        self.unsettle();
-        machine::unload_tables();
+        self.require_entry_check();
+        mm::unload_tables();
     }
 
     /// Loads all registers, unless the CPU still holds them.
@@ -326,9 +327,9 @@ impl Context for Vcpu {
     }
 
     fn serve_interrupts(&self) {
-        crate::exits::interrupts::serve(Some(self));
+        physical::serve(Some(self));
         // Behind it, so that what it has taken is looked at: it may have been the message that the machine is to stop.
-        self.unsettle();
+        self.require_entry_check();
     }
 
     fn ended(&self) {

@@ -30,11 +30,11 @@ use psci::power::{Entry, Power, StopReason};
 use vgic::Vgic;
 
 use super::load::{LoadError, load};
-use super::{VMS, Vm, keeper};
-use crate::exits::{Frame, guest_enter, interrupts};
+use super::{VMS, Vm, input, reaper};
+use crate::board::{ipi, wiring};
 use crate::sched::{self, SpawnError};
-use crate::vcpu::{Counters, Vcpu};
-use crate::{boot, console, machine, operator};
+use crate::vcpu::{Counters, Frame, Vcpu, guest_enter};
+use crate::{console, mm};
 
 /// How often a vCPU that has halted looks whether another has got it going, in a second.
 const LOOKS_PER_SECOND: u64 = 4;
@@ -97,7 +97,7 @@ fn make(setup: Setup<'static>, lines: RateLimit) -> Result<&'static Vm, CreateEr
     *vm.clock.lock() = Pl031::new();
     *vm.fw_cfg.lock() = FwCfg::new();
     vm.unknown_access.store(false, Ordering::Relaxed);
-    *vm.vgic.lock() = Vgic::new(setup.vcpus).wired(interrupts::wiring());
+    *vm.vgic.lock() = Vgic::new(setup.vcpus).wired(wiring());
     vm.vcpu_count.store(setup.vcpus, Ordering::Relaxed);
     for vcpu in &vm.vcpus[..setup.vcpus] {
         let argument = vm.index * MAX_VCPUS + vcpu.index();
@@ -140,7 +140,7 @@ pub(crate) fn all_made() {
 /// Ends the hypervisor if nothing is left.
 fn one_less() {
     if ALIVE.fetch_sub(1, Ordering::AcqRel) == 1 {
-        boot::switch_off();
+        console::switch_off();
     }
 }
 
@@ -188,7 +188,7 @@ impl Vm {
             }
             self.stop_if_halted(vcpu);
         }
-        vcpu.unsettle();
+        vcpu.require_entry_check();
     }
 
     /// Stops the machine if none of its vCPUs gets on; `vcpu` is the caller's own.
@@ -204,10 +204,10 @@ impl Vm {
         self.power.lock().request_stop(reason);
         SHORTAGE.leaves(self.index);
         self.stopping.store(true, Ordering::SeqCst);
-        interrupts::kick_others();
+        ipi::kick_others();
         // Those that wait for an interrupt.
         self.wake_all();
-        vcpu.unsettle();
+        vcpu.require_entry_check();
     }
 
     /// The vCPU has switched itself off. Returns when somebody has switched it on, with the frame as a
@@ -287,7 +287,7 @@ impl Vm {
     /// # Safety
     ///
     /// No vCPU is on, and the gate is closed.
-    unsafe fn begin(&self, memory: machine::Memory, entry: Entry) {
+    unsafe fn begin(&self, memory: mm::Memory, entry: Entry) {
         // SAFETY: The caller's promise is the module's invariant.
         unsafe { *self.memory.get() = Some(memory) };
         self.gate.open();
@@ -327,7 +327,7 @@ impl Vm {
         if reason == StopReason::Off && self.setup.lock().is_some_and(|setup| setup.restarts > 0) {
             // SAFETY: No vCPU is on.
             unsafe { self.take_memory_away() };
-            self.chips.free(machine::machine());
+            self.chips.free(mm::machine());
             return self.end_threads();
         }
         // Made anew it would be stopped for the same reason again.
@@ -357,14 +357,14 @@ impl Vm {
             info!("vm{}: {missed} lines about it were not shown", self.index);
         }
         self.show_exits();
-        machine::show_statistics();
+        mm::show_statistics();
         // SAFETY: No vCPU is on.
         unsafe { self.take_memory_away() };
-        self.chips.free(machine::machine());
-        machine::show_usage();
+        self.chips.free(mm::machine());
+        mm::show_usage();
         // Before the line: who waits for it and then types is heard by another machine.
         self.end_threads();
-        operator::ended(self.index);
+        input::ended(self.index);
         console::line(format_args!("tessera: vm{} off", self.index));
         one_less();
     }
@@ -373,7 +373,7 @@ impl Vm {
     fn end_threads(&self) {
         self.over.store(true, Ordering::Release);
         self.wake_all();
-        keeper::wake();
+        reaper::wake();
     }
 
     /// A vCPU's thread has ended.
@@ -400,7 +400,7 @@ impl Vm {
         if let Some(setup) = again {
             let lines = core::mem::take(&mut *self.lines.lock());
             match make(setup, lines) {
-                Ok(vm) => operator::moved(self.index, vm.index),
+                Ok(vm) => input::moved(self.index, vm.index),
                 Err(reason) => error!("{} cannot be started again: {reason}", setup.name),
             }
             // The entry in `ALIVE` of the machine that is over.

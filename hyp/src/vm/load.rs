@@ -11,7 +11,7 @@ use spin::Mutex;
 use stage2::Ipa;
 
 use super::MAX_VMS;
-use crate::machine::{self, Memory, MemoryError};
+use crate::mm::{self, Memory, MemoryError};
 
 /// Bytes of the buffer in which device trees are made: more than eight vCPUs and two thousand
 /// characters of boot arguments need.
@@ -73,7 +73,7 @@ pub(super) fn load(
     resets: u32,
 ) -> Result<(Memory, Entry), LoadError> {
     let (image, layout) = lay_out(setup).map_err(LoadError::Image)?;
-    let memory = machine::new_memory(vm, setup.memory_size)?;
+    let memory = mm::new_memory(vm, setup.memory_size)?;
     let filled = store_image(&memory, &image)
         .and_then(|()| match layout.initrd {
             Some(ipa) => store(&memory, ipa, setup.initrd),

@@ -9,7 +9,7 @@ use memory::Outcome;
 use vgic::{self, Frame};
 
 use super::Vm;
-use crate::machine::clock;
+use crate::board::clock;
 use crate::vcpu::{self, Vcpu};
 
 impl Vm {

@@ -2,7 +2,7 @@
 //!
 //! A [`Vm`] is an entry of a fixed table: its vCPUs with their threads, its memory, its devices.
 //! [`create`] sets one up and starts it; [`life`] has what happens from there to the end: restart and
-//! power-off; [`keeper`] frees its entry when its threads have ended. Two kinds of callers use a
+//! power-off; [`reaper`] frees its entry when its threads have ended. Two kinds of callers use a
 //! machine's memory: its vCPUs, while they are on, which costs them nothing ([`Vm::memory`]); and
 //! others, who come through a gate ([`Vm::visit`]).
 //!
@@ -11,14 +11,12 @@
 //!
 //! Lock order: `power`, `lines`, `terminal` and `setup` are not nested in one another; under the terminal's, those of
 //! the interrupt controller and of the console are taken. None is held across a thread switch.
-//!
-//! Those files of this folder that are not declared below need no EL2 and belong to the library (`lib.rs`), where
-//! they are tested.
 
-pub(crate) mod keeper;
+pub(crate) mod input;
 mod life;
 mod load;
 mod mmio;
+pub(crate) mod reaper;
 mod terminal;
 
 pub(crate) use life::{all_made, create};
@@ -41,7 +39,7 @@ use spin::Mutex;
 use stage2::Ipa;
 use vgic::Vgic;
 
-use crate::machine::Memory;
+use crate::mm::Memory;
 use crate::vcpu::Vcpu;
 use crate::{console, sched};
 use terminal::Terminal;

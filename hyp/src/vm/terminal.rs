@@ -14,9 +14,9 @@ use platform::timer;
 use platform::uart::Received;
 use spin::{Mutex, MutexGuard};
 
-use super::Vm;
+use super::{Vm, input};
 use crate::vcpu::{self, Vcpu};
-use crate::{console, operator};
+use crate::{console, sched};
 
 /// A machine's UART and the line it is at.
 pub(super) struct Terminal {
@@ -53,7 +53,7 @@ impl Vm {
         let dropped = state.uart.drop_input();
         self.terminal.show(&state, self, None);
         drop(state);
-        operator::go_on();
+        input::go_on();
         dropped
     }
 
@@ -64,7 +64,7 @@ impl Vm {
         let Some(since) = state.lines.waiting_since() else {
             return false;
         };
-        if timer::now() < since + operator::patience() || !console::has_room(self.index) {
+        if timer::now() < since + input::patience() || !console::has_room(self.index) {
             return true;
         }
         let print = |piece: Piece<'_>| console::guest_piece(self.index, piece);
@@ -104,7 +104,7 @@ impl Terminal {
         let wants_more = offset == pl011::DR && state.uart.wants_more();
         drop(state);
         if wants_more {
-            operator::go_on();
+            input::go_on();
         }
         value
     }
@@ -136,7 +136,7 @@ impl Terminal {
     #[inline(never)]
     fn lock_when_sent(&self, vm: &Vm) -> MutexGuard<'_, State> {
         loop {
-            console::pause();
+            sched::sleep_until(console::next_look());
             let state = self.state.lock();
             if console::has_room(vm.index) || vm.is_stopping() {
                 return state;
@@ -167,7 +167,7 @@ impl Terminal {
         let shown = state.uart.shown().bits();
         self.shown.store(shown, Ordering::Release);
         drop(state);
-        operator::go_on();
+        input::go_on();
     }
 }
 
@@ -181,7 +181,7 @@ fn set_line(vm: &Vm, own: Option<&Vcpu>, raised: bool) {
 /// Passes on what the guest sends.
 #[inline(never)]
 fn send(mut state: MutexGuard<'_, State>, vm: &Vm, byte: u8) {
-    if operator::is_raw(vm.index) {
+    if input::is_raw(vm.index) {
         return console::guest_byte(vm.index, byte);
     }
     let waited = state.lines.waiting_since().is_some();
@@ -190,6 +190,6 @@ fn send(mut state: MutexGuard<'_, State>, vm: &Vm, byte: u8) {
     let waits = state.lines.waiting_since().is_some();
     drop(state);
     if waits && !waited {
-        operator::wake();
+        input::wake();
     }
 }

@@ -390,7 +390,7 @@ events! {
         number,
     }
     /// The instruction caches of all CPUs were emptied (`ic ialluis`).
-    FetchesForgotten = 33 in Replay { ;
+    FetchesInvalidated = 33 in Replay { ;
         /// Its place in the order.
         order,
     }

@@ -52,7 +52,7 @@
 //! differ from the one last written in these.
 //!
 //! [`Barrier`](crate::Event::Barrier), [`TlbiDone`](crate::Event::TlbiDone),
-//! [`FetchesForgotten`](crate::Event::FetchesForgotten): all TLBIs, with the operand as in the register, and
+//! [`FetchesInvalidated`](crate::Event::FetchesInvalidated): all TLBIs, with the operand as in the register, and
 //! VTTBR_EL2, which names the VMID; the instruction caches' like; and the barriers round them and behind entries.
 //! Those behind the cleaning of a page's data are not told.
 //!

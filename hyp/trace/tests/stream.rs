@@ -76,7 +76,7 @@ fn replayed(seed: u8, [order, b, c, d]: [u64; 4]) -> Vec<Event> {
         },
         Event::GraceBegun { order, number: b },
         Event::GraceEnded { order, number: b },
-        Event::FetchesForgotten { order },
+        Event::FetchesInvalidated { order },
         Event::Held {
             holder: pick(Holder::ALL, seed),
             order,

@@ -1,6 +1,6 @@
 //! What events are called where people read of them, and where they ask for them.
 
-/// The name of an event, in small letters and with a hyphen between two words: `FetchesForgotten` is
+/// The name of an event, in small letters and with a hyphen between two words: `FetchesInvalidated` is
 /// `fetches-forgotten`.
 pub(crate) fn hyphened(name: &str) -> String {
     let mut text = String::with_capacity(name.len() + 2);

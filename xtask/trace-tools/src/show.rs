@@ -108,7 +108,9 @@ fn details(recording: &Recording, event: &Event) -> String {
             end,
         } => format!("{ipa:#x} to {end:#x}, {} {level}", reach.text()),
         Event::Exit { exit, esr, pc } => format!("{}, ESR {esr:#x} at {pc:#x}", exit.text()),
-        Event::Enter {} | Event::FetchesForgotten { .. } | Event::TreeEnded { .. } => String::new(),
+        Event::Enter {} | Event::FetchesInvalidated { .. } | Event::TreeEnded { .. } => {
+            String::new()
+        }
         Event::Switch { from, to } => format!("from thread {from} to {to}"),
         Event::Log {
             level,

@@ -6,4 +6,4 @@ mod filling;
 mod interrupted;
 mod peeking;
 mod tables;
-mod told;
+mod traced;

@@ -129,7 +129,7 @@ impl Model {
             }
             Event::GraceBegun { order, number } => self.graces.begin(number, order),
             Event::GraceEnded { number, .. } => self.grace_ended(number),
-            Event::FetchesForgotten { .. } => {
+            Event::FetchesInvalidated { .. } => {
                 self.caches.forget_fetches(cpu);
                 self.vms.forget_fetches(cpu);
             }

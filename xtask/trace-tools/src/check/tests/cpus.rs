@@ -158,7 +158,7 @@ fn given_on(dic: u8, forget: impl Fn(&mut Story)) -> Vec<&'static str> {
 
 #[test]
 fn what_was_fetched_is_forgotten_before_somebody_else_fetches() {
-    let forgotten = Event::FetchesForgotten { order: 0 };
+    let forgotten = Event::FetchesInvalidated { order: 0 };
     assert_eq!(given_on(1, |_| {}), [""; 0]);
     assert_eq!(given_on(0, |_| {}), [REUSE]);
     let whole = given_on(0, |story| {
@@ -186,7 +186,7 @@ fn what_was_fetched_is_forgotten_with_the_vm() {
         };
         story.load(0, NOTHING, 1).flush(0, Tlbi::Vmalls12e1is, 0, 1);
         if forgotten {
-            let event = Event::FetchesForgotten { order: 0 };
+            let event = Event::FetchesInvalidated { order: 0 };
             story.tell(0, NOBODY, event).barrier(0, Barrier::DsbIsh);
         }
         story.tree_ended(0).ended(L3).ended(L2).ended(ROOT);

@@ -329,7 +329,7 @@ fn number(event: &mut Event, number: u64) {
         | Event::TableEnded { order, .. }
         | Event::GraceBegun { order, .. }
         | Event::GraceEnded { order, .. }
-        | Event::FetchesForgotten { order }
+        | Event::FetchesInvalidated { order }
         | Event::TreeEnded { order }
         | Event::Held { order, .. }
         | Event::RamMade { order, .. }
