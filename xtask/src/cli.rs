@@ -69,7 +69,7 @@ pub enum Verb {
     Qemu(Box<QemuOptions>),
     /// Boot as `qemu` does, and show live on the terminal what the tables do
     ///
-    /// The guest's memory as a map, how often there are faults, collapses, splits, moves and the like,
+    /// The guest's memory as a map, how often there are faults, collapses, splits, migrations and the like,
     /// what each CPU and vCPU is at, free frames, and the console's last lines. Takes the options of
     /// `qemu`; the stress guest runs for an hour. Keys: q quits, n shows the next machine, p pauses the
     /// picture, t types to the guest (Esc ends that), s has the hypervisor print its statistics.
@@ -115,6 +115,10 @@ pub enum Verb {
     /// The machines' memory over time, what happened when, how long faults took, and figures. The page
     /// needs nothing but a browser.
     Report(ReportOptions),
+    /// Build the documentation: of the crates, and the book
+    ///
+    /// Prints where they begin. The book's chapters are in hyp/doc/src.
+    Doc,
     /// Install what the other verbs need, and nothing else
     ///
     /// The Rust targets, rustfmt, Clippy and QEMU, which are needed, and what the tests can do without:

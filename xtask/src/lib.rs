@@ -12,6 +12,7 @@ pub mod child;
 pub mod cli;
 pub mod console;
 pub mod debian;
+pub mod doc;
 pub mod flatten;
 pub mod gdb;
 pub mod hyp_args;

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{CommandFactory, Parser};
 use xtask::build::Images;
 use xtask::cli::{Cli, Verb};
-use xtask::{bench, boot, gdb, interrupt, rules, setup, test, top};
+use xtask::{bench, boot, doc, gdb, interrupt, rules, setup, test, top};
 
 /// The exit status of wrong usage and of a set-up or build that fails.
 const EXIT_UNUSABLE: u8 = 2;
@@ -34,6 +34,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Some(Verb::Rules(options)) => rules::rules(&options),
         Some(Verb::Trace(options)) => trace_tools::trace(&options),
         Some(Verb::Report(options)) => trace_tools::report(&options.file, &options.output),
+        Some(Verb::Doc) => doc::doc(),
         Some(Verb::Setup) => set_up(),
         None => {
             Cli::command().print_long_help()?;
