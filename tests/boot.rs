@@ -2,6 +2,7 @@
 //! went. `cargo xtask test` runs them; `cargo test -p tests --test boot -- NAME...` runs some.
 
 use std::process::ExitCode;
+use std::sync::Mutex;
 
 use anyhow::{Result, bail};
 use clap::Parser;
@@ -35,13 +36,17 @@ fn run(options: &Options) -> Result<bool> {
         return Ok(true);
     }
     if scenarios.is_empty() {
-        bail!("no boot test is called so; `--list` shows them all");
+        bail!("no boot test has such a name; `--list` shows them all");
     }
     qemu::choose(options.program.named.as_deref());
+    if options.no_install {
+        setup::forbid_installing();
+    }
     setup::for_boot()?;
     let target = Workspace::load()?.kept_directory();
     let specs: Result<Vec<_>> = scenarios.iter().map(Scenario::specs).collect();
     let runner = Runner {
+        notes: Mutex::default(),
         display: Display::new(scenarios.len()),
         // Threads use them until the program ends.
         sources: Sources {

@@ -1,6 +1,10 @@
 //! How far the boot tests are: a bar with the running tests on a terminal, plain lines elsewhere.
+//!
+//! All of it goes to standard error. `libtest-mimic` says on standard output how each test ended:
+//! where a person sees both, as with `cargo test`, only what it does not say is shown here.
 
 use std::collections::BTreeMap;
+use std::io::{IsTerminal, stderr, stdout};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -12,6 +16,8 @@ use crate::scenario::Scenario;
 /// The display. Workers share it.
 pub struct Display {
     bar: Option<ProgressBar>,
+    /// Whether the same terminal shows standard output, too.
+    is_shared: bool,
     total: usize,
     state: Mutex<State>,
 }
@@ -25,7 +31,10 @@ struct State {
 impl Display {
     /// A display of so many tests.
     pub fn new(total: usize) -> Self {
-        let bar = xtask::terminal::is_animated().then(|| {
+        let is_shared = stdout().is_terminal() && stderr().is_terminal();
+        // A bar is drawn in the line in which standard output goes on.
+        let is_animated = !is_shared && xtask::terminal::is_animated();
+        let bar = is_animated.then(|| {
             let template = "{spinner} boot [{bar:24}] {pos}/{len} {elapsed}  {wide_msg:.dim}";
             let style = ProgressStyle::with_template(template);
             let bar = ProgressBar::new(total as u64);
@@ -35,6 +44,7 @@ impl Display {
         });
         Self {
             bar,
+            is_shared,
             total,
             state: Mutex::default(),
         }
@@ -64,6 +74,7 @@ impl Display {
                 bar.inc(1);
                 bar.suspend(|| eprintln!("{line}"));
             }
+            None if self.is_shared => {}
             None => eprintln!("{line}"),
         }
     }

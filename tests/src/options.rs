@@ -2,11 +2,11 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use clap::Parser;
 use libtest_mimic::{Arguments, ColorSetting, FormatSetting};
 use xtask::cli::QemuProgram;
+use xtask::shard::Shard;
 
 use crate::catalogue::catalogue;
 use crate::scenario::Scenario;
@@ -36,6 +36,10 @@ pub struct Options {
     /// Where the folders of the tests go [default: target/boot-tests]
     #[arg(long, value_name = "DIR")]
     pub artifacts: Option<PathBuf>,
+
+    /// Install nothing: fail if something is missing, and name it
+    #[arg(long)]
+    pub no_install: bool,
 
     /// Run only the tests with exactly these names
     #[arg(long)]
@@ -113,43 +117,6 @@ impl Options {
     }
 }
 
-/// One of several parts of the tests, each of about as many of each kind: neighbours are in different parts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shard {
-    /// Which one, from 0.
-    index: usize,
-    /// Of how many.
-    of: NonZeroUsize,
-}
-
-impl Shard {
-    /// Whether the test at this place belongs to it.
-    fn has(self, at: usize) -> bool {
-        at % self.of == self.index
-    }
-}
-
-impl FromStr for Shard {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong =
-            || format!("{text} is no part of the tests: write I/N, such as 1/3, 2/3 and 3/3");
-        let (index, of) = text.split_once('/').ok_or_else(wrong)?;
-        let (index, of): (NonZeroUsize, NonZeroUsize) = index
-            .parse()
-            .and_then(|index| Ok((index, of.parse()?)))
-            .map_err(|_| wrong())?;
-        match index <= of {
-            true => Ok(Self {
-                index: index.get() - 1,
-                of,
-            }),
-            false => Err(wrong()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -183,14 +150,6 @@ mod tests {
         together.sort_unstable();
         all.sort_unstable();
         assert_eq!(together, all);
-    }
-
-    #[test]
-    fn what_is_no_shard_is_refused() {
-        for wrong in ["0/2", "3/2", "1", "1/0", "a/b", "1/2/3"] {
-            let error = wrong.parse::<Shard>().expect_err(wrong);
-            assert!(error.contains("I/N"), "{error}");
-        }
     }
 
     #[test]

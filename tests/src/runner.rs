@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{PipeWriter, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
@@ -48,8 +48,34 @@ pub enum End {
     Interrupted,
 }
 
+/// What the end of all tests says beside the sum of what passed and failed.
+#[derive(Debug, Default)]
+pub struct Notes {
+    /// A line for each test that passed in a later try, which `cargo xtask test` counts.
+    retries: Vec<String>,
+    /// How many tests were interrupted, or not even begun because of that.
+    cut_short: usize,
+}
+
+impl Notes {
+    /// A test has ended.
+    fn add(&mut self, scenario: &Scenario, end: &End) {
+        match end {
+            End::Passed { tries: 1 } | End::Failed(_) => {}
+            End::Passed { tries } => {
+                let (name, reason) = (scenario.name, scenario.flaky.unwrap_or_default());
+                self.retries
+                    .push(format!("flaky: {name}: passed in try {tries}: {reason}"));
+            }
+            End::Interrupted => self.cut_short += 1,
+        }
+    }
+}
+
 /// Runs boot tests, with a folder for each.
 pub struct Runner {
+    /// What is said at the end.
+    pub notes: Mutex<Notes>,
     /// How far they are.
     pub display: Display,
     /// What guests are made of.
@@ -69,13 +95,21 @@ pub fn run_all(runner: Runner, scenarios: Vec<Scenario>, arguments: &Arguments) 
     });
     let conclusion = libtest_mimic::run(arguments, trials.collect());
     runner.display.end();
+    let notes = runner.notes.lock().unwrap_or_else(PoisonError::into_inner);
+    for retry in &notes.retries {
+        println!("{retry}");
+    }
+    if notes.cut_short > 0 {
+        eprintln!("boot: {} cut short or not run", notes.cut_short);
+    }
     !conclusion.has_failed()
 }
 
 /// Lists the tests as the arguments say.
 pub fn list(scenarios: Vec<Scenario>, arguments: &Arguments) {
-    let trials = scenarios.into_iter();
-    let trials = trials.map(|scenario| Trial::test(scenario.name, || Ok(())));
+    let trials = scenarios
+        .into_iter()
+        .map(|scenario| Trial::test(scenario.name, || Ok(())));
     // Nothing is run that could fail.
     let _ = libtest_mimic::run(arguments, trials.collect());
 }
@@ -83,9 +117,14 @@ pub fn list(scenarios: Vec<Scenario>, arguments: &Arguments) {
 impl Runner {
     /// Runs one test, and says of a failure all that there is to know.
     fn trial(&self, scenario: &Scenario) -> Result<Completion, Failed> {
-        let cut = || Ok(Completion::ignored_with("interrupted"));
+        let note = |end: &End| {
+            let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+            notes.add(scenario, end);
+        };
+        let cut_short = || Ok(Completion::ignored_with("interrupted"));
         if interrupt::raised() {
-            return cut();
+            note(&End::Interrupted);
+            return cut_short();
         }
         self.display.start(scenario.name);
         let folder = self.folders.join(scenario.name);
@@ -96,9 +135,10 @@ impl Runner {
                 .unwrap_or_else(|error| Some(vec![format!("could not be run: {error:#}")]))
         });
         self.display.finish(scenario, &end);
+        note(&end);
         match end {
             End::Passed { .. } => Ok(Completion::Completed),
-            End::Interrupted => cut(),
+            End::Interrupted => cut_short(),
             End::Failed(wrong) => {
                 Err(failure(scenario.name, &folder, &wrong, &console.lines).into())
             }
@@ -324,6 +364,25 @@ mod unit {
         assert_eq!(ends(flaky, 1), (End::Passed { tries: 2 }, 2));
         assert_eq!(ends(flaky, 2), (failed("try 2"), 2));
         assert_eq!(tried(flaky, || None), End::Interrupted);
+    }
+
+    #[test]
+    fn retries_and_interruptions_are_noted() {
+        let scenario = Scenario::new("slow", "hello").may_fail_by_chance("the host's clock");
+        let mut notes = Notes::default();
+        for end in [
+            End::Passed { tries: 1 },
+            End::Failed(Vec::new()),
+            End::Passed { tries: 2 },
+            End::Interrupted,
+        ] {
+            notes.add(&scenario, &end);
+        }
+        assert_eq!(
+            notes.retries,
+            ["flaky: slow: passed in try 2: the host's clock"]
+        );
+        assert_eq!(notes.cut_short, 1);
     }
 
     #[test]

@@ -9,8 +9,9 @@ use clap::{Args, Parser, Subcommand};
 use trace_tools::options::{ReportOptions, TraceOptions};
 
 use crate::qemu::{self, CpuModel, DEFAULT_CPU, MOST_CPUS};
+use crate::shard::Shard;
 use crate::size::Size;
-use crate::test::StepName;
+use crate::test::Only;
 use crate::vms::Spec;
 
 /// What follows the help of `cargo xtask`.
@@ -253,7 +254,7 @@ pub struct GdbOptions {
 }
 
 /// The options of `cargo xtask test`.
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 pub struct TestOptions {
     /// Which QEMU
     #[command(flatten)]
@@ -266,9 +267,38 @@ pub struct TestOptions {
     #[arg(long)]
     pub quick: bool,
 
-    /// Run only these steps
-    #[arg(long, value_name = "STEP", num_args = 1.., value_enum)]
-    pub only: Vec<StepName>,
+    /// Run only these steps, or only some tests of them: --only boot hello-max
+    ///
+    /// The steps: fmt, clippy, docs, host, model, miri, browser, debugger, boot. A word that is no step chooses the
+    /// tests of the steps whose name contains it; fmt, clippy and docs are run as a whole.
+    #[arg(long, value_name = "STEP|NAME", num_args = 1..)]
+    pub only: Vec<Only>,
+
+    /// List the tests instead of running them, each after its step; they are built for that
+    #[arg(long)]
+    pub list: bool,
+
+    /// Run the I-th of N parts: all N together run every test once
+    ///
+    /// Each part has every N-th boot test; the other steps are dealt out, each to one part.
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<Shard>,
+
+    /// Write what came of each test to this file as well, in JUnit's format
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+
+    /// Write what came of each test to this file as well, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+
+    /// Where logs and consoles go, in the folders test-logs and boot-tests [default: target]
+    #[arg(long, value_name = "DIR")]
+    pub artifacts: Option<PathBuf>,
+
+    /// Install nothing: fail if something needed is missing, and leave out what needs the rest
+    #[arg(long)]
+    pub no_install: bool,
 }
 
 /// The options of `cargo xtask bench`.
@@ -331,7 +361,8 @@ fn count() -> clap::builder::RangedI64ValueParser<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
+    use crate::test::StepName;
+    use clap::{CommandFactory, ValueEnum};
 
     fn qemu(args: &[&str]) -> Result<QemuOptions, clap::Error> {
         let words = ["cargo xtask", "qemu"].iter().chain(args);
@@ -357,6 +388,49 @@ mod tests {
         assert!(trace("split").is_ok() && trace("Split").is_ok());
         let error = trace("splt").expect_err("no such event").to_string();
         assert!(error.contains("collapse, "), "{error}");
+    }
+
+    #[test]
+    fn tests_are_chosen_by_step_and_name() {
+        let words = [
+            "cargo xtask",
+            "test",
+            "--only",
+            "boot",
+            "hello-max",
+            "--shard",
+            "2/3",
+        ];
+        let Some(Verb::Test(options)) = Cli::parse_from(words).verb else {
+            panic!("`test`");
+        };
+        assert_eq!(
+            options.only,
+            [
+                Only::Step(StepName::Boot),
+                Only::Named("hello-max".to_owned())
+            ]
+        );
+        assert_eq!(
+            options.shard.map(|shard| shard.to_string()).as_deref(),
+            Some("2/3")
+        );
+    }
+
+    #[test]
+    fn the_help_of_tests_lists_every_step() {
+        let mut cli = Cli::command();
+        let test = cli.find_subcommand_mut("test").expect("`test`");
+        let help = test.render_long_help().to_string();
+        let words = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        let steps: Vec<_> = StepName::value_variants()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert!(
+            words.contains(&format!("The steps: {}.", steps.join(", "))),
+            "{words}"
+        );
     }
 
     #[test]

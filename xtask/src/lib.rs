@@ -23,6 +23,7 @@ pub mod rules;
 pub mod run;
 pub(crate) mod script;
 pub mod setup;
+pub mod shard;
 pub mod shell;
 pub mod size;
 pub mod symbols;

@@ -10,6 +10,7 @@ mod rust;
 mod tools;
 
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Result, bail};
 
@@ -84,13 +85,53 @@ fn output_of(command: &mut Command) -> Option<String> {
     output.status.success().then_some(text)
 }
 
+/// Whether nothing may be installed.
+static FORBIDDEN: AtomicBool = AtomicBool::new(false);
+
+/// Has everything that would have to be installed from here on be an error that names it.
+pub fn forbid_installing() {
+    FORBIDDEN.store(true, Ordering::Relaxed);
+}
+
+/// Fails where nothing may be installed, and names `what` would have been done.
+fn may_install(what: &str) -> Result<()> {
+    match FORBIDDEN.load(Ordering::Relaxed) {
+        true => bail!("`{what}` is needed, and --no-install forbids it"),
+        false => Ok(()),
+    }
+}
+
 /// Runs an installing command with its output in sight.
 fn install(command: &mut Command) -> Result<()> {
     let words = shell::line(command);
+    may_install(&words)?;
     say(&format!("running {words}"));
     match command.status() {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => bail!("`{words}` failed ({status})"),
         Err(error) => bail!("could not run `{words}`: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_installed_where_that_is_forbidden() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("installed");
+        let mut touch = Command::new("touch");
+        touch.arg(&file);
+        forbid_installing();
+        let error = install(&mut touch).expect_err("a refusal").to_string();
+        FORBIDDEN.store(false, Ordering::Relaxed);
+        assert!(
+            error.contains("--no-install") && error.contains("touch "),
+            "{error}"
+        );
+        assert!(!file.exists());
+        install(&mut touch).expect("touch");
+        assert!(file.exists());
     }
 }

@@ -21,6 +21,7 @@ pub(super) fn target(target: &str) -> Result<()> {
     if toolchain.has_target(target) {
         return Ok(());
     }
+    super::may_install(&format!("rustup target add {target}"))?;
     say(&format!("installing the Rust target {target}"));
     if let Some(folder) = toolchain.left_over(target) {
         let folder = folder.display();

@@ -1,14 +1,15 @@
 //! One command of a step: run with its output kept in a log, and its tests counted from it.
 
 use std::io::{self, Write};
-use std::ops::AddAssign;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
+use super::count::Count;
 use super::progress::Progress;
+use super::transcript::{COMMANDS, Case, Outcome, Transcript};
 use crate::child::{Child, Reach, pump};
 use crate::console::LineReader;
 use crate::{interrupt, shell};
@@ -18,22 +19,6 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// How often clocks and signals are looked at.
 const TICK: Duration = Duration::from_millis(100);
-
-/// How many tests passed, failed and were skipped.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Count {
-    pub(super) passed: usize,
-    pub(super) failed: usize,
-    pub(super) skipped: usize,
-}
-
-impl AddAssign for Count {
-    fn add_assign(&mut self, other: Self) {
-        self.passed += other.passed;
-        self.failed += other.failed;
-        self.skipped += other.skipped;
-    }
-}
 
 /// What a command counts for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +34,10 @@ pub(super) enum Counts {
 pub(super) struct Job {
     /// The command.
     pub(super) command: Command,
+    /// What the test binaries that it runs are given, after `--`.
+    pub(super) arguments: Vec<String>,
+    /// Which tests they run: those whose name contains one of these, or all where there is none.
+    pub(super) names: Vec<String>,
     /// What it counts for.
     pub(super) counts: Counts,
     /// Whether it shows its own progress on standard error.
@@ -62,6 +51,8 @@ pub(super) struct Job {
 pub(super) struct Ran {
     /// The tests counted.
     pub(super) count: Count,
+    /// The tests, each by its name.
+    pub(super) cases: Vec<Case>,
     /// Why the command itself failed.
     pub(super) error: Option<String>,
     /// Whether it was cut short by Ctrl-C or the like, which is no failure.
@@ -76,8 +67,54 @@ enum Cut {
 }
 
 impl Job {
-    /// Runs the command; what it prints goes to `log`, its last line to `progress`.
-    pub(super) fn run(mut self, log: &mut impl Write, progress: &mut Progress) -> Result<Ran> {
+    /// The names of its tests; of a command that is one test by itself, the command.
+    pub(super) fn list(mut self) -> Result<Vec<String>> {
+        if self.counts == Counts::One {
+            return Ok(vec![shell::line(&self.command)]);
+        }
+        self.arguments
+            .extend(["--list", "--format", "terse"].map(str::to_owned));
+        self.complete();
+        let words = shell::line(&self.command);
+        let output = self
+            .command
+            .stdin(Stdio::null())
+            .stderr(Stdio::inherit())
+            .output();
+        let output = output.with_context(|| format!("could not run `{words}`"))?;
+        if !output.status.success() {
+            bail!("`{words}` failed ({})", output.status);
+        }
+        Ok(listed(&String::from_utf8_lossy(&output.stdout)))
+    }
+
+    /// Has it run the tests whose name contains one of these.
+    pub(super) fn choose(&mut self, names: &[String]) {
+        self.names = names.to_vec();
+    }
+
+    /// All that its test binaries are given.
+    pub(super) fn all_arguments(&self) -> Vec<String> {
+        [&self.arguments[..], &self.names].concat()
+    }
+
+    /// Gives the command the arguments of its test binaries.
+    fn complete(&mut self) {
+        let arguments = self.all_arguments();
+        if !arguments.is_empty() {
+            self.command.arg("--").args(arguments);
+        }
+    }
+
+    /// Runs the command; what it prints goes to `log`, its last line to `progress`. Tests belong to
+    /// `suite` where cargo names no binary.
+    pub(super) fn run(
+        mut self,
+        suite: &str,
+        log: &mut impl Write,
+        progress: &mut Progress,
+    ) -> Result<Ran> {
+        self.complete();
         let words = shell::line(&self.command);
         writeln!(log, "$ {words}").context("could not write a log")?;
         let (reader, writer) = io::pipe().context("could not make a pipe")?;
@@ -98,11 +135,11 @@ impl Job {
 
         let bytes = pump(reader);
         let mut lines = LineReader::default();
-        let mut count = Count::default();
+        let mut transcript = Transcript::new(suite);
         let mut read = |piece: &[u8]| -> Result<()> {
             log.write_all(piece).context("could not write a log")?;
             for line in lines.feed(piece) {
-                count += test_result(&line).unwrap_or_default();
+                transcript.read(&line);
                 progress.note(&line);
             }
             Ok(())
@@ -133,21 +170,28 @@ impl Job {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
-        Ok(judge(counts, count, cut, status, &words, limit))
+        Ok(judge(counts, transcript, cut, status, &words, limit))
     }
 }
 
 fn judge(
     counts: Counts,
-    count: Count,
+    mut transcript: Transcript,
     cut: Option<Cut>,
     status: ExitStatus,
     words: &str,
     limit: Duration,
 ) -> Ran {
-    let mut count = match counts {
-        Counts::One => Count::default(),
-        Counts::Tests => count,
+    let (mut count, mut cases) = match counts {
+        Counts::One => Default::default(),
+        Counts::Tests => (transcript.count, transcript.take_cases()),
+    };
+    let mut whole = |outcome| {
+        cases.push(Case {
+            suite: COMMANDS.to_owned(),
+            name: words.to_owned(),
+            outcome,
+        });
     };
     let interrupted = cut == Some(Cut::Interrupted);
     let error = match cut {
@@ -157,35 +201,28 @@ fn judge(
     };
     match (&error, counts) {
         // A command can fail without a failed test, by not compiling for example.
-        (Some(_), _) => count.failed = count.failed.max(1),
-        (None, Counts::One) => count.passed += usize::from(!interrupted),
-        (None, Counts::Tests) => {}
+        (Some(error), _) if count.failed == 0 => {
+            count.failed = 1;
+            whole(Outcome::Failed(error.clone()));
+        }
+        (None, Counts::One) if !interrupted => {
+            count.passed = 1;
+            whole(Outcome::Passed);
+        }
+        _ => {}
     }
     Ran {
         count,
+        cases,
         error,
         interrupted,
     }
 }
 
-/// The counts in a line such as `test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; ...`.
-fn test_result(line: &str) -> Option<Count> {
-    let mut count = Count::default();
-    let (_, counts) = line
-        .trim()
-        .strip_prefix("test result: ")?
-        .split_once(". ")?;
-    for part in counts.split("; ") {
-        let (number, what) = part.split_once(' ')?;
-        let field = match what {
-            "passed" => &mut count.passed,
-            "failed" => &mut count.failed,
-            "ignored" => &mut count.skipped,
-            _ => continue,
-        };
-        *field = number.parse().ok()?;
-    }
-    Some(count)
+/// The tests named in what `--list --format terse` prints.
+fn listed(text: &str) -> Vec<String> {
+    let name = |line: &str| line.strip_suffix(": test").map(str::to_owned);
+    text.lines().filter_map(name).collect()
 }
 
 #[cfg(test)]
@@ -197,6 +234,7 @@ mod tests {
             passed,
             failed,
             skipped,
+            flaky: 0,
         }
     }
 
@@ -205,27 +243,19 @@ mod tests {
         command.args(["-c", script]);
         let job = Job {
             command,
+            arguments: Vec::new(),
+            names: Vec::new(),
             counts,
             shows_itself: false,
             limit,
         };
         let mut log = Vec::new();
-        let ran = job.run(&mut log, &mut Progress::new(1)).expect("a shell");
+        let mut progress = Progress::new(1);
+        let ran = job.run("sh", &mut log, &mut progress).expect("a shell");
         (ran, String::from_utf8(log).expect("text"))
     }
 
     const LONG: Duration = Duration::from_secs(60);
-
-    #[test]
-    fn results_are_read() {
-        let line = "test result: ok. 12 passed; 0 failed; 3 ignored; 0 measured; 4 filtered out; \
-                    finished in 0.00s";
-        assert_eq!(test_result(line), Some(count(12, 0, 3)));
-        let line = "test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out";
-        assert_eq!(test_result(line), Some(count(1, 2, 0)));
-        assert_eq!(test_result("test result: ok."), None);
-        assert_eq!(test_result("test a::b ... ok"), None);
-    }
 
     #[test]
     fn tests_are_summed_up() {
@@ -247,6 +277,13 @@ mod tests {
         let (broken, _) = run("echo 'error: syntax'; exit 101", Counts::Tests, LONG);
         assert_eq!(broken.count, count(0, 1, 0));
         assert!(broken.error.is_some_and(|error| error.contains("101")));
+        let [case] = &broken.cases[..] else {
+            panic!("{:?}", broken.cases);
+        };
+        let Outcome::Failed(text) = &case.outcome else {
+            panic!("{case:?}");
+        };
+        assert!(case.name.starts_with("sh -c ") && text.contains("101"));
     }
 
     #[test]
@@ -263,11 +300,36 @@ mod tests {
         let status = Command::new("false").status().expect("a program");
         let ended = |counts| {
             let cut = Some(Cut::Interrupted);
-            judge(counts, count(2, 0, 1), cut, status, "words", LONG)
+            let mut transcript = Transcript::default();
+            transcript.count = count(2, 0, 1);
+            judge(counts, transcript, cut, status, "words", LONG)
         };
         let tests = ended(Counts::Tests);
         assert_eq!((tests.count, tests.error), (count(2, 0, 1), None));
         let one = ended(Counts::One);
         assert_eq!((one.count, one.interrupted), (count(0, 0, 0), true));
+    }
+
+    #[test]
+    fn tests_are_listed_with_the_arguments_of_their_binaries() {
+        let list = |counts| {
+            let mut command = Command::new("sh");
+            // What follows `--` is not the shell's.
+            command.args([
+                "-c",
+                "echo \"$2: test\"; echo \"$3: test\"; echo 'x: bench'",
+            ]);
+            let job = Job {
+                command,
+                arguments: Vec::new(),
+                names: vec!["name".to_owned()],
+                counts,
+                shows_itself: false,
+                limit: LONG,
+            };
+            job.list().expect("a shell")
+        };
+        assert_eq!(list(Counts::Tests), ["--format", "terse"]);
+        assert!(matches!(&list(Counts::One)[..], [one] if one.starts_with("sh -c ")));
     }
 }

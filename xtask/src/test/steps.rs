@@ -1,14 +1,17 @@
 //! The list of steps: what each runs, what it counts for and when it is left out.
 
-use std::path::Path;
+use std::path::{self, Path};
 use std::process::Command;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use serde::Serialize;
 
 use super::job::{Counts, Job};
+use super::only::Asked;
 use crate::cli::TestOptions;
 use crate::loom::{self, Checker};
+use crate::shard::Shard;
 use crate::workspace::{
     self, BARE_TARGET, FIRMWARE_PACKAGE, GUEST_PACKAGE, TESTS_FOLDER, TRACE_PACKAGE,
     TRACE_TOOLS_PACKAGE, Workspace, XTASK_PACKAGE,
@@ -36,7 +39,8 @@ const BROWSER: &str = "TESSERA_BROWSER";
 const QUICK_PREEMPTIONS: &str = "2";
 
 /// A step of `cargo xtask test`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
 pub enum StepName {
     /// rustfmt changes nothing
     Fmt,
@@ -59,6 +63,11 @@ pub enum StepName {
 }
 
 impl StepName {
+    /// Whether it has tests of which some can be chosen by their names.
+    pub(super) fn has_named_tests(self) -> bool {
+        !matches!(self, Self::Fmt | Self::Clippy | Self::Docs)
+    }
+
     /// What the step checks.
     pub(super) fn about(self) -> String {
         let value = self.to_possible_value();
@@ -85,15 +94,54 @@ pub(super) struct Step {
     pub(super) skip: Option<String>,
 }
 
-/// The steps that the options ask for, in order. Looks for Miri, a browser and a debugger, and installs
-/// them, if they are asked for.
-pub(super) fn steps(workspace: &Workspace, options: &TestOptions) -> Vec<Step> {
-    let asked = |name: &StepName| options.only.is_empty() || options.only.contains(name);
-    let names = StepName::value_variants().iter().copied().filter(asked);
+/// The steps that are asked for, in order. Looks for Miri, a browser and a debugger, and installs
+/// them, if they are asked for and may be installed.
+pub(super) fn steps(workspace: &Workspace, options: &TestOptions, asked: &Asked) -> Vec<Step> {
     let target = workspace.target_directory();
-    names
-        .map(|name| step(name, workspace, &target, options.quick))
+    chosen(asked, options.shard)
+        .into_iter()
+        .map(|name| {
+            let mut step = step(name, workspace, &target, options.quick);
+            if name == StepName::Boot {
+                step.jobs.iter_mut().for_each(|job| tell_boot(job, options));
+            }
+            if !asked.names.is_empty() {
+                step.jobs
+                    .iter_mut()
+                    .for_each(|job| job.choose(&asked.names));
+            }
+            step
+        })
         .collect()
+}
+
+/// The steps that are asked for and belong to this shard: all shards have some of the boot tests,
+/// and each of the other steps is in one.
+fn chosen(asked: &Asked, shard: Option<Shard>) -> Vec<StepName> {
+    let names = StepName::value_variants().iter().copied();
+    let asked = names.filter(|&name| asked.has(name));
+    let (boot, others): (Vec<_>, Vec<_>) = asked.partition(|&name| name == StepName::Boot);
+    let is_here = |place: usize| shard.is_none_or(|shard| shard.has(place));
+    let others = others.into_iter().enumerate();
+    let here = others.filter(|&(place, _)| is_here(place));
+    here.map(|(_, name)| name).chain(boot).collect()
+}
+
+/// Hands the options that are the boot tests' to their binary.
+fn tell_boot(job: &mut Job, options: &TestOptions) {
+    if let Some(shard) = options.shard {
+        job.arguments
+            .extend(["--shard".to_owned(), shard.to_string()]);
+    }
+    if let Some(folder) = &options.artifacts {
+        // The binary runs in another folder.
+        let folder = path::absolute(folder).unwrap_or_else(|_| folder.clone());
+        let folder = folder.join("boot-tests").display().to_string();
+        job.arguments.extend(["--artifacts".to_owned(), folder]);
+    }
+    if options.no_install {
+        job.arguments.push("--no-install".to_owned());
+    }
 }
 
 fn step(name: StepName, workspace: &Workspace, target: &Path, quick: bool) -> Step {
@@ -215,8 +263,12 @@ fn why_not<T>(there: anyhow::Result<T>) -> Option<String> {
 /// Those of a package's tests that need something which not every machine has, and whose names begin so.
 fn ignored(package: &str, target: &[&str], names: &str) -> Job {
     let mut command = cargo(&["test", "--locked", "--package", package]);
-    command.args(target).args(["--", "--ignored", names]);
-    tests(command)
+    command.args(target);
+    Job {
+        arguments: vec!["--ignored".to_owned()],
+        names: vec![names.to_owned()],
+        ..tests(command)
+    }
 }
 
 /// Miri on the package's unit tests, or on those alone whose names contain one of `names`.
@@ -232,8 +284,7 @@ fn miri(package: &str, names: &[&str]) -> Job {
             "--locked",
             "--no-fail-fast",
         ])
-        .args(["--package", package, "--lib", "--"])
-        .args(names)
+        .args(["--package", package, "--lib"])
         .current_dir(workspace::root())
         // Property tests look at the clock and the environment.
         .env("MIRIFLAGS", "-Zmiri-disable-isolation")
@@ -243,6 +294,7 @@ fn miri(package: &str, names: &[&str]) -> Job {
         .env_remove("CARGO")
         .env_remove("RUSTUP_TOOLCHAIN");
     Job {
+        names: names.iter().map(ToString::to_string).collect(),
         limit: MIRI_LIMIT,
         ..tests(command)
     }
@@ -250,11 +302,10 @@ fn miri(package: &str, names: &[&str]) -> Job {
 
 fn boot(quick: bool) -> Job {
     let mut command = cargo(&["test", "--locked", "--quiet", "--package", "tests"]);
-    command.args(["--test", "boot", "--"]);
-    if quick {
-        command.arg("--quick");
-    }
+    command.args(["--test", "boot"]);
+    let quick = quick.then(|| "--quick".to_owned());
     Job {
+        arguments: quick.into_iter().collect(),
         shows_itself: true,
         ..tests(command)
     }
@@ -272,6 +323,8 @@ fn cargo(args: &[&str]) -> Command {
 fn check(command: Command) -> Job {
     Job {
         command,
+        arguments: Vec::new(),
+        names: Vec::new(),
         counts: Counts::One,
         shows_itself: false,
         limit: LIMIT,
@@ -337,17 +390,68 @@ mod unit {
         }
     }
 
+    fn asked(steps: &[StepName]) -> Asked {
+        Asked {
+            steps: steps.to_vec(),
+            ..Asked::default()
+        }
+    }
+
     #[test]
     fn only_the_steps_asked_for() {
-        let workspace = Workspace::load().expect("a workspace");
-        let only = vec![StepName::Docs, StepName::Fmt];
+        let names = chosen(&asked(&[StepName::Docs, StepName::Fmt]), None);
+        assert_eq!(names, [StepName::Fmt, StepName::Docs]);
+        assert_eq!(chosen(&asked(&[]), None), StepName::value_variants());
+        assert!(StepName::Boot.about().contains("QEMU"));
+    }
+
+    #[test]
+    fn each_step_is_in_one_shard_and_the_boot_tests_in_all() {
+        let shards = ["1/3", "2/3", "3/3"].map(|shard| shard.parse().expect(shard));
+        let shards = shards.map(|shard| chosen(&asked(&[]), Some(shard)));
+        for step in StepName::value_variants() {
+            let having = shards.iter().filter(|shard| shard.contains(step)).count();
+            let expected = if *step == StepName::Boot { 3 } else { 1 };
+            assert_eq!(having, expected, "{step}");
+        }
+    }
+
+    #[test]
+    fn the_boot_tests_are_told_what_is_theirs() {
         let options = TestOptions {
             quick: true,
-            only,
-            program: crate::cli::QemuProgram::default(),
+            shard: Some("2/3".parse().expect("a shard")),
+            artifacts: Some("/kept".into()),
+            no_install: true,
+            ..TestOptions::default()
         };
-        let names: Vec<_> = steps(&workspace, &options).iter().map(|s| s.name).collect();
-        assert_eq!(names, [StepName::Fmt, StepName::Docs]);
-        assert!(StepName::Boot.about().contains("QEMU"));
+        let workspace = Workspace::load().expect("a workspace");
+        let asked = Asked {
+            steps: vec![StepName::Boot],
+            names: vec!["hello".to_owned()],
+        };
+        let [step] = &steps(&workspace, &options, &asked)[..] else {
+            panic!("one step");
+        };
+        assert_eq!(
+            step.jobs[0].all_arguments(),
+            [
+                "--quick",
+                "--shard",
+                "2/3",
+                "--artifacts",
+                "/kept/boot-tests",
+                "--no-install",
+                "hello"
+            ]
+        );
+    }
+
+    #[test]
+    fn names_replace_those_that_a_step_has_by_itself() {
+        let mut reports = ignored(TRACE_TOOLS_PACKAGE, &["--lib"], "report::");
+        assert_eq!(reports.all_arguments(), ["--ignored", "report::"]);
+        reports.choose(&["film".to_owned()]);
+        assert_eq!(reports.all_arguments(), ["--ignored", "film"]);
     }
 }

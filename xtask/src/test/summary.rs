@@ -2,39 +2,52 @@
 
 use std::fmt;
 
-use super::job::Count;
+use serde::Serialize;
+
+use super::count::Count;
 use super::steps::StepName;
 use super::took::Took;
+use super::transcript::{Case, Outcome};
+use crate::shell;
 
 /// A step that has ended.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 pub(super) struct Row {
-    name: StepName,
+    /// Its name.
+    pub(super) name: StepName,
+    #[serde(flatten)]
     count: Count,
-    took: Took,
+    /// How long it took.
+    #[serde(flatten)]
+    pub(super) took: Took,
     /// Whether it was cut short.
     interrupted: bool,
     /// Why it was left out, where it was.
-    skipped: Option<String>,
+    #[serde(rename = "reason")]
+    pub(super) skipped: Option<String>,
+    /// Its tests, as far as they were named.
+    #[serde(rename = "tests")]
+    pub(super) cases: Vec<Case>,
 }
 
 impl Row {
     /// A step that ran.
-    pub(super) fn ran(name: StepName, count: Count, took: Took) -> Self {
+    pub(super) fn ran(name: StepName, count: Count, cases: Vec<Case>, took: Took) -> Self {
         Self {
             name,
             count,
             took,
             interrupted: false,
             skipped: None,
+            cases,
         }
     }
 
     /// A step that was cut short.
-    pub(super) fn interrupted(name: StepName, count: Count, took: Took) -> Self {
+    pub(super) fn interrupted(self) -> Self {
         Self {
             interrupted: true,
-            ..Self::ran(name, count, took)
+            ..self
         }
     }
 
@@ -45,52 +58,71 @@ impl Row {
             ..Count::default()
         };
         Self {
-            name,
-            count,
-            took: Took::default(),
-            interrupted: false,
             skipped: Some(reason),
+            ..Self::ran(name, count, Vec::new(), Took::default())
+        }
+    }
+
+    /// How to run the failed tests again: a command for each, or one for the step where tests of it
+    /// cannot be chosen. None where nothing failed.
+    pub(super) fn again(&self) -> Vec<String> {
+        let step = format!("cargo xtask test --only {}", self.name);
+        let is_failed = |case: &&Case| matches!(case.outcome, Outcome::Failed(_));
+        let failed: Vec<_> = self.cases.iter().filter(is_failed).collect();
+        if self.count.failed == 0 {
+            Vec::new()
+        } else if !self.name.has_named_tests() || failed.iter().any(|case| case.is_command()) {
+            vec![step]
+        } else {
+            let name = |case: &Case| shell::quoted(&case.name);
+            failed
+                .iter()
+                .map(|case| format!("{step} {}", name(case)))
+                .collect()
         }
     }
 }
 
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Count { passed, failed, .. } = self.count;
-        let verdict = match failed {
+        let verdict = match self.count.failed {
             0 if self.interrupted => "interrupted",
             0 => "ok",
             _ => "FAILED",
         };
-        write!(
-            f,
-            "{}: {verdict}, {passed} passed, {failed} failed, {}",
-            self.name, self.took
-        )
+        write!(f, "{}: {verdict}, {}, {}", self.name, self.count, self.took)
     }
 }
 
 /// All steps that have ended.
-#[derive(Debug, Default)]
-pub(super) struct Summary(Vec<Row>);
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Summary {
+    steps: Vec<Row>,
+    /// The sum of their counts.
+    #[serde(flatten)]
+    total: Count,
+}
 
 impl Summary {
     /// Adds a step.
     pub(super) fn add(&mut self, row: Row) {
-        self.0.push(row);
+        self.total += row.count;
+        self.steps.push(row);
+    }
+
+    /// The steps, in the order in which they ended.
+    pub(super) fn rows(&self) -> &[Row] {
+        &self.steps
+    }
+
+    /// Whether no test ran, and none was left out.
+    pub(super) fn is_empty(&self) -> bool {
+        self.total.is_empty()
     }
 
     /// Whether anything failed.
     pub(super) fn failed(&self) -> bool {
-        self.total().failed > 0
-    }
-
-    fn total(&self) -> Count {
-        let mut total = Count::default();
-        for row in &self.0 {
-            total += row.count;
-        }
-        total
+        self.total.failed > 0
     }
 }
 
@@ -103,12 +135,14 @@ impl fmt::Display for Summary {
             took,
             interrupted,
             skipped,
-        } in &self.0
+            ..
+        } in &self.steps
         {
             let Count {
                 passed,
                 failed,
                 skipped: left_out,
+                ..
             } = count;
             let name = name.to_string();
             write!(f, "{name:<8} {passed:>6}  {failed:>6}  {left_out:>7}  ")?;
@@ -121,16 +155,8 @@ impl fmt::Display for Summary {
                 }
             }
         }
-        let Count {
-            passed,
-            failed,
-            skipped,
-        } = self.total();
-        write!(f, "\n{passed} passed, {failed} failed")?;
-        if skipped > 0 {
-            write!(f, ", {skipped} skipped")?;
-        }
-        if self.0.iter().any(|row| row.interrupted) {
+        write!(f, "\n{}", self.total)?;
+        if self.steps.iter().any(|row| row.interrupted) {
             write!(f, "; interrupted")?;
         }
         writeln!(f)
@@ -140,6 +166,7 @@ impl fmt::Display for Summary {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test::transcript::COMMANDS;
     use std::time::Duration;
 
     fn took(elapsed: u64, cpu: u64) -> Took {
@@ -153,9 +180,9 @@ mod tests {
         let count = Count {
             passed,
             failed,
-            skipped: 0,
+            ..Count::default()
         };
-        Row::ran(name, count, took(1250, 2500))
+        Row::ran(name, count, Vec::new(), took(1250, 2500))
     }
 
     #[test]
@@ -188,7 +215,7 @@ mod tests {
             passed: 3,
             ..Count::default()
         };
-        let cut = Row::interrupted(StepName::Boot, count, took(2000, 0));
+        let cut = Row::ran(StepName::Boot, count, Vec::new(), took(2000, 0)).interrupted();
         assert!(
             cut.to_string().starts_with("boot: interrupted, 3 passed"),
             "{cut}"
@@ -201,5 +228,45 @@ mod tests {
             text.ends_with("\n4 passed, 0 failed; interrupted\n"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_failure_tells_how_to_run_it_again() {
+        let failed = |step, suite: &str, name: &str| {
+            let case = Case {
+                suite: suite.to_owned(),
+                name: name.to_owned(),
+                outcome: Outcome::Failed(String::new()),
+            };
+            Row {
+                cases: vec![case],
+                ..row(step, 3, 1)
+            }
+        };
+        assert_eq!(row(StepName::Host, 3, 0).again(), [""; 0]);
+        assert_eq!(
+            failed(StepName::Host, "arch", "a::b").again(),
+            ["cargo xtask test --only host a::b"]
+        );
+        let command = failed(StepName::Host, COMMANDS, "cargo test");
+        assert_eq!(command.again(), ["cargo xtask test --only host"]);
+        let command = failed(StepName::Fmt, COMMANDS, "cargo fmt");
+        assert_eq!(command.again(), ["cargo xtask test --only fmt"]);
+        let in_documentation = failed(StepName::Docs, "arch", "src/lib.rs - walk (line 3)");
+        assert_eq!(in_documentation.again(), ["cargo xtask test --only docs"]);
+    }
+
+    #[test]
+    fn a_flaky_test_is_summed_up() {
+        let mut summary = Summary::default();
+        let count = Count {
+            passed: 3,
+            flaky: 1,
+            ..Count::default()
+        };
+        summary.add(Row::ran(StepName::Boot, count, Vec::new(), took(1, 1)));
+        let text = summary.to_string();
+        assert!(!summary.failed());
+        assert!(text.ends_with("\n3 passed, 0 failed, 1 flaky\n"), "{text}");
     }
 }

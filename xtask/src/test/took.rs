@@ -5,14 +5,21 @@ use std::time::{Duration, Instant};
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
+use serde::{Serialize, Serializer};
 
 /// How long something took.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct Took {
     /// By the clock.
+    #[serde(rename = "seconds", serialize_with = "seconds")]
     pub(super) elapsed: Duration,
     /// What its processes had of the CPUs, all together.
+    #[serde(rename = "cpu_seconds", serialize_with = "seconds")]
     pub(super) cpu: Duration,
+}
+
+fn seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(time.as_secs_f64())
 }
 
 impl fmt::Display for Took {
