@@ -101,7 +101,10 @@ fn is_path(word: &str) -> bool {
                 .chars()
                 .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-.".contains(c))
     };
-    word.contains('/') && !word.contains("...") && word.split('/').all(fits) && !word.starts_with("target/")
+    word.contains('/')
+        && !word.contains("...")
+        && word.split('/').all(fits)
+        && !word.starts_with("target/")
 }
 
 /// Whether the source has what `word` names: from the root, from the folder of a crate, or from the image's; a file is
