@@ -4,7 +4,13 @@ use crate::scenario::{Ending, Scenario};
 
 /// Lines, and typing.
 pub fn consoles() -> Vec<Scenario> {
-    vec![split(), read_slowly(), commands_between(), typed_ahead()]
+    vec![
+        split(),
+        read_slowly(),
+        commands_between(),
+        typed_ahead(),
+        typed_too_far_ahead(),
+    ]
 }
 
 /// What a guest says as one line is one, though another speaks in between: here it says that it has failed.
@@ -60,4 +66,15 @@ fn typed_ahead() -> Scenario {
     .types("say: line 0", text)
     .ends(Ending::PoweredOff)
     .wants("^tessera: vm0 off$")
+}
+
+/// Behind more than that commands wait, too, and the user is told so.
+fn typed_too_far_ahead() -> Scenario {
+    Scenario::new(
+        "typed-too-far-ahead",
+        "guest=hello,vcpus=1,append=mode=say lines=40 every=100",
+    )
+    .types("say: line 0", digits(5000))
+    .wants(r"vm0 does not read what is typed, and there is no room for more: the rest waits, Ctrl-A too$")
+    .wants(r"^vm0\| say: line 39 of those that are said now and then$")
 }

@@ -1,5 +1,6 @@
 //! `cargo xtask qemu`: from options to a booted machine, its console on the terminal.
 
+use std::borrow::Cow;
 use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -388,12 +389,36 @@ impl Stdout {
     }
 }
 
+/// A shell's question to its terminal where the cursor is (BusyBox asks after each prompt), as the
+/// hypervisor shows it.
+const CURSOR_QUERY: &str = r"\u{1b}[6n";
+
+/// A line, or its start, without what a guest asks its terminal: what is shown as lines has none that
+/// could answer.
+fn without_queries(line: &str) -> Cow<'_, str> {
+    match line.contains(CURSOR_QUERY) {
+        true => line.replace(CURSOR_QUERY, "").into(),
+        false => line.into(),
+    }
+}
+
+/// The start of a line, without a query of which only the beginning has come.
+fn without_half_query(start: &str) -> &str {
+    let mut halves = (1..CURSOR_QUERY.len())
+        .rev()
+        .map(|end| &CURSOR_QUERY[..end]);
+    halves
+        .find_map(|half| start.strip_suffix(half))
+        .unwrap_or(start)
+}
+
 impl Screen for Stdout {
     fn line(&mut self, line: &str) {
         self.silent_since = None;
         if let Some(script) = &mut self.script {
             script.line(line);
         }
+        let line = &*without_queries(line);
         let shown = std::mem::take(&mut self.shown);
         let rest = line.get(shown..).unwrap_or(line);
         self.write(&format!("{rest}\n"));
@@ -423,7 +448,7 @@ impl Screen for Stdout {
         if let Some(script) = &mut self.script {
             script.paused(start);
         }
-        let start = start.trim_end_matches('\r');
+        let start = &*without_queries(without_half_query(start.trim_end_matches('\r')));
         if io::stdout().is_terminal() && start.len() > self.shown {
             let rest = start.get(self.shown..).unwrap_or_default();
             self.write(rest);
@@ -445,6 +470,16 @@ mod tests {
                 .map(|machine| machine.hyp_args),
             other => panic!("{other:?} is not `qemu`"),
         }
+    }
+
+    #[test]
+    fn questions_about_the_cursor_are_not_shown() {
+        assert_eq!(without_queries(r"vm0| / # \u{1b}[6nls"), "vm0| / # ls");
+        for half in [r"vm0| / # \u{1b}[6", r"vm0| / # \u", "vm0| / # "] {
+            assert_eq!(without_half_query(half), "vm0| / # ");
+        }
+        let coloured = r"vm0| \u{1b}[33mShell> ";
+        assert_eq!(without_queries(coloured), coloured);
     }
 
     #[test]

@@ -150,7 +150,7 @@ pub struct QemuOptions {
     #[command(flatten)]
     pub program: QemuProgram,
 
-    /// The guest: hello, stress, chaos, interrupts, touch, dirty, sweep, linux, installer, u-boot or edk2
+    /// The guest: hello, stress, chaos, interrupts, touch, dirty, sweep, placed, linux, installer, u-boot or edk2
     /// [default: stress, or --kernel]
     ///
     /// linux (Debian's kernel with BusyBox), installer (Debian's), u-boot and edk2 are fetched with apt into
@@ -361,8 +361,10 @@ fn count() -> clap::builder::RangedI64ValueParser<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::debian;
     use crate::test::StepName;
     use clap::{CommandFactory, ValueEnum};
+    use std::collections::BTreeSet;
 
     fn qemu(args: &[&str]) -> Result<QemuOptions, clap::Error> {
         let words = ["cargo xtask", "qemu"].iter().chain(args);
@@ -415,6 +417,24 @@ mod tests {
             options.shard.map(|shard| shard.to_string()).as_deref(),
             Some("2/3")
         );
+    }
+
+    #[test]
+    fn the_help_lists_every_guest() {
+        let mut cli = Cli::command();
+        let qemu = cli.find_subcommand_mut("qemu").expect("`qemu`");
+        let help = qemu.render_long_help().to_string();
+        let words = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        let (_, after) = words.split_once("The guest: ").expect("a list");
+        let (list, _) = after.split_once(" [").expect("its end");
+        let listed: BTreeSet<_> = list
+            .split([',', ' '])
+            .filter(|word| *word != "or")
+            .collect();
+        let ours = guest::catalogue::GUESTS.iter().map(|guest| guest.name);
+        for name in ours.chain(debian::GUESTS) {
+            assert!(listed.contains(name), "{name} is not in: {list}");
+        }
     }
 
     #[test]

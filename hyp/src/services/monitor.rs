@@ -28,7 +28,7 @@ extern "C" fn run(_: usize) {
             input::command_done();
         }
         let waiting = vm::all().filter(|vm| vm.show_start_of_line()).count();
-        if waiting > 0 {
+        if input::remark_hold() || waiting > 0 {
             sched::sleep_until(timer::now() + input::patience());
         } else {
             sched::park();

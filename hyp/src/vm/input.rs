@@ -10,7 +10,7 @@
 //!
 //! Lock order: the keyboard; then that for the command, a VM's terminal, or the console.
 
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use bootargs::ConsoleMode;
 use log::info;
@@ -26,12 +26,19 @@ use crate::sched::{self, ThreadId};
 /// How many times a second starts of lines are looked for: none is held back for longer than twice that.
 const LOOKS_PER_SECOND: u64 = 50;
 
+/// How long what is typed may wait before that is remarked upon, in seconds.
+const HOLD_REMARKED: u64 = 2;
+
 /// How many bytes are taken at a time: an interrupt comes again if there are more.
 const AT_ONCE: usize = 64;
 
 static KEYS: Mutex<Keys> = Mutex::new(Keys::new());
 /// Nothing is taken until there is room. Written with the keyboard locked only.
 static HELD: AtomicBool = AtomicBool::new(false);
+/// When that began, in ticks.
+static HELD_SINCE: AtomicU64 = AtomicU64::new(0);
+/// Whether the user knows that what is typed now waits.
+static IS_HOLD_KNOWN: AtomicBool = AtomicBool::new(false);
 /// The command that is carried out, or is about to be.
 static COMMAND: Mutex<Option<Command>> = Mutex::new(None);
 /// The VM that gets what is typed.
@@ -55,8 +62,11 @@ pub(crate) fn receive() {
         if !has_room() {
             console::listen(false);
             // Before another look: what makes room after that sees it, and calls `go_on`.
+            HELD_SINCE.store(timer::now(), Ordering::Relaxed);
             HELD.store(true, Ordering::SeqCst);
             if !has_room() {
+                // It says so if it lasts.
+                wake();
                 return;
             }
             listen_again();
@@ -98,6 +108,7 @@ pub(crate) fn go_on() {
 /// Lets what is typed come again. With the keyboard locked.
 fn listen_again() {
     HELD.store(false, Ordering::Relaxed);
+    IS_HOLD_KNOWN.store(false, Ordering::Relaxed);
     console::listen(true);
 }
 
@@ -110,6 +121,25 @@ fn has_room() -> bool {
 /// Whether the output of VM number `vm` is to be passed on byte for byte.
 pub(crate) fn is_raw(vm: usize) -> bool {
     RAW.load(Ordering::Relaxed) && vm == listener()
+}
+
+/// Says that what is typed waits, commands too, if the VM that gets it has not read for
+/// [`HOLD_REMARKED`] seconds. Returns whether to look again soon. The thread calls it, with no command
+/// to carry out.
+pub(crate) fn remark_hold() -> bool {
+    if !HELD.load(Ordering::Relaxed) || IS_HOLD_KNOWN.load(Ordering::Relaxed) {
+        return false;
+    }
+    let since = HELD_SINCE.load(Ordering::Relaxed);
+    let is_long = timer::now().saturating_sub(since) > HOLD_REMARKED * timer::frequency();
+    if is_long {
+        IS_HOLD_KNOWN.store(true, Ordering::Relaxed);
+        let vm = listener();
+        info!(
+            "vm{vm} does not read what is typed, and there is no room for more: the rest waits, Ctrl-A too"
+        );
+    }
+    !is_long
 }
 
 /// Has the thread look for commands, and for starts of lines to be shown.

@@ -11,6 +11,11 @@
 //! is 0, which it takes for the group's own; a slice that sticks out of another by a nanosecond is dropped;
 //! no key that it does not know stands before the events, so what run it was is said by a label;
 //! and nothing is said of `displayTimeUnit`, by which older ones multiply times.
+//!
+//! Perfetto's own format, protobuf, would need the first two of these no longer, and slices that nest all the same.
+//! It would need types for packets, tracks, events and their annotations (`perfetto-protos` generates all of Perfetto's;
+//! by hand some hundred lines), and Chrome's tracing, and a look with a text editor or `jq`, would be lost. So it is
+//! JSON, which needs this paragraph.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
