@@ -14,7 +14,7 @@ use super::inventory::Inventory;
 use super::prezeroed::Prezeroed;
 use super::state::{Mobility, Order, UseIndex};
 use super::usage::Tally;
-use spin::{Mutex, MutexGuard};
+use crate::lock::{Mutex, MutexGuard};
 
 /// Frames that a stack has room for; a power of two.
 const CAPACITY: usize = 64;

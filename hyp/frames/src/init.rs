@@ -11,11 +11,11 @@ use super::frame::{BLOCK_FRAMES, Frame, Index};
 use super::inventory::{Inventory, MAX_FRAMES, MAX_REGIONS, Region};
 use super::linear::{Carved, LinearMap};
 use super::state::{Mobility, Order, State};
+use crate::lock::Mutex;
 use arrayvec::ArrayVec;
 use core::fmt;
 use core::ops::Range;
 use core::sync::atomic::AtomicU32;
-use spin::Mutex;
 use stage2::{PAGE_SHIFT, PAGE_SIZE, Pa};
 
 /// The most ranges of RAM, and of reserved memory, that [`Setup`] may name.

@@ -42,6 +42,7 @@ mod init;
 mod inventory;
 mod isolate;
 mod linear;
+mod lock;
 mod prezeroed;
 mod state;
 #[cfg(any(test, feature = "testing"))]
@@ -61,12 +62,12 @@ pub use linear::LinearMap;
 pub use state::{Order, State, Use, VmId};
 pub use usage::Usage;
 
+use crate::lock::Mutex;
 use buddy::Buddy;
 use cache::CpuCache;
 use core::sync::atomic::AtomicU32;
 use inventory::Inventory;
 use linear::Carved;
-use spin::Mutex;
 use stage2::{Pa, TableMeta};
 
 /// What is known of the contents of free memory.
