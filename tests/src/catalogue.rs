@@ -286,7 +286,7 @@ fn logging() -> Vec<Scenario> {
     let dirty = |name, cpus, cpu| {
         Scenario::new(name, "dirty")
             .on(cpus, cpu)
-            .wants(r"^vm0\| dirty: [1-9][0-9]* moves, [1-9][0-9]* stores, [1-9][0-9]* pages told, ")
+            .wants(r"^vm0\| dirty: [1-9][0-9]* migrations, [1-9][0-9]* stores, [1-9][0-9]* pages told, ")
             .within(120)
     };
     vec![
@@ -354,7 +354,7 @@ fn traced() -> Scenario {
         .on(2, "neoverse-n1")
         .args("trace=all compaction=stress guest-args=\"seconds=4 seed=8\"")
         .traces(&[
-            "Ram", "Frames", "Fault", "Map", "Unmap", "Split", "Collapse", "Move", "Detached",
+            "Ram", "Frames", "Fault", "Map", "Unmap", "Split", "Collapse", "Migrate", "Detached",
             "Grace", "Freed", "Tlbi", "Enter", "Exit", "Switch", "Log",
         ])
         .within(180)
