@@ -6,30 +6,13 @@
 use core::fmt;
 
 use crate::id::{Ids, index};
+use stage2::aarch64::{Abilities, IdRegisters};
 
 /// What every CPU of a machine can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Features {
-    /// Bits of a physical address (`PARange`).
-    pub pa_bits: u8,
-    /// Bits of a VMID: 8, or 16 with FEAT_VMID16.
-    pub vmid_bits: u8,
-    /// FEAT_TLBIRANGE: TLB invalidation by range.
-    pub range_tlbi: bool,
-    /// FEAT_TTL: TLB invalidation with a level hint.
-    pub ttl: bool,
-    /// FEAT_BBM: how a live entry may change its size, level 0 (only through break-before-make) to 2.
-    pub bbm_level: u8,
-    /// FEAT_HAFDBS: the hardware sets the access flag.
-    pub hardware_access_flag: bool,
-    /// FEAT_HAFDBS: the hardware sets the dirty state too.
-    pub hardware_dirty_state: bool,
-    /// FEAT_XNX: stage 2 tells execution at EL0 from that at EL1.
-    pub xnx: bool,
-    /// FEAT_S2FWB: stage 2 can force memory to be write-back.
-    pub forced_write_back: bool,
-    /// `CTR_EL0.DIC`: instruction caches need no invalidation to follow data.
-    pub instructions_follow_data: bool,
+    /// What stage 2 can do.
+    pub stage2: Abilities,
     /// FEAT_LSE: atomic instructions.
     pub lse: bool,
     /// FEAT_PAN: EL1 can be kept from what EL0 may access.
@@ -50,32 +33,16 @@ impl Features {
         let [mmfr0, mmfr1, mmfr2] = [0, 1, 2].map(|number| ids.get(index(7, number)));
         let [isar0, isar1, isar2] = [0, 1, 2].map(|number| ids.get(index(6, number)));
         let [pfr0, pfr1] = [0, 1].map(|number| ids.get(index(4, number)));
-        let dirty = field(mmfr1, 0);
         // APA, API, GPA and GPI, or APA3 and GPA3: any of the algorithms.
         let pointer_authentication = isar1 & 0xff00_0ff0 != 0 || isar2 & 0xff00 != 0;
         Self {
-            pa_bits: match field(mmfr0, 0) {
-                0 => 32,
-                1 => 36,
-                2 => 40,
-                3 => 42,
-                4 => 44,
-                5 => 48,
-                _ => 52,
-            },
-            vmid_bits: if field(mmfr1, 4) >= 2 { 16 } else { 8 },
-            range_tlbi: field(isar0, 56) >= 2,
-            ttl: field(mmfr2, 48) >= 1,
-            bbm_level: match field(mmfr2, 52) {
-                level @ 0..=2 => level,
-                _ => 2,
-            },
-            hardware_access_flag: dirty >= 1,
-            hardware_dirty_state: dirty >= 2,
-            xnx: field(mmfr1, 28) >= 1,
-            forced_write_back: field(mmfr2, 40) >= 1,
-            // DIC
-            instructions_follow_data: ids.cache_type() >> 29 & 1 == 1,
+            stage2: Abilities::decode(&IdRegisters {
+                mmfr0,
+                mmfr1,
+                mmfr2,
+                isar0,
+                ctr: ids.cache_type(),
+            }),
             lse: field(isar0, 20) >= 2,
             pan: field(mmfr1, 20) >= 1,
             ssbs: field(pfr1, 4) >= 1,
@@ -83,12 +50,6 @@ impl Features {
             memory_tagging: field(pfr1, 8) >= 2,
             sve: field(pfr0, 32) >= 1,
         }
-    }
-
-    /// Bits of an address in 64-bit descriptors of 4 KiB tables: physical addresses beyond 48 bits
-    /// take FEAT_LPA2's descriptors, which are not used.
-    pub fn table_pa_bits(&self) -> u8 {
-        self.pa_bits.min(48)
     }
 
     /// The features as rows of a table: what it is, Arm's name for it, what there is.
@@ -99,39 +60,47 @@ impl Features {
             value,
         };
         [
-            row("physical address", "PARange", Value::Bits(self.pa_bits)),
-            row("VMID", "FEAT_VMID16", Value::Bits(self.vmid_bits)),
+            row(
+                "physical address",
+                "PARange",
+                Value::Bits(self.stage2.pa_bits),
+            ),
+            row("VMID", "FEAT_VMID16", Value::Bits(self.stage2.vmid_bits)),
             row(
                 "TLB invalidation by range",
                 "FEAT_TLBIRANGE",
-                self.range_tlbi.into(),
+                self.stage2.range_tlbi.into(),
             ),
-            row("TLB level hint", "FEAT_TTL", self.ttl.into()),
+            row("TLB level hint", "FEAT_TTL", self.stage2.level_hint.into()),
             row(
                 "block size change",
                 "FEAT_BBM",
-                Value::Level(self.bbm_level),
+                Value::Level(self.stage2.bbm_level),
             ),
             row(
                 "hardware access flag",
                 "FEAT_HAFDBS",
-                self.hardware_access_flag.into(),
+                self.stage2.hardware_access_flag.into(),
             ),
             row(
                 "hardware dirty state",
                 "FEAT_HAFDBS",
-                self.hardware_dirty_state.into(),
+                self.stage2.hardware_dirty_state.into(),
             ),
-            row("execute-never by level", "FEAT_XNX", self.xnx.into()),
+            row(
+                "execute-never by level",
+                "FEAT_XNX",
+                self.stage2.execute_never_by_level.into(),
+            ),
             row(
                 "forced write-back",
                 "FEAT_S2FWB",
-                self.forced_write_back.into(),
+                self.stage2.force_write_back.into(),
             ),
             row(
                 "instructions follow data",
                 "CTR_EL0.DIC",
-                self.instructions_follow_data.into(),
+                self.stage2.instructions_follow_data.into(),
             ),
             row("atomic instructions", "FEAT_LSE", self.lse.into()),
             row(
@@ -225,16 +194,10 @@ mod tests {
     }
 
     const SMALLEST: Features = Features {
-        pa_bits: 44,
-        vmid_bits: 8,
-        range_tlbi: false,
-        ttl: false,
-        bbm_level: 0,
-        hardware_access_flag: false,
-        hardware_dirty_state: false,
-        xnx: false,
-        forced_write_back: false,
-        instructions_follow_data: false,
+        stage2: Abilities {
+            pa_bits: 44,
+            ..Abilities::NONE
+        },
         lse: false,
         pan: false,
         ssbs: false,
@@ -253,11 +216,14 @@ mod tests {
         assert_eq!(
             decode(NEOVERSE_N1),
             Features {
-                pa_bits: 48,
-                vmid_bits: 16,
-                hardware_access_flag: true,
-                hardware_dirty_state: true,
-                xnx: true,
+                stage2: Abilities {
+                    pa_bits: 48,
+                    vmid_bits: 16,
+                    hardware_access_flag: true,
+                    hardware_dirty_state: true,
+                    execute_never_by_level: true,
+                    ..Abilities::NONE
+                },
                 lse: true,
                 pan: true,
                 ssbs: true,
@@ -272,16 +238,18 @@ mod tests {
         assert_eq!(
             features,
             Features {
-                pa_bits: 52,
-                vmid_bits: 16,
-                range_tlbi: true,
-                ttl: true,
-                bbm_level: 2,
-                hardware_access_flag: true,
-                hardware_dirty_state: true,
-                xnx: true,
-                forced_write_back: true,
-                instructions_follow_data: false,
+                stage2: Abilities {
+                    pa_bits: 52,
+                    vmid_bits: 16,
+                    range_tlbi: true,
+                    level_hint: true,
+                    bbm_level: 2,
+                    hardware_access_flag: true,
+                    hardware_dirty_state: true,
+                    execute_never_by_level: true,
+                    force_write_back: true,
+                    instructions_follow_data: false,
+                },
                 lse: true,
                 pan: true,
                 ssbs: true,
@@ -290,14 +258,22 @@ mod tests {
                 sve: true,
             }
         );
-        assert_eq!(features.table_pa_bits(), 48);
+        assert_eq!(features.stage2.table_pa_bits(), 48);
     }
 
     #[test]
     fn instruction_caches_follow_where_those_of_all_cpus_do() {
         let [follows, not] = [1 << 29, 0].map(|ctr| ids(MAX).with_cache_type(ctr));
-        assert!(Features::decode(&follows.common(&follows)).instructions_follow_data);
-        assert!(!Features::decode(&follows.common(&not)).instructions_follow_data);
+        assert!(
+            Features::decode(&follows.common(&follows))
+                .stage2
+                .instructions_follow_data
+        );
+        assert!(
+            !Features::decode(&follows.common(&not))
+                .stage2
+                .instructions_follow_data
+        );
     }
 
     #[test]
@@ -320,9 +296,9 @@ mod tests {
             ((7, 2), u64::MAX),
             ((6, 0), u64::MAX),
         ]);
-        assert_eq!(features.pa_bits, 52);
-        assert_eq!(features.bbm_level, 2);
-        assert!(features.range_tlbi && features.hardware_dirty_state && features.lse);
+        assert_eq!(features.stage2.pa_bits, 52);
+        assert_eq!(features.stage2.bbm_level, 2);
+        assert!(features.stage2.range_tlbi && features.stage2.hardware_dirty_state && features.lse);
     }
 
     #[test]

@@ -23,14 +23,12 @@ pub mod contract;
 pub mod emulate;
 pub mod encoding;
 pub mod features;
-pub mod flush;
 pub mod id;
 pub mod load_store;
 pub mod pstate;
 pub mod stage1;
 pub mod syndrome;
 pub mod system_error;
-pub mod tlbi;
 
 pub use encoding::Encoding;
 pub use load_store::LoadStore;

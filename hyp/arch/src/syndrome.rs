@@ -3,8 +3,6 @@
 //! Arm ARM, `ESR_EL2`. Only taken apart here, not acted upon.
 
 use crate::Encoding;
-use bitflags::bitflags;
-use stage2::{Access, Level, Privilege};
 
 /// Exception classes (`ESR_EL2.EC`) with which a guest's exceptions come to EL2.
 pub mod class {
@@ -71,133 +69,7 @@ impl Wait {
     }
 }
 
-/// What a stage-2 abort was caused by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// No valid descriptor translates the IPA: the walk stopped at this level.
-    Translation(Level),
-    /// The descriptor's access flag is clear.
-    AccessFlag,
-    /// The descriptor forbids the access.
-    Permission,
-    /// The TLB holds several translations of the address (FEAT_BBM allows that for a moment).
-    Conflict,
-    /// An external abort, an address size fault, ...: nothing that can be mended.
-    Other,
-}
-
-bitflags! {
-    /// The syndrome of a data or instruction abort (`ESR_EL2.ISS`).
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub struct Abort: u64 {
-        /// DFSC or IFSC: the fault status code.
-        const STATUS = 0x3f;
-        /// WnR: a write made it. See [`Abort::access`].
-        const WRITE = 1 << 6;
-        /// S1PTW: the fault was on the access of a stage-1 walk.
-        const STAGE1_WALK = 1 << 7;
-        /// CM: a cache maintenance instruction made it.
-        const CACHE_MAINTENANCE = 1 << 8;
-        /// FnV: `FAR_EL2` does not hold the address.
-        const FAR_NOT_VALID = 1 << 10;
-        /// SF: the register is 64 bits wide.
-        const SIXTY_FOUR = 1 << 15;
-        /// SRT: the register's number.
-        const REGISTER = 0x1f << 16;
-        /// SSE: a load extends the sign.
-        const SIGN_EXTEND = 1 << 21;
-        /// SAS: binary logarithm of the size in bytes.
-        const SIZE = 0x3 << 22;
-        /// ISV: SAS, SSE, SRT and SF are valid.
-        const SYNDROME_VALID = 1 << 24;
-    }
-}
-
-impl Abort {
-    /// The syndrome in a value of `ESR_EL2`.
-    pub const fn new(esr: u64) -> Self {
-        Self::from_bits_retain(esr & 0x1ff_ffff)
-    }
-
-    /// What caused it. The low bits of the status are the level.
-    pub const fn cause(self) -> Cause {
-        let status = self.bits() & Self::STATUS.bits();
-        match status {
-            0x04..=0x07 => Cause::Translation(self.level()),
-            0x08..=0x0b => Cause::AccessFlag,
-            0x0c..=0x0f => Cause::Permission,
-            0x30 => Cause::Conflict,
-            _ => Cause::Other,
-        }
-    }
-
-    /// Whether the cause is that no valid descriptor translates the IPA.
-    #[inline]
-    pub const fn is_translation(self) -> bool {
-        self.bits() & Self::STATUS.bits() & !3 == 0x04
-    }
-
-    /// The level of the table whose entry was in the way, for causes that are about one.
-    #[inline]
-    pub const fn level(self) -> Level {
-        match self.bits() & 3 {
-            0 => Level::L0,
-            1 => Level::L1,
-            2 => Level::L2,
-            _ => Level::L3,
-        }
-    }
-
-    /// What the guest needs of the memory; `fetch` is the level at which it fetched, if it is an instruction
-    /// abort.
-    ///
-    /// A walk reads the guest's tables, and if reading was not the trouble it wants to set a flag in
-    /// them. A cache maintenance instruction is reported as a write (Arm ARM, `ESR_EL2`, WnR). Most need no
-    /// more than a valid mapping, but DC IVAC needs the right to store: where a permission was the trouble
-    /// it was that one, or the instruction will never be allowed.
-    #[inline]
-    pub fn access(self, fetch: Option<Privilege>) -> Access {
-        if self.intersects(Self::STAGE1_WALK.union(Self::CACHE_MAINTENANCE)) {
-            return self.access_of_walk_or_maintenance();
-        }
-        match fetch {
-            Some(level) => Access::Execute(level),
-            None if self.contains(Self::WRITE) => Access::Write,
-            None => Access::Read,
-        }
-    }
-
-    // Apart, so that loads and stores do not pay for the rest.
-    #[cold]
-    #[inline(never)]
-    fn access_of_walk_or_maintenance(self) -> Access {
-        match self.cause() {
-            Cause::Permission if self.contains(Self::STAGE1_WALK) => Access::Update,
-            Cause::Permission => Access::Write,
-            _ => Access::Read,
-        }
-    }
-
-    /// Whether a cache maintenance instruction made it, by the address that it was given.
-    pub const fn is_maintenance(self) -> bool {
-        self.contains(Self::CACHE_MAINTENANCE) && !self.contains(Self::STAGE1_WALK)
-    }
-
-    /// The load or store that can be emulated from the syndrome alone, if it says enough.
-    pub fn emulatable(self) -> Option<Transfer> {
-        if !self.contains(Self::SYNDROME_VALID) || self.contains(Self::STAGE1_WALK) {
-            return None;
-        }
-        let field = |mask: Self| (self & mask).bits() >> mask.bits().trailing_zeros();
-        Some(Transfer {
-            register: field(Self::REGISTER) as usize,
-            size: 1 << field(Self::SIZE),
-            write: self.contains(Self::WRITE),
-            sign_extend: self.contains(Self::SIGN_EXTEND),
-            sixty_four: self.contains(Self::SIXTY_FOUR),
-        })
-    }
-}
+pub use stage2::aarch64::{Abort, Cause};
 
 /// A load or store of one general-purpose register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -215,6 +87,21 @@ pub struct Transfer {
 }
 
 impl Transfer {
+    /// The load or store that can be emulated from the syndrome of an abort alone, if it says enough.
+    pub fn described(abort: Abort) -> Option<Self> {
+        if !abort.contains(Abort::SYNDROME_VALID) || abort.contains(Abort::STAGE1_WALK) {
+            return None;
+        }
+        let field = |mask: Abort| (abort & mask).bits() >> mask.bits().trailing_zeros();
+        Some(Self {
+            register: field(Abort::REGISTER) as usize,
+            size: 1 << field(Abort::SIZE),
+            write: abort.contains(Abort::WRITE),
+            sign_extend: abort.contains(Abort::SIGN_EXTEND),
+            sixty_four: abort.contains(Abort::SIXTY_FOUR),
+        })
+    }
+
     /// What a store puts into memory, of the register's value; devices are little-endian.
     pub const fn stored(self, value: u64, big_endian: bool) -> u64 {
         self.in_order(value & self.mask(), big_endian)
@@ -346,6 +233,7 @@ pub const fn condition(esr: u64) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use stage2::{Access, Level};
 
     #[test]
     fn a_byte_store_to_a_device() {
@@ -355,9 +243,16 @@ mod tests {
         let abort = Abort::new(esr);
         assert_eq!(abort.cause(), Cause::Translation(Level::L3));
         assert_eq!(abort.access(None), Access::Write);
-        let access = abort.emulatable().unwrap();
+        let access = Transfer::described(abort).unwrap();
         assert_eq!((access.register, access.size, access.write), (3, 1, true));
         assert_eq!(access.stored(0x1234, false), 0x34);
+    }
+
+    #[test]
+    fn what_the_syndrome_does_not_describe_is_not_emulated_by_it() {
+        for esr in [1 << 8 | 1 << 6 | 0x07, 1 << 24 | 1 << 7, 0x07] {
+            assert_eq!(Transfer::described(Abort::new(esr)), None);
+        }
     }
 
     #[test]
@@ -403,34 +298,6 @@ mod tests {
             access(8, false).stored(0x0102_0304_0506_0708, true),
             0x0807_0605_0403_0201
         );
-    }
-
-    #[test]
-    fn faults_are_told_apart() {
-        assert_eq!(Abort::new(0x04).cause(), Cause::Translation(Level::L0));
-        assert_eq!(Abort::new(0x06).cause(), Cause::Translation(Level::L2));
-        for level in 0..4 {
-            assert_eq!(Abort::new(0x08 | level).cause(), Cause::AccessFlag);
-            assert_eq!(Abort::new(0x0c | level).cause(), Cause::Permission);
-        }
-        assert_eq!(Abort::new(0x30).cause(), Cause::Conflict);
-        for other in [0x00, 0x10, 0x15, 0x21, 0x31] {
-            assert_eq!(Abort::new(other).cause(), Cause::Other);
-        }
-        for level in [Privilege::User, Privilege::Kernel] {
-            let fetch = Abort::new(0x07).access(Some(level));
-            assert_eq!(fetch, Access::Execute(level));
-        }
-        let walk = 1 << 7;
-        let by = Some(Privilege::Kernel);
-        assert_eq!(Abort::new(walk | 0x07).access(by), Access::Read);
-        assert_eq!(Abort::new(walk | 0x0f).access(None), Access::Update);
-        let maintenance = Abort::new(1 << 8 | 1 << 6 | 0x07);
-        assert_eq!(maintenance.access(None), Access::Read);
-        assert_eq!(maintenance.emulatable(), None);
-        assert!(maintenance.is_maintenance() && !Abort::new(1 << 6 | 0x07).is_maintenance());
-        assert!(!Abort::new(1 << 8 | walk | 0x07).is_maintenance());
-        assert_eq!(Abort::new(1 << 24 | 1 << 7).emulatable(), None);
     }
 
     /// DC IVAC on a page whose stores trap: as a load it would be answered again and again, with nothing changed.

@@ -20,8 +20,6 @@ use psci::power::StopReason;
 
 /// The page offset of an address.
 pub(super) const OFFSET: u64 = 0xfff;
-/// `HPFAR_EL2.FIPA`: bits 51:12 of the IPA.
-const HPFAR_PAGE: u64 = 0xfff_ffff_fff0;
 /// `PAR_EL1.PA`: bits 51:12.
 const PAR_PAGE: u64 = 0xf_ffff_ffff_f000;
 
@@ -176,7 +174,7 @@ fn device_abort(frame: &mut Frame, esr: u64) {
 // Always inline: what the caller knows of the syndrome is not looked at again.
 #[inline(always)]
 fn device(frame: &mut Frame, esr: u64, far: u64, ipa: u64) {
-    let Some(access) = Abort::new(esr).emulatable() else {
+    let Some(access) = Transfer::described(Abort::new(esr)) else {
         return undescribed(frame, esr, far, ipa);
     };
     match transfer(frame, access, ipa) {
@@ -262,7 +260,7 @@ fn inject_external_abort(frame: &Frame, esr: u64, far: u64) {
 /// `HPFAR_EL2` holds its page, except that some CPUs do not set it for a permission fault of the access
 /// itself (Arm ARM, `HPFAR_EL2`): then the guest's own tables are asked.
 fn faulting_ipa(abort: Abort, far: u64) -> Option<u64> {
-    if abort.cause() == Cause::Permission && !abort.contains(Abort::STAGE1_WALK) {
+    if !abort.is_reported() {
         return translate(far);
     }
     Some(reported_ipa(abort, far))
@@ -270,18 +268,12 @@ fn faulting_ipa(abort: Abort, far: u64) -> Option<u64> {
 
 /// The IPA that faulted, with its page from `HPFAR_EL2`.
 fn reported_ipa(abort: Abort, far: u64) -> u64 {
-    let page = hpfar_page();
-    // On a walk FAR is the address that was being translated, not that of the table.
-    if abort.contains(Abort::STAGE1_WALK) {
-        page
-    } else {
-        page | far & OFFSET
-    }
+    abort.reported_ipa(HPFAR_EL2.get(), far).get()
 }
 
 /// The page that `HPFAR_EL2` names.
 fn hpfar_page() -> u64 {
-    (HPFAR_EL2.get() & HPFAR_PAGE) << 8
+    Abort::reported_page(HPFAR_EL2.get()).get()
 }
 
 /// Translates a guest's virtual address by its own stage 1. The hardware does, since a walk in software would take

@@ -32,7 +32,7 @@ pub(crate) struct Identity {
 impl Identity {
     pub(super) fn new(features: &Features) -> Self {
         Self {
-            clean: !features.forced_write_back,
+            clean: !features.stage2.force_write_back,
         }
     }
 }

@@ -20,7 +20,7 @@ use memory::guest::{GuestMemory, Settings};
 use memory::{Machine, Parts};
 use platform::{Board, Region};
 use spin::Once;
-use stage2::{Format, Geometry, Ipa, IpaRange, Pa};
+use stage2::{Geometry, Ipa, IpaRange, Pa};
 use trace::event::Holder;
 
 use crate::cpu::features;
@@ -96,7 +96,7 @@ pub(crate) fn init(board: &Board<'_>, arguments: &BootArgs<'_>) -> Result<(), In
     };
     let features = features();
     // Whatever was executed from this RAM before.
-    tlb::invalidate_instruction_caches(features);
+    tlb::Hardware::new(features).invalidate_instruction_caches();
     // SAFETY: the ranges are the board's RAM, of which EL2's tables map all that has an address
     // there. What is in use, the image, the device tree and the initrd, is reserved; nothing else
     // has taken RAM before.
@@ -104,7 +104,7 @@ pub(crate) fn init(board: &Board<'_>, arguments: &BootArgs<'_>) -> Result<(), In
     breach::start(arguments.breach);
     // As many as that all CPUs can have one while another is looked for.
     let least = (board.cpus.len() + 2).next_power_of_two().ilog2();
-    let all = u32::from(features.vmid_bits);
+    let all = u32::from(features.stage2.vmid_bits);
     let vmid_bits = arguments
         .vmid_bits
         .map_or(all, |few| few.max(least).min(all));
@@ -190,7 +190,7 @@ pub(crate) fn trace_frames() {
 
 /// The shape of guests' tables on this machine.
 fn geometry() -> Geometry {
-    let bits = u32::from(features().table_pa_bits()).min(MAX_IPA_BITS);
+    let bits = u32::from(features().stage2.table_pa_bits()).min(MAX_IPA_BITS);
     // Every width of physical addresses that the architecture knows, cut to 40 bits, has a shape.
     Geometry::new(bits, bits).expect("32 to 40 bits can be translated")
 }
@@ -217,12 +217,8 @@ pub(crate) fn new_memory(vm: usize, size: u64) -> Result<Memory, MemoryError> {
         ram,
         huge: host().huge,
         geometry,
-        format: Format {
-            force_write_back: features.forced_write_back,
-            execute_never_by_level: features.xnx,
-            hardware_dirty: features.hardware_dirty_state,
-        },
-        direct_size_change: features.bbm_level >= 2,
+        format: features.stage2.format(),
+        direct_size_change: features.stage2.bbm_level >= 2,
         table_calls: host().table_calls,
     };
     let memory = GuestMemory::new(machine(), settings);
@@ -243,5 +239,5 @@ pub(crate) fn unload_tables() {
 
 /// Gives this CPU's registers of stage 2 the values for all guests of this machine, with no tables.
 pub(crate) fn init_translation() {
-    tlb::init_translation(tlb::vtcr(geometry(), features()));
+    tlb::init_translation(features().stage2.vtcr(geometry()));
 }

@@ -104,8 +104,8 @@ pub(crate) fn start(
 pub(crate) fn begin_replay(holdings: impl FnOnce(&mut dyn FnMut(Range<Pa>, Holder))) {
     let features = cpu::features();
     let event = Event::Allowed {
-        bbm: features.bbm_level,
-        dic: features.instructions_follow_data.into(),
+        bbm: features.stage2.bbm_level,
+        dic: features.stage2.instructions_follow_data.into(),
         order: Sink::next_order(),
     };
     write(NOBODY, event);

@@ -163,7 +163,7 @@
 //!         let take = |frame: &Frame| !frame.taken.swap(true, Ordering::Acquire);
 //!         let index = self.frames.iter().position(take).ok_or(OutOfFrames)?;
 //!         // SAFETY: the frame was free, so nobody else can reach its memory.
-//!         unsafe { *self.frames[index].memory.get() = Table::empty() };
+//!         unsafe { *self.frames[index].memory.get() = Table::EMPTY };
 //!         Ok(Pa::new(RAM + index as u64 * 4096))
 //!     }
 //!
@@ -280,7 +280,7 @@
 //!
 //! let host = Host {
 //!     frames: std::array::from_fn(|_| Frame {
-//!         memory: UnsafeCell::new(Table::empty()),
+//!         memory: UnsafeCell::new(Table::EMPTY),
 //!         meta: TableMeta::new(),
 //!         taken: AtomicBool::new(false),
 //!     }),

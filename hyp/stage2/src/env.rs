@@ -29,7 +29,15 @@ pub struct Table {
 
 impl Table {
     /// A table of empty entries. On hardware a zeroed frame is one already.
-    pub fn empty() -> Self {
+    #[cfg(not(any(loom, shuttle)))]
+    #[allow(clippy::declare_interior_mutable_const)] // a value to begin with: each use makes a table
+    pub const EMPTY: Table = Table {
+        entries: [const { Entry::new(0) }; ENTRIES],
+    };
+
+    /// A table of empty entries.
+    #[cfg(any(loom, shuttle))]
+    pub(crate) fn empty() -> Self {
         Self {
             entries: core::array::from_fn(|_| Entry::new(0)),
         }

@@ -141,6 +141,8 @@ extern crate alloc;
 #[cfg(any(unix, windows))]
 extern crate std;
 
+#[cfg(feature = "aarch64")]
+pub mod aarch64;
 mod addr;
 mod collapse;
 mod copy;

@@ -30,7 +30,7 @@ impl Lean {
     /// A machine with room for so many tables for each CPU.
     pub(crate) fn new(cpus: usize, each: usize) -> Self {
         Self {
-            tables: Arena::new(cpus, each, Table::empty),
+            tables: Arena::new(cpus, each, || Table::EMPTY),
             metas: (0..cpus * each).map(|_| Meta(TableMeta::new())).collect(),
             slots: (0..cpus).map(|_| CpuSlot::new()).collect(),
             grace: Grace::new(),
@@ -43,7 +43,7 @@ impl Lean {
 unsafe impl Frames for Lean {
     fn allocate_tables(&self, order: u32) -> Result<Pa, OutOfFrames> {
         assert_eq!(order, 0, "the tables here have one root");
-        let address = self.tables.take(Table::empty()).ok_or(OutOfFrames)?;
+        let address = self.tables.take(Table::EMPTY).ok_or(OutOfFrames)?;
         Ok(Pa::new(address as u64))
     }
 

@@ -46,6 +46,9 @@ pub struct FakeFrames {
 impl FakeFrames {
     pub(super) fn new(count: usize) -> Self {
         let frame = |_| Frame {
+            #[cfg(not(any(loom, shuttle)))]
+            table: Table::EMPTY,
+            #[cfg(any(loom, shuttle))]
             table: Table::empty(),
             meta: TableMeta::new(),
             life: PlainAtomicU64::new(0),

@@ -1,6 +1,6 @@
 //! In which order translations, and what was fetched through them, are invalidated (Arm ARM, "TLB maintenance").
 //!
-//! The instructions themselves are the caller's ([`Instructions`]), so the order can be tested on any machine.
+//! The instructions themselves are [`Instructions`], so the order can be tested on any machine.
 //!
 //! - Stage 1 comes after a DSB behind stage 2: what is cached of stage 1 may be combined with stage 2, and
 //!   until stage 2 is gone, a walk may combine the two anew.
@@ -8,31 +8,19 @@
 //!   a CPU may still fetch through what is invalidated. So none holds anything of a frame that no guest has
 //!   mapped.
 
-use crate::tlbi::{Operation, Operations, leaves_only};
-use stage2::Scope;
-
-/// What invalidation is made of. TLBIs work on the VMID in `VTTBR_EL2`, all of them on all CPUs.
-pub trait Instructions {
-    /// `dsb ishst`: descriptors stored before it are what walks after it find.
-    fn dsb_ishst(&self);
-    /// `dsb ish`: invalidations before it are complete.
-    fn dsb_ish(&self);
-    /// `isb`: what this CPU executes after it is fetched and translated anew.
-    fn isb(&self);
-    /// A TLBI of stage 2, of leaves only or not.
-    fn tlbi(&self, operation: Operation, leaves: bool);
-    /// `tlbi vmalle1is`: stage 1, and what was made of both stages.
-    fn tlbi_stage1(&self);
-    /// `tlbi alle1is`: both stages, of all VMIDs.
-    fn tlbi_all(&self);
-    /// `ic ialluis`: instruction caches as a whole.
-    fn ic_ialluis(&self);
-}
+use super::instructions::Instructions;
+use super::tlbi::{Operations, leaves_only};
+use crate::env::Scope;
 
 /// Invalidates what `operations` reach, after a `dsb ishst` behind what was changed. `follow` is whether
 /// instruction caches follow data.
 #[inline(always)]
-pub fn invalidate(on: &impl Instructions, operations: Operations, scope: Scope, follow: bool) {
+pub(super) fn invalidate(
+    on: &impl Instructions,
+    operations: Operations,
+    scope: Scope,
+    follow: bool,
+) {
     let leaves = leaves_only(scope);
     operations.for_each(|operation| on.tlbi(operation, leaves));
     on.dsb_ish();
@@ -45,7 +33,7 @@ pub fn invalidate(on: &impl Instructions, operations: Operations, scope: Scope, 
 /// Invalidates all translations of all guests. Instruction caches too: those that tell VMIDs apart
 /// (VPIPT) would have kept what was fetched under a number that is given to another now.
 #[inline(always)]
-pub fn invalidate_everything(on: &impl Instructions, follow: bool) {
+pub(super) fn invalidate_everything(on: &impl Instructions, follow: bool) {
     on.dsb_ishst();
     on.tlbi_all();
     on.dsb_ish();
@@ -56,18 +44,22 @@ pub fn invalidate_everything(on: &impl Instructions, follow: bool) {
 /// Empties the instruction caches, unless they follow data. Before the call, no CPU has a translation any
 /// more by which it might fetch what they are to forget.
 #[inline(always)]
-pub fn invalidate_instruction_caches(on: &impl Instructions, follow: bool) {
+pub(super) fn invalidate_instruction_caches(on: &impl Instructions, follow: bool) {
     if !follow {
         on.ic_ialluis();
         on.dsb_ish();
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
+#[allow(unsafe_code)] // plays the instructions
 mod tests {
     use super::*;
-    use crate::tlbi::{Abilities, operations};
-    use stage2::{Ipa, IpaRange, Level};
+    use crate::aarch64::tlbi::{Operation, operations};
+    use crate::aarch64::{Abilities, El2Tlb, vttbr};
+    use crate::addr::{Ipa, IpaRange, Level, Pa};
+    use crate::env::{Loaded, Tlb};
+    use crate::vmid::Vmid;
     use std::cell::{Cell, RefCell};
 
     /// Where something may be: not there, there until the next DSB, or there.
@@ -92,6 +84,7 @@ mod tests {
         all_leave: Cell<bool>,
         /// What its instruction cache does when data changes.
         follows: bool,
+        vttbr: Cell<u64>,
         executed: RefCell<Vec<&'static str>>,
     }
 
@@ -137,7 +130,8 @@ mod tests {
         }
     }
 
-    impl Instructions for Other {
+    // SAFETY: nothing is executed.
+    unsafe impl Instructions for Other {
         fn dsb_ishst(&self) {
             self.execute("dsb ishst", || self.published.set(true));
         }
@@ -176,16 +170,32 @@ mod tests {
         fn ic_ialluis(&self) {
             self.execute("ic ialluis", || leave(&self.instructions));
         }
+        fn dsb_nshst(&self) {
+            self.execute("dsb nshst", || ());
+        }
+        fn dsb_nsh(&self) {
+            self.execute("dsb nsh", || ());
+        }
+        fn tlbi_leaf_local(&self, _: u64) {
+            self.execute("tlbi ipas2le1", || ());
+        }
+        fn tlbi_stage1_local(&self) {
+            self.execute("tlbi vmalle1", || ());
+        }
+        fn tlbi_vmid_local(&self) {
+            self.execute("tlbi vmalls12e1", || ());
+        }
+        fn vttbr(&self) -> u64 {
+            self.vttbr.get()
+        }
+        fn set_vttbr(&self, value: u64) {
+            self.execute("msr vttbr_el2", || self.vttbr.set(value));
+        }
     }
-
-    const PAGE: Abilities = Abilities {
-        range: false,
-        level_hint: false,
-    };
 
     fn page() -> Operations {
         let range = IpaRange::entry(Ipa::new(0x4000_0000), Level::L3);
-        operations(range, Scope::Leaf(Level::L3), PAGE)
+        operations(range, Scope::Leaf(Level::L3), &Abilities::NONE)
     }
 
     #[test]
@@ -227,6 +237,48 @@ mod tests {
             "isb",
         ];
         assert_eq!(*other.executed.borrow(), all);
+    }
+
+    /// For a VM that is not loaded here, VTTBR_EL2 has its VMID meanwhile with tables that translate nothing, after the walks of
+    /// the VM that was loaded have ended; and then again what it had.
+    #[test]
+    fn a_vm_that_is_not_loaded_is_flushed_under_its_vmid() {
+        let range = IpaRange::entry(Ipa::new(0x4000_0000), Level::L3);
+        let loaded = |vmid| Loaded {
+            root: Pa::new(0x8000_0000),
+            vmid: Vmid::new(vmid),
+        };
+        for (here, switches) in [(loaded(1), true), (loaded(2), false)] {
+            let other = Other::new(true);
+            other.vttbr.set(vttbr(Some(here)));
+            let tlb = El2Tlb::new(other, Abilities::NONE);
+            tlb.invalidate_range(Vmid::new(2), range, Scope::Leaf(Level::L3));
+            let other = tlb.into_instructions();
+            assert_eq!(other.vttbr.get(), vttbr(Some(here)));
+            let executed = other.executed.borrow();
+            let switch = ["dsb nsh", "msr vttbr_el2", "isb"];
+            assert_eq!(executed.starts_with(&switch), switches, "{executed:?}");
+            let writes = executed.iter().filter(|name| **name == "msr vttbr_el2");
+            assert_eq!(writes.count(), if switches { 2 } else { 0 });
+        }
+    }
+
+    /// One leaf of this CPU: stage 2 is gone before stage 1 is, and both before the guest is entered.
+    #[test]
+    fn a_leaf_of_this_cpu_goes_in_order() {
+        let tlb = El2Tlb::new(Other::new(true), Abilities::NONE);
+        let range = IpaRange::entry(Ipa::new(0x1000), Level::L3);
+        tlb.invalidate_local(Vmid::new(0), range, Scope::Leaf(Level::L3));
+        let executed = tlb.into_instructions().executed.into_inner();
+        let order = [
+            "dsb nshst",
+            "tlbi ipas2le1",
+            "dsb nsh",
+            "tlbi vmalle1",
+            "dsb nsh",
+            "isb",
+        ];
+        assert_eq!(executed, order);
     }
 
     #[test]

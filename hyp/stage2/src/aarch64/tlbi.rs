@@ -4,16 +4,9 @@
 //! choice between single addresses, ranges (FEAT_TLBIRANGE) and the whole VMID. No instruction is
 //! executed here, so the choice can be tested on any machine.
 
-use stage2::{Ipa, IpaRange, Level, PAGE_SHIFT, Scope};
-
-/// What the CPUs' TLBI instructions can do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Abilities {
-    /// FEAT_TLBIRANGE.
-    pub range: bool,
-    /// FEAT_TTL: the level of the entry may be told.
-    pub level_hint: bool,
-}
+use super::abilities::Abilities;
+use crate::addr::{Ipa, IpaRange, Level, PAGE_SHIFT};
+use crate::env::Scope;
 
 /// One TLBI, by its operand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +40,7 @@ const IPA_MASK: u64 = (1 << 36) - 1;
 
 /// The operations that invalidate a range, in order.
 #[derive(Clone, Debug)]
-pub struct Operations {
+pub(super) struct Operations {
     next: Ipa,
     end: Ipa,
     stride: Level,
@@ -57,12 +50,12 @@ pub struct Operations {
 }
 
 /// Whether leaves only are meant, so that the last-level form of an instruction is enough.
-pub const fn leaves_only(scope: Scope) -> bool {
+pub(super) const fn leaves_only(scope: Scope) -> bool {
     !matches!(scope, Scope::Tables)
 }
 
 /// What it takes to invalidate `range` in `scope`.
-pub fn operations(range: IpaRange, scope: Scope, abilities: Abilities) -> Operations {
+pub(super) fn operations(range: IpaRange, scope: Scope, abilities: &Abilities) -> Operations {
     // One operation reaches a whole block, by any address in it.
     let (stride, level) = match scope {
         Scope::Leaf(level) => (level, Some(level)),
@@ -71,7 +64,7 @@ pub fn operations(range: IpaRange, scope: Scope, abilities: Abilities) -> Operat
     let start = range.start().align_down(stride);
     let singles = (range.end().get() - start.get()).div_ceil(stride.size());
     let pages = (range.end().get() - start.get()) >> PAGE_SHIFT;
-    let by_range = abilities.range && singles > 1;
+    let by_range = abilities.range_tlbi && singles > 1;
     Operations {
         next: start,
         end: range.end(),
@@ -133,18 +126,21 @@ impl Iterator for Operations {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 
-    const ALL: Abilities = Abilities {
-        range: true,
-        level_hint: true,
-    };
-    const NONE: Abilities = Abilities {
-        range: false,
-        level_hint: false,
-    };
+    use crate::aarch64::IdRegisters;
+
+    /// CPUs with everything, and with nothing.
+    const ALL: &Abilities = &Abilities::decode(&IdRegisters {
+        isar0: u64::MAX,
+        mmfr2: u64::MAX,
+        mmfr0: 0,
+        mmfr1: 0,
+        ctr: 0,
+    });
+    const NONE: &Abilities = &Abilities::NONE;
 
     fn pages(start: u64, pages: u64) -> IpaRange {
         IpaRange::new(Ipa::new(start), Ipa::new(start + pages * 4096)).unwrap()
