@@ -128,10 +128,15 @@ impl Cpu {
     /// As [`Self::push`], for a thread that waited until now.
     pub(super) fn push_woken(&self, thread: ThreadIndex) {
         self.push(thread);
+        self.note_woken();
+    }
+
+    /// Notes that a thread in the ready queue should not wait for the end of a slice of the hypervisor's own threads.
+    pub(super) fn note_woken(&self) {
         self.woken.store(true, Ordering::Relaxed);
     }
 
-    /// Whether a thread was queued here by [`Self::push_woken`] since this was last asked. A hint: it may have
+    /// Whether [`Self::note_woken`] was called since this was last asked. A hint: it may have
     /// run meanwhile, and what another CPU has queued just now may be missed until its message comes.
     pub(super) fn take_woken(&self) -> bool {
         self.woken.load(Ordering::Relaxed) && self.woken.swap(false, Ordering::Relaxed)

@@ -241,7 +241,12 @@ fn idle_thread() -> ThreadIndex {
 /// Queues the threads whose sleep is over.
 fn wake_sleepers() {
     while let Some(index) = cpu::this().pop_sleeper() {
-        wake(ThreadId(index));
+        if thread(index).park.wake() {
+            place(index);
+        } else {
+            // It is ready, and its guest's timer has fired: see `switch_to`.
+            cpu::this().note_woken();
+        }
     }
 }
 
@@ -254,6 +259,14 @@ fn switch_to(cpu: &Cpu, next: ThreadIndex, after: After) {
     );
     let from = thread(cpu.current());
     let to = thread(next);
+    if after == After::Ready
+        && to.context().is_none()
+        && let Some(deadline) = from.context().and_then(Context::next_timer)
+    {
+        // One of the hypervisor's own threads takes over from a guest that has not finished: it gives way to the guest's
+        // timer, and not only at the end of its slice.
+        cpu.add_sleeper(cpu.current(), deadline);
+    }
     match from.context() {
         Some(context) => context.switch_out(),
         None => serror::drain_own(),

@@ -29,6 +29,9 @@ pub(crate) trait Context: Sync {
     /// Serves the interrupts that wait for the CPU, while the thread does long work there: some may be the
     /// guest's.
     fn serve_interrupts(&self);
+    /// When the guest's next timer interrupt is due, in ticks, if there is one that it waits for. Called while the thread is on
+    /// its CPU.
+    fn next_timer(&self) -> Option<u64>;
     /// The thread has ended and is off its CPU. Called while another is being switched to: may not switch.
     fn ended(&self);
     /// The VM and vCPU that it is, for traces.

@@ -332,6 +332,10 @@ impl Context for Vcpu {
         self.require_entry_check();
     }
 
+    fn next_timer(&self) -> Option<u64> {
+        Vcpu::next_timer(self)
+    }
+
     fn ended(&self) {
         self.vm().thread_ended();
     }
