@@ -12,7 +12,7 @@ use tests::runner::{self, Runner};
 use tests::scenario::Scenario;
 use xtask::build::{self, Images};
 use xtask::vms::{self, Sources};
-use xtask::workspace::Workspace;
+use xtask::workspace::{EMBED_PACKAGE, FIRMWARE_PACKAGE, Workspace};
 use xtask::{interrupt, qemu, setup};
 
 fn main() -> ExitCode {
@@ -53,7 +53,8 @@ fn run(options: &Options) -> Result<bool> {
             images: Box::leak(Box::new(Images::build()?)),
             debian: Box::leak(Box::new(vms::debian(&specs?.concat(), &target))),
         },
-        firmware: build::firmware()?.flat,
+        firmware: build::image_of(FIRMWARE_PACKAGE)?.flat,
+        embed: build::image_of(EMBED_PACKAGE)?,
         folders: match &options.artifacts {
             Some(folder) => folder.clone(),
             None => target.join("boot-tests"),

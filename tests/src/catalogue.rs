@@ -28,9 +28,24 @@ pub fn catalogue() -> Vec<Scenario> {
     tests.extend(consoles());
     tests.extend(trouble());
     tests.extend(images());
+    tests.extend(embedded());
     tests.extend(chaos());
     tests.extend(linux());
     tests
+}
+
+/// The table manager in another hypervisor: its pages become a block under the guest, and come back.
+fn embedded() -> [Scenario; 2] {
+    let embed = |name, cpu| {
+        Scenario::new(name, "hello")
+            .on(1, cpu)
+            .embeds()
+            .wants("^embed: sum 130816, 1 block: passed$")
+    };
+    [
+        embed("embed-cortex-a57", "cortex-a57").quick(),
+        embed("embed-max", "max"),
+    ]
 }
 
 /// What the hardware has is read, shown and used, on every CPU model. The expressions hold what Arm's

@@ -65,6 +65,7 @@ fn ends_as(ending: Ending, outcome: &Outcome) -> bool {
         Ending::PoweredOff => *outcome == Outcome::Ended(Verdict::Silent),
         Ending::Failed | Ending::Stopped => matches!(outcome, Outcome::Ended(Verdict::Failed(_))),
         Ending::Panicked => *outcome == Outcome::Ended(Verdict::Panicked),
+        Ending::Quit => matches!(outcome, Outcome::BrokenOff(status) if status.success()),
     }
 }
 
@@ -75,6 +76,7 @@ fn describe(ending: Ending) -> &'static str {
         Ending::Failed => "the guest to fail",
         Ending::Stopped => "the guest to be stopped",
         Ending::Panicked => "a panic of the hypervisor",
+        Ending::Quit => "a power-off",
     }
 }
 

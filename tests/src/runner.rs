@@ -14,6 +14,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, anyhow};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use trace_tools::Recording;
+use xtask::build::Image;
 use xtask::qemu::Machine;
 use xtask::run::{Outcome, Screen, run};
 use xtask::symbols::Symbols;
@@ -82,6 +83,8 @@ pub struct Runner {
     pub sources: Sources<'static>,
     /// The image of the firmware that some tests have at EL3.
     pub firmware: PathBuf,
+    /// The smallest hypervisor.
+    pub embed: Image,
     /// Where the folders go.
     pub folders: PathBuf,
 }
@@ -201,7 +204,11 @@ impl Runner {
             false => vms::initrd(&specs, &self.sources, archive)?,
         };
         let machine = machine(scenario)?;
-        let hypervisor = &self.sources.images.hypervisor.flat;
+        let image = match scenario.embeds {
+            true => &self.embed,
+            false => &self.sources.images.hypervisor,
+        };
+        let hypervisor = &image.flat;
         let command = if scenario.on_firmware {
             let tree = folder.join("tree.dtb");
             let described = machine.describe(hypervisor, &initrd, &tree).output();
@@ -213,7 +220,7 @@ impl Runner {
         write("command", format!("{}\n", shell::line(&command)))?;
         console.log = Some(File::create(folder.join("console.log")).context("no console.log")?);
 
-        let symbols = Symbols::open(&self.sources.images.hypervisor.elf)?;
+        let symbols = Symbols::open(&image.elf)?;
         let start = Instant::now();
         let timeout = Some(scenario.timeout);
         let terminal = keyboard(scenario, console)?;

@@ -19,6 +19,8 @@ pub enum Ending {
     Stopped,
     /// The hypervisor panics, and ends QEMU.
     Panicked,
+    /// QEMU ends well, and the console has nothing of Tessera's.
+    Quit,
 }
 
 /// A boot test.
@@ -52,6 +54,8 @@ pub struct Scenario {
     pub traced: Vec<&'static str>,
     /// Whether time is a count of instructions, at one a nanosecond.
     pub counted: bool,
+    /// Whether what boots is the smallest hypervisor, `tests/embed`, in the place of Tessera.
+    pub embeds: bool,
     /// Whether there is a firmware at EL3 that offers workarounds against attacks by speculation.
     pub on_firmware: bool,
     /// Whether what was traced is replayed by the checker of the protocol.
@@ -89,6 +93,7 @@ impl Scenario {
             unwanted: vec![r"^\[ *[0-9.]+\] cpu\d+ (ERROR|WARN)"],
             traced: Vec::new(),
             counted: false,
+            embeds: false,
             on_firmware: false,
             replayed: false,
             broken: None,
@@ -183,6 +188,12 @@ impl Scenario {
     pub fn counts_instructions(mut self) -> Self {
         self.counted = true;
         self
+    }
+
+    /// The smallest hypervisor boots, which has a guest of its own.
+    pub fn embeds(mut self) -> Self {
+        self.embeds = true;
+        self.ends(Ending::Quit)
     }
 
     /// On a firmware at EL3 that offers workarounds against attacks by speculation. It knows one CPU.

@@ -13,8 +13,7 @@ use crate::child::{Child, Reach};
 use crate::flatten::flatten;
 use crate::interrupt;
 use crate::workspace::{
-    self, BARE_TARGET, FIRMWARE_PACKAGE, GUEST_PACKAGE, HYP_BINARY, HYP_PACKAGE, LINUX_PACKAGE,
-    LINUX_TARGET,
+    self, BARE_TARGET, GUEST_PACKAGE, HYP_BINARY, HYP_PACKAGE, LINUX_PACKAGE, LINUX_TARGET,
 };
 
 /// How images are built: a profile of the workspace's manifest.
@@ -101,15 +100,15 @@ impl Images {
     }
 }
 
-/// Builds the firmware that boot tests use.
+/// Builds the image of a package with one binary that boots.
 ///
 /// # Errors
 ///
 /// As [`Images::build`].
-pub fn firmware() -> Result<Image> {
-    let elves = build_elves(Profile::Release, BARE_TARGET, &[FIRMWARE_PACKAGE])?;
+pub fn image_of(package: &str) -> Result<Image> {
+    let elves = build_elves(Profile::Release, BARE_TARGET, &[package])?;
     let [elf] = <[PathBuf; 1]>::try_from(elves)
-        .map_err(|elves| anyhow!("package `{FIRMWARE_PACKAGE}` has {} binaries", elves.len()))?;
+        .map_err(|elves| anyhow!("package `{package}` has {} binaries", elves.len()))?;
     Image::flattened(elf)
 }
 

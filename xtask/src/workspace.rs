@@ -28,6 +28,9 @@ pub const HYP_BINARY: &str = "tessera";
 /// The package of the firmware that boot tests use.
 pub const FIRMWARE_PACKAGE: &str = "firmware";
 
+/// The package of the smallest hypervisor, an example that a boot test boots.
+pub const EMBED_PACKAGE: &str = "embed";
+
 /// The package whose binaries are the guests.
 pub const GUEST_PACKAGE: &str = "guest";
 

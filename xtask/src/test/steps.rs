@@ -13,7 +13,7 @@ use crate::cli::TestOptions;
 use crate::loom::{self, Checker};
 use crate::shard::Shard;
 use crate::workspace::{
-    self, BARE_TARGET, FIRMWARE_PACKAGE, GUEST_PACKAGE, TESTS_FOLDER, TRACE_PACKAGE,
+    self, BARE_TARGET, EMBED_PACKAGE, FIRMWARE_PACKAGE, GUEST_PACKAGE, TESTS_FOLDER, TRACE_PACKAGE,
     TRACE_TOOLS_PACKAGE, Workspace, XTASK_PACKAGE,
 };
 use crate::{qemu, setup};
@@ -217,7 +217,7 @@ fn docs(workspace: &Workspace) -> Vec<Job> {
 
 fn for_bare_target(command: &mut Command, workspace: &Workspace) {
     let mut packages = workspace.packages_in(HYP_FOLDER);
-    packages.extend([GUEST_PACKAGE, FIRMWARE_PACKAGE].map(str::to_owned));
+    packages.extend([GUEST_PACKAGE, FIRMWARE_PACKAGE, EMBED_PACKAGE].map(str::to_owned));
     command.args(["--target", BARE_TARGET]);
     for package in packages {
         command.args(["--package", &package]);

@@ -41,3 +41,28 @@ pub unsafe trait Instructions {
     /// Writes VTTBR_EL2.
     fn set_vttbr(&self, value: u64);
 }
+
+/// Instructions that do nothing, for tests that run no guest.
+#[cfg(all(test, not(any(loom, shuttle))))]
+pub(super) struct Silent;
+
+// SAFETY: there is no guest.
+#[cfg(all(test, not(any(loom, shuttle))))]
+unsafe impl Instructions for Silent {
+    fn dsb_ishst(&self) {}
+    fn dsb_nshst(&self) {}
+    fn dsb_ish(&self) {}
+    fn dsb_nsh(&self) {}
+    fn isb(&self) {}
+    fn tlbi(&self, _: Operation, _: bool) {}
+    fn tlbi_leaf_local(&self, _: u64) {}
+    fn tlbi_stage1(&self) {}
+    fn tlbi_stage1_local(&self) {}
+    fn tlbi_vmid_local(&self) {}
+    fn tlbi_all(&self) {}
+    fn ic_ialluis(&self) {}
+    fn vttbr(&self) -> u64 {
+        0
+    }
+    fn set_vttbr(&self, _: u64) {}
+}

@@ -1,9 +1,11 @@
-//! The simplest frames and windows that do.
+//! The simplest parts of an environment that do, and what puts parts together.
 
 use crate::addr::{PAGE_SHIFT, PAGE_SIZE, Pa};
-use crate::env::{Frames, OutOfFrames, Table, TableFrame, TableWindow};
+use crate::env::{Cpus, Environment, Frames, OutOfFrames, Table, TableFrame, TableWindow, Tlb};
+use crate::grace::{CpuSlot, Grace};
 use crate::meta::TableMeta;
 use crate::sync::Lock;
+use crate::vmid::VmidAllocator;
 use core::{fmt, ptr};
 
 /// A linear map: the memory at physical address `x` is at the address `x + offset`, all of it and at all times.
@@ -121,6 +123,121 @@ unsafe impl<const N: usize> Frames for &'static FramePool<N> {
     }
 }
 
+/// One CPU that runs one thread.
+#[derive(Debug)]
+pub struct OneCpu {
+    slots: [CpuSlot; 1],
+    grace: Grace,
+    vmids: VmidAllocator,
+}
+
+impl OneCpu {
+    /// The CPU, with VMIDs of so many bits.
+    ///
+    /// # Safety
+    ///
+    /// It is made once, and no other CPU or thread uses it; interrupt handlers may.
+    pub unsafe fn new(vmid_bits: u8) -> Self {
+        Self {
+            slots: [CpuSlot::new()],
+            grace: Grace::new(),
+            vmids: VmidAllocator::new(vmid_bits.into()),
+        }
+    }
+}
+
+// SAFETY: as the maker of the value has promised; the slot, the grace periods and the VMIDs are fields of it.
+unsafe impl Cpus for OneCpu {
+    type Pinned<'c> = ();
+
+    fn pin(&self) {}
+
+    fn slots(&self) -> &[CpuSlot] {
+        &self.slots
+    }
+
+    fn grace(&self) -> &Grace {
+        &self.grace
+    }
+
+    fn vmids(&self) -> &VmidAllocator {
+        &self.vmids
+    }
+
+    fn current(&self) -> usize {
+        0
+    }
+
+    /// There is nobody to yield to.
+    fn yield_now(&self) {}
+}
+
+/// An environment of parts that are values, with nothing traced.
+#[derive(Clone, Copy, Debug)]
+pub struct Parts<F, W, T, C> {
+    frames: F,
+    window: W,
+    tlb: T,
+    cpus: C,
+}
+
+impl<F: Frames, W: TableWindow, T: Tlb, C: Cpus> Parts<F, W, T, C> {
+    /// Puts the parts together.
+    ///
+    /// # Safety
+    ///
+    /// They are parts of one machine, and all environments of the machine have the same: the window leads to the frames, and the
+    /// TLB is that of the CPUs.
+    pub const unsafe fn new(frames: F, window: W, tlb: T, cpus: C) -> Self {
+        Self {
+            frames,
+            window,
+            tlb,
+            cpus,
+        }
+    }
+}
+
+// SAFETY: the parts are fields, and those of one machine, as the maker of the value has promised.
+unsafe impl<F, W, T, C> Environment for Parts<F, W, T, C>
+where
+    F: Frames + Sync,
+    W: TableWindow + Sync,
+    T: Tlb + Sync,
+    C: Cpus + Sync,
+{
+    type Frames = F;
+    type TableWindow = W;
+    type Tlb = T;
+    type Cpus = C;
+    type Observer = ();
+
+    #[inline(always)]
+    fn frames(&self) -> &F {
+        &self.frames
+    }
+
+    #[inline(always)]
+    fn window(&self) -> &W {
+        &self.window
+    }
+
+    #[inline(always)]
+    fn tlb(&self) -> &T {
+        &self.tlb
+    }
+
+    #[inline(always)]
+    fn cpus(&self) -> &C {
+        &self.cpus
+    }
+
+    #[inline(always)]
+    fn observer(&self) -> &() {
+        &()
+    }
+}
+
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::*;
@@ -163,5 +280,45 @@ mod tests {
                 .all(|entry| entry.load(crate::sync::Ordering::Relaxed) == 0)
         );
         assert!(frames.table_meta(again).is_some() && frames.table_meta(Pa::new(0)).is_none());
+    }
+
+    /// A VM on the simplest environment there is.
+    #[test]
+    fn the_parts_make_an_environment() {
+        use crate::aarch64::instructions::Silent;
+        use crate::aarch64::{Abilities, El2Tlb};
+        use crate::{
+            Attributes, DirtyState, Format, Geometry, GuestFrame, Ipa, IpaRange, Level, Owner,
+            Stage2,
+        };
+
+        static TABLES: FramePool<12> = FramePool::new();
+        // SAFETY: frames of the pool are at their address.
+        let window = unsafe { LinearWindow::new(0) };
+        // SAFETY: it is made once, and this thread's.
+        let cpu = unsafe { OneCpu::new(8) };
+        // SAFETY: no guest runs, so that no TLB has anything.
+        let parts =
+            unsafe { Parts::new(&TABLES, window, El2Tlb::new(Silent, Abilities::NONE), cpu) };
+        let config = crate::Config {
+            geometry: Geometry::new(32, 40).unwrap(),
+            format: Format::default(),
+            owner: Owner::new(1).unwrap(),
+            direct_size_change: false,
+        };
+        let vm = Stage2::new(parts, config).unwrap();
+        let (ipa, page) = (
+            Ipa::new(0x4000_0000),
+            GuestFrame::of(Pa::new(0x1000), Level::L3),
+        );
+        vm.map_page(ipa, page, Attributes::RAM, DirtyState::Clean)
+            .unwrap();
+        assert_eq!(vm.query(ipa).unwrap().descriptor.output(), Pa::new(0x1000));
+        let mut pages = 0;
+        vm.unmap(IpaRange::entry(ipa, Level::L3), |_| pages += 1)
+            .unwrap();
+        assert_eq!(pages, 1);
+        vm.destroy(|_| ()).unwrap();
+        assert_eq!(TABLES.free(), 12);
     }
 }
