@@ -6,13 +6,8 @@
 //! happened. Nothing is shared between two tests but the images, which are only read.
 
 pub mod catalogue;
-pub mod chaos;
-pub mod consoles;
 pub mod display;
-pub mod images;
 pub mod judge;
-pub mod linux;
 pub mod options;
 pub mod runner;
 pub mod scenario;
-pub mod shares;

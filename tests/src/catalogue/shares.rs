@@ -3,7 +3,7 @@
 use crate::scenario::Scenario;
 
 /// A machine that works beside one that does something else as often as it can.
-pub fn shares() -> Vec<Scenario> {
+pub(super) fn shares() -> Vec<Scenario> {
     let beside = |name, storm| {
         Scenario::new(name, "guest=hello,append=mode=share least=48")
             .on(1, "max")

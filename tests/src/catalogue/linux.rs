@@ -9,7 +9,7 @@ use crate::scenario::{Ending, Scenario};
 const MAX: &str = "max,pauth-impdef=on";
 
 /// Every boot test with Linux.
-pub fn linux() -> Vec<Scenario> {
+pub(super) fn linux() -> Vec<Scenario> {
     let mut tests = boots();
     tests.extend(speculation());
     tests.extend(memory());

@@ -3,7 +3,7 @@
 use crate::scenario::{Ending, Scenario};
 
 /// The tests of images.
-pub fn images() -> Vec<Scenario> {
+pub(super) fn images() -> Vec<Scenario> {
     let mut tests = places();
     tests.extend(halts());
     tests

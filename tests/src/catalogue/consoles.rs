@@ -3,7 +3,7 @@
 use crate::scenario::{Ending, Scenario};
 
 /// Lines, and typing.
-pub fn consoles() -> Vec<Scenario> {
+pub(super) fn consoles() -> Vec<Scenario> {
     vec![
         split(),
         read_slowly(),

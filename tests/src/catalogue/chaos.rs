@@ -11,7 +11,7 @@ const SEED_1: &str = r"^vm0\| chaos: life 0: .*, digest 0xbad0bd042c46f530$";
 const LAST: &str = r"^vm0\| chaos: life 3: [1-9]";
 
 /// Every boot test with the guest `chaos`.
-pub fn chaos() -> Vec<Scenario> {
+pub(super) fn chaos() -> Vec<Scenario> {
     let chaos = |name, cpus, cpu| {
         Scenario::new(name, "chaos")
             .on(cpus, cpu)
