@@ -31,6 +31,13 @@ const HYP_FOLDER: &str = "hyp";
 /// In the others it would find nothing and take long.
 const MEMORY_FOR_MIRI: [&str; 2] = ["gate::", "tests::bank"];
 
+/// The tests of whole tables that Miri looks at: threads that race on a few pages. The others take
+/// minutes each when interpreted.
+const TABLES_FOR_MIRI: [&str; 1] = ["threads::few"];
+
+/// Cargo's option for a package's unit tests.
+const UNIT_TESTS: &[&str] = &["--lib"];
+
 /// The variable that names the browser to the tests that draw with one.
 const BROWSER: &str = "TESSERA_BROWSER";
 
@@ -164,11 +171,12 @@ fn step(name: StepName, workspace: &Workspace, target: &Path, quick: bool) -> St
         StepName::Miri => {
             skip = why_no_miri(quick);
             vec![
-                miri(loom::PACKAGE, &[]),
-                miri(TRACE_PACKAGE, &[]),
-                miri("frames", &[]),
-                miri("threads", &[]),
-                miri("memory", &MEMORY_FOR_MIRI),
+                miri(loom::PACKAGE, UNIT_TESTS, &[]),
+                miri(loom::PACKAGE, &["--test", loom::TESTS], &TABLES_FOR_MIRI),
+                miri(TRACE_PACKAGE, UNIT_TESTS, &[]),
+                miri("frames", UNIT_TESTS, &[]),
+                miri("threads", UNIT_TESTS, &[]),
+                miri("memory", UNIT_TESTS, &MEMORY_FOR_MIRI),
             ]
         }
         StepName::Browser => {
@@ -271,8 +279,8 @@ fn ignored(package: &str, target: &[&str], names: &str) -> Job {
     }
 }
 
-/// Miri on the package's unit tests, or on those alone whose names contain one of `names`.
-fn miri(package: &str, names: &[&str]) -> Job {
+/// Miri on a package's tests in this target, or on those alone whose names contain one of `names`.
+fn miri(package: &str, target: &[&str], names: &[&str]) -> Job {
     let mut command = Command::new("rustup");
     command
         .args([
@@ -284,7 +292,8 @@ fn miri(package: &str, names: &[&str]) -> Job {
             "--locked",
             "--no-fail-fast",
         ])
-        .args(["--package", package, "--lib"])
+        .args(["--package", package])
+        .args(target)
         .current_dir(workspace::root())
         // Property tests look at the clock and the environment.
         .env("MIRIFLAGS", "-Zmiri-disable-isolation")
@@ -445,6 +454,23 @@ mod unit {
                 "hello"
             ]
         );
+    }
+
+    #[test]
+    fn miri_has_threads_that_race_on_tables() {
+        let workspace = Workspace::load().expect("a workspace");
+        // Quick, so that nothing is installed.
+        let step = step(StepName::Miri, &workspace, Path::new("target"), true);
+        let lines = step.jobs.iter().map(|job| shell::line(&job.command));
+        let threads = lines
+            .zip(&step.jobs)
+            .find(|(line, _)| line.contains("--test tables"));
+        let (_, job) = threads.expect("a command");
+        assert_eq!(job.all_arguments(), TABLES_FOR_MIRI);
+        for name in TABLES_FOR_MIRI {
+            let file = format!("hyp/stage2/tests/{}.rs", name.replace("::", "/"));
+            assert!(workspace::root().join(&file).is_file(), "{file}");
+        }
     }
 
     #[test]
