@@ -4,11 +4,11 @@
 //! - [`env`](mod@env): the frame allocator as the table manager's environment;
 //! - `guest_frames`: the machine's frames as memory that guests may have;
 //! - [`guest`]: one VM's memory: what a fault does, releasing, the end;
-//! - `logging`: whether it is noted which pages a guest writes to;
+//! - `dirty_log`: whether it is noted which pages a guest writes to;
 //! - [`peek`]: single words, as the guest sees them;
 //! - `store`: what a boot loader does;
-//! - [`contents`]: copying guest pages, with what caches need;
-//! - [`observe`]: what happens here, as trace events;
+//! - [`page_copier`]: copying guest pages, with what caches need;
+//! - [`tracing`]: what happens here, as trace events;
 //! - [`compaction`]: making blocks of pages, and free blocks of scattered frames;
 //! - [`gate`]: lets rare visitors in, and closes behind the last;
 //! - [`shortage`]: who is stopped when physical memory runs out;

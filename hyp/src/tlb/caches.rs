@@ -4,7 +4,7 @@
 //! given to any guest without a word to the instruction caches, whatever was executed from it before: what
 //! they fetch they fetch anew. It holds because it is true at the start (`super::init`), because EL2 maps RAM execute-never, and because each invalidation of a guest's
 //! translations empties the instruction caches as well, once nothing can be fetched through them any more
-//! ([`arch::flush`]). A guest sees to what it stores to its own pages.
+//! ([`stage2::aarch64`]). A guest sees to what it stores to its own pages.
 //!
 //! What they then fetch must have got there: data is cleaned to the point of coherency, behind the point
 //! of unification. FEAT_S2FWB makes that needless, since with it no cache of data is in front of the
