@@ -9,7 +9,6 @@
 //! - [`pstate`]: how a guest's PSTATE changes when an exception is taken;
 //! - [`stage1`]: where a walk of a guest's own tables ends;
 //! - [`load_store`], [`emulate`]: what an instruction that loads or stores does, and doing it for a guest;
-//! - [`tlbi`], [`flush`]: the operands of TLBIs, and in which order what is cached is invalidated;
 //! - [`backtrace`]: who called whom, by the frame records of the procedure call standard.
 //!
 //! The hypervisor generates from these tables what it shows, what it traps, what it switches and how it starts, so
