@@ -112,7 +112,7 @@ impl Job {
         mut self,
         suite: &str,
         log: &mut impl Write,
-        progress: &mut Progress,
+        progress: &Progress,
     ) -> Result<Ran> {
         self.complete();
         let words = shell::line(&self.command);
@@ -250,8 +250,7 @@ mod tests {
             limit,
         };
         let mut log = Vec::new();
-        let mut progress = Progress::new(1);
-        let ran = job.run("sh", &mut log, &mut progress).expect("a shell");
+        let ran = job.run("sh", &mut log, &Progress::new(1)).expect("a shell");
         (ran, String::from_utf8(log).expect("text"))
     }
 

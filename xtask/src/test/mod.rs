@@ -12,7 +12,11 @@ mod took;
 mod transcript;
 
 use std::fs;
+use std::io::Write;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 
 use anyhow::{Context, Result, bail};
 use output::Output;
@@ -22,7 +26,7 @@ use crate::workspace::Workspace;
 use crate::{interrupt, qemu, setup};
 
 use count::Count;
-use job::Ran;
+use job::{Job, Ran};
 use only::Asked;
 pub use only::Only;
 use progress::Progress;
@@ -134,22 +138,14 @@ fn run_step(step: Step, logs: &Path, progress: &mut Progress) -> Result<Row> {
     }
     let watch = Stopwatch::start();
     progress.start(name);
-    let (mut count, mut cases) = (Count::default(), Vec::new());
     let path = logs.join(format!("{name}.log"));
-    let mut log =
+    let log =
         fs::File::create(&path).with_context(|| format!("could not write {}", path.display()))?;
-    let mut is_whole = true;
-    for job in step.jobs {
-        let ran: Ran = job.run(&name.to_string(), &mut log, progress)?;
+    let (mut count, mut cases, mut is_whole) = (Count::default(), Vec::new(), true);
+    for ran in run_jobs(name, step.jobs, step.at_once, log, progress)? {
         count += ran.count;
         cases.extend(ran.cases);
-        if let Some(error) = ran.error {
-            progress.print(&format!("{name}: {error}"));
-        }
-        if ran.interrupted {
-            is_whole = false;
-            break;
-        }
+        is_whole &= !ran.interrupted;
     }
     let row = Row::ran(name, count, cases, watch.took());
     let row = if is_whole { row } else { row.interrupted() };
@@ -165,6 +161,57 @@ fn run_step(step: Step, logs: &Path, progress: &mut Progress) -> Result<Row> {
     Ok(row)
 }
 
+/// Runs the commands of a step, so many `at_once`, until all are done or one is interrupted.
+fn run_jobs(
+    name: StepName,
+    jobs: Vec<Job>,
+    at_once: usize,
+    log: fs::File,
+    progress: &Progress,
+) -> Result<Vec<Ran>> {
+    let waiting = Mutex::new(jobs.into_iter());
+    let next = || lock(&waiting).next();
+    let log = &Mutex::new(log);
+    let work = || -> Result<Vec<Ran>> {
+        let mut done = Vec::new();
+        while let Some(job) = next() {
+            let ran = if at_once == 1 {
+                job.run(&name.to_string(), &mut *lock(log), progress)?
+            } else {
+                // Their output is kept apart, and in the log when it is whole.
+                let mut output = Vec::new();
+                let ran = job.run(&name.to_string(), &mut output, progress)?;
+                lock(log)
+                    .write_all(&output)
+                    .context("could not write a log")?;
+                ran
+            };
+            if let Some(error) = &ran.error {
+                progress.print(&format!("{name}: {error}"));
+            }
+            let is_interrupted = ran.interrupted;
+            done.push(ran);
+            if is_interrupted {
+                break;
+            }
+        }
+        Ok(done)
+    };
+    let done = thread::scope(|scope| {
+        let workers: Vec<_> = (0..at_once).map(|_| scope.spawn(work)).collect();
+        let joined = workers.into_iter().map(|worker| match worker.join() {
+            Ok(done) => done,
+            Err(panic) => resume_unwind(panic),
+        });
+        joined.collect::<Result<Vec<_>>>()
+    })?;
+    Ok(done.into_iter().flatten().collect())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// The last lines of `text`.
 fn tail(text: &str) -> String {
     let lines: Vec<&str> = text.trim_end().lines().collect();
@@ -173,7 +220,55 @@ fn tail(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::job::Counts;
     use super::*;
+    use std::process::Command;
+    use std::time::Duration;
+
+    /// Runs two shell scripts, so many at once; returns what came of them, and the log.
+    fn run_both(scripts: [&str; 2], at_once: usize) -> (Vec<Ran>, String) {
+        let jobs = scripts.map(|script| {
+            let mut command = Command::new("sh");
+            command.args(["-c", script]);
+            Job {
+                command,
+                arguments: Vec::new(),
+                names: Vec::new(),
+                counts: Counts::One,
+                shows_itself: false,
+                limit: Duration::from_secs(60),
+            }
+        });
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("log");
+        let log = fs::File::create(&path).expect("a file");
+        let progress = Progress::new(1);
+        let ran = run_jobs(StepName::Miri, jobs.into(), at_once, log, &progress);
+        let log = fs::read_to_string(path).expect("a file");
+        (ran.expect("a shell"), log)
+    }
+
+    #[test]
+    fn commands_run_side_by_side_and_are_logged_one_after_another() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [a, b] = ["a", "b"].map(|name| folder.path().join(name).display().to_string());
+        // Each waits for the other to begin.
+        let meet = |mine: &str, other: &str| {
+            format!("echo begin; touch {mine}; until [ -e {other} ]; do sleep 0.05; done; echo end")
+        };
+        let (first, second) = (meet(&a, &b), meet(&b, &a));
+        let (ran, log) = run_both([&first, &second], 2);
+        assert!(ran.iter().all(|ran| ran.error.is_none()), "{log}");
+        assert_eq!(log.matches("begin\nend\n").count(), 2, "{log}");
+    }
+
+    #[test]
+    fn one_after_another_is_the_order_of_the_commands() {
+        let (ran, log) = run_both(["echo 1; exit 1", "echo 2"], 1);
+        assert_eq!(ran.len(), 2);
+        assert!(ran[0].error.is_some() && ran[1].error.is_none());
+        assert!(log.find("1\n") < log.find("2\n"), "{log}");
+    }
 
     #[test]
     fn the_tail_is_the_end() {

@@ -1,5 +1,6 @@
 //! How far the tests are: a spinner on a terminal, plain lines elsewhere and in CI.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -12,7 +13,8 @@ use crate::terminal;
 pub(super) struct Progress {
     steps: usize,
     step: usize,
-    bar: Option<ProgressBar>,
+    /// Shared by the commands of a step that run side by side.
+    bar: Mutex<Option<ProgressBar>>,
     animated: bool,
 }
 
@@ -23,7 +25,7 @@ impl Progress {
         Self {
             steps,
             step: 0,
-            bar: None,
+            bar: Mutex::default(),
             animated,
         }
     }
@@ -40,26 +42,26 @@ impl Progress {
         let bar = ProgressBar::new_spinner().with_prefix(title);
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
         bar.enable_steady_tick(Duration::from_millis(100));
-        self.bar = Some(bar);
+        *self.bar() = Some(bar);
     }
 
     /// The step's latest output.
     pub(super) fn note(&self, line: &str) {
-        if let Some(bar) = &self.bar {
+        if let Some(bar) = &*self.bar() {
             bar.set_message(line.trim().to_owned());
         }
     }
 
     /// The step shows its progress itself from here on.
-    pub(super) fn hide(&mut self) {
-        if let Some(bar) = self.bar.take() {
+    pub(super) fn hide(&self) {
+        if let Some(bar) = self.bar().take() {
             bar.finish_and_clear();
         }
     }
 
     /// A line, or several, that stay.
     pub(super) fn print(&self, text: &str) {
-        match &self.bar {
+        match &*self.bar() {
             Some(bar) => bar.suspend(|| eprintln!("{text}")),
             None => eprintln!("{text}"),
         }
@@ -75,5 +77,9 @@ impl Progress {
     pub(super) fn skip(&mut self, name: StepName, reason: &str) {
         self.step += 1;
         eprintln!("[{}/{}] {name}: skipped: {reason}", self.step, self.steps);
+    }
+
+    fn bar(&self) -> MutexGuard<'_, Option<ProgressBar>> {
+        self.bar.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -95,8 +95,10 @@ impl std::fmt::Display for StepName {
 pub(super) struct Step {
     /// Its name.
     pub(super) name: StepName,
-    /// Its commands, run one after another.
+    /// Its commands, begun one after another.
     pub(super) jobs: Vec<Job>,
+    /// How many of them run at once.
+    pub(super) at_once: usize,
     /// Why it is left out, where it is.
     pub(super) skip: Option<String>,
 }
@@ -171,10 +173,11 @@ fn step(name: StepName, workspace: &Workspace, target: &Path, quick: bool) -> St
         StepName::Miri => {
             skip = why_no_miri(quick);
             vec![
+                // Takes as long as all the others together.
+                miri("frames", UNIT_TESTS, &[]),
                 miri(loom::PACKAGE, UNIT_TESTS, &[]),
                 miri(loom::PACKAGE, &["--test", loom::TESTS], &TABLES_FOR_MIRI),
                 miri(TRACE_PACKAGE, UNIT_TESTS, &[]),
-                miri("frames", UNIT_TESTS, &[]),
                 miri("threads", UNIT_TESTS, &[]),
                 miri("memory", UNIT_TESTS, &MEMORY_FOR_MIRI),
             ]
@@ -197,7 +200,14 @@ fn step(name: StepName, workspace: &Workspace, target: &Path, quick: bool) -> St
     for job in &mut jobs {
         workspace::build_apart(&mut job.command, target, builds);
     }
-    Step { name, jobs, skip }
+    // Miri interprets all of a program's threads on one CPU.
+    let at_once = if name == StepName::Miri { 2 } else { 1 };
+    Step {
+        name,
+        jobs,
+        at_once,
+        skip,
+    }
 }
 
 fn clippy(workspace: &Workspace) -> Vec<Job> {
