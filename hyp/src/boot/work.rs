@@ -28,7 +28,7 @@ pub(super) fn start_guests(board: &'static Board<'static>, arguments: &BootArgs<
         error!("memory is not compacted: {reason}");
     }
     if let Err(reason) = reaper::start() {
-        error!("no machine can be started again: {reason}");
+        error!("no VM can be started again: {reason}");
     }
     if let Err(reason) = monitor::start(arguments.console) {
         error!("nobody listens to the console: {reason}");

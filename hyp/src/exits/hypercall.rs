@@ -54,7 +54,7 @@ pub(super) fn call(frame: &mut Frame, esr: u64) {
     };
 }
 
-/// Has the machine's tables worked on: returns what goes into x0, and puts the rest where it belongs.
+/// Has the VM's tables worked on: returns what goes into x0, and puts the rest where it belongs.
 #[inline(never)]
 fn tables(frame: &mut Frame, arguments: [u64; 4]) -> u64 {
     let memory = frame.vcpu.vm().memory();

@@ -70,10 +70,10 @@ pub(super) fn carry_out(frame: &mut Frame, abort: Abort, far: u64, ipa: u64) -> 
     }
 }
 
-/// Says, once in a machine's life, that an access to a device is not carried out.
+/// Says, once in a VM's life, that an access to a device is not carried out.
 #[cold]
 fn unknown(vm: &Vm, what: fmt::Arguments<'_>, ipa: u64) -> Fetched {
-    // Limited as all lines are that a guest brings about: a machine that is made anew has a first one again.
+    // Limited as all lines are that a guest brings about: a VM that is made anew has a first one again.
     if vm.is_first_unknown_access()
         && let Some(leave) = vm.may_log()
     {

@@ -124,7 +124,7 @@ extern "C" fn interrupt(frame: &mut Frame) {
     physical::serve(Some(frame.vcpu));
     stuck::interrupted(frame.vcpu);
     sched::after_interrupt();
-    // Also if the thread kept the CPU: the news may be that the machine is to stop.
+    // Also if the thread kept the CPU: the news may be that the VM is to stop.
     frame.vcpu.require_entry_check();
     check_entry(frame);
 }
@@ -135,7 +135,7 @@ extern "C" fn system_error(frame: &mut Frame) {
     check_entry(frame);
 }
 
-/// Makes sure that the guest may be entered: returns when it is loaded and its machine runs.
+/// Makes sure that the guest may be entered: returns when it is loaded and its VM runs.
 fn check_entry(frame: &mut Frame) {
     if !frame.vcpu.is_entry_ready() {
         look(frame);

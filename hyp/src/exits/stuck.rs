@@ -10,7 +10,7 @@ use crate::vcpu::Vcpu;
 /// `ESR_EL1.EC`: unknown reason, as of undefined instructions.
 const UNKNOWN: u64 = 0;
 
-/// A guest was interrupted. Returns when its machine stops, if it never gets on.
+/// A guest was interrupted. Returns when its VM stops, if it never gets on.
 #[inline]
 pub(super) fn interrupted(vcpu: &Vcpu) {
     if vcpu.watch.interrupted(SPSR_EL2.get(), ELR_EL2.get()) {
@@ -18,7 +18,7 @@ pub(super) fn interrupted(vcpu: &Vcpu) {
     }
 }
 
-/// A guest executes WFI or WFE. Returns when its machine stops, if it never gets on.
+/// A guest executes WFI or WFE. Returns when its VM stops, if it never gets on.
 #[inline]
 pub(super) fn waits(vcpu: &Vcpu) {
     let pc = ELR_EL2.get();
@@ -27,7 +27,7 @@ pub(super) fn waits(vcpu: &Vcpu) {
     }
 }
 
-/// A guest cannot fetch what is at its PC, where nothing is. Returns whether that is its end: when its machine stops.
+/// A guest cannot fetch what is at its PC, where nothing is. Returns whether that is its end: when its VM stops.
 pub(super) fn cannot_fetch(vcpu: &Vcpu) -> bool {
     // With stage 1, another vCPU may translate the vectors' address later.
     if has_mmu() || !is_at_own_vector(SPSR_EL2.get(), ELR_EL2.get(), VBAR_EL1.get()) {
@@ -46,7 +46,7 @@ pub(super) fn cannot_fetch(vcpu: &Vcpu) -> bool {
     true
 }
 
-/// Whether the guest never gets on from where it is; returns then when its machine stops.
+/// Whether the guest never gets on from where it is; returns then when its VM stops.
 #[cold]
 #[inline(never)]
 fn look(vcpu: &Vcpu) -> bool {

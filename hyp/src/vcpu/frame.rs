@@ -35,6 +35,6 @@ unsafe extern "C" {
     /// # Safety
     ///
     /// `frame` must be the first field of a [`Frame`] on the current thread's stack, and the thread be
-    /// that of its vCPU, whose registers are loaded and whose machine may be entered.
+    /// that of its vCPU, whose registers are loaded and whose VM may be entered.
     pub(crate) fn guest_enter(frame: *const [u64; 32]) -> !;
 }

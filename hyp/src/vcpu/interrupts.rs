@@ -1,4 +1,4 @@
-//! A vCPU's interrupts: between the machine's interrupt controller ([`vgic`]) and the CPU.
+//! A vCPU's interrupts: between the VM's interrupt controller ([`vgic`]) and the CPU.
 //!
 //! An agent that changes something that may concern a vCPU (a device, another vCPU, the hardware's timer)
 //! calls for its [attention](notify), from wherever. The vCPU takes note before it enters the guest again
@@ -15,7 +15,7 @@
 //! the guest ends both at once. What the guest does to a timer EL2 does not see. So while a timer's interrupt is
 //! listed and not taken, each exit looks at the timer, and takes the interrupt back if its line has fallen.
 //!
-//! Lock: that of the machine's [`Vgic`]. Nothing else is locked while it is held, and no threads switch.
+//! Lock: that of the VM's [`Vgic`]. Nothing else is locked while it is held, and no threads switch.
 
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
@@ -77,8 +77,8 @@ impl Interrupts {
     }
 }
 
-/// Has the vCPUs in `set`, of one machine, look at their interrupts. `own` is the vCPU whose thread calls,
-/// if it is one of this machine's.
+/// Has the vCPUs in `set`, of one VM, look at their interrupts. `own` is the vCPU whose thread calls,
+/// if it is one of this VM's.
 pub(crate) fn notify(vm: &Vm, set: VcpuSet, own: Option<&Vcpu>) {
     for vcpu in set.iter().filter_map(|index| vm.vcpu(index)) {
         match own {

@@ -120,7 +120,7 @@ impl Saved {
 unsafe impl Sync for Vcpu {}
 
 impl Vcpu {
-    /// vCPU number `index` of machine number `vm`.
+    /// vCPU number `index` of VM number `vm`.
     pub(crate) const fn new(vm: usize, index: usize) -> Self {
         Self {
             vm,
@@ -136,12 +136,12 @@ impl Vcpu {
         }
     }
 
-    /// The machine it belongs to.
+    /// The VM it belongs to.
     pub(crate) fn vm(&self) -> &'static Vm {
         vm::get(self.vm)
     }
 
-    /// Its number in the machine, which is also its affinity.
+    /// Its number in the VM, which is also its affinity.
     pub(crate) fn index(&self) -> usize {
         self.index
     }
@@ -328,7 +328,7 @@ impl Context for Vcpu {
 
     fn serve_interrupts(&self) {
         physical::serve(Some(self));
-        // Behind it, so that what it has taken is looked at: it may have been the message that the machine is to stop.
+        // Behind it, so that what it has taken is looked at: it may have been the message that the VM is to stop.
         self.require_entry_check();
     }
 

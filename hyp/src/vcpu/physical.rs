@@ -50,7 +50,7 @@ pub(crate) fn enable_console(gic: &gic::Gic) -> Result<(), gic::Error> {
 /// Serves pending interrupts of this CPU. `vcpu` is the one whose registers the CPU has, if any:
 /// whose guest they have interrupted, or for whose long work EL2 looks for them.
 ///
-/// At most so many, since other machines' vCPUs can send messages as fast as these are served: what is pending still
+/// At most so many, since other VMs' vCPUs can send messages as fast as these are served: what is pending still
 /// interrupts the guest again, or ends the WFI of an idle CPU, after others had a chance to run.
 pub(crate) fn serve(vcpu: Option<&Vcpu>) {
     for _ in 0..MOST_AT_ONCE {

@@ -1,11 +1,11 @@
-//! A virtual machine's life: start, restart, power-off.
+//! A VM's life: start, restart, power-off.
 //!
-//! Each vCPU has a thread for as long as its machine exists. While the vCPU is off the thread waits in
+//! Each vCPU has a thread for as long as its VM exists. While the vCPU is off the thread waits in
 //! [`Vm::wait_for_power`]; while it is on, it runs the guest, or deals with one of its exits.
 //!
 //! Stopping, for whatever reason: [`Vm::stop`] notes it and interrupts all CPUs. Before any vCPU enters
 //! the guest again it passes [`Vm::admit`], sees that, gives up the guest's tables and goes off. The last
-//! one to do so is alone with the machine: it takes the memory away and then restarts the machine or
+//! one to do so is alone with the VM: it takes the memory away and then restarts the VM or
 //! ends it.
 //!
 //! Why nobody slips through: a vCPU that enters the guest looked at `stopping` after its thread got on the
@@ -39,16 +39,16 @@ use crate::{console, mm};
 /// How often a vCPU that has halted looks whether another has got it going, in a second.
 const LOOKS_PER_SECOND: u64 = 4;
 
-/// How many machines are not over yet, and one more while machines are being made at the start.
+/// How many VMs are not over yet, and one more while VMs are being made at the start.
 static ALIVE: AtomicUsize = AtomicUsize::new(1);
 
 /// Who is stopped when no memory is left.
 static SHORTAGE: Shortage = Shortage::new();
 
-/// Why a machine could not be made. Nothing is left of it.
+/// Why a VM could not be made. Nothing is left of it.
 #[derive(Clone, Debug)]
 pub(crate) enum CreateError {
-    /// The table of machines is full.
+    /// The table of VMs is full.
     TooManyVms,
     /// Its memory could not be filled.
     Load(LoadError),
@@ -59,14 +59,14 @@ pub(crate) enum CreateError {
 impl fmt::Display for CreateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooManyVms => write!(f, "this build has room for {} machines", VMS.len()),
+            Self::TooManyVms => write!(f, "this build has room for {} VMs", VMS.len()),
             Self::Load(reason) => reason.fmt(f),
             Self::Spawn(reason) => reason.fmt(f),
         }
     }
 }
 
-/// Makes a machine and starts it.
+/// Makes a VM and starts it.
 ///
 /// # Errors
 ///
@@ -75,7 +75,7 @@ pub(crate) fn create(setup: Setup<'static>) -> Result<&'static Vm, CreateError> 
     make(setup, RateLimit::new())
 }
 
-/// As [`create`]; `lines` are those that the machine has caused already.
+/// As [`create`]; `lines` are those that the VM has caused already.
 fn make(setup: Setup<'static>, lines: RateLimit) -> Result<&'static Vm, CreateError> {
     let free = |vm: &&Vm| {
         let mut place = vm.setup.lock();
@@ -93,7 +93,7 @@ fn make(setup: Setup<'static>, lines: RateLimit) -> Result<&'static Vm, CreateEr
     })?;
     *vm.power.lock() = Power::new(setup.vcpus);
     *vm.lines.lock() = lines;
-    // Another machine may have been here, whose time and values are nobody else's.
+    // Another VM may have been here, whose time and values are nobody else's.
     *vm.clock.lock() = Pl031::new();
     *vm.fw_cfg.lock() = FwCfg::new();
     vm.unknown_access.store(false, Ordering::Relaxed);
@@ -132,7 +132,7 @@ fn make(setup: Setup<'static>, lines: RateLimit) -> Result<&'static Vm, CreateEr
     Ok(vm)
 }
 
-/// Says that no more machines are made at the start: from now on the hypervisor ends with the last one.
+/// Says that no more VMs are made at the start: from now on the hypervisor ends with the last one.
 pub(crate) fn all_made() {
     one_less();
 }
@@ -157,7 +157,7 @@ extern "C" fn run(argument: usize) {
 
 impl Vm {
     /// No memory was left for what `vcpu`, the caller's own, needs; `try_again` is what found none. Stops the
-    /// machine. But if memory comes free, because another machine is being stopped or has set some aside
+    /// VM. But if memory comes free, because another VM is being stopped or has set some aside
     /// that it does not use, others run, and the guest can try again.
     pub(crate) fn out_of_memory(&self, vcpu: &Vcpu, try_again: impl FnOnce() -> Outcome) {
         let look_again =
@@ -168,13 +168,13 @@ impl Vm {
         }
     }
 
-    /// Whether memory has come free that the machine had set aside.
+    /// Whether memory has come free that the VM had set aside.
     fn gives_up_reservations(&self) -> bool {
         self.visit(|memory| memory.give_up_reservations()) > Some(0)
     }
 
     /// The vCPU, the caller's own, has come to where nothing but another vCPU gets it going again, by what that stores.
-    /// Returns when `still` says, which is asked now and then, that one has, or when the machine stops, which it
+    /// Returns when `still` says, which is asked now and then, that one has, or when the VM stops, which it
     /// does when all its vCPUs have come to such a place.
     pub(crate) fn halt(&self, vcpu: &Vcpu, halt: Halt, still: impl Fn() -> bool) {
         self.power.lock().halt(halt);
@@ -191,7 +191,7 @@ impl Vm {
         vcpu.require_entry_check();
     }
 
-    /// Stops the machine if none of its vCPUs gets on; `vcpu` is the caller's own.
+    /// Stops the VM if none of its vCPUs gets on; `vcpu` is the caller's own.
     fn stop_if_halted(&self, vcpu: &Vcpu) {
         let halted = self.power.lock().halted();
         if let Some(halt) = halted {
@@ -226,7 +226,7 @@ impl Vm {
         frame.vcpu.use_tables(self.memory());
     }
 
-    /// Waits until the vCPU is switched on; ends the thread if the machine is over.
+    /// Waits until the vCPU is switched on; ends the thread if the VM is over.
     fn wait_for_power(&self, frame: &mut Frame) {
         let vcpu = frame.vcpu;
         loop {
@@ -244,7 +244,7 @@ impl Vm {
         }
     }
 
-    /// The vCPU leaves the guest for good. Whoever is the last winds the machine up.
+    /// The vCPU leaves the guest for good. Whoever is the last winds the VM up.
     fn leave(&self, vcpu: &Vcpu) {
         vcpu.stop_timers();
         vcpu.leave_tables();
@@ -296,7 +296,7 @@ impl Vm {
         self.wake(0);
     }
 
-    /// Frees the machine's memory, once no visitor is in it.
+    /// Frees the VM's memory, once no visitor is in it.
     ///
     /// # Safety
     ///
@@ -311,7 +311,7 @@ impl Vm {
         SHORTAGE.came_free(self.index);
     }
 
-    /// Ends the machine, and the hypervisor with the last one unless it is to be made anew. Called when
+    /// Ends the VM, and the hypervisor with the last one unless it is to be made anew. Called when
     /// no vCPU is on.
     fn end(&self, reason: StopReason) {
         let unread = self.drop_typed();
@@ -362,7 +362,7 @@ impl Vm {
         unsafe { self.take_memory_away() };
         self.chips.free(mm::machine());
         mm::show_usage();
-        // Before the line: who waits for it and then types is heard by another machine.
+        // Before the line: who waits for it and then types is heard by another VM.
         self.end_threads();
         input::ended(self.index);
         console::line(format_args!("tessera: vm{} off", self.index));
@@ -381,8 +381,8 @@ impl Vm {
         self.threads.fetch_sub(1, Ordering::Release);
     }
 
-    /// If the machine is over and all its threads have ended: frees its entry of the table, and makes
-    /// the machine anew if that is to be. Returns whether there was nothing to wait for.
+    /// If the VM is over and all its threads have ended: frees its entry of the table, and makes
+    /// the VM anew if that is to be. Returns whether there was nothing to wait for.
     pub(super) fn clear_away(&self) -> bool {
         if !self.over.load(Ordering::Acquire) {
             return true;
@@ -403,7 +403,7 @@ impl Vm {
                 Ok(vm) => input::moved(self.index, vm.index),
                 Err(reason) => error!("{} cannot be started again: {reason}", setup.name),
             }
-            // The entry in `ALIVE` of the machine that is over.
+            // The entry in `ALIVE` of the VM that is over.
             one_less();
         }
         true

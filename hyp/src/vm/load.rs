@@ -1,4 +1,4 @@
-//! Filling a virtual machine's memory: what a boot loader does before it jumps to a kernel.
+//! Filling a VM's memory: what a boot loader does before it jumps to a kernel.
 
 use core::fmt;
 
@@ -18,11 +18,11 @@ use crate::mm::{self, Memory, MemoryError};
 const TREE_BUFFER: usize = DEVICE_TREE_ROOM as usize;
 
 /// Where device trees are made, one at a time.
-/// Each machine has its own, since whoever fills one may give the CPU away meanwhile.
+/// Each VM has its own, since whoever fills one may give the CPU away meanwhile.
 static BUFFERS: [Mutex<[u8; TREE_BUFFER]>; MAX_VMS] =
     [const { Mutex::new([0; TREE_BUFFER]) }; MAX_VMS];
 
-/// Why a machine's memory could not be filled.
+/// Why a VM's memory could not be filled.
 #[derive(Clone, Debug)]
 pub(crate) enum LoadError {
     /// The image is no use.
@@ -64,7 +64,7 @@ impl fmt::Display for LoadError {
     }
 }
 
-/// Makes new memory for machine number `vm` and loads its image, initial RAM disk and device tree.
+/// Makes new memory for VM number `vm` and loads its image, initial RAM disk and device tree.
 ///
 /// Returns the memory and where vCPU 0 starts. On an error nothing is left of it.
 pub(super) fn load(

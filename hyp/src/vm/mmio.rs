@@ -1,4 +1,4 @@
-//! The devices of a virtual machine, as its vCPUs reach them: by loads and stores.
+//! The devices of a VM, as its vCPUs reach them: by loads and stores.
 
 use core::sync::atomic::Ordering;
 

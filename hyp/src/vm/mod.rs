@@ -1,9 +1,9 @@
-//! Virtual machines.
+//! VMs.
 //!
 //! A [`Vm`] is an entry of a fixed table: its vCPUs with their threads, its memory, its devices.
 //! [`create`] sets one up and starts it; [`life`] has what happens from there to the end: restart and
 //! power-off; [`reaper`] frees its entry when its threads have ended. Two kinds of callers use a
-//! machine's memory: its vCPUs, while they are on, which costs them nothing ([`Vm::memory`]); and
+//! VM's memory: its vCPUs, while they are on, which costs them nothing ([`Vm::memory`]); and
 //! others, who come through a gate ([`Vm::visit`]).
 //!
 //! Invariant: the memory is put in place and taken away only while no vCPU is on and the gate is
@@ -44,16 +44,16 @@ use crate::vcpu::Vcpu;
 use crate::{console, sched};
 use terminal::Terminal;
 
-/// How many virtual machines there can be.
+/// How many VMs there can be.
 pub(crate) const MAX_VMS: usize = bootargs::MAX_VMS;
 /// The number of no vCPU.
 const NO_VCPU: usize = usize::MAX;
 
-/// A virtual machine.
+/// A VM.
 pub(crate) struct Vm {
     index: usize,
     vcpus: [Vcpu; MAX_VCPUS],
-    /// How many of them the machine has.
+    /// How many of them the VM has.
     vcpu_count: AtomicUsize,
     setup: Mutex<Option<Setup<'static>>>,
     power: Mutex<Power>,
@@ -64,7 +64,7 @@ pub(crate) struct Vm {
     /// The vCPUs' threads that have not ended.
     threads: AtomicUsize,
     resets: AtomicU32,
-    /// The lines of the hypervisor that the machine causes; if it is made anew they go with it.
+    /// The lines of the hypervisor that the VM causes; if it is made anew they go with it.
     lines: Mutex<RateLimit>,
     /// It was said that the guest accesses a device in a way that is not emulated.
     unknown_access: AtomicBool,
@@ -75,7 +75,7 @@ pub(crate) struct Vm {
     clock: Mutex<Pl031>,
     fw_cfg: Mutex<FwCfg>,
     vgic: Mutex<Vgic>,
-    /// The vCPU of this machine that each CPU entered last.
+    /// The vCPU of this VM that each CPU entered last.
     last_vcpu: [AtomicUsize; MAX_CPUS],
 }
 
@@ -94,12 +94,12 @@ static VMS: [Vm; MAX_VMS] = [
     Vm::new(7),
 ];
 
-/// Machine number `index`, which is that of some vCPU.
+/// VM number `index`, which is that of some vCPU.
 pub(crate) fn get(index: usize) -> &'static Vm {
     &VMS[index]
 }
 
-/// All places for machines, set up or not.
+/// All places for VMs, set up or not.
 pub(crate) fn all() -> impl Iterator<Item = &'static Vm> {
     VMS.iter()
 }
@@ -164,7 +164,7 @@ impl Vm {
     ///
     /// # Panics
     ///
-    /// If called by anybody else while the machine has none.
+    /// If called by anybody else while the VM has none.
     pub(crate) fn memory(&self) -> &Memory {
         // SAFETY: The caller's vCPU is on, so nobody writes (the module's invariant).
         let memory = unsafe { &*self.memory.get() };
@@ -202,12 +202,12 @@ impl Vm {
         self.vcpus.get(index)
     }
 
-    /// Whether there is a machine in this place.
+    /// Whether there is a VM in this place.
     pub(crate) fn is_there(&self) -> bool {
         self.setup.lock().is_some()
     }
 
-    /// Whether there is a machine in this place that has not ended.
+    /// Whether there is a VM in this place that has not ended.
     pub(crate) fn is_alive(&self) -> bool {
         self.is_there() && !self.over.load(Ordering::Acquire)
     }
@@ -217,7 +217,7 @@ impl Vm {
         self.stopping.load(Ordering::SeqCst)
     }
 
-    /// Notes that CPU `cpu` enters vCPU number `vcpu`; returns whether the one of this machine that it entered
+    /// Notes that CPU `cpu` enters vCPU number `vcpu`; returns whether the one of this VM that it entered
     /// last was another.
     pub(crate) fn note_entry(&self, cpu: usize, vcpu: usize) -> bool {
         let Some(last) = self.last_vcpu.get(cpu) else {

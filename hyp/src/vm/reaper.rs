@@ -1,4 +1,4 @@
-//! The thread that frees the places of machines that are over, and makes them anew where their manifest
+//! The thread that frees the places of VMs that are over, and makes them anew where their manifest
 //! says so: a vCPU's own thread cannot, since it is one of those that have to end first.
 
 use platform::timer;
@@ -23,7 +23,7 @@ pub(crate) fn start() -> Result<(), SpawnError> {
     Ok(())
 }
 
-/// Says that a machine is over.
+/// Says that a VM is over.
 pub(super) fn wake() {
     if let Some(&thread) = REAPER.get() {
         sched::wake(thread);

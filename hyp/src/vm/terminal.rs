@@ -1,8 +1,8 @@
-//! A virtual machine's UART, and its way to the console and from there.
+//! A VM's UART, and its way to the console and from there.
 //!
 //! What a guest sends is gathered into lines, or passed on as it comes if the operator wants it so.
 //!
-//! Lock order: a terminal, then the machine's interrupt controller or the console. No threads switch
+//! Lock order: a terminal, then the VM's interrupt controller or the console. No threads switch
 //! while one is held.
 
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -18,7 +18,7 @@ use super::{Vm, input};
 use crate::vcpu::{self, Vcpu};
 use crate::{console, sched};
 
-/// A machine's UART and the line it is at.
+/// A VM's UART and the line it is at.
 pub(super) struct Terminal {
     /// [`Pl011::shown`], for whoever polls. Written with the state locked only; whenever that is not locked,
     /// it is the UART's own, and the interrupt controller knows of the level that follows from it.
@@ -120,8 +120,8 @@ impl Terminal {
         }
     }
 
-    /// Locks the state for a store to the register at `offset`. One that sends has what the machine has sent before go
-    /// out first, with nothing locked: so a machine sends as fast as the line does, and holds up itself only.
+    /// Locks the state for a store to the register at `offset`. One that sends has what the VM has sent before go
+    /// out first, with nothing locked: so a VM sends as fast as the line does, and holds up itself only.
     #[inline]
     fn lock_to_write(&self, vm: &Vm, offset: u64) -> MutexGuard<'_, State> {
         let state = self.state.lock();
