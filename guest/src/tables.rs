@@ -12,8 +12,8 @@ const COLLAPSE_IN_PLACE: u32 = LOG + 4;
 const COLLAPSE_BY_COPYING: u32 = LOG + 5;
 const MOVE: u32 = LOG + 6;
 const GRACE: u32 = LOG + 7;
-/// The call behind [`give_way`].
-pub const GIVE_WAY: u32 = LOG + 8;
+/// The call behind [`yield_cpu`].
+pub const YIELD_CPU: u32 = LOG + 8;
 const COST: u32 = LOG + 9;
 
 /// What [`cost`] asks the cost of.
@@ -45,7 +45,7 @@ impl Dirty {
 
 /// Whether there are such calls.
 pub fn are_there() -> bool {
-    done(GIVE_WAY, 0, 0)
+    done(YIELD_CPU, 0, 0)
 }
 
 /// Switches dirty logging on or off.
@@ -92,8 +92,8 @@ pub fn await_grace() -> bool {
 }
 
 /// Lets another vCPU have this one's CPU.
-pub fn give_way() {
-    done(GIVE_WAY, 0, 0);
+pub fn yield_cpu() {
+    done(YIELD_CPU, 0, 0);
 }
 
 /// The ticks that `count` times `step` takes.

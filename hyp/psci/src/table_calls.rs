@@ -31,7 +31,7 @@ pub const MOVE: u32 = FIRST + 6;
 /// Waits for a grace period.
 pub const GRACE: u32 = FIRST + 7;
 /// Gives the CPU to another thread, if one waits for it.
-pub const GIVE_WAY: u32 = FIRST + 8;
+pub const YIELD_CPU: u32 = FIRST + 8;
 /// What x2 times the [`Step`] with the number x1 costs. x1: ticks.
 pub const COST: u32 = FIRST + 9;
 
@@ -77,8 +77,8 @@ pub enum TableCall {
     Move(Ipa, u64),
     /// [`GRACE`].
     Grace,
-    /// [`GIVE_WAY`].
-    GiveWay,
+    /// [`YIELD_CPU`].
+    YieldCpu,
     /// [`COST`], with the number of frames.
     Cost(Step, usize),
 }
@@ -101,7 +101,7 @@ impl TableCall {
             COLLAPSE_BY_COPYING if second <= PAGES => Self::CollapseByCopying(ipa, second),
             MOVE if second <= MOST_TURNS => Self::Move(ipa, second),
             GRACE => Self::Grace,
-            GIVE_WAY => Self::GiveWay,
+            YIELD_CPU => Self::YieldCpu,
             COST => {
                 let step = match first {
                     0 => Step::Allocate,

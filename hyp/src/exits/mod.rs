@@ -38,7 +38,7 @@ extern "C" fn synchronous(frame: &mut Frame) {
         class::HVC => {
             frame.vcpu.counters.count(Exit::Call);
             hypercall::call(frame, esr);
-            // A vCPU that is watched is never settled, so its calls are all traced.
+            // A vCPU whose entries are traced is never ready without a look, so its calls are all traced.
             if frame.vcpu.is_entry_ready() {
                 return;
             }

@@ -347,7 +347,7 @@ fn timer_lines() -> u32 {
 fn deactivate(mask: u32) {
     for intid in [VIRTUAL_TIMER, PHYSICAL_TIMER] {
         if mask >> intid & 1 == 1 {
-            gic::deactivate(IntId::ppi(wiring().of_cpus(intid) - FIRST_PPI));
+            gic::deactivate(IntId::ppi(wiring().to_physical(intid) - FIRST_PPI));
         }
     }
 }

@@ -69,7 +69,7 @@ pub(crate) fn serve(vcpu: Option<&Vcpu>) {
 /// Hands an interrupt on if it is the guest's.
 fn forward(vcpu: Option<&Vcpu>, interrupt: IntId) -> bool {
     let intid = interrupt.raw_value();
-    match vcpu.zip(wiring().of_guests(intid)) {
+    match vcpu.zip(wiring().to_virtual(intid)) {
         Some((vcpu, guests)) => {
             vcpu.forward(guests);
             true
@@ -90,7 +90,7 @@ fn handle(vcpu: Option<&Vcpu>, intid: u32) {
         }
     } else if intid == board.uart.interrupt {
         input::receive();
-    } else if intid != ipi::KICK && wiring().of_guests(intid).is_none() {
+    } else if intid != ipi::KICK && wiring().to_virtual(intid).is_none() {
         warn!("interrupt {intid} came although nobody enabled it");
     }
 }

@@ -1,6 +1,6 @@
 //! A VM's UART, and its way to the console and from there.
 //!
-//! What a guest sends is gathered into lines, or passed on as it comes if the operator wants it so.
+//! What a guest sends is gathered into lines, or passed on as it comes if the person at the console wants it so.
 //!
 //! Lock order: a terminal, then the VM's interrupt controller or the console. No threads switch
 //! while one is held.

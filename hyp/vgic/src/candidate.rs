@@ -60,7 +60,7 @@ impl Vgic {
         let forwarded = block.forwarded(pending, self.control);
         for bit in bits(block.wanting(forwarded)) {
             let is_hardware = private.forwarded >> bit & 1 == 1;
-            let physical = is_hardware.then(|| self.wiring.of_cpus(bit as u32));
+            let physical = is_hardware.then(|| self.wiring.to_physical(bit as u32));
             found(candidate(block, bit, bit as u32, forwarded, physical));
         }
         for (first, shared) in (BLOCK..).step_by(BLOCK as usize).zip(&self.shared) {

@@ -20,7 +20,7 @@ impl Wiring {
     };
 
     /// The CPUs' INTID of the guest's `intid`.
-    pub const fn of_cpus(self, intid: u32) -> u32 {
+    pub const fn to_physical(self, intid: u32) -> u32 {
         match intid {
             VIRTUAL_TIMER => self.virtual_timer,
             PHYSICAL_TIMER => self.physical_timer,
@@ -29,7 +29,7 @@ impl Wiring {
     }
 
     /// The guest's INTID of the CPUs' `intid`, if that is a guest's.
-    pub const fn of_guests(self, intid: u32) -> Option<u32> {
+    pub const fn to_virtual(self, intid: u32) -> Option<u32> {
         if intid == self.virtual_timer {
             Some(VIRTUAL_TIMER)
         } else if intid == self.physical_timer {
@@ -59,11 +59,11 @@ mod tests {
         };
         for wiring in [Wiring::USUAL, CROSSED, other] {
             for timer in [VIRTUAL_TIMER, PHYSICAL_TIMER] {
-                assert_eq!(wiring.of_guests(wiring.of_cpus(timer)), Some(timer));
+                assert_eq!(wiring.to_virtual(wiring.to_physical(timer)), Some(timer));
             }
-            assert_eq!(wiring.of_guests(26), None);
+            assert_eq!(wiring.to_virtual(26), None);
         }
-        assert_eq!(other.of_guests(VIRTUAL_TIMER), None);
+        assert_eq!(other.to_virtual(VIRTUAL_TIMER), None);
     }
 
     #[test]

@@ -73,7 +73,7 @@ fn run(machine: &'static Machine<'static>) {
     writer::end();
     for &mpidr in &machine.mpidrs()[1..] {
         while psci::affinity_info(mpidr) != Ok(AffinityState::Off) {
-            tables::give_way();
+            tables::yield_cpu();
         }
     }
     println!(

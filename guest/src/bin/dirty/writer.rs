@@ -80,7 +80,7 @@ impl Writer {
             if REST.load(SeqCst) {
                 AT_REST.fetch_add(1, SeqCst);
                 while REST.load(SeqCst) {
-                    tables::give_way();
+                    tables::yield_cpu();
                 }
                 AT_REST.fetch_sub(1, SeqCst);
             }
@@ -108,6 +108,6 @@ pub(crate) fn end() {
 
 fn wait_for(writers: usize) {
     while AT_REST.load(SeqCst) != writers {
-        tables::give_way();
+        tables::yield_cpu();
     }
 }

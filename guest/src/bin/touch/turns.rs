@@ -34,18 +34,18 @@ pub(crate) fn measure(machine: &'static Machine<'static>, page: u64) {
         return;
     }
     boot::start_vcpu(machine, 1, obey);
-    give_way(SWITCHES);
+    yield_cpu(SWITCHES);
     let begin = time::now();
-    give_way(SWITCHES);
+    yield_cpu(SWITCHES);
     row::print_whole("vcpu_switch", 2 * SWITCHES, time::now() - begin);
     ORDER.store(page, SeqCst);
     // The other one begins to move the page, and is halfway when it gives way for the first time.
-    tables::give_way();
+    tables::yield_cpu();
     let ticks = row::time_accesses(Access::Store, Span::sized(page, PAGE_SIZE), PAGE_SIZE);
     row::print_whole("fault_busy", TURNS, ticks);
     ORDER.store(END, SeqCst);
     while psci::affinity_info(second) != Ok(AffinityState::Off) {
-        tables::give_way();
+        tables::yield_cpu();
     }
 }
 
@@ -53,7 +53,7 @@ pub(crate) fn measure(machine: &'static Machine<'static>, page: u64) {
 fn obey(_: usize) {
     loop {
         match ORDER.load(SeqCst) {
-            REST => give_way(1),
+            REST => yield_cpu(1),
             END => return,
             page => {
                 assert!(tables::move_page(page, TURNS), "the page cannot be moved");
@@ -64,7 +64,7 @@ fn obey(_: usize) {
 }
 
 /// Gives way so many times, in as few instructions as there can be.
-fn give_way(times: u64) {
+fn yield_cpu(times: u64) {
     // SAFETY: the call changes no memory, and of the registers x0 to x17 at most (Arm DEN 0028).
     unsafe {
         asm!(
@@ -72,7 +72,7 @@ fn give_way(times: u64) {
             "hvc #0",
             "subs x21, x21, #1",
             "b.ne 2b",
-            in("w20") tables::GIVE_WAY,
+            in("w20") tables::YIELD_CPU,
             inout("x21") times => _,
             clobber_abi("C"),
         );

@@ -86,7 +86,7 @@ fn perform<P: Parts>(
             stage2.synchronize();
             DONE
         }
-        TableCall::GiveWay => {
+        TableCall::YieldCpu => {
             machine.yield_now();
             DONE
         }
@@ -360,7 +360,7 @@ mod tests {
             ] {
                 for second in [0, 1, 4096, 2 << 20, u64::MAX] {
                     let status = status(&memory, function, first, second);
-                    let free = [calls::LOG, calls::GRACE, calls::GIVE_WAY, calls::COST];
+                    let free = [calls::LOG, calls::GRACE, calls::YIELD_CPU, calls::COST];
                     if !free.contains(&function) {
                         assert_eq!(
                             status, INVALID_PARAMETERS,
