@@ -1,5 +1,5 @@
-//! Hands the linker scripts to the linker, for the images that boot and for nothing that runs on the
-//! host: `image.ld` (from `aarch64-rt`, which puts it on the search path) orders the sections,
+//! Hands the linker scripts to the linker, for the images that boot and for nothing that runs on
+//! the host: `image.ld` (from `aarch64-rt`, which puts it on the search path) orders the sections,
 //! `link.ld` says where the image lies.
 
 fn main() {

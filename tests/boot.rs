@@ -1,5 +1,6 @@
-//! The boot tests, run by `libtest-mimic` in the way of Rust's own tests: builds the images, boots, and says how it
-//! went. `cargo xtask test` runs them; `cargo test -p tests --test boot -- NAME...` runs some.
+//! The boot tests, run by `libtest-mimic` in the way of Rust's own tests: builds the images, boots,
+//! and says how it went. `cargo xtask test` runs them; `cargo test -p tests --test boot -- NAME...`
+//! runs some.
 
 use std::process::ExitCode;
 use std::sync::Mutex;

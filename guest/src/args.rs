@@ -1,7 +1,7 @@
 //! The guest's boot arguments: `key=value` pairs from `/chosen/bootargs`, separated by spaces.
 //!
-//! A guest is a test, so an argument it does not know, or can't read, is an error: a run that silently
-//! tested something else would pass for the wrong reason.
+//! A guest is a test, so an argument it does not know, or can't read, is an error: a run that
+//! silently tested something else would pass for the wrong reason.
 
 use core::fmt::{self, Display, Formatter};
 

@@ -1,10 +1,10 @@
 //! From the entry to the guest's `run`, on vCPU 0 and on the others.
 //!
 //! Entry, .bss, stacks and vectors come from `aarch64-rt`; the MMU and the caches are on before any
-//! Rust code runs, since atomics need cacheable memory. Stage 1 is one constant table of 1 GiB blocks
-//! that maps IPA to itself: the first is device memory and never executable, those above it, where RAM
-//! lies, are normal memory with all rights (the guests write code and run it). RAM may end inside a
-//! block; what lies above its end is then mapped here and nowhere else.
+//! Rust code runs, since atomics need cacheable memory. Stage 1 is one constant table of 1 GiB
+//! blocks that maps IPA to itself: the first is device memory and never executable, those above it,
+//! where RAM lies, are normal memory with all rights (the guests write code and run it). RAM may
+//! end inside a block; what lies above its end is then mapped here and nowhere else.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -21,7 +21,8 @@ use crate::{
     verdict,
 };
 
-/// VMSAv8-64 block descriptor (Arm ARM, "Translation table descriptor formats"): valid, access flag set.
+/// VMSAv8-64 block descriptor (Arm ARM, "Translation table descriptor formats"): valid, access flag
+/// set.
 const BLOCK: usize = 1 << 10 | 1;
 /// Attribute 0 of `aarch64-rt`'s MAIR, device-nGnRE; UXN and PXN.
 const DEVICE: usize = BLOCK | 1 << 54 | 1 << 53;
@@ -68,8 +69,8 @@ fn start(tree: u64, _x1: u64, _x2: u64, _x3: u64) -> ! {
 
 /// Reads the device tree at IPA `tree`.
 fn read_machine(tree: u64) -> Machine<'static> {
-    // SAFETY: x0 at entry is the address of a device tree by the boot protocol; it lies in RAM, which
-    // is mapped, and nothing writes to it: it is outside the image and pools leave it out.
+    // SAFETY: x0 at entry is the address of a device tree by the boot protocol; it lies in RAM,
+    // which is mapped, and nothing writes to it: it is outside the image and pools leave it out.
     let tree_at_x0 = unsafe { Fdt::from_raw(tree as *const u8) };
     let machine = tree_at_x0
         .map_err(|_| "no valid device tree there")
@@ -88,8 +89,8 @@ pub fn pool(machine: &Machine<'static>) -> Pool {
         mapped.contains(memory.start),
         "RAM at {memory} is not where virt has it"
     );
-    // SAFETY: the tree says that it is RAM, the stage-1 table maps it as demanded, and the guest uses
-    // nothing above its image but through pools and, read-only, the tree.
+    // SAFETY: the tree says that it is RAM, the stage-1 table maps it as demanded, and the guest
+    // uses nothing above its image but through pools and, read-only, the tree.
     unsafe { Pool::new(memory, image().end, machine.tree_span()) }
 }
 

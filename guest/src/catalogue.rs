@@ -1,5 +1,5 @@
-//! The guests and the boot arguments that each takes: for the guests themselves, and for who boots one and would
-//! rather hear of a slip before than after it.
+//! The guests and the boot arguments that each takes: for the guests themselves, and for who boots
+//! one and would rather hear of a slip before than after it.
 
 /// A guest.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

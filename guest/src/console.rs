@@ -67,8 +67,8 @@ pub fn wait_for_byte() -> u8 {
     }
 }
 
-/// As [`write_line`], for a panic: does not wait for ever for a vCPU that holds the lock and may never
-/// come back.
+/// As [`write_line`], for a panic: does not wait for ever for a vCPU that holds the lock and may
+/// never come back.
 pub(crate) fn write_last_line(line: fmt::Arguments<'_>) {
     let deadline = time::now().saturating_add(PATIENCE_SECONDS * time::frequency());
     while time::now() < deadline {
@@ -77,9 +77,9 @@ pub(crate) fn write_last_line(line: fmt::Arguments<'_>) {
         }
         core::hint::spin_loop();
     }
-    // SAFETY: who has held the lock for so long is this vCPU, in the middle of a line that it will never
-    // finish, or one that hangs. If that one wakes up all the same, its line and this one mix, in the
-    // data register and nowhere else.
+    // SAFETY: who has held the lock for so long is this vCPU, in the middle of a line that it will
+    // never finish, or one that hangs. If that one wakes up all the same, its line and this one
+    // mix, in the data register and nowhere else.
     unsafe { CONSOLE.force_unlock() };
     write_line(line);
 }

@@ -1,5 +1,5 @@
-//! The vectors: a probe's abort goes back to the probe, an interrupt to the handler that was set for it; everything
-//! else ends the guest with a report.
+//! The vectors: a probe's abort goes back to the probe, an interrupt to the handler that was set
+//! for it; everything else ends the guest with a report.
 
 use aarch64_cpu::registers::{ESR_EL1, FAR_EL1, MPIDR_EL1, Readable};
 use aarch64_rt::{ExceptionHandlers, RegisterStateRef};
@@ -11,7 +11,8 @@ use crate::probe;
 /// What handles interrupts.
 static HANDLER: Once<fn()> = Once::new();
 
-/// Has `handler` called for each interrupt, on any vCPU that lets interrupts through. The first handler stays.
+/// Has `handler` called for each interrupt, on any vCPU that lets interrupts through. The first
+/// handler stays.
 pub fn on_interrupt(handler: fn()) {
     HANDLER.call_once(|| handler);
 }

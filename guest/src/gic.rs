@@ -63,8 +63,8 @@ impl Gic {
         }
     }
 
-    /// Wakes the redistributor, and lets this vCPU take private interrupts of Group 1 with the priority
-    /// 0xa0.
+    /// Wakes the redistributor, and lets this vCPU take private interrupts of Group 1 with the
+    /// priority 0xa0.
     pub fn init_vcpu(self) {
         write(
             self.redistributor + GICR_WAKER,
@@ -133,7 +133,8 @@ impl Gic {
             _ => self.distributor,
         };
         let at = frame + IPRIORITYR + u64::from(intid);
-        // SAFETY: a register of the interrupt controller, mapped as device memory; it has byte access.
+        // SAFETY: a register of the interrupt controller, mapped as device memory; it has byte
+        // access.
         unsafe {
             asm!("strb {:w}, [{}]", in(reg) priority, in(reg) at, options(nostack, preserves_flags));
         }
@@ -173,8 +174,9 @@ fn redistributor_of(region: Span, mpidr: u64) -> u64 {
     }
 }
 
-/// Loads a register. By an instruction of its own: a compiler may choose one of which a hypervisor is not told what it
-/// loads (with writeback), and where such are decoded the test would be another.
+/// Loads a register. By an instruction of its own: a compiler may choose one of which a hypervisor
+/// is not told what it loads (with writeback), and where such are decoded the test would be
+/// another.
 fn read(at: u64) -> u32 {
     let value: u32;
     // SAFETY: a register of the interrupt controller, mapped as device memory.

@@ -19,8 +19,8 @@ pub unsafe fn release_memory(range: Range<u64>) -> bool {
     psci::call64(RELEASE_MEMORY, range.start, range.end - range.start)[0] == 0
 }
 
-/// Has the hypervisor find an asynchronous error with this syndrome (the low bits of an ESR), as if this vCPU had
-/// caused it; says whether it does such a thing.
+/// Has the hypervisor find an asynchronous error with this syndrome (the low bits of an ESR), as if
+/// this vCPU had caused it; says whether it does such a thing.
 pub fn report_error(syndrome: u64) -> bool {
     psci::call64(SYSTEM_ERROR, syndrome, 0)[0] == 0
 }

@@ -1,9 +1,9 @@
 //! A small runtime for guests at EL1 on QEMU `virt`, alone or under Tessera.
 //!
-//! A guest is a binary that says `guest::main!(run)`; this crate owns everything before and after `run`:
-//! the entry code, the stage-1 tables, the vectors, the console, the other vCPUs, and the verdict.
-//! Returning from `run` prints `verdict: passed`; a panic anywhere prints `verdict: failed: <message>`;
-//! both power the machine off.
+//! A guest is a binary that says `guest::main!(run)`; this crate owns everything before and after
+//! `run`: the entry code, the stage-1 tables, the vectors, the console, the other vCPUs, and the
+//! verdict. Returning from `run` prints `verdict: passed`; a panic anywhere prints `verdict:
+//! failed: <message>`; both power the machine off.
 //!
 //! The modules without hardware in them also build and are tested on the host.
 
@@ -39,7 +39,8 @@ pub mod time;
 #[cfg(target_os = "none")]
 pub mod verdict;
 
-/// Names the function that the runtime calls on vCPU 0 once the machine is up: `fn(&'static Machine)`.
+/// Names the function that the runtime calls on vCPU 0 once the machine is up: `fn(&'static
+/// Machine)`.
 #[cfg(target_os = "none")]
 #[macro_export]
 macro_rules! main {

@@ -1,8 +1,8 @@
 //! The RAM that is left for the guest's own use, as a row of numbered pages.
 //!
-//! The pool is everything from the end of the image to the end of RAM, but for the device tree where
-//! the firmware put it there. Nobody has written to it yet when the guest starts: under a hypervisor
-//! each page's first use is a stage-2 fault, and it reads as zero.
+//! The pool is everything from the end of the image to the end of RAM, but for the device tree
+//! where the firmware put it there. Nobody has written to it yet when the guest starts: under a
+//! hypervisor each page's first use is a stage-2 fault, and it reads as zero.
 
 use core::sync::atomic::AtomicU64;
 
@@ -11,8 +11,8 @@ use crate::{span::Span, stamp::WORDS};
 /// Bytes in a page.
 pub const PAGE_SIZE: u64 = 4096;
 
-/// A page of the pool. Every vCPU may reach every page at any time, so its words are atomic; relaxed
-/// ones are plain loads and stores.
+/// A page of the pool. Every vCPU may reach every page at any time, so its words are atomic;
+/// relaxed ones are plain loads and stores.
 #[repr(C, align(4096))]
 pub struct Page(pub [AtomicU64; WORDS]);
 
@@ -29,8 +29,9 @@ impl Pool {
     ///
     /// # Safety
     ///
-    /// `memory` is RAM that stage 1 maps at its own address, writable, cacheable and executable, for as
-    /// long as the guest runs, and what begins at `image_end` is used by nobody but through pools.
+    /// `memory` is RAM that stage 1 maps at its own address, writable, cacheable and executable,
+    /// for as long as the guest runs, and what begins at `image_end` is used by nobody but through
+    /// pools.
     pub const unsafe fn new(memory: Span, image_end: u64, tree: Span) -> Self {
         let all = Span {
             start: image_end.next_multiple_of(PAGE_SIZE),
@@ -82,8 +83,8 @@ impl Pool {
     pub fn page(&self, index: usize) -> &'static Page {
         assert!(index < self.pages(), "page {index} is beyond the pool");
         // SAFETY: below `pages()`, `ipa` gives an aligned page of the memory that `new`'s caller
-        // vouched for: mapped at its own address, never unmapped, reached only through references to
-        // atomics, for which every bit pattern is valid.
+        // vouched for: mapped at its own address, never unmapped, reached only through references
+        // to atomics, for which every bit pattern is valid.
         unsafe { &*(self.ipa(index) as *const Page) }
     }
 

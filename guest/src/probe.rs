@@ -1,8 +1,8 @@
 //! Accesses that may abort: each answers with the abort's syndrome instead of ending the guest.
 //!
-//! The vectors know a probe by the address of its one instruction, as Linux's exception table does, so
-//! an abort is recovered only where it is expected, and that ELR names the very instruction is checked
-//! by the way.
+//! The vectors know a probe by the address of its one instruction, as Linux's exception table does,
+//! so an abort is recovered only where it is expected, and that ELR names the very instruction is
+//! checked by the way.
 
 use core::arch::naked_asm;
 use core::ops::Range;
@@ -39,8 +39,8 @@ impl Outcome {
         self.esr >> 26 == CLASS_INSTRUCTION_ABORT && self.esr & 0x3f == EXTERNAL_ABORT
     }
 
-    /// Whether it was a synchronous external abort on the walk for a load, a store (`write`) or an instruction
-    /// fetch (`fetch`), when that came to the table of this level.
+    /// Whether it was a synchronous external abort on the walk for a load, a store (`write`) or an
+    /// instruction fetch (`fetch`), when that came to the table of this level.
     pub const fn is_external_abort_on_walk(&self, level: u64, write: bool, fetch: bool) -> bool {
         let class = if fetch {
             CLASS_INSTRUCTION_ABORT
@@ -102,7 +102,8 @@ probe!(
 );
 
 probe!(
-    /// Loads 16 bytes as an array of a vector's elements, which no hypervisor has reason to emulate.
+    /// Loads 16 bytes as an array of a vector's elements, which no hypervisor has reason to
+    /// emulate.
     load_array, "probe_load_array_at",
     ".arch_extension simd\nld1 {{v0.16b}}, [x2]\n.arch_extension nosimd"
 );
@@ -140,8 +141,8 @@ unsafe extern "C" {
 /// First and last address of the code that [`forgive`] was told of.
 static FORGIVEN: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
 
-/// From now on an exception of an instruction in this code puts its ESR_EL1 into x1, and the next instruction is run.
-/// One area at a time.
+/// From now on an exception of an instruction in this code puts its ESR_EL1 into x1, and the next
+/// instruction is run. One area at a time.
 ///
 /// # Safety
 ///
@@ -177,7 +178,8 @@ pub(crate) fn recover(state: &mut RegisterStateRef<'_>, esr: u64, far: u64) -> b
         &raw const probe_load_array_at,
     ];
     let fetch_back = &raw const probe_fetch_back as usize;
-    // A fetch aborts at the address that was branched to, with the probe in x30 (`sp` in this struct).
+    // A fetch aborts at the address that was branched to, with the probe in x30 (`sp` in this
+    // struct).
     let fetched = state.elr as u64 == far && state.sp == fetch_back as u64;
     let resume = if fetched {
         fetch_back
@@ -186,8 +188,8 @@ pub(crate) fn recover(state: &mut RegisterStateRef<'_>, esr: u64, far: u64) -> b
     } else {
         return false;
     };
-    // SAFETY: the probes return x0 and x1 and go on at `resume`, just after their access, with nothing
-    // else changed.
+    // SAFETY: the probes return x0 and x1 and go on at `resume`, just after their access, with
+    // nothing else changed.
     let registers = unsafe { state.get_mut() };
     registers.registers[0] = esr;
     registers.registers[1] = far;

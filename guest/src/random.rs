@@ -2,7 +2,8 @@
 //!
 //! The same seed gives the same numbers on every machine, so that a run can be repeated.
 
-/// The SplitMix64 generator (Steele, Lea and Flood, "Fast splittable pseudorandom number generators").
+/// The SplitMix64 generator (Steele, Lea and Flood, "Fast splittable pseudorandom number
+/// generators").
 pub struct Random {
     state: u64,
 }

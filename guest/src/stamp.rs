@@ -1,8 +1,8 @@
 //! The pattern a page is filled with: every word names the page it belongs to, its place in it, who
 //! wrote it and which generation of the page it is.
 //!
-//! So a wrong word tells what happened: another page's word means a wrong mapping, an old generation
-//! a lost write or a stale copy, zero a page that was given out afresh.
+//! So a wrong word tells what happened: another page's word means a wrong mapping, an old
+//! generation a lost write or a stale copy, zero a page that was given out afresh.
 //!
 //! | bits | 63:61 | 60:57 | 56:33 | 32:9 | 8:0 |
 //! |---|---|---|---|---|---|
@@ -40,9 +40,9 @@ impl Stamp {
 
     /// Which words of the page carry the stamp: every step-th from 0.
     ///
-    /// Most generations mark one word of each 64-byte line, which is enough to see a page that is not
-    /// the right one, and keeps the guest busy with many pages instead of with one. One in 16 marks
-    /// every word.
+    /// Most generations mark one word of each 64-byte line, which is enough to see a page that is
+    /// not the right one, and keeps the guest busy with many pages instead of with one. One in 16
+    /// marks every word.
     pub const fn step(&self) -> usize {
         if self.generation.is_multiple_of(16) {
             1

@@ -75,8 +75,8 @@ pub fn collapse_in_place(ipa: u64) -> bool {
     done(COLLAPSE_IN_PLACE, ipa, 0)
 }
 
-/// Copies the region round `ipa` to a block, as if its first `stores` pages were stored to after they were
-/// copied; returns for how many ticks stores were held up at most.
+/// Copies the region round `ipa` to a block, as if its first `stores` pages were stored to after
+/// they were copied; returns for how many ticks stores were held up at most.
 pub fn collapse_by_copying(ipa: u64, stores: u64) -> Option<u64> {
     ticks(COLLAPSE_BY_COPYING, ipa, stores)
 }

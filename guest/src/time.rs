@@ -5,7 +5,8 @@ use aarch64_cpu::{
     registers::{CNTFRQ_EL0, CNTVCT_EL0, Readable},
 };
 
-/// The counter, read in program order (Arm ARM, `CNTVCT_EL0`: without the barrier it may be read early).
+/// The counter, read in program order (Arm ARM, `CNTVCT_EL0`: without the barrier it may be read
+/// early).
 pub fn now() -> u64 {
     barrier::isb(barrier::SY);
     CNTVCT_EL0.get()

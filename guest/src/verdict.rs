@@ -1,5 +1,6 @@
-//! How a guest ends: one line with its verdict, then power-off. What a failing guest says must fit in
-//! that line, so guests use `assert!` with a message, not `assert_eq!`, which adds lines of its own.
+//! How a guest ends: one line with its verdict, then power-off. What a failing guest says must fit
+//! in that line, so guests use `assert!` with a message, not `assert_eq!`, which adds lines of its
+//! own.
 
 use core::panic::PanicInfo;
 

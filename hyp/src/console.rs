@@ -1,19 +1,20 @@
 //! The console: lines to the PL011, from any CPU, and what is typed there.
 //!
-//! What is to be sent is put into one queue, in order, and the UART is given what it takes at once; when it is full,
-//! a thread goes on. So nobody waits for a slow line with the lock held, and who speaks pays for what the UART takes.
-//! What has been put there keeps its order, and none is lost:
-//! - a guest has no more than one piece of a line in the queue: before it adds to it, its vCPU waits for that to be
-//!   sent, with no lock held ([`has_room`]). So the queue has room for all guests, and none delays others by more than
-//!   such a piece of its own;
+//! What is to be sent is put into one queue, in order, and the UART is given what it takes at once;
+//! when it is full, a thread goes on. So nobody waits for a slow line with the lock held, and who
+//! speaks pays for what the UART takes. What has been put there keeps its order, and none is lost:
+//! - a guest has no more than one piece of a line in the queue: before it adds to it, its vCPU
+//!   waits for that to be sent, with no lock held ([`has_room`]). So the queue has room for all
+//!   guests, and none delays others by more than such a piece of its own;
 //! - the thread that sends traces waits likewise, for its last frame;
-//! - everyone else, who may hold locks, does not wait unless the queue is full. What guests cause of that is limited
-//!   (`vm::ratelimit`) and left out while more than half of the queue waits, or slows down nobody but who wants it
-//!   (`trace=replay`).
+//! - everyone else, who may hold locks, does not wait unless the queue is full. What guests cause
+//!   of that is limited (`vm::ratelimit`) and left out while more than half of the queue waits, or
+//!   slows down nobody but who wants it (`trace=replay`).
 //!
-//! One lock, held for a line or less at a time, the last in the lock order: nothing is locked while it is
-//! held. Its holder runs with interrupts masked, as all of EL2 does. A failing CPU takes the console
-//! away for good ([`seize`]), and who switches the machine off sends what there is first ([`flush`]).
+//! One lock, held for a line or less at a time, the last in the lock order: nothing is locked while
+//! it is held. Its holder runs with interrupts masked, as all of EL2 does. A failing CPU takes the
+//! console away for good ([`seize`]), and who switches the machine off sends what there is first
+//! ([`flush`]).
 
 use core::fmt;
 use core::mem;
@@ -34,7 +35,8 @@ use crate::el2::mmu::mmu_is_on;
 
 /// How long a failing CPU waits for the line that another CPU is writing, in milliseconds.
 const PATIENCE_MS: u64 = 200;
-/// How often a second it is looked whether the UART has room: often enough for the 16 bytes of its FIFO to last.
+/// How often a second it is looked whether the UART has room: often enough for the 16 bytes of its
+/// FIFO to last.
 const LOOKS_PER_SECOND: u64 = 2000;
 /// Bytes that can wait: more than a piece of each guest, and what the hypervisor says meanwhile.
 const QUEUE: usize = 64 << 10;
@@ -111,8 +113,8 @@ pub(crate) fn slow_down(baud: u32) {
     }
 }
 
-/// Has `wake` called whenever something is left that the UART did not take at once: what it wakes calls
-/// [`send_backlog`] until that is sent. Without it, what is left goes with what is said next.
+/// Has `wake` called whenever something is left that the UART did not take at once: what it wakes
+/// calls [`send_backlog`] until that is sent. Without it, what is left goes with what is said next.
 pub(crate) fn wake_when_behind(wake: fn()) {
     WAKE_SENDER.call_once(|| wake);
 }
@@ -127,7 +129,8 @@ pub(crate) fn next_look() -> u64 {
     timer::now() + timer::frequency() / LOOKS_PER_SECOND
 }
 
-/// Lets the console's interrupt come when something is typed, or does not: then what is typed waits on the line.
+/// Lets the console's interrupt come when something is typed, or does not: then what is typed waits
+/// on the line.
 pub(crate) fn listen(listens: bool) {
     if let Some(line) = SCREEN.lock().line.as_mut() {
         line.console.listen(listens);
@@ -160,7 +163,8 @@ fn is_sent(end: &AtomicU64) -> bool {
     SENT.load(Ordering::Relaxed) >= end.load(Ordering::Relaxed)
 }
 
-/// Has `speak` put something into the queue, and sends what the UART takes of it. Nothing once a CPU has failed.
+/// Has `speak` put something into the queue, and sends what the UART takes of it. Nothing once a
+/// CPU has failed.
 fn say(speak: impl FnOnce(&mut Screen)) {
     if SEIZED.load(Ordering::Relaxed) {
         return;
@@ -174,8 +178,8 @@ fn say(speak: impl FnOnce(&mut Screen)) {
     }
 }
 
-/// Sends all that was said, for whoever is about to switch the machine off: nobody else says anything after that, so
-/// that nothing is cut.
+/// Sends all that was said, for whoever is about to switch the machine off: nobody else says
+/// anything after that, so that nothing is cut.
 pub(crate) fn flush() {
     while !SEIZED.load(Ordering::Relaxed) {
         let mut screen = SCREEN.lock();
@@ -263,8 +267,8 @@ impl Screen {
 
 /// Takes the console away from everyone, for a CPU's last words; `None` if its place is not known.
 ///
-/// A line that another CPU is writing is waited for, a while, and what was said before is sent. The lock is never given
-/// back, so no other CPU prints afterwards.
+/// A line that another CPU is writing is waited for, a while, and what was said before is sent. The
+/// lock is never given back, so no other CPU prints afterwards.
 pub(crate) fn seize() -> Option<Console> {
     if mmu_is_on() {
         SEIZED.store(true, Ordering::Relaxed);
@@ -278,8 +282,8 @@ pub(crate) fn seize() -> Option<Console> {
             mem::forget(screen);
         }
     }
-    // SAFETY: The registers are mapped as a device, or the MMU is off. Other users are shut out by the
-    // lock, or their last line gets mixed with this one, which harms nothing but that line.
+    // SAFETY: The registers are mapped as a device, or the MMU is off. Other users are shut out by
+    // the lock, or their last line gets mixed with this one, which harms nothing but that line.
     let mut console = unsafe { Console::new(REGISTERS.load(Ordering::Relaxed)) }?;
     if FRAMES_END.load(Ordering::Relaxed) != 0 {
         // A frame that was cut would take in, and hide, what comes now.

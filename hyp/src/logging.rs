@@ -32,7 +32,8 @@ impl Log for Logger {
     fn flush(&self) {}
 }
 
-/// The part of the hypervisor that speaks: of this program its top-level module, of others the crate.
+/// The part of the hypervisor that speaks: of this program its top-level module, of others the
+/// crate.
 fn module(target: &str) -> &str {
     let path = target.strip_prefix("tessera::").unwrap_or(target);
     path.split("::").next().unwrap_or(path)

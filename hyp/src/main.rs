@@ -1,7 +1,7 @@
 //! The hypervisor's image: from the loader's jump at EL2 to the last power-off.
 //!
-//! Here is what runs at EL2 only: what touches registers, translation tables and devices. What can be tested on any
-//! machine is in the crates beside this folder.
+//! Here is what runs at EL2 only: what touches registers, translation tables and devices. What can
+//! be tested on any machine is in the crates beside this folder.
 //!
 //! The modules are floors. From the lowest to the highest:
 //!
@@ -23,8 +23,9 @@
 //! | `services` | the hypervisor's own threads |
 //! | `boot` | bringing it all up |
 //!
-//! Each floor uses those above it in this list. It calls those below it through what they have handed it when
-//! they were started. A test reads the source and holds this (`xtask/tests/floors.rs`).
+//! Each floor uses those above it in this list. It calls those below it through what they have
+//! handed it when they were started. A test reads the source and holds this
+//! (`xtask/tests/floors.rs`).
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
@@ -61,8 +62,9 @@ mod vcpu;
 #[cfg(target_os = "none")]
 mod vm;
 
-// Locks serve waiters in the order in which they came: a guest that has one acquired again and again keeps no other CPU
-// waiting for longer than those before it take. The other kind that `spin` has is smaller.
+// Locks serve waiters in the order in which they came: a guest that has one acquired again and
+// again keeps no other CPU waiting for longer than those before it take. The other kind that `spin`
+// has is smaller.
 #[cfg(target_os = "none")]
 const _: () = assert!(size_of::<spin::Mutex<()>>() == size_of::<spin::mutex::TicketMutex<()>>());
 

@@ -1,8 +1,9 @@
 //! Reads a flattened device tree into a [`Board`].
 //!
 //! Bindings: Devicetree Specification 0.4 for `/memory`, `/reserved-memory`, `/cpus`, `/chosen`;
-//! Linux's `arm,gic-v3`, `arm,pl011`, `arm,pl031`, `arm,armv8-timer` and `arm,psci` bindings for the devices.
-//! Nodes are found by `compatible`, so their names and places under the root do not matter.
+//! Linux's `arm,gic-v3`, `arm,pl011`, `arm,pl031`, `arm,armv8-timer` and `arm,psci` bindings for
+//! the devices. Nodes are found by `compatible`, so their names and places under the root do not
+//! matter.
 
 use arrayvec::ArrayVec;
 use dtoolkit::fdt::{Fdt, FdtNode};
@@ -25,8 +26,8 @@ const MAX_SIZE: usize = 2 << 20;
 ///
 /// # Safety
 ///
-/// `address` must be zero or readable memory: 2 MiB of it, or as much as the tree there says it has.
-/// The memory must not change as long as the result is used.
+/// `address` must be zero or readable memory: 2 MiB of it, or as much as the tree there says it
+/// has. The memory must not change as long as the result is used.
 pub unsafe fn device_tree_at(address: u64) -> Result<&'static [u8], BoardError> {
     const MAGIC: u32 = 0xd00d_feed;
     if address == 0 || !address.is_multiple_of(8) {
@@ -44,7 +45,8 @@ pub unsafe fn device_tree_at(address: u64) -> Result<&'static [u8], BoardError> 
 }
 
 impl Uart {
-    /// Finds the console alone, so that everything else that is wrong with the tree can be said there.
+    /// Finds the console alone, so that everything else that is wrong with the tree can be said
+    /// there.
     ///
     /// # Errors
     ///
@@ -284,8 +286,8 @@ fn psci(node: Option<FdtNode<'_>>) -> Result<Conduit, BoardError> {
     }
 }
 
-/// For each name the first usable child of the root that says it is compatible with it. All in one pass: a
-/// tree has no index, so that each takes as long as the tree is.
+/// For each name the first usable child of the root that says it is compatible with it. All in one
+/// pass: a tree has no index, so that each takes as long as the tree is.
 fn find_compatible<'dt, const N: usize>(
     tree: Fdt<'dt>,
     names: [&str; N],
@@ -363,8 +365,8 @@ fn address_property(
         .map_err(|reason| BoardError::Malformed { node: name, reason })
 }
 
-/// The INTID of entry `index` of the node's `interrupts`: type, number and flags for a GICv3. It must be of
-/// this kind.
+/// The INTID of entry `index` of the node's `interrupts`: type, number and flags for a GICv3. It
+/// must be of this kind.
 fn interrupt(
     node: FdtNode<'_>,
     name: &'static str,

@@ -1,11 +1,12 @@
-//! The GICv3: distributor, one redistributor a CPU, and the CPU interface that EL2 acknowledges with.
+//! The GICv3: distributor, one redistributor a CPU, and the CPU interface that EL2 acknowledges
+//! with.
 //!
 //! Interrupts are Non-secure Group 1. A CPU changes only its own redistributor, except for the
-//! defaults that the first CPU sets. The locks of the distributor and of each redistributor are leaves,
-//! held over a few register accesses.
+//! defaults that the first CPU sets. The locks of the distributor and of each redistributor are
+//! leaves, held over a few register accesses.
 //!
-//! An interrupt is ended in two steps, so that one that belongs to a guest can stay active, and does
-//! not come again, until the guest has dealt with it (EOImode 1).
+//! An interrupt is ended in two steps, so that one that belongs to a guest can stay active, and
+//! does not come again, until the guest has dealt with it (EOImode 1).
 
 use core::arch::asm;
 use core::ptr::NonNull;
@@ -190,21 +191,22 @@ pub fn send_sgi(cpu: Mpidr, number: u32) {
 /// Whether an interrupt waits for this CPU, which [`acknowledge`] would return.
 pub fn is_pending() -> bool {
     let pending: u64;
-    // SAFETY: A register that is only read. It tells of masked interrupts, too (Arm ARM, `ISR_EL1`).
+    // SAFETY: A register that is only read. It tells of masked interrupts, too (Arm ARM,
+    // `ISR_EL1`).
     unsafe { asm!("mrs {}, isr_el1", out(reg) pending, options(nomem, nostack, preserves_flags)) };
     pending & IRQ_PENDING != 0
 }
 
 /// Acknowledges the most urgent pending interrupt of this CPU; `None` if there is none.
 ///
-/// It is active then, and blocks others of the same CPU until [`drop_priority`] or [`end`] is called with
-/// it.
+/// It is active then, and blocks others of the same CPU until [`drop_priority`] or [`end`] is
+/// called with it.
 pub fn acknowledge() -> Option<IntId> {
     GicCpuInterface::get_and_acknowledge_interrupt(InterruptGroup::Group1)
 }
 
-/// Lets other interrupts come after one that [`acknowledge`] returned on this CPU. That one stays active:
-/// it does not come again before [`deactivate`].
+/// Lets other interrupts come after one that [`acknowledge`] returned on this CPU. That one stays
+/// active: it does not come again before [`deactivate`].
 pub fn drop_priority(interrupt: IntId) {
     GicCpuInterface::end_interrupt(interrupt, InterruptGroup::Group1);
 }

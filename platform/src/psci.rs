@@ -10,7 +10,8 @@ use crate::board::{Conduit, Mpidr};
 pub use smccc::psci::Error;
 
 impl Conduit {
-    /// Starts the CPU `cpu` at physical address `entry`, at EL2 with its MMU off and `context` in x0.
+    /// Starts the CPU `cpu` at physical address `entry`, at EL2 with its MMU off and `context` in
+    /// x0.
     ///
     /// # Errors
     ///
@@ -30,7 +31,8 @@ impl Conduit {
     ///
     /// # Safety
     ///
-    /// The call must not change what Rust relies on: memory that is in use, or where this CPU goes on.
+    /// The call must not change what Rust relies on: memory that is in use, or where this CPU goes
+    /// on.
     pub unsafe fn call32(self, function: u32, argument: u32) -> i32 {
         let arguments = [argument, 0, 0, 0, 0, 0, 0];
         let [result, ..] = match self {

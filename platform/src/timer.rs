@@ -1,7 +1,7 @@
 //! The generic timer: the counter that gives the time, and EL2's own physical timer.
 //!
-//! Arm ARM, "The Generic Timer in AArch64 state". Every CPU has its own CNTHP; the functions act on that of the
-//! CPU they are called on. The counter is the same on all CPUs.
+//! Arm ARM, "The Generic Timer in AArch64 state". Every CPU has its own CNTHP; the functions act on
+//! that of the CPU they are called on. The counter is the same on all CPUs.
 
 use core::arch::asm;
 

@@ -17,12 +17,13 @@ impl Console {
     ///
     /// # Safety
     ///
-    /// `registers` must be zero or a PL011, mapped as device memory at its physical address (or the MMU
-    /// be off), and stay so. If another `Console` for it is used at the same time, their output mixes.
+    /// `registers` must be zero or a PL011, mapped as device memory at its physical address (or the
+    /// MMU be off), and stay so. If another `Console` for it is used at the same time, their output
+    /// mixes.
     pub unsafe fn new(registers: u64) -> Option<Self> {
         let registers = NonNull::new(registers as *mut PL011Registers)?;
-        // SAFETY: The caller vouches for the mapping. Two users can only mix bytes up: each access is
-        // one volatile load or store of a register.
+        // SAFETY: The caller vouches for the mapping. Two users can only mix bytes up: each access
+        // is one volatile load or store of a register.
         let registers = unsafe { UniqueMmioPointer::new(registers) };
         Some(Self {
             uart: Uart::new(registers),
@@ -52,8 +53,8 @@ impl Console {
         }
     }
 
-    /// Lets the UART raise its interrupt as long as there are bytes to read, or does not. Bytes that are not read wait
-    /// on the line, if what sends them heeds that the FIFO is full.
+    /// Lets the UART raise its interrupt as long as there are bytes to read, or does not. Bytes
+    /// that are not read wait on the line, if what sends them heeds that the FIFO is full.
     pub fn listen(&mut self, listens: bool) {
         let masks = match listens {
             true => Interrupts::RXI | Interrupts::RTI,

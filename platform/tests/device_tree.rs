@@ -1,8 +1,8 @@
 //! Reads QEMU's own device tree, whole and with parts taken out.
 //!
 //! `data/qemu-7.2-virt.dtb` is what QEMU 7.2 passes for `-M virt,virtualization=on,gic-version=3
-//! -smp 4 -m 512M` with an initrd of 12345 bytes and boot arguments (`-machine dumpdtb=`, without the
-//! padding that QEMU adds).
+//! -smp 4 -m 512M` with an initrd of 12345 bytes and boot arguments (`-machine dumpdtb=`, without
+//! the padding that QEMU adds).
 
 use dtoolkit::fdt::Fdt;
 use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};

@@ -43,9 +43,9 @@ pub fn judge(scenario: &Scenario, outcome: &Outcome, console: &[String]) -> Resu
     Ok(wrong)
 }
 
-/// How much memory is not free when the last machine is off, in KiB; `None` where all of it is, or where
-/// that is not known: of two machines that end at the same time either may give the older figures, and
-/// a recording is kept to the end.
+/// How much memory is not free when the last machine is off, in KiB; `None` where all of it is, or
+/// where that is not known: of two machines that end at the same time either may give the older
+/// figures, and a recording is kept to the end.
 fn lost_memory(scenario: &Scenario, console: &[String]) -> Result<Option<u64>> {
     let last = |what: &str| {
         let regex = Regex::new(&format!(r" memory: +(\d+) {what}$"))?;
@@ -108,8 +108,9 @@ pub fn judge_trace(scenario: &Scenario, recording: &Recording) -> Vec<String> {
     wrong
 }
 
-/// Which of so many VMs have not taken turns with another on a CPU, and whether all stayed on one CPU. Which of them
-/// move is up to the scheduler, so one that does is enough: it finds its own registers again on another CPU.
+/// Which of so many VMs have not taken turns with another on a CPU, and whether all stayed on one
+/// CPU. Which of them move is up to the scheduler, so one that does is enough: it finds its own
+/// registers again on another CPU.
 fn judge_turns(vms: usize, recording: &Recording) -> Vec<String> {
     let came = |record: &&trace::Record| {
         matches!(record.event, trace::Event::Switch { .. }) && record.stamp.vcpu != NOBODY

@@ -1,4 +1,5 @@
-//! What the boot tests take on the command line: what Rust's own tests do, and which part of them to run.
+//! What the boot tests take on the command line: what Rust's own tests do, and which part of them
+//! to run.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;

@@ -149,7 +149,8 @@ impl Runner {
     }
 }
 
-/// Tries a test once, or, where it is marked as flaky and what is wrong with it may be chance, as often as it may be.
+/// Tries a test once, or, where it is marked as flaky and what is wrong with it may be chance, as
+/// often as it may be.
 fn tried(flaky: Option<&str>, mut try_once: impl FnMut() -> Option<Vec<String>>) -> End {
     let most = if flaky.is_some() { TRIES } else { 1 };
     let mut tries = 1;
@@ -163,7 +164,8 @@ fn tried(flaky: Option<&str>, mut try_once: impl FnMut() -> Option<Vec<String>>)
     }
 }
 
-/// What is said of a test that failed: the end of its console, what is wrong, and how to see it again.
+/// What is said of a test that failed: the end of its console, what is wrong, and how to see it
+/// again.
 fn failure(name: &str, folder: &Path, wrong: &[String], console: &[String]) -> String {
     let tail = &console[console.len().saturating_sub(TAIL)..];
     let mut said = vec!["the end of its console:".to_owned()];
@@ -241,7 +243,8 @@ impl Runner {
     }
 }
 
-/// What the machine has for its standard input: a pipe into which `console` types, if the test says so.
+/// What the machine has for its standard input: a pipe into which `console` types, if the test says
+/// so.
 fn keyboard(scenario: &Scenario, console: &mut Console) -> Result<Terminal> {
     if scenario.typed.is_empty() {
         return Ok(Terminal::None);

@@ -32,7 +32,8 @@ pub struct Scenario {
     pub vms: Vec<&'static str>,
     /// Whether the first guest is given as an ELF file.
     pub is_elf: bool,
-    /// Whether the hypervisor is handed the image of the one guest as it is, without an archive and its name.
+    /// Whether the hypervisor is handed the image of the one guest as it is, without an archive and
+    /// its name.
     pub as_image: bool,
     /// QEMU's CPU model.
     pub cpu: &'static str,
@@ -44,7 +45,8 @@ pub struct Scenario {
     pub hyp_args: &'static str,
     /// How the run must end.
     pub ending: Ending,
-    /// What is typed, one after the other, each when a line begins that has the first of the pair in it.
+    /// What is typed, one after the other, each when a line begins that has the first of the pair
+    /// in it.
     pub typed: Vec<(&'static str, &'static str)>,
     /// Regular expressions; each must be found in a line of the console.
     pub wanted: Vec<&'static str>,
@@ -166,7 +168,8 @@ impl Scenario {
         self
     }
 
-    /// When a line begins that has `prompt` in it, and what was to be typed before has been, `text` is typed.
+    /// When a line begins that has `prompt` in it, and what was to be typed before has been, `text`
+    /// is typed.
     pub fn types(mut self, prompt: &'static str, text: &'static str) -> Self {
         self.typed.push((prompt, text));
         self
@@ -184,7 +187,8 @@ impl Scenario {
         self
     }
 
-    /// Time is a count of instructions, at one a nanosecond, so that what takes how long is not up to the host.
+    /// Time is a count of instructions, at one a nanosecond, so that what takes how long is not up
+    /// to the host.
     pub fn counts_instructions(mut self) -> Self {
         self.counted = true;
         self
@@ -196,26 +200,29 @@ impl Scenario {
         self.ends(Ending::Quit)
     }
 
-    /// On a firmware at EL3 that offers workarounds against attacks by speculation. It knows one CPU.
+    /// On a firmware at EL3 that offers workarounds against attacks by speculation. It knows one
+    /// CPU.
     pub fn on_firmware(mut self) -> Self {
         self.on_firmware = true;
         self
     }
 
-    /// What was traced for a checker must come whole and keep the rules, but for one that it [`breaks`](Self::breaks).
+    /// What was traced for a checker must come whole and keep the rules, but for one that it
+    /// [`breaks`](Self::breaks).
     pub fn keeps_the_rules(mut self) -> Self {
         self.replayed = true;
         self
     }
 
-    /// What was traced for a checker must come whole, and it must report this, a rule or what it says of how one is
-    /// broken.
+    /// What was traced for a checker must come whole, and it must report this, a rule or what it
+    /// says of how one is broken.
     pub fn breaks(mut self, what: &'static str) -> Self {
         self.broken = Some(what);
         self.keeps_the_rules()
     }
 
-    /// Each VM must take turns with others on a CPU, and one get from one CPU to another. Needs `trace=sched`.
+    /// Each VM must take turns with others on a CPU, and one get from one CPU to another. Needs
+    /// `trace=sched`.
     pub fn takes_turns(mut self) -> Self {
         self.in_turns = true;
         self

@@ -1,4 +1,5 @@
-//! What a recording says of its run, so that pictures and figures can be told from each other later.
+//! What a recording says of its run, so that pictures and figures can be told from each other
+//! later.
 
 use std::path::Path;
 use std::process::Command;

@@ -23,7 +23,8 @@ impl Archive {
     /// When it is larger than the format can say, 4 GiB.
     pub fn file(&mut self, path: &str, rights: u32, contents: &[u8]) -> Result<()> {
         let mut path = path.to_owned();
-        // Zeros behind a name have contents begin at a multiple of 8, from where they are copied fast.
+        // Zeros behind a name have contents begin at a multiple of 8, from where they are copied
+        // fast.
         let start = self.bytes.len() + (HEADER_SIZE + path.len() + 1).next_multiple_of(4);
         if !start.is_multiple_of(8) {
             path.push_str("\0\0\0\0");

@@ -41,7 +41,8 @@ const UNTIL_LEFT: &str = "seconds=3600 seed=1";
 /// What every machine gets where a guest comes from Debian, unless the user says otherwise.
 const DEBIAN_DEFAULTS: [(&str, &str); 1] = [("guest-memory", "512M")];
 
-/// What Linux gets beside that: its memory is worked on while it runs, as that is what it is there to see.
+/// What Linux gets beside that: its memory is worked on while it runs, as that is what it is there
+/// to see.
 const LINUX_DEFAULTS: [(&str, &str); 2] = [DEBIAN_DEFAULTS[0], ("compaction", "stress")];
 
 /// The guest where none is asked for.
@@ -139,7 +140,8 @@ pub(crate) fn status(outcome: &Outcome, kept: Result<()>) -> Result<u8> {
     }
 }
 
-/// What QEMU has for its standard input: the terminal, or a pipe into which is typed what is piped in here.
+/// What QEMU has for its standard input: the terminal, or a pipe into which is typed what is piped
+/// in here.
 fn input(specs: &[Spec]) -> Result<(Option<Script>, Terminal)> {
     if io::stdin().is_terminal() {
         return Ok((None, Terminal::borrow()));
@@ -317,7 +319,8 @@ fn hyp_args(options: &QemuOptions, specs: &[Spec], purpose: Purpose) -> Result<H
     Ok(args)
 }
 
-/// Whether there is one machine, with a shell and no test: its output is for a terminal, and is not judged.
+/// Whether there is one machine, with a shell and no test: its output is for a terminal, and is not
+/// judged.
 fn is_for_typing(specs: &[Spec]) -> bool {
     let is_test = |word: &str| word.starts_with("test=");
     matches!(specs, [spec] if spec.is_debian()
@@ -393,8 +396,8 @@ impl Stdout {
 /// hypervisor shows it.
 const CURSOR_QUERY: &str = r"\u{1b}[6n";
 
-/// A line, or its start, without what a guest asks its terminal: what is shown as lines has none that
-/// could answer.
+/// A line, or its start, without what a guest asks its terminal: what is shown as lines has none
+/// that could answer.
 fn without_queries(line: &str) -> Cow<'_, str> {
     match line.contains(CURSOR_QUERY) {
         true => line.replace(CURSOR_QUERY, "").into(),

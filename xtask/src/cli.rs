@@ -47,8 +47,8 @@ Exit status:
 ///
 /// Each verb first sets up what it needs and says what it installs: the Rust target
 /// aarch64-unknown-none-softfloat (and for programs in a Linux guest aarch64-unknown-linux-musl)
-/// through rustup, and QEMU 7.2 or newer (for the tests a browser and GDB, too) through apt-get where that
-/// needs no question. Nothing else of the system is touched.
+/// through rustup, and QEMU 7.2 or newer (for the tests a browser and GDB, too) through apt-get
+/// where that needs no question. Nothing else of the system is touched.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", after_help = EXAMPLES)]
 #[command(styles = Styles::styled(), max_term_width = 100)]
@@ -64,24 +64,26 @@ pub enum Verb {
     /// Boot the hypervisor and a guest in QEMU
     ///
     /// Builds both, boots them on QEMU's `virt` board with EL2 and a GICv3, and shows the console.
-    /// The guest's power-off ends QEMU, and so does Ctrl-C, or Ctrl-A q where what is typed is the guest's
-    /// (linux, installer, u-boot, edk2).
+    /// The guest's power-off ends QEMU, and so does Ctrl-C, or Ctrl-A q where what is typed is the
+    /// guest's (linux, installer, u-boot, edk2).
     #[command(after_help = EXIT_STATUS)]
     Qemu(Box<QemuOptions>),
     /// Boot as `qemu` does, and show live on the terminal what the tables do
     ///
-    /// The guest's memory as a map, how often there are faults, collapses, splits, migrations and the like,
-    /// what each CPU and vCPU is at, free frames, and the console's last lines. Takes the options of
-    /// `qemu`; the stress guest runs for an hour. Keys: q quits, n shows the next machine, p pauses the
-    /// picture, t types to the guest (Esc ends that), s has the hypervisor print its statistics.
+    /// The guest's memory as a map, how often there are faults, collapses, splits, migrations and
+    /// the like, what each CPU and vCPU is at, free frames, and the console's last lines. Takes the
+    /// options of `qemu`; the stress guest runs for an hour. Keys: q quits, n shows the next
+    /// machine, p pauses the picture, t types to the guest (Esc ends that), s has the hypervisor
+    /// print its statistics.
     Top(Box<QemuOptions>),
     /// Boot as `qemu` does, stopped before the first instruction, with GDB at hand
     ///
-    /// GDB has the symbols of the hypervisor and the command `tessera`: `help tessera` lists what it
-    /// prints, such as a machine's stage-2 walk of an address, or a table with its lock and markers.
-    /// `continue` starts the machine, Ctrl-C stops it, `quit` ends both. The console is kept in a file,
-    /// which is named at the start. Takes the options of `qemu`; the stress guest runs for an hour. The first
-    /// time the hypervisor is built anew, with all that a debugger wants to know.
+    /// GDB has the symbols of the hypervisor and the command `tessera`: `help tessera` lists what
+    /// it prints, such as a machine's stage-2 walk of an address, or a table with its lock and
+    /// markers. `continue` starts the machine, Ctrl-C stops it, `quit` ends both. The console is
+    /// kept in a file, which is named at the start. Takes the options of `qemu`; the stress guest
+    /// runs for an hour. The first time the hypervisor is built anew, with all that a debugger
+    /// wants to know.
     Gdb(Box<GdbOptions>),
     /// Build the images that boot, and print where they are
     ///
@@ -91,9 +93,10 @@ pub enum Verb {
     /// Run every test: formatting, lints, documentation, host, model and boot tests
     ///
     /// Ends in a table and a line `N passed, N failed`. What a step printed is kept under
-    /// target/test-logs/, the consoles of the boot tests under target/boot-tests/. Builds go to target/test/, so
-    /// that other verbs do not wait for them, and change nothing of what is tested. The exit status
-    /// is 0 when everything passed, 1 when something failed and 2 when set-up failed.
+    /// target/test-logs/, the consoles of the boot tests under target/boot-tests/. Builds go to
+    /// target/test/, so that other verbs do not wait for them, and change nothing of what is
+    /// tested. The exit status is 0 when everything passed, 1 when something failed and 2 when
+    /// set-up failed.
     Test(TestOptions),
     /// Measure what exits and faults cost, in instructions
     ///
@@ -102,10 +105,10 @@ pub enum Verb {
     Bench(BenchOptions),
     /// Take the rules of the table protocol out, one at a time, and show that tests notice
     ///
-    /// Each patch in hyp/stage2/tests/mutations takes one rule out of a copy of the source and names the
-    /// tests of the model checker that must fail without it. What they print is kept under
-    /// target/rules/. Takes a quarter of an hour or more. The exit status is 0 when every rule was
-    /// noticed missing and 1 when one was not.
+    /// Each patch in hyp/stage2/tests/mutations takes one rule out of a copy of the source and
+    /// names the tests of the model checker that must fail without it. What they print is kept
+    /// under target/rules/. Takes a quarter of an hour or more. The exit status is 0 when every
+    /// rule was noticed missing and 1 when one was not.
     Rules(RulesOptions),
     /// Show a recording of trace events: sums, percentiles, or every event
     ///
@@ -113,8 +116,8 @@ pub enum Verb {
     Trace(TraceOptions),
     /// Draw a recording of trace events: one page of HTML
     ///
-    /// The machines' memory over time, what happened when, how long faults took, and figures. The page
-    /// needs nothing but a browser.
+    /// The machines' memory over time, what happened when, how long faults took, and figures. The
+    /// page needs nothing but a browser.
     Report(ReportOptions),
     /// Build the documentation: of the crates, and the book
     ///
@@ -122,9 +125,9 @@ pub enum Verb {
     Doc,
     /// Install what the other verbs need, and nothing else
     ///
-    /// The Rust targets, rustfmt, Clippy and QEMU, which are needed, and what the tests can do without:
-    /// Miri on Rust nightly, Chromium, which draws reports, and GDB. Guests that come from Debian are fetched
-    /// when they are booted. The other verbs do the same by themselves.
+    /// The Rust targets, rustfmt, Clippy and QEMU, which are needed, and what the tests can do
+    /// without: Miri on Rust nightly, Chromium, which draws reports, and GDB. Guests that come from
+    /// Debian are fetched when they are booted. The other verbs do the same by themselves.
     Setup,
 }
 
@@ -150,16 +153,16 @@ pub struct QemuOptions {
     #[command(flatten)]
     pub program: QemuProgram,
 
-    /// The guest: hello, stress, chaos, interrupts, touch, dirty, sweep, placed, linux, installer, u-boot or edk2
-    /// [default: stress, or --kernel]
+    /// The guest: hello, stress, chaos, interrupts, touch, dirty, sweep, placed, linux, installer,
+    /// u-boot or edk2 [default: stress, or --kernel]
     ///
-    /// linux (Debian's kernel with BusyBox), installer (Debian's), u-boot and edk2 are fetched with apt into
-    /// the target directory, and nothing of the system is changed.
+    /// linux (Debian's kernel with BusyBox), installer (Debian's), u-boot and edk2 are fetched with
+    /// apt into the target directory, and nothing of the system is changed.
     #[arg(long, value_name = "NAME")]
     pub guest: Option<String>,
 
-    /// A kernel of your own: an arm64 Image, as it is, packed with gzip or in an EFI zboot image, an ELF
-    /// file, or a flat binary
+    /// A kernel of your own: an arm64 Image, as it is, packed with gzip or in an EFI zboot image,
+    /// an ELF file, or a flat binary
     ///
     /// With `--guest linux` or `installer` it has the initial RAM disk of that.
     #[arg(long, value_name = "FILE")]
@@ -179,8 +182,9 @@ pub struct QemuOptions {
 
     /// A virtual machine, or several: guest=linux,vcpus=2,memory=256M,append="a b", or a file
     ///
-    /// Keys are name, guest, kernel, firmware, initrd, append, vcpus, memory and restarts (how often it is started
-    /// again after it has switched itself off); a value with a comma is put in double quotes. A file has a line `key = value` for each; paths in it are relative to it.
+    /// Keys are name, guest, kernel, firmware, initrd, append, vcpus, memory and restarts (how
+    /// often it is started again after it has switched itself off); a value with a comma is put in
+    /// double quotes. A file has a line `key = value` for each; paths in it are relative to it.
     #[arg(
         long,
         value_name = "VM",
@@ -215,7 +219,8 @@ pub struct QemuOptions {
     /// Boot arguments of the hypervisor, such as 'log=debug compaction=off'
     ///
     /// One that is not known is refused, and the known ones are listed. The stress guest gets
-    /// compaction=stress and guest-args="seconds=10 seed=1", and linux compaction=stress, unless this says otherwise.
+    /// compaction=stress and guest-args="seconds=10 seed=1", and linux compaction=stress, unless
+    /// this says otherwise.
     #[arg(
         long,
         value_name = "ARGUMENTS",
@@ -262,15 +267,16 @@ pub struct TestOptions {
 
     /// Leave out what takes long: 3 minutes on two idle CPUs, once all is built
     ///
-    /// That is Miri, GDB and most boot tests; and the model checker interrupts a thread twice at most, instead of three
-    /// times, which shows every race of which a rule is in the way.
+    /// That is Miri, GDB and most boot tests; and the model checker interrupts a thread twice at
+    /// most, instead of three times, which shows every race of which a rule is in the way.
     #[arg(long)]
     pub quick: bool,
 
     /// Run only these steps, or only some tests of them: --only boot hello-max
     ///
-    /// The steps: fmt, clippy, docs, host, model, miri, browser, debugger, boot. A word that is no step chooses the
-    /// tests of the steps whose name contains it; fmt, clippy and docs are run as a whole.
+    /// The steps: fmt, clippy, docs, host, model, miri, browser, debugger, boot. A word that is no
+    /// step chooses the tests of the steps whose name contains it; fmt, clippy and docs are run as
+    /// a whole.
     #[arg(long, value_name = "STEP|NAME", num_args = 1..)]
     pub only: Vec<Only>,
 

@@ -1,7 +1,7 @@
 //! `cargo xtask gdb`: QEMU stopped before its first instruction, and GDB connected to it.
 //!
-//! QEMU is in a process group of its own, so that the terminal's Ctrl-C reaches GDB, which stops the
-//! machine, and not QEMU, which would end. Whichever way this ends, both have ended before.
+//! QEMU is in a process group of its own, so that the terminal's Ctrl-C reaches GDB, which stops
+//! the machine, and not QEMU, which would end. Whichever way this ends, both have ended before.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -46,8 +46,8 @@ pub fn gdb(options: &GdbOptions) -> Result<u8> {
     let is_batch = !options.commands.is_empty();
     if !is_batch {
         eprintln!("     Console {}", session.console.display());
-        // SAFETY: the signal is ignored from here on, so there is no handler that could do harm. GDB sets
-        // one of its own.
+        // SAFETY: the signal is ignored from here on, so there is no handler that could do harm.
+        // GDB sets one of its own.
         unsafe { signal(Signal::SIGINT, SigHandler::SigIgn) }
             .context("could not pass Ctrl-C by")?;
     }

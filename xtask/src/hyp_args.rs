@@ -1,6 +1,7 @@
 //! The hypervisor's boot arguments: space-separated `key=value`, values quoted where they have
-//! spaces. They are put together here and read by the hypervisor. Where that does not understand one it says so on
-//! the console and goes on, which is easily overlooked. So its parser is asked here first.
+//! spaces. They are put together here and read by the hypervisor. Where that does not understand
+//! one it says so on the console and goes on, which is easily overlooked. So its parser is asked
+//! here first.
 
 use anyhow::{Result, anyhow, bail};
 use bootargs::{Complaint, KNOWN, Reason};
@@ -14,7 +15,8 @@ impl HypArgs {
     ///
     /// # Errors
     ///
-    /// When there is one that the hypervisor would not understand; the message lists those there are.
+    /// When there is one that the hypervisor would not understand; the message lists those there
+    /// are.
     pub fn parse(text: &str) -> Result<Self> {
         let mut refused = Vec::new();
         let mut is_unknown = false;

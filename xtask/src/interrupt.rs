@@ -11,8 +11,8 @@ static RAISED: AtomicBool = AtomicBool::new(false);
 /// The exit status of a program that Ctrl-C ended, as shells know it.
 pub const EXIT_STATUS: u8 = 130;
 
-/// Catches SIGINT, SIGTERM and SIGHUP from here on, and has a file that must not grow (`ulimit -f`) be an error of who
-/// writes it instead of a signal. To be called once.
+/// Catches SIGINT, SIGTERM and SIGHUP from here on, and has a file that must not grow (`ulimit -f`)
+/// be an error of who writes it instead of a signal. To be called once.
 ///
 /// # Errors
 ///

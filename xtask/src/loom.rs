@@ -1,5 +1,6 @@
-//! Builds for the checkers of schedules: loom, the model checker, and shuttle, which runs random ones. They replace
-//! atomics and threads by their own throughout a crate, so these builds are kept apart from all others.
+//! Builds for the checkers of schedules: loom, the model checker, and shuttle, which runs random
+//! ones. They replace atomics and threads by their own throughout a crate, so these builds are kept
+//! apart from all others.
 
 use std::path::Path;
 use std::process::Command;

@@ -55,8 +55,8 @@ pub const TESTED_CPUS: [&str; 5] = [
 /// management of access flag and dirty state, and without `max`'s slow pointer authentication.
 pub const DEFAULT_CPU: &str = "neoverse-n1";
 
-/// Where the hypervisor's image lies, where QEMU puts the first guest if there are 256 MiB, and where the boot tests'
-/// firmware has the device tree, for which there must be 512.
+/// Where the hypervisor's image lies, where QEMU puts the first guest if there are 256 MiB, and
+/// where the boot tests' firmware has the device tree, for which there must be 512.
 const IMAGE: u64 = 0x4020_0000;
 const GUEST: u64 = 0x4800_0000;
 const TREE: u64 = 0x5f00_0000;
@@ -67,7 +67,8 @@ pub const LEAST_MEMORY: Size = Size::mib(16);
 /// The most CPUs of the machine, and the most vCPUs of a VM.
 pub const MOST_CPUS: u32 = 8;
 
-/// How the names of QEMU's CPUs begin that have no 64-bit state: the hypervisor would not say a word on them.
+/// How the names of QEMU's CPUs begin that have no 64-bit state: the hypervisor would not say a
+/// word on them.
 const NOT_64_BIT: [&str; 11] = [
     "arm",
     "cortex-a15",
@@ -179,8 +180,8 @@ pub struct Machine {
 
 impl Machine {
     /// The command line that boots `hypervisor` with `guest` as its first guest, the console at
-    /// QEMU's standard input and output. SIGINT ends QEMU, unless the console is for a terminal: then
-    /// Ctrl-C is the guest's.
+    /// QEMU's standard input and output. SIGINT ends QEMU, unless the console is for a terminal:
+    /// then Ctrl-C is the guest's.
     pub fn command(&self, hypervisor: &Path, guest: &Path) -> Command {
         let signal = if self.is_raw() { "off" } else { "on" };
         let mut command = Command::new(program());
@@ -201,7 +202,8 @@ impl Machine {
         command
     }
 
-    /// The command line that writes the device tree of the same machine to `tree`, and boots nothing.
+    /// The command line that writes the device tree of the same machine to `tree`, and boots
+    /// nothing.
     pub fn describe(&self, hypervisor: &Path, guest: &Path, tree: &Path) -> Command {
         let mut command = self.command(hypervisor, guest);
         let mut option = OsString::from("dumpdtb=");
@@ -210,8 +212,9 @@ impl Machine {
         command
     }
 
-    /// The command line that boots the same on a firmware at EL3, which finds image, guest and tree in memory. QEMU's
-    /// own tree for such a machine says nothing of a guest, so `tree` is from [`Self::describe`].
+    /// The command line that boots the same on a firmware at EL3, which finds image, guest and tree
+    /// in memory. QEMU's own tree for such a machine says nothing of a guest, so `tree` is from
+    /// [`Self::describe`].
     pub fn on_firmware(
         &self,
         firmware: &Path,

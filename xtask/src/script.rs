@@ -1,8 +1,9 @@
 //! What is piped into standard input, and typed to the guest that listens to the console.
 //!
-//! Guests get it as fast as they read, from the start, as they would on QEMU alone. But for those whose drivers throw away
-//! what came before they were ready (Linux reads its UART's FIFO empty when it opens it) typing begins at their first
-//! prompt. After its end nothing more comes, and the guest goes on.
+//! Guests get it as fast as they read, from the start, as they would on QEMU alone. But for those
+//! whose drivers throw away what came before they were ready (Linux reads its UART's FIFO empty
+//! when it opens it) typing begins at their first prompt. After its end nothing more comes, and the
+//! guest goes on.
 
 use std::io::{self, Read};
 use std::sync::mpsc::{Sender, channel};
@@ -16,7 +17,8 @@ use crate::terminal::Terminal;
 /// What comes at the end of prompts of shells and boot loaders, blanks aside.
 const ENDS_OF_PROMPTS: [char; 4] = ['#', '$', '>', '%'];
 
-/// A guest that has spoken and is silent for so long waits for something, whatever its prompt looks like.
+/// A guest that has spoken and is silent for so long waits for something, whatever its prompt looks
+/// like.
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// When typing begins.
@@ -40,7 +42,8 @@ pub(crate) struct Script {
 }
 
 impl Script {
-    /// Has what `source` gives typed, by a thread that ends with it. The terminal is what QEMU is given.
+    /// Has what `source` gives typed, by a thread that ends with it. The terminal is what QEMU is
+    /// given.
     ///
     /// # Errors
     ///
@@ -53,7 +56,8 @@ impl Script {
         let (sender, begun) = channel();
         thread::spawn(move || {
             if begun.recv().is_ok() {
-                // What QEMU does not read, since it has ended, nobody needs; and what cannot be read ends here.
+                // What QEMU does not read, since it has ended, nobody needs; and what cannot be
+                // read ends here.
                 let _ = io::copy(&mut source, &mut writer);
             }
         });
@@ -115,8 +119,8 @@ fn is_prompt(start: &str) -> bool {
     is_guests(start) && without_sequences(start).ends_with(ENDS_OF_PROMPTS)
 }
 
-/// `text` without blanks at its end, and without a terminal's control sequences there as the hypervisor shows them: a
-/// shell may ask where the cursor is (`ESC [6n`) or choose colours.
+/// `text` without blanks at its end, and without a terminal's control sequences there as the
+/// hypervisor shows them: a shell may ask where the cursor is (`ESC [6n`) or choose colours.
 fn without_sequences(text: &str) -> &str {
     let text = text.trim_end();
     let is_parameter = |c: char| c.is_ascii_digit() || ";?".contains(c);
@@ -164,7 +168,8 @@ mod tests {
         console.lines
     }
 
-    /// A guest that loses what comes before its prompt, reads two lines, and ends after all input has.
+    /// A guest that loses what comes before its prompt, reads two lines, and ends after all input
+    /// has.
     const SHELL: &str = "echo 'vm0| hello'; sleep 0.3; timeout 0.3 cat > /dev/null; printf 'vm0| # '; \
                          read -r a; read -r b; echo; echo \"vm0| $a+$b\"; read -r c; \
                          echo 'tessera: vm0 off'; echo 'tessera: off'";

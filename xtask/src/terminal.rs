@@ -1,5 +1,5 @@
-//! The terminal: whether it suits an animated display, and how a QEMU run borrows it as its standard
-//! input.
+//! The terminal: whether it suits an animated display, and how a QEMU run borrows it as its
+//! standard input.
 //!
 //! QEMU sets the terminal to pass single keys on and its end of it to non-blocking. It gets an open
 //! file of its own, so that writes of xtask to the same terminal stay blocking.

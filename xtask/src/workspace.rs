@@ -40,21 +40,24 @@ pub const LINUX_TARGET: &str = "aarch64-unknown-linux-musl";
 /// The package of what runs in user space of a Linux guest.
 pub const LINUX_PACKAGE: &str = "guest-linux";
 
-/// The folder in the target directory that `cargo xtask test` builds in. No other build uses it: none waits for cargo's
-/// lock while tests are built, and none changes what is tested, not even one of a tree that was edited meanwhile.
+/// The folder in the target directory that `cargo xtask test` builds in. No other build uses it:
+/// none waits for cargo's lock while tests are built, and none changes what is tested, not even one
+/// of a tree that was edited meanwhile.
 pub const TESTS_FOLDER: &str = "test";
 
-/// The folder in the target directory that `cargo xtask rules` builds in: what is built there is patched.
+/// The folder in the target directory that `cargo xtask rules` builds in: what is built there is
+/// patched.
 pub const RULES_FOLDER: &str = "rules";
 
-/// The environment variable that names the target directory to programs that cargo is told to build elsewhere.
+/// The environment variable that names the target directory to programs that cargo is told to build
+/// elsewhere.
 const KEPT_VARIABLE: &str = "TESSERA_TARGET";
 
-/// Has a command build in `folder`, unless it has another one already, and leave files that are no builds in the target
-/// directory `target`.
+/// Has a command build in `folder`, unless it has another one already, and leave files that are no
+/// builds in the target directory `target`.
 ///
-/// The folder takes room: so what is built there has no more debug information than back traces need, and nothing for
-/// builds to come but what they are made of.
+/// The folder takes room: so what is built there has no more debug information than back traces
+/// need, and nothing for builds to come but what they are made of.
 pub fn build_apart(command: &mut Command, target: &Path, folder: &Path) {
     const FOLDER: &str = "CARGO_TARGET_DIR";
     if !command.get_envs().any(|(name, _)| name == FOLDER) {
@@ -114,8 +117,8 @@ impl Workspace {
             .map_or_else(|| root().join("target"), PathBuf::from)
     }
 
-    /// Where files go that are no builds: logs, consoles, what was fetched. That is the target directory, also for
-    /// programs that [`build_apart`] has built elsewhere.
+    /// Where files go that are no builds: logs, consoles, what was fetched. That is the target
+    /// directory, also for programs that [`build_apart`] has built elsewhere.
     pub fn kept_directory(&self) -> PathBuf {
         env::var_os(KEPT_VARIABLE).map_or_else(|| self.target_directory(), PathBuf::from)
     }

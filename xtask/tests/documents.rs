@@ -92,8 +92,8 @@ fn broken(from: &Path, link: &str) -> Option<String> {
     (!anchor.is_empty() && !is_known()).then(|| format!("{link}: there is no such heading"))
 }
 
-/// Whether a word in a document is meant as a path of the source: lower case, with a slash, and nothing but what names of
-/// files have.
+/// Whether a word in a document is meant as a path of the source: lower case, with a slash, and
+/// nothing but what names of files have.
 fn is_path(word: &str) -> bool {
     let fits = |part: &str| {
         !part.is_empty()
@@ -107,8 +107,8 @@ fn is_path(word: &str) -> bool {
         && !word.starts_with("target/")
 }
 
-/// Whether the source has what `word` names: from the root, from the folder of a crate, or from the image's; a file is
-/// named with its ending or without.
+/// Whether the source has what `word` names: from the root, from the folder of a crate, or from the
+/// image's; a file is named with its ending or without.
 fn exists(root: &Path, document: &Path, word: &str) -> bool {
     let crates = fs::read_dir(root.join("hyp")).expect("there are crates");
     let in_crate = word

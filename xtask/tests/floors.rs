@@ -1,8 +1,8 @@
 //! The floors of the hypervisor's image: its modules use what is below them, and nothing above.
 //!
-//! The list of floors is the table in `hyp/src/main.rs`, from the lowest to the highest; modules in one row are one floor. This
-//! reads every path in the source (`use` lines, paths in code, and those in assembly's operands), and names each
-//! that leads up.
+//! The list of floors is the table in `hyp/src/main.rs`, from the lowest to the highest; modules in
+//! one row are one floor. This reads every path in the source (`use` lines, paths in code, and
+//! those in assembly's operands), and names each that leads up.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -89,7 +89,8 @@ impl<'ast> Visit<'ast> for Paths {
         syn::visit::visit_path(self, path);
     }
 
-    /// What a macro is given is no Rust as long as it is not expanded: paths are looked for in its words.
+    /// What a macro is given is no Rust as long as it is not expanded: paths are looked for in its
+    /// words.
     fn visit_macro(&mut self, called: &'ast Macro) {
         let line = called.span().start().line;
         let text = called.tokens.to_string().replace(" :: ", "::");

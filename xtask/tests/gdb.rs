@@ -1,4 +1,5 @@
-//! `cargo xtask gdb` on a booted stress guest: what the commands print, and that nothing is left running.
+//! `cargo xtask gdb` on a booted stress guest: what the commands print, and that nothing is left
+//! running.
 //!
 //! For `cargo xtask test`, which sees to it that there are QEMU and GDB.
 
@@ -95,7 +96,8 @@ fn tables_threads_and_symbols_of_a_running_guest_are_seen() {
         .find(leaf)
         .unwrap_or_else(|| panic!("no leaf in {all}"));
     assert!(leaf.contains("normal, read"), "{leaf}");
-    // The code's page is in use, so the last table is one with leaves: its entries are what it counts.
+    // The code's page is in use, so the last table is one with leaves: its entries are what it
+    // counts.
     let table = all.split("the table\n").nth(1).expect("a table");
     if table.contains("lock free") {
         let empty = table.split("entries in use").nth(1).unwrap_or("");

@@ -7,7 +7,8 @@ use anyhow::Result;
 /// A program's own file, whatever it is called.
 pub const OWN_FILE: &str = "/proc/self/exe";
 
-/// An argument `key=value`, as the kernel's command line has it (`test=memcheck seconds=20`), is an option.
+/// An argument `key=value`, as the kernel's command line has it (`test=memcheck seconds=20`), is an
+/// option.
 pub fn as_option(argument: OsString) -> OsString {
     let text = argument.to_str().unwrap_or_default();
     match text.split_once('=') {

@@ -1,9 +1,11 @@
-//! An image that says where it was put: it has the header of Linux's boot protocol, with an odd offset, and runs
-//! wherever it is. As an ELF file it has no use for the header and belongs where it was linked.
+//! An image that says where it was put: it has the header of Linux's boot protocol, with an odd
+//! offset, and runs wherever it is. As an ELF file it has no use for the header and belongs where
+//! it was linked.
 //!
-//! The same in assembly for both, and without the runtime of the other guests, which run in one place only. It
-//! prints three numbers: its own address, x0 at its start, and the first word of RAM as it is in memory, which is that of
-//! a device tree or nothing. Whoever boots it knows what they have to be.
+//! The same in assembly for both, and without the runtime of the other guests, which run in one
+//! place only. It prints three numbers: its own address, x0 at its start, and the first word of RAM
+//! as it is in memory, which is that of a device tree or nothing. Whoever boots it knows what they
+//! have to be.
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 

@@ -1,9 +1,9 @@
 //! Who called whom: follows the chain of frame records on a stack.
 //!
 //! The procedure call standard (Arm IHI 0055, "The Frame Pointer") has x29 point at a frame record:
-//! the caller's x29, and behind it the return address. The stack may be damaged when this is needed, so
-//! every record must lie in the stack and above the one before it, and every address in the code:
-//! the first that does not ends the trace.
+//! the caller's x29, and behind it the return address. The stack may be damaged when this is
+//! needed, so every record must lie in the stack and above the one before it, and every address in
+//! the code: the first that does not ends the trace.
 
 use core::iter;
 use core::ops::Range;
@@ -27,8 +27,9 @@ pub struct Start {
 
 /// The instructions that were being executed, innermost first: the one that failed, then calls.
 ///
-/// `text` is where the code lies, and `stack` the memory that `start.fp` points into. `read` returns the
-/// two words of the frame record at an address, which is a multiple of 8 and lies in `stack`.
+/// `text` is where the code lies, and `stack` the memory that `start.fp` points into. `read`
+/// returns the two words of the frame record at an address, which is a multiple of 8 and lies in
+/// `stack`.
 pub fn trace(
     start: Start,
     text: Range<u64>,

@@ -1,14 +1,16 @@
-//! Loads and stores that the hypervisor carries out for a guest by what the instruction says, since the syndrome
-//! does not.
+//! Loads and stores that the hypervisor carries out for a guest by what the instruction says, since
+//! the syndrome does not.
 //!
-//! Between the abort and the look at the instruction another vCPU may have changed it. So what is carried out must be
-//! what the guest had the right to: an access to the very address that aborted, in the direction that aborted, of
-//! registers that this exception level may use ([`Aborted::allows`]). Beyond that it is the guest's own.
+//! Between the abort and the look at the instruction another vCPU may have changed it. So what is
+//! carried out must be what the guest had the right to: an access to the very address that aborted,
+//! in the direction that aborted, of registers that this exception level may use
+//! ([`Aborted::allows`]). Beyond that it is the guest's own.
 //!
-//! An access to memory as a whole is one to the device for each register, or two for a vector of 16 bytes, as on QEMU's
-//! board. No register changes unless all of them were answered. Those that load and store are not atomic to
-//! other vCPUs, and a guest's exclusive store after a load that was carried out here fails, since returning to the
-//! guest clears its monitor: Arm leaves open whether devices know either ("Atomicity in the Arm architecture").
+//! An access to memory as a whole is one to the device for each register, or two for a vector of 16
+//! bytes, as on QEMU's board. No register changes unless all of them were answered. Those that load
+//! and store are not atomic to other vCPUs, and a guest's exclusive store after a load that was
+//! carried out here fails, since returning to the guest clears its monitor: Arm leaves open whether
+//! devices know either ("Atomicity in the Arm architecture").
 
 use crate::LoadStore;
 use crate::load_store::{Address, Extend, File, Modify, Operation, Registers};
@@ -34,7 +36,8 @@ pub trait Guest {
     fn vector(&self, number: usize) -> u128;
     /// Changes a vector register.
     fn set_vector(&mut self, number: usize, value: u128);
-    /// Loads `size` bytes, at most eight, at `offset` bytes into the access; `None` if no device answers.
+    /// Loads `size` bytes, at most eight, at `offset` bytes into the access; `None` if no device
+    /// answers.
     fn load(&mut self, offset: u64, size: u32) -> Option<u64>;
     /// Stores them.
     fn store(&mut self, offset: u64, size: u32, value: u64) -> Option<()>;
@@ -54,15 +57,15 @@ pub struct Aborted {
 }
 
 impl Aborted {
-    /// How many bytes before the address that aborted an access begins that is made at `address`; `None` if that access
-    /// cannot be what aborted, or leaves the page.
+    /// How many bytes before the address that aborted an access begins that is made at `address`;
+    /// `None` if that access cannot be what aborted, or leaves the page.
     pub fn allows(&self, instruction: &LoadStore, address: u64) -> Option<u64> {
         let (loads, stores) = instruction.accesses();
         let direction = if self.abort.contains(Abort::WRITE) {
             stores
         } else {
-            // What aborts as a load and stores as well had both rights only if the program says so, and at EL0 it may
-            // say so too late.
+            // What aborts as a load and stores as well had both rights only if the program says so,
+            // and at EL0 it may say so too late.
             loads && !(stores && self.is_el0)
         };
         let length = instruction.length().into();
@@ -103,8 +106,8 @@ fn base(instruction: &LoadStore, guest: &impl Guest) -> u64 {
     }
 }
 
-/// Carries the instruction out, with its write-back, but not that the PC moves on; `None` if no device answers some
-/// part: no register has changed then.
+/// Carries the instruction out, with its write-back, but not that the PC moves on; `None` if no
+/// device answers some part: no register has changed then.
 pub fn carry_out(instruction: &LoadStore, guest: &mut impl Guest, big_endian: bool) -> Option<()> {
     let base = base(instruction, guest);
     let mut access = Access {

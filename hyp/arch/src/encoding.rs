@@ -22,7 +22,8 @@ impl Encoding {
         Self(bits)
     }
 
-    /// All five numbers, Op0 in the highest bits and Op2 in the lowest; so is the order of encodings.
+    /// All five numbers, Op0 in the highest bits and Op2 in the lowest; so is the order of
+    /// encodings.
     pub const fn bits(self) -> u16 {
         self.0
     }

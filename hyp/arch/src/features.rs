@@ -1,7 +1,8 @@
 //! What the CPUs of the machine can do, decoded from what their ID registers have in common.
 //!
-//! Fields and encodings are those of the Arm ARM's `ID_AA64*` registers. Fields are read as unsigned
-//! "at least" values, so that a CPU newer than this file is taken for the newest one it knows.
+//! Fields and encodings are those of the Arm ARM's `ID_AA64*` registers. Fields are read as
+//! unsigned "at least" values, so that a CPU newer than this file is taken for the newest one it
+//! knows.
 
 use core::fmt;
 

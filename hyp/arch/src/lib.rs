@@ -1,4 +1,5 @@
-//! What the Arm Architecture Reference Manual defines, as far as the hypervisor needs it, and without a need for EL2:
+//! What the Arm Architecture Reference Manual defines, as far as the hypervisor needs it, and
+//! without a need for EL2:
 //!
 //! - [`encoding`]: the names of system registers as MSR and MRS encode them;
 //! - [`id`]: the ID registers, field by field: what guests read there, and what CPUs of one machine have in common;
@@ -11,8 +12,9 @@
 //! - [`load_store`], [`emulate`]: what an instruction that loads or stores does, and doing it for a guest;
 //! - [`backtrace`]: who called whom, by the frame records of the procedure call standard.
 //!
-//! The hypervisor generates from these tables what it shows, what it traps, what it switches and how it starts, so
-//! that these cannot disagree. A guest of the boot tests (`sweep`) compares them with what the CPU does.
+//! The hypervisor generates from these tables what it shows, what it traps, what it switches and
+//! how it starts, so that these cannot disagree. A guest of the boot tests (`sweep`) compares them
+//! with what the CPU does.
 
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]

@@ -1,13 +1,13 @@
 //! Loads and stores of A64, taken apart from the instruction.
 //!
-//! The syndrome of an abort describes loads and stores of one general-purpose register that leave the base register
-//! alone. For all others, and most of what compilers make of a loop over registers is among them, `ESR_EL2.ISV` is
-//! zero, and the instruction itself says what it would have done. Arm ARM, "A64 instruction set encoding", group
-//! *Loads and Stores*.
+//! The syndrome of an abort describes loads and stores of one general-purpose register that leave
+//! the base register alone. For all others, and most of what compilers make of a loop over
+//! registers is among them, `ESR_EL2.ISV` is zero, and the instruction itself says what it would
+//! have done. Arm ARM, "A64 instruction set encoding", group *Loads and Stores*.
 //!
-//! Not here are those that no compiler has reason to use on a device: of several vectors at once (LD1 to LD4), of SVE
-//! and SME, of memory tags, of 64 bytes at once, with a pointer's authentication, and relative to the PC. Prefetches
-//! do not abort.
+//! Not here are those that no compiler has reason to use on a device: of several vectors at once
+//! (LD1 to LD4), of SVE and SME, of memory tags, of 64 bytes at once, with a pointer's
+//! authentication, and relative to the PC. Prefetches do not abort.
 
 /// A load, a store, or both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +16,8 @@ pub struct LoadStore {
     pub operation: Operation,
     /// Bytes in memory of each register: 1, 2, 4, 8 or 16.
     pub size: u32,
-    /// The number of the general-purpose register that the address is made from; 31 is the stack pointer.
+    /// The number of the general-purpose register that the address is made from; 31 is the stack
+    /// pointer.
     pub base: usize,
     /// How it is made.
     pub address: Address,
@@ -36,7 +37,8 @@ pub enum Operation {
     Store {
         /// The registers that are stored.
         from: Registers,
-        /// Store-exclusive: the number of the register that is zero if it has been stored, and one if not.
+        /// Store-exclusive: the number of the register that is zero if it has been stored, and one
+        /// if not.
         status: Option<usize>,
     },
     /// Loads, and stores what comes of it.
@@ -57,7 +59,8 @@ pub enum Operation {
     },
 }
 
-/// One register, or two that are side by side in memory; 31 is the zero register, or the last vector.
+/// One register, or two that are side by side in memory; 31 is the zero register, or the last
+/// vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Registers {
     /// Which registers the numbers mean.
@@ -259,7 +262,8 @@ fn single(word: Word) -> Option<LoadStore> {
     })
 }
 
-/// What `size`, V and `opc` say of a load or store of one register: what it does, and log2 of its bytes.
+/// What `size`, V and `opc` say of a load or store of one register: what it does, and log2 of its
+/// bytes.
 fn of_one(word: Word) -> Option<(Operation, u32)> {
     let (size, opc, registers) = (word.bits(30, 2), word.bits(22, 2), word.one());
     let load = |extend| Operation::Load {

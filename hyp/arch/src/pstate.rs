@@ -1,8 +1,9 @@
-//! How a guest's PSTATE changes when an exception is taken to its EL1, or an instruction is emulated.
+//! How a guest's PSTATE changes when an exception is taken to its EL1, or an instruction is
+//! emulated.
 //!
-//! The hardware does this for what it does itself; the hypervisor has to do the same for what it makes
-//! up. Arm ARM, pseudocode `AArch64.TakeException`, for a target of EL1 and the features that a guest
-//! can have, and `AArch32.ITAdvance`.
+//! The hardware does this for what it does itself; the hypervisor has to do the same for what it
+//! makes up. Arm ARM, pseudocode `AArch64.TakeException`, for a target of EL1 and the features that
+//! a guest can have, and `AArch32.ITAdvance`.
 
 /// SPSR: the exception came from AArch32.
 const AARCH32: u64 = 1 << 4;
@@ -60,7 +61,8 @@ pub const fn is_el0(spsr: u64) -> bool {
     spsr & AARCH32 != 0 || spsr & MODE == 0
 }
 
-/// Whether the guest was at EL1 with all exceptions masked that come from outside: interrupts, errors, and debug exceptions.
+/// Whether the guest was at EL1 with all exceptions masked that come from outside: interrupts,
+/// errors, and debug exceptions.
 pub const fn is_el1_masked(spsr: u64) -> bool {
     spsr & AARCH32 == 0 && matches!(spsr & MODE, EL1H | EL1T) && spsr & DAIF == DAIF
 }
@@ -70,8 +72,8 @@ pub const fn is_aarch32(spsr: u64) -> bool {
     spsr & AARCH32 != 0
 }
 
-/// Whether an AArch32 instruction is executed under the flags that this SPSR has, and does not fail its condition:
-/// `condition` is that which the instruction has itself; else an IT block's counts.
+/// Whether an AArch32 instruction is executed under the flags that this SPSR has, and does not fail
+/// its condition: `condition` is that which the instruction has itself; else an IT block's counts.
 pub const fn meets_condition(spsr: u64, condition: Option<u64>) -> bool {
     let it = if_then(spsr);
     let condition = match condition {
@@ -139,7 +141,8 @@ pub const fn is_big_endian(spsr: u64, sctlr: u64) -> bool {
     register & bit != 0
 }
 
-/// The address of the vector for a synchronous exception out of `spsr`, given the guest's `VBAR_EL1`.
+/// The address of the vector for a synchronous exception out of `spsr`, given the guest's
+/// `VBAR_EL1`.
 pub const fn vector(vbar: u64, spsr: u64) -> u64 {
     let offset = match spsr & MODE {
         _ if spsr & AARCH32 != 0 => 0x600,
@@ -272,7 +275,8 @@ mod tests {
     #[test]
     fn a_condition_is_met_or_not() {
         let (n, z, c, v) = (1 << 31, 1 << 30, 1 << 29, 1 << 28);
-        // Each condition, with flags that meet it and flags that do not; its opposite is the next one.
+        // Each condition, with flags that meet it and flags that do not; its opposite is the next
+        // one.
         for (condition, meets, fails) in [
             (0, z, n | c | v),
             (2, c, n | z | v),

@@ -1,10 +1,11 @@
 //! Where a walk of a guest's own tables ends.
 //!
-//! When stage 2 stops the hardware's walk of stage 1, `ESR_EL2` says so, but has the level of stage 2. If the
-//! guest is to be told, the level of its own table is wanted; and where an instruction is to be read, its IPA. So the
-//! walk is made once more (Arm ARM, "Translation
-//! process"), for granules of 4, 16 and 64 KiB, and 48 and 52 bits of addresses. No more is looked at than what leads
-//! from table to table and to the page, and whatever the registers and tables hold, no more than five descriptors are.
+//! When stage 2 stops the hardware's walk of stage 1, `ESR_EL2` says so, but has the level of
+//! stage 2. If the guest is to be told, the level of its own table is wanted; and where an
+//! instruction is to be read, its IPA. So the walk is made once more (Arm ARM, "Translation
+//! process"), for granules of 4, 16 and 64 KiB, and 48 and 52 bits of addresses. No more is looked
+//! at than what leads from table to table and to the page, and whatever the registers and tables
+//! hold, no more than five descriptors are.
 
 /// What `TCR_EL1` says of one half of the addresses; the fields of both have the same sizes.
 struct Half {
@@ -101,8 +102,8 @@ impl Stage1 {
         Ok(end.next & !within | address & within)
     }
 
-    /// The last access of a walk for the guest's virtual `address`; none if the registers allow no walk. `read`
-    /// loads the eight bytes at an IPA, as a little-endian number.
+    /// The last access of a walk for the guest's virtual `address`; none if the registers allow no
+    /// walk. `read` loads the eight bytes at an IPA, as a little-endian number.
     pub fn last_access<E>(
         &self,
         address: u64,
@@ -238,8 +239,8 @@ mod tests {
         }
     }
 
-    /// Follows `path`, from descriptor to the table that it names: the walk must end right behind, wherever it
-    /// is cut.
+    /// Follows `path`, from descriptor to the table that it names: the walk must end right behind,
+    /// wherever it is cut.
     #[track_caller]
     fn follows(stage1: Stage1, address: u64, top: i8, path: &[(u64, u64)]) {
         for (count, &(ipa, _)) in path.iter().enumerate() {

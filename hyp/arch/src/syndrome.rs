@@ -35,7 +35,8 @@ pub const IL: u64 = 1 << 25;
 /// The status code of a synchronous external abort on an access itself.
 pub const EXTERNAL_ABORT: u64 = 0x10;
 
-/// The status code of a synchronous external abort on a walk that reads a table of this level, -1 to 3.
+/// The status code of a synchronous external abort on a walk that reads a table of this level, -1
+/// to 3.
 pub const fn external_abort_on_walk(level: i8) -> u64 {
     0x14_u64.wrapping_add_signed(level as i64)
 }
@@ -87,7 +88,8 @@ pub struct Transfer {
 }
 
 impl Transfer {
-    /// The load or store that can be emulated from the syndrome of an abort alone, if it says enough.
+    /// The load or store that can be emulated from the syndrome of an abort alone, if it says
+    /// enough.
     pub fn described(abort: Abort) -> Option<Self> {
         if !abort.contains(Abort::SYNDROME_VALID) || abort.contains(Abort::STAGE1_WALK) {
             return None;
@@ -174,8 +176,8 @@ impl SystemAccess {
 /// A trapped MCR, MRC or MRRC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CoprocessorAccess {
-    /// The register, as the instruction names it; for MRRC, which has neither CRn nor opc2, as an MRC of the same
-    /// register does.
+    /// The register, as the instruction names it; for MRRC, which has neither CRn nor opc2, as an
+    /// MRC of the same register does.
     pub opc1: u32,
     /// See `opc1`.
     pub crn: u32,
@@ -192,8 +194,9 @@ pub struct CoprocessorAccess {
 }
 
 impl CoprocessorAccess {
-    /// Where the syndrome has the encoding: Opc2 19:17, Opc1 16:14, CRn 13:10, CRm 4:1, Rt 9:5; for two registers Opc1
-    /// 19:16, Rt2 14:10. By two registers `DBGDRAR` and `DBGDSAR` are c1 and c2 of CRm, as else of CRn.
+    /// Where the syndrome has the encoding: Opc2 19:17, Opc1 16:14, CRn 13:10, CRm 4:1, Rt 9:5; for
+    /// two registers Opc1 19:16, Rt2 14:10. By two registers `DBGDRAR` and `DBGDSAR` are c1 and c2
+    /// of CRm, as else of CRn.
     pub const fn new(esr: u64) -> Self {
         let register = (esr >> 5 & 31) as usize;
         let (crm, read) = ((esr >> 1 & 15) as u32, esr & 1 == 1);
@@ -220,7 +223,8 @@ impl CoprocessorAccess {
     }
 }
 
-/// The condition of a trapped AArch32 instruction (COND), if the syndrome has it (CV); else `PSTATE.IT` does.
+/// The condition of a trapped AArch32 instruction (COND), if the syndrome has it (CV); else
+/// `PSTATE.IT` does.
 pub const fn condition(esr: u64) -> Option<u64> {
     const VALID: u64 = 1 << 24;
     if esr & VALID != 0 {
@@ -300,7 +304,8 @@ mod tests {
         );
     }
 
-    /// DC IVAC on a page whose stores trap: as a load it would be answered again and again, with nothing changed.
+    /// DC IVAC on a page whose stores trap: as a load it would be answered again and again, with
+    /// nothing changed.
     #[test]
     fn race_60_maintenance_that_needs_the_right_to_store_is_a_store() {
         let maintenance = 1 << 8 | 1 << 6;

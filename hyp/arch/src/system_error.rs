@@ -1,8 +1,8 @@
 //! Asynchronous errors, which Arm calls SError interrupts: how bad one is, and who is to know.
 //!
-//! One comes when memory or a bus fails an access that is over already, so whoever made it is known only as long as
-//! nobody else has been on the CPU since. The hypervisor sees to that: it looks for errors before a thread gives up
-//! its CPU, and gives what it finds to that thread ([`Source`]).
+//! One comes when memory or a bus fails an access that is over already, so whoever made it is known
+//! only as long as nobody else has been on the CPU since. The hypervisor sees to that: it looks for
+//! errors before a thread gives up its CPU, and gives what it finds to that thread ([`Source`]).
 
 use core::fmt;
 
@@ -110,9 +110,9 @@ impl SystemError {
 
     /// What is to be done, given who was on the CPU.
     ///
-    /// A guest takes what is its own as it would without a hypervisor, and knows best what to do: Linux reports it,
-    /// and writes a crash dump. The hypervisor itself goes on only where nothing wrong was used. What is not contained
-    /// may be wrong in any VM, and in the hypervisor.
+    /// A guest takes what is its own as it would without a hypervisor, and knows best what to do:
+    /// Linux reports it, and writes a crash dump. The hypervisor itself goes on only where nothing
+    /// wrong was used. What is not contained may be wrong in any VM, and in the hypervisor.
     pub const fn remedy(self, source: Source) -> Remedy {
         match (self.severity(), source) {
             (Severity::Corrected | Severity::Restartable, _) => Remedy::GoOn,

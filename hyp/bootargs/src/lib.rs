@@ -1,8 +1,9 @@
 //! The hypervisor's boot arguments: `/chosen/bootargs`, parsed into a typed value.
 //!
-//! Arguments are words of the form `key=value`, separated by blanks; a value that holds blanks is put
-//! in double quotes. Nothing here can fail: what is unknown or malformed is reported to the caller and
-//! left out, and the default stands. The hypervisor says so and goes on; who is about to boot it can refuse.
+//! Arguments are words of the form `key=value`, separated by blanks; a value that holds blanks is
+//! put in double quotes. Nothing here can fail: what is unknown or malformed is reported to the
+//! caller and left out, and the default stands. The hypervisor says so and goes on; who is about to
+//! boot it can refuse.
 
 #![cfg_attr(not(test), no_std)]
 
@@ -124,15 +125,18 @@ pub struct BootArgs<'a> {
     pub table_calls: bool,
     /// `error-calls`: guests may have asynchronous errors found that they have caused, for tests.
     pub error_calls: bool,
-    /// `console-baud`: the most bits a second that are sent over the console; `None` means as fast as the UART is.
+    /// `console-baud`: the most bits a second that are sent over the console; `None` means as fast
+    /// as the UART is.
     pub console_baud: Option<u32>,
-    /// `gic-tdir`: `ICH_HCR_EL2.TDIR` is used where there is one; off for tests of what CPUs without it need.
+    /// `gic-tdir`: `ICH_HCR_EL2.TDIR` is used where there is one; off for tests of what CPUs
+    /// without it need.
     pub gic_tdir: bool,
     /// `mitigations`: what is done against attacks by speculation.
     pub mitigations: Mitigations,
     /// `panic`: the hypervisor fails on purpose once it is up.
     pub panic: Option<InjectedFault>,
-    /// `vmid-bits`: VMIDs have so many bits, if not fewer, for tests: few numbers for many machines.
+    /// `vmid-bits`: VMIDs have so many bits, if not fewer, for tests: few numbers for many
+    /// machines.
     pub vmid_bits: Option<u32>,
     /// `breach`: a rule of isolation is broken on purpose, for tests.
     pub breach: Option<Breach>,
@@ -229,8 +233,8 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Parses boot arguments. Every word that is not understood is handed to `complain` and left out; of
-/// several words with one key the last one that is understood counts.
+/// Parses boot arguments. Every word that is not understood is handed to `complain` and left out;
+/// of several words with one key the last one that is understood counts.
 pub fn parse<'a>(text: &'a str, complain: &mut impl FnMut(Complaint<'a>)) -> BootArgs<'a> {
     let mut args = BootArgs::default();
     for argument in words(text) {

@@ -1,9 +1,9 @@
 //! The debug registers that a program of AArch32 finds at EL0: coprocessor 14.
 //!
-//! `MDCR_EL2.TDA` and `TDRA`, which are always set, trap them with those of AArch64. Arm ARM, the registers' pages:
-//! `DBGDIDR`, `DBGDRAR`, `DBGDSAR`, and the channel to a debugger, `DBGDSCRint` and `DBGDTR*int`. The guest's EL1 can
-//! keep all of them from EL0. LDC and STC, by which the channel is loaded from memory and stored there, are
-//! not answered.
+//! `MDCR_EL2.TDA` and `TDRA`, which are always set, trap them with those of AArch64. Arm ARM, the
+//! registers' pages: `DBGDIDR`, `DBGDRAR`, `DBGDSAR`, and the channel to a debugger, `DBGDSCRint`
+//! and `DBGDTR*int`. The guest's EL1 can keep all of them from EL0. LDC and STC, by which the
+//! channel is loaded from memory and stored there, are not answered.
 
 use crate::registers::{Counts, DebugRegisters, Refusal};
 use arch::syndrome::CoprocessorAccess;
@@ -12,8 +12,8 @@ use arch::syndrome::CoprocessorAccess;
 const IDENTIFICATION: u32 = 0b0110 << 16 | 1 << 15;
 
 impl DebugRegisters {
-    /// What `access` from EL0 to a register of coprocessor 14 reads, on a machine that shows guests this many
-    /// breakpoints and watchpoints; a write does nothing.
+    /// What `access` from EL0 to a register of coprocessor 14 reads, on a machine that shows guests
+    /// this many breakpoints and watchpoints; a write does nothing.
     ///
     /// # Errors
     ///
@@ -29,7 +29,8 @@ impl DebugRegisters {
         } = access;
         let value = match (opc1, crn, crm, opc2, read) {
             (0, 0, 0, 0, true) => identification(shown),
-            // DBGDRAR and DBGDSAR, by MRC or MRRC: there is no table of what there is for debugging.
+            // DBGDRAR and DBGDSAR, by MRC or MRRC: there is no table of what there is for
+            // debugging.
             (0, 1 | 2, 0, 0, true) => 0,
             // DBGDSCRint, DBGDTRRXint and DBGDTRTXint: the channel is empty.
             (0, 0, 1, 0, true) | (0, 0, 5, 0, _) => 0,

@@ -1,21 +1,25 @@
-//! The self-hosted debug registers that a vCPU has: breakpoints, watchpoints, software step, the OS lock.
+//! The self-hosted debug registers that a vCPU has: breakpoints, watchpoints, software step, the OS
+//! lock.
 //!
-//! A guest's accesses to them are always trapped (`MDCR_EL2.TDA`, `TDOSA` and `TDRA`), and answered from here. The
-//! hardware gets what has an effect, and only while that vCPU is on the CPU: [`DebugRegisters::control`] for
-//! `MDSCR_EL1`, which is zero for a vCPU that uses none of it, and the breakpoints and watchpoints once
-//! [`DebugRegisters::uses_pairs`]. Nothing is ever read back, so there is nothing to save.
+//! A guest's accesses to them are always trapped (`MDCR_EL2.TDA`, `TDOSA` and `TDRA`), and answered
+//! from here. The hardware gets what has an effect, and only while that vCPU is on the CPU:
+//! [`DebugRegisters::control`] for `MDSCR_EL1`, which is zero for a vCPU that uses none of it, and
+//! the breakpoints and watchpoints once [`DebugRegisters::uses_pairs`]. Nothing is ever read back,
+//! so there is nothing to save.
 //!
-//! Why traps are never lifted: `TDA` is one switch for all of them. Without it a guest reaches the channel to an
-//! external debugger, the claim tags, and the breakpoints that it is not shown, which other guests reach as well, and it
-//! can compare with VMIDs. Linux pays four traps for a step of a program, of which each costs what any trapped
-//! register does, and some for each switch to or from a process that has a breakpoint.
+//! Why traps are never lifted: `TDA` is one switch for all of them. Without it a guest reaches the
+//! channel to an external debugger, the claim tags, and the breakpoints that it is not shown, which
+//! other guests reach as well, and it can compare with VMIDs. Linux pays four traps for a step of a
+//! program, of which each costs what any trapped register does, and some for each switch to or from
+//! a process that has a breakpoint.
 //!
-//! EL2 itself is neither stepped nor hit: debug exceptions go to EL1 (`MDCR_EL2.TDE` and `HCR_EL2.TGE` are
-//! clear), and none is generated from a level above that (Arm ARM, pseudocode
+//! EL2 itself is neither stepped nor hit: debug exceptions go to EL1 (`MDCR_EL2.TDE` and
+//! `HCR_EL2.TGE` are clear), and none is generated from a level above that (Arm ARM, pseudocode
 //! `AArch64.GenerateDebugExceptionsFrom`).
 //!
-//! There is no external debugger to a guest: what belongs to one reads as zero and ignores writes, and its channel
-//! (`DBGDTR_EL0`) is always empty. Arm ARM, "AArch64 Self-hosted Debug", and each register's page.
+//! There is no external debugger to a guest: what belongs to one reads as zero and ignores writes,
+//! and its channel (`DBGDTR_EL0`) is always empty. Arm ARM, "AArch64 Self-hosted Debug", and each
+//! register's page.
 
 use arch::Encoding;
 
@@ -172,8 +176,8 @@ impl DebugRegisters {
         watchpoints: [Pair::ZERO; MAX_PAIRS],
     };
 
-    /// The register with this encoding, accessed from EL0 or EL1, on a machine that shows guests this many
-    /// breakpoints and watchpoints.
+    /// The register with this encoding, accessed from EL0 or EL1, on a machine that shows guests
+    /// this many breakpoints and watchpoints.
     ///
     /// # Errors
     ///
@@ -285,7 +289,8 @@ impl DebugRegisters {
         self.mdscr & mdscr::TDCC != 0
     }
 
-    /// Whether the hardware has to know anything of it: software step, breakpoints or watchpoints are on.
+    /// Whether the hardware has to know anything of it: software step, breakpoints or watchpoints
+    /// are on.
     #[inline]
     pub const fn is_active(&self) -> bool {
         !self.is_locked && self.mdscr & (mdscr::SS | mdscr::MDE) != 0
@@ -301,7 +306,8 @@ impl DebugRegisters {
         if self.is_active() { self.mdscr } else { 0 }
     }
 
-    /// Breakpoint `n` of those that are shown: its number on a CPU that has so many, and what has to be there.
+    /// Breakpoint `n` of those that are shown: its number on a CPU that has so many, and what has
+    /// to be there.
     pub fn breakpoint(&self, n: usize, shown: Counts, has: Counts) -> (usize, Pair) {
         let Pair { value, control } = self.breakpoints[n];
         let is_linked = control & control::IS_LINKED != 0 && control & control::CONTEXT == 0;
@@ -325,14 +331,14 @@ impl DebugRegisters {
     }
 }
 
-/// By how much a breakpoint's number on a CPU that has so many is higher than the one shown. Those that are context-aware
-/// are the last ones, so it is the first ones that are not used.
+/// By how much a breakpoint's number on a CPU that has so many is higher than the one shown. Those
+/// that are context-aware are the last ones, so it is the first ones that are not used.
 fn shift(shown: Counts, has: Counts) -> usize {
     usize::from(has.breakpoints.saturating_sub(shown.breakpoints))
 }
 
-/// `control` with the number of the breakpoint that it is linked to, if it is, as the CPU has it. What is linked to a
-/// breakpoint that is not there never hits.
+/// `control` with the number of the breakpoint that it is linked to, if it is, as the CPU has it.
+/// What is linked to a breakpoint that is not there never hits.
 fn linked(control: u64, is_linked: bool, shown: Counts, has: Counts) -> u64 {
     if !is_linked {
         return control;
@@ -369,7 +375,8 @@ fn pair_of(register: Encoding, shown: Counts) -> Option<Half> {
     }
 }
 
-/// Whether `register` is for an external debugger, or locks debugging out as no guest can: zero, whatever is written.
+/// Whether `register` is for an external debugger, or locks debugging out as no guest can: zero,
+/// whatever is written.
 const fn is_external(register: Encoding) -> bool {
     matches!(
         register,
@@ -527,8 +534,8 @@ mod tests {
     fn what_is_not_there_is_undefined() {
         let mut registers = DebugRegisters::RESET;
         let read_only = [register::OSLSR_EL1, register::MDRAR_EL1];
-        // Breakpoints and watchpoints that only the CPU has, and registers of later extensions: MDSELR_EL1,
-        // MDSTEPOP_EL1, TRCTRACEIDR.
+        // Breakpoints and watchpoints that only the CPU has, and registers of later extensions:
+        // MDSELR_EL1, MDSTEPOP_EL1, TRCTRACEIDR.
         let unknown = [
             value(4),
             control(15),

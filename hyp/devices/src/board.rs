@@ -6,13 +6,13 @@ use super::{fw_cfg, pl011, pl031, virtio};
 use bootargs::MAX_VCPUS;
 use vgic;
 
-/// Where QEMU virt's first flash is, from which firmware runs. It can only be read, and holds a machine's
-/// firmware and nothing else.
+/// Where QEMU virt's first flash is, from which firmware runs. It can only be read, and holds a
+/// machine's firmware and nothing else.
 pub const FIRMWARE: u64 = 0;
 /// How long firmware can be, in bytes.
 pub const FIRMWARE_ROOM: u64 = FLASH - FIRMWARE;
-/// Where QEMU virt's second flash is, in which firmware keeps settings. Only its first [`SIZE`](crate::flash::SIZE) bytes
-/// are chips; the rest is erased and stays so.
+/// Where QEMU virt's second flash is, in which firmware keeps settings. Only its first
+/// [`SIZE`](crate::flash::SIZE) bytes are chips; the rest is erased and stays so.
 pub const FLASH: u64 = 0x0400_0000;
 /// The byte behind the flash.
 pub const FLASH_END: u64 = 0x0800_0000;
@@ -68,8 +68,8 @@ pub enum Device {
     Vgic(vgic::Frame),
 }
 
-/// The device at an address, and the offset into its registers in bytes; whether the machine has the vCPUs or
-/// the firmware that the address needs is left to the caller.
+/// The device at an address, and the offset into its registers in bytes; whether the machine has
+/// the vCPUs or the firmware that the address needs is left to the caller.
 #[inline]
 pub fn device_at(ipa: u64) -> Option<(Device, u64)> {
     const REDISTRIBUTORS_END: u64 = REDISTRIBUTORS + MAX_VCPUS as u64 * vgic::REDISTRIBUTOR_SIZE;

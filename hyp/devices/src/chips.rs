@@ -1,11 +1,11 @@
 //! A machine's flash: its chips' commands, and what they hold, together.
 //!
-//! While the chips show their contents, pages that the guest looks at are mapped read-only, since firmware
-//! reads flash with instructions that cannot be emulated. A command takes the right to read away, so that
-//! loads trap and find the answer. No lock is held from the command until then, so another vCPU may
-//! for a moment read contents where an answer was due. It cannot stay so: whoever has given the right to read
-//! looks at the chips once more. And where the right was taken away though contents are shown, the next load
-//! traps and gives it back.
+//! While the chips show their contents, pages that the guest looks at are mapped read-only, since
+//! firmware reads flash with instructions that cannot be emulated. A command takes the right to
+//! read away, so that loads trap and find the answer. No lock is held from the command until then,
+//! so another vCPU may for a moment read contents where an answer was due. It cannot stay so:
+//! whoever has given the right to read looks at the chips once more. And where the right was taken
+//! away though contents are shown, the next load traps and gives it back.
 //!
 //! Lock: the chips, a leaf. [`View`] is called without it.
 
@@ -86,8 +86,8 @@ impl Chips {
         self.contents.free(machine);
     }
 
-    /// Maps the page round `ipa`, if it is flash and shows its contents. On [`Outcome::OutOfMemory`] nothing
-    /// is mapped.
+    /// Maps the page round `ipa`, if it is flash and shows its contents. On
+    /// [`Outcome::OutOfMemory`] nothing is mapped.
     pub fn show(&self, view: &impl View, ipa: u64) -> Option<Outcome> {
         let offset = ipa.checked_sub(FLASH).filter(|&offset| offset < SIZE)?;
         if !self.commands.lock().shows_contents() {
@@ -101,7 +101,8 @@ impl Chips {
         Some(shown)
     }
 
-    /// Takes the right to read away, which was just given, if another vCPU's command asks for an answer by now.
+    /// Takes the right to read away, which was just given, if another vCPU's command asks for an
+    /// answer by now.
     fn hide_answers(&self, view: &impl View) {
         if !self.commands.lock().shows_contents() {
             allow(view, HIDDEN);
@@ -228,8 +229,8 @@ mod tests {
                 .map(|(_, act)| act)
         }
 
-        /// Does `first`, and what the others do meanwhile or, if there are fewer steps, afterwards. Returns the
-        /// number of steps.
+        /// Does `first`, and what the others do meanwhile or, if there are fewer steps, afterwards.
+        /// Returns the number of steps.
         fn race(&self, first: Act, others: [(usize, Act); 2]) -> usize {
             self.taken.set(0);
             self.others.replace(others.into());
@@ -341,8 +342,8 @@ mod tests {
         flash.end();
     }
 
-    /// Whatever a load and commands of three vCPUs do to one another, it ends with contents that nobody can
-    /// read while an answer is asked for.
+    /// Whatever a load and commands of three vCPUs do to one another, it ends with contents that
+    /// nobody can read while an answer is asked for.
     #[test]
     fn no_contents_stay_where_an_answer_is_asked_for() {
         let machine = machine();

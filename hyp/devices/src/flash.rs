@@ -1,13 +1,13 @@
 //! The flash chips a guest sees in QEMU virt's second bank, in which firmware keeps settings.
 //!
-//! Two x16 chips side by side make a bank of 32 bits, which obeys Intel's basic command set (0001h) and
-//! describes itself by CFI (JEDEC JESD68 and JEP137). Like QEMU's, it takes its command from the low byte of a
-//! store, whatever the width, and answers for both chips.
+//! Two x16 chips side by side make a bank of 32 bits, which obeys Intel's basic command set (0001h)
+//! and describes itself by CFI (JEDEC JESD68 and JEP137). Like QEMU's, it takes its command from
+//! the low byte of a store, whatever the width, and answers for both chips.
 //!
-//! Only commands and answers are here. While the bank shows its contents ([`Flash::shows_contents`]) the
-//! guest reads them from memory; what is to become of them is said by [`Change`]. Programming is done
-//! word by word as the words come, also of a buffered program that is not confirmed, which chips leave
-//! open.
+//! Only commands and answers are here. While the bank shows its contents
+//! ([`Flash::shows_contents`]) the guest reads them from memory; what is to become of them is said
+//! by [`Change`]. Programming is done word by word as the words come, also of a buffered program
+//! that is not confirmed, which chips leave open.
 
 use speculation::masked::Masked;
 
@@ -106,8 +106,8 @@ impl Flash {
         self.mode == Mode::Contents
     }
 
-    /// What a load at `offset` bytes into the bank finds, up to 4 bytes; `None` if that is the contents. As in QEMU both
-    /// chips' answer begins at the load's first byte, wherever that is.
+    /// What a load at `offset` bytes into the bank finds, up to 4 bytes; `None` if that is the
+    /// contents. As in QEMU both chips' answer begins at the load's first byte, wherever that is.
     pub fn read(&self, offset: u64) -> Option<u32> {
         let index = (offset / (2 * CHIPS)) as usize;
         let answer = match self.mode {

@@ -1,9 +1,10 @@
-//! What QEMU tells its guests through `fw_cfg`, as far as it is there: that it is there, and how many vCPUs the
-//! machine has. The directory of files is empty.
+//! What QEMU tells its guests through `fw_cfg`, as far as it is there: that it is there, and how
+//! many vCPUs the machine has. The directory of files is empty.
 //!
-//! QEMU, "QEMU Firmware Configuration (fw_cfg) Device". Firmware and Linux look for it by the device tree: EDK2
-//! takes it for granted. A guest selects an item and then loads its bytes, one after the other. There is no DMA, by which
-//! a guest has bytes copied to its memory, and which the items' first bytes and the device tree then do not offer.
+//! QEMU, "QEMU Firmware Configuration (fw_cfg) Device". Firmware and Linux look for it by the
+//! device tree: EDK2 takes it for granted. A guest selects an item and then loads its bytes, one
+//! after the other. There is no DMA, by which a guest has bytes copied to its memory, and which the
+//! items' first bytes and the device tree then do not offer.
 
 use bootargs::MAX_VCPUS;
 use speculation::masked::Masked;
@@ -42,8 +43,8 @@ impl FwCfg {
         }
     }
 
-    /// What a guest with so many vCPUs loads at `offset`, `size` bytes; `None` if that is no register. Behind an item's end
-    /// there are zeros.
+    /// What a guest with so many vCPUs loads at `offset`, `size` bytes; `None` if that is no
+    /// register. Behind an item's end there are zeros.
     pub fn read(&mut self, offset: u64, size: u32, vcpus: usize) -> Option<u64> {
         if offset != DATA {
             return None;
@@ -58,7 +59,8 @@ impl FwCfg {
         Some(u64::from_le_bytes(bytes))
     }
 
-    /// The guest stores `value` at `offset`, `size` bytes; `None` if that is no register. Items cannot be changed.
+    /// The guest stores `value` at `offset`, `size` bytes; `None` if that is no register. Items
+    /// cannot be changed.
     pub fn write(&mut self, offset: u64, size: u32, value: u64) -> Option<()> {
         match (offset, size) {
             (SELECTOR, 2) => {

@@ -5,8 +5,8 @@
 //! - [`flash`] and [`chips`]: the flash's commands, and these with what it holds in a guest's memory;
 //! - [`fw_cfg`]: QEMU's firmware configuration, and [`virtio`]: the places for virtio devices, which are empty.
 //!
-//! A new device gets a file with its registers, a place in [`board`], a node in `loader::device_tree`, and its calls in the
-//! image (`vm/devices`).
+//! A new device gets a file with its registers, a place in [`board`], a node in
+//! `loader::device_tree`, and its calls in the image (`vm/devices`).
 
 #![cfg_attr(not(test), no_std)]
 

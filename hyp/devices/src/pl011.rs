@@ -1,10 +1,10 @@
 //! The UART a guest sees: an Arm PL011 r1p5 (Arm DDI 0183) on a line that is never busy.
 //!
-//! What the guest writes is sent at once, so the transmit FIFO is always empty; what is received waits
-//! in a queue, the start of which the guest sees as its receive FIFO: the rest is still on the line. Who has something
-//! for a guest asks for room first; what there is no room for is an overrun. The registers that only set up
-//! the line keep what is written to them, and the UART works whether they are set up or not: simple
-//! programs just write to DR.
+//! What the guest writes is sent at once, so the transmit FIFO is always empty; what is received
+//! waits in a queue, the start of which the guest sees as its receive FIFO: the rest is still on
+//! the line. Who has something for a guest asks for room first; what there is no room for is an
+//! overrun. The registers that only set up the line keep what is written to them, and the UART
+//! works whether they are set up or not: simple programs just write to DR.
 
 /// Size of the register frame, in bytes.
 pub const FRAME_SIZE: u64 = 0x1000;
@@ -227,7 +227,8 @@ impl Pl011 {
         }
     }
 
-    /// What the guest reads at `offset` bytes into the frame. Registers that are not there are zero.
+    /// What the guest reads at `offset` bytes into the frame. Registers that are not there are
+    /// zero.
     pub fn read(&mut self, offset: u64) -> u32 {
         match offset {
             DR => self.take(),
@@ -246,8 +247,8 @@ impl Pl011 {
         }
     }
 
-    /// The guest writes `value` at `offset` bytes into the frame. Returns the byte that it sends by that,
-    /// if it does.
+    /// The guest writes `value` at `offset` bytes into the frame. Returns the byte that it sends by
+    /// that, if it does.
     pub fn write(&mut self, offset: u64, value: u32) -> Option<u8> {
         match offset {
             DR => {

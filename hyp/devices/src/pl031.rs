@@ -1,7 +1,7 @@
 //! The clock a guest sees: an Arm PL031 (Arm DDI 0224) that counts seconds since 1970.
 //!
-//! It runs from the start and cannot be stopped. It has no interrupt line, so an alarm that a guest sets
-//! never comes; the device tree says so by naming no interrupt.
+//! It runs from the start and cannot be stopped. It has no interrupt line, so an alarm that a guest
+//! sets never comes; the device tree says so by naming no interrupt.
 
 /// Size of the register frame, in bytes.
 pub const FRAME_SIZE: u64 = 0x1000;
@@ -41,7 +41,8 @@ impl Pl031 {
         }
     }
 
-    /// What the guest reads at `offset` bytes into the frame. Registers that are not there are zero.
+    /// What the guest reads at `offset` bytes into the frame. Registers that are not there are
+    /// zero.
     pub fn read(&self, offset: u64, now: u32) -> u32 {
         match offset {
             DR => now.wrapping_add(self.ahead),

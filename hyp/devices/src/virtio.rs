@@ -1,7 +1,8 @@
 //! The places for virtio devices (virtio 1.2, 4.2, "Virtio Over MMIO"), all empty.
 //!
-//! QEMU's board has 32 of them, which answer whether there is a device or not, and programs that know the
-//! board look at all. Like QEMU's they have the layout from before virtio 1.0, unless told otherwise.
+//! QEMU's board has 32 of them, which answer whether there is a device or not, and programs that
+//! know the board look at all. Like QEMU's they have the layout from before virtio 1.0, unless told
+//! otherwise.
 
 /// How many places there are.
 pub const PLACES: u64 = 32;
@@ -12,8 +13,8 @@ const MAGIC: u64 = 0x000;
 const VERSION: u64 = 0x004;
 const VENDOR: u64 = 0x00c;
 
-/// What a guest loads, at `offset` bytes into a place, from the register there of four bytes. That of the device's
-/// kind is zero, so there is no device.
+/// What a guest loads, at `offset` bytes into a place, from the register there of four bytes. That
+/// of the device's kind is zero, so there is no device.
 pub const fn read(offset: u64) -> u32 {
     match offset {
         MAGIC => u32::from_le_bytes(*b"virt"),

@@ -92,8 +92,8 @@ impl<M: LinearMap> FrameAllocator<M> {
         found.ok_or(OutOfFrames { order })
     }
 
-    /// Frees a block that was allocated, split or joined to have `order`, or a single frame of a 2 MiB
-    /// block of a guest's data: the others become single frames then, too.
+    /// Frees a block that was allocated, split or joined to have `order`, or a single frame of a 2
+    /// MiB block of a guest's data: the others become single frames then, too.
     ///
     /// No translation, guest's or hypervisor's, may lead to it any more: the next owner could be
     /// another VM.
@@ -114,8 +114,8 @@ impl<M: LinearMap> FrameAllocator<M> {
         freed.map_err(|found| Refused::log(pa, found, "free", Order::PAGE))
     }
 
-    /// Clears a page of free memory, so that a later allocation on this CPU need not; for idle CPUs.
-    /// Whether there was something to do.
+    /// Clears a page of free memory, so that a later allocation on this CPU need not; for idle
+    /// CPUs. Whether there was something to do.
     pub fn prezero(&self, cpu: usize) -> bool {
         self.prezero_page(cpu) || self.prezero_block(cpu)
     }
@@ -137,8 +137,8 @@ impl<M: LinearMap> FrameAllocator<M> {
         // SAFETY: the frame was just taken out of the cache, so it is RAM of a range that the
         // allocator was made with, and nobody else uses it.
         unsafe { self.map.zero(pa, PAGE_SIZE) };
-        // Back to where it came from, also if that is not its block's kind: else the place that it leaves
-        // would be filled again and again.
+        // Back to where it came from, also if that is not its block's kind: else the place that it
+        // leaves would be filled again and again.
         let ended = frame.end_use(Order::PAGE, Packed::TAIL);
         ended.is_ok_and(|used| {
             self.put_page_for(cpu, index, Fill::Zeroed, used, mobility);
@@ -209,8 +209,8 @@ impl<M: LinearMap> FrameAllocator<M> {
     }
 
     /// Takes a single frame with any contents from the CPU's cache, after refilling that if need
-    /// be, and says what it contains. With none left in the buddy, what the CPU has of the other mobility
-    /// will do, before all caches are emptied for it.
+    /// be, and says what it contains. With none left in the buddy, what the CPU has of the other
+    /// mobility will do, before all caches are emptied for it.
     fn take_page(&self, cpu: usize, order: Order, becomes: Packed) -> Option<(Index, Fill)> {
         if order != Order::PAGE {
             return None;

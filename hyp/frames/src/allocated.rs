@@ -1,8 +1,8 @@
 //! What becomes of allocated blocks: their use, and their size.
 //!
-//! Owns the calls that change an allocated block without freeing it, and the reverse map's question:
-//! what is this frame used for? A block's owner makes the changes; two at a time on one block would
-//! be a mistake of its owner, and is refused where it shows.
+//! Owns the calls that change an allocated block without freeing it, and the reverse map's
+//! question: what is this frame used for? A block's owner makes the changes; two at a time on one
+//! block would be a mistake of its owner, and is refused where it shows.
 
 use super::FrameAllocator;
 use super::alloc::Refused;
@@ -48,7 +48,8 @@ impl<M: LinearMap> FrameAllocator<M> {
 
     /// As [`FrameAllocator::change_use`] for a single frame, where another use than `from` is no
     /// mistake: of several who try only one succeeds. Says whether this one did.
-    // Always inline: a fault in a reservation knows both uses, and their words take little to make then.
+    // Always inline: a fault in a reservation knows both uses, and their words take little to make
+    // then.
     #[inline(always)]
     pub fn try_change_use(&self, cpu: usize, pa: Pa, from: Use, to: Use) -> bool {
         self.exchange_use(cpu, pa, Order::PAGE, from, to).is_ok()
@@ -88,11 +89,11 @@ impl<M: LinearMap> FrameAllocator<M> {
         Ok(())
     }
 
-    /// Makes single frames of the 2 MiB block of a guest's data that contains a frame, if it is in one;
-    /// says whether it is a frame of its own now.
+    /// Makes single frames of the 2 MiB block of a guest's data that contains a frame, if it is in
+    /// one; says whether it is a frame of its own now.
     ///
-    /// So a block whose memory the guest has as a whole costs one word of metadata, and the other 511
-    /// are written when it turns out that it is given back in parts.
+    /// So a block whose memory the guest has as a whole costs one word of metadata, and the other
+    /// 511 are written when it turns out that it is given back in parts.
     #[cold]
     #[inline(never)]
     pub(super) fn break_up(&self, index: Index) -> bool {
@@ -112,8 +113,8 @@ impl<M: LinearMap> FrameAllocator<M> {
             .is_allocated(Order::PAGE)
     }
 
-    /// Frees a 2 MiB block of a guest's data that the guest had as a whole, whether or not it was broken
-    /// up since. Where frames of it are not used alike, nothing is freed.
+    /// Frees a 2 MiB block of a guest's data that the guest had as a whole, whether or not it was
+    /// broken up since. Where frames of it are not used alike, nothing is freed.
     pub fn free_whole(&self, cpu: usize, pa: Pa) -> Result<(), Refused> {
         if !self.packed(pa).is_allocated(Order::BLOCK_2M) {
             self.join(pa, Order::BLOCK_2M)?;

@@ -7,16 +7,18 @@
 //! Invariants:
 //! - A block is in list *n* if and only if its first frame is `Free` of order *n*; its other frames
 //!   are `Tail`.
-//! - A block below 2 MiB is in a list of the [`Mobility`] of the 2 MiB block that it is part of, which changes
-//!   only while none of its parts is in a list. Larger ones are in those for what can be moved.
+//! - A block below 2 MiB is in a list of the [`Mobility`] of the 2 MiB block that it is part of,
+//!   which changes only while none of its parts is in a list. Larger ones are in those for what can
+//!   be moved.
 //! - No two buddies of one order are both free: they are joined at once.
 //! - What is given back inside an isolated 2 MiB block goes to the isolation, not to a list.
 //!
-//! A single frame that stays where it is keeps a 2 MiB block from ever being made free by moving. So those are
-//! kept together: 2 MiB blocks are broken up for what is movable or for what is fixed, and small blocks are taken
-//! from those of their kind. Where neither those nor a whole 2 MiB block is left, a fixed frame takes over
-//! a 2 MiB block of the other kind, with all that is free in it, so that the next fixed one finds its place
-//! there; a movable frame takes a single small block, since it can leave again.
+//! A single frame that stays where it is keeps a 2 MiB block from ever being made free by moving.
+//! So those are kept together: 2 MiB blocks are broken up for what is movable or for what is fixed,
+//! and small blocks are taken from those of their kind. Where neither those nor a whole 2 MiB block
+//! is left, a fixed frame takes over a 2 MiB block of the other kind, with all that is free in it,
+//! so that the next fixed one finds its place there; a movable frame takes a single small block,
+//! since it can leave again.
 
 use super::frame::Index;
 use super::inventory::Inventory;
@@ -62,8 +64,9 @@ impl Buddy {
         }
     }
 
-    /// Takes a block of `order` out of the lists, for what can be moved or not, and gives it the state `becomes`.
-    /// The smallest block that will do is used, and what is too much of it goes back into the lists.
+    /// Takes a block of `order` out of the lists, for what can be moved or not, and gives it the
+    /// state `becomes`. The smallest block that will do is used, and what is too much of it goes
+    /// back into the lists.
     pub(super) fn take(
         &mut self,
         inventory: &Inventory,
@@ -85,9 +88,10 @@ impl Buddy {
         Some(index)
     }
 
-    /// Takes single frames for a CPU's cache, for what can be moved or not, and hands each to `to` as `Cached`:
-    /// those of one block of `batch`, or, while there are smaller ones, about half as many, so that small blocks
-    /// are used up and a larger one is taken whole. Never more than one and a half of `batch`.
+    /// Takes single frames for a CPU's cache, for what can be moved or not, and hands each to `to`
+    /// as `Cached`: those of one block of `batch`, or, while there are smaller ones, about half as
+    /// many, so that small blocks are used up and a larger one is taken whole. Never more than one
+    /// and a half of `batch`.
     pub(super) fn take_for_cache(
         &mut self,
         inventory: &Inventory,
@@ -236,8 +240,8 @@ impl Buddy {
         (self.occupied >> place(mobility, Order::PAGE)) as u32
     }
 
-    /// Makes the 2 MiB block that has the largest free part of those for what is movable one for what is fixed;
-    /// none if that part is smaller than `order`. There is no whole 2 MiB block.
+    /// Makes the 2 MiB block that has the largest free part of those for what is movable one for
+    /// what is fixed; none if that part is smaller than `order`. There is no whole 2 MiB block.
     #[cold]
     fn take_over(&mut self, inventory: &Inventory, order: Order) -> Option<()> {
         let largest = self.occupied_of(Mobility::Movable).checked_ilog2()?;
@@ -257,8 +261,8 @@ impl Buddy {
         Some(())
     }
 
-    /// Notes in the 2 MiB block that free blocks of it have so many frames more, or fewer, and says where the list
-    /// is that a block of `order` belongs in.
+    /// Notes in the 2 MiB block that free blocks of it have so many frames more, or fewer, and says
+    /// where the list is that a block of `order` belongs in.
     #[inline]
     fn place_of(inventory: &Inventory, index: Index, order: Order, change: i32) -> usize {
         if order >= Order::BLOCK_2M {

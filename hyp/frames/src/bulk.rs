@@ -65,7 +65,8 @@ pub struct Run<I> {
 }
 
 impl<I: Iterator<Item = Option<Pa>>> Run<I> {
-    /// Single frames that are used alike, the first as `used` and each other as befits its place in `frames`.
+    /// Single frames that are used alike, the first as `used` and each other as befits its place in
+    /// `frames`.
     pub fn new(used: Use, frames: I) -> Self {
         Self {
             expected: Packed::allocated(used, Order::PAGE),
@@ -75,11 +76,11 @@ impl<I: Iterator<Item = Option<Pa>>> Run<I> {
 }
 
 impl<M: LinearMap> FrameAllocator<M> {
-    /// Frees single frames that are used alike, the first as `used` and each other as befits its place
-    /// in `frames` (see [`Use::at`]); where there is none, nothing is freed.
+    /// Frees single frames that are used alike, the first as `used` and each other as befits its
+    /// place in `frames` (see [`Use::at`]); where there is none, nothing is freed.
     ///
-    /// As for [`FrameAllocator::free`], no translation may lead to any of them any more. What is not
-    /// used so is logged and left alone.
+    /// As for [`FrameAllocator::free`], no translation may lead to any of them any more. What is
+    /// not used so is logged and left alone.
     pub fn free_run(&self, cpu: usize, used: Use, frames: impl Iterator<Item = Option<Pa>>) {
         let mut rest = Some(Run::new(used, frames));
         while let Some(run) = rest {
@@ -87,9 +88,10 @@ impl<M: LinearMap> FrameAllocator<M> {
         }
     }
 
-    /// As [`free_run`](Self::free_run), but goes only as far as takes a CPU a few thousand instructions. Returns
-    /// the rest, if there is one: it may be freed on another CPU.
-    // A function of its own, so that its few values stay in registers: the run comes and goes by value.
+    /// As [`free_run`](Self::free_run), but goes only as far as takes a CPU a few thousand
+    /// instructions. Returns the rest, if there is one: it may be freed on another CPU.
+    // A function of its own, so that its few values stay in registers: the run comes and goes by
+    // value.
     #[inline(never)]
     pub fn free_some<I: Iterator<Item = Option<Pa>>>(
         &self,
@@ -107,7 +109,8 @@ impl<M: LinearMap> FrameAllocator<M> {
         while let Some(frame) = frames.next() {
             if let Some(pa) = frame {
                 let page = pa.get() >> PAGE_SHIFT;
-                // Mostly it lies behind the one before, so that its metadata need not be looked for.
+                // Mostly it lies behind the one before, so that its metadata need not be looked
+                // for.
                 if page == end
                     && let Some(frame) = behind.next()
                     && Frame::change_state(frame, expected, Packed::TAIL).is_ok()

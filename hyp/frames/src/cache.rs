@@ -1,9 +1,10 @@
 //! Each CPU's own stock of single frames.
 //!
 //! Owns [`CpuCache`]: two stacks of free 4 KiB frames, those known to be zeroed and the others, once for
-//! what can be moved and once for what is fixed, and the CPU's tally. In the common case a CPU takes its own cache's lock only, and all that is on
-//! cache lines which nobody else writes. Others take it to drain the cache, for an isolation, and
-//! for the figures. Lock order: a cache, then the buddy; never two caches.
+//! what can be moved and once for what is fixed, and the CPU's tally. In the common case a CPU
+//! takes its own cache's lock only, and all that is on cache lines which nobody else writes. Others
+//! take it to drain the cache, for an isolation, and for the figures. Lock order: a cache, then the
+//! buddy; never two caches.
 //!
 //! Invariant: under the cache's lock, the frames in its stacks are `Cached`, and in no other list.
 
@@ -187,7 +188,8 @@ impl Stock {
         self.stack(mobility, fill).len != 0
     }
 
-    /// Fetches frames from the buddy, about a batch if there are so many. There is no dirty one left.
+    /// Fetches frames from the buddy, about a batch if there are so many. There is no dirty one
+    /// left.
     pub(super) fn refill(&mut self, mobility: Mobility, buddy: &mut Buddy, inventory: &Inventory) {
         let stack = self.stack(mobility, Fill::Dirty);
         debug_assert_eq!(stack.len, 0);

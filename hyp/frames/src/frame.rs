@@ -4,11 +4,12 @@
 //! - `table` is stage 2's: made once, never touched by the allocator again, whatever the frame
 //!   becomes, since a table reader may still look at it.
 //! - `state` of an allocated block is its owner's: only who allocated it changes it, and every
-//!   change starts from the state that is expected, so that a second free is seen and refused. Such a
-//!   change is all it takes to hand a frame, and what is stored in it, to another owner.
-//! - `state` of free frames, the links, `small_free`, `fixed` and `held` change only under the buddy's lock
-//!   (a cached frame's state: under the lock of the cache that holds it). They are atomics because
-//!   others may look at them without a lock; the locks order them, so `Relaxed` is enough.
+//!   change starts from the state that is expected, so that a second free is seen and refused. Such
+//!   a change is all it takes to hand a frame, and what is stored in it, to another owner.
+//! - `state` of free frames, the links, `small_free`, `fixed` and `held` change only under the
+//!   buddy's lock (a cached frame's state: under the lock of the cache that holds it). They are
+//!   atomics because others may look at them without a lock; the locks order them, so `Relaxed` is
+//!   enough.
 
 use super::state::{Mobility, Order, Packed, State, UseIndex};
 use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};

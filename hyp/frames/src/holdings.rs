@@ -36,7 +36,8 @@ impl Holding {
 }
 
 impl<M: LinearMap> FrameAllocator<M> {
-    /// Says of all RAM who has it, in ranges that do not overlap. True as long as nobody allocates or frees.
+    /// Says of all RAM who has it, in ranges that do not overlap. True as long as nobody allocates
+    /// or frees.
     pub fn holdings(&self, mut tell: impl FnMut(Range<Pa>, Holding)) {
         for region in &self.inventory.regions {
             self.holdings_of(region, &mut tell);

@@ -8,17 +8,17 @@
 //! - `frame` the metadata of a frame, 64 bytes, which also has stage 2's lock of a table;
 //! - `linear` how memory is reached, and all that is `unsafe` about it;
 //! - `inventory` which RAM there is, `init` how it is taken over at boot;
-//! - `buddy` the free blocks, those for what can be moved apart from the others; `cache` the single frames that
-//!   each CPU has at hand, `ahead` the block that it has zeroed;
-//! - `alloc` the calls that allocate and free, `run` the one that frees many, `shape` those that split and join
-//!   allocated blocks;
+//! - `buddy` the free blocks, those for what can be moved apart from the others; `cache` the single
+//!   frames that each CPU has at hand, `ahead` the block that it has zeroed;
+//! - `alloc` the calls that allocate and free, `run` the one that frees many, `shape` those that
+//!   split and join allocated blocks;
 //! - `isolate` how a 2 MiB block is made free, `survey` which one is worth it;
 //! - `account` the figures, `holdings` who has which ranges.
 //!
-//! Lock order: one CPU's cache or its block ahead, then the buddy. While one of these locks is held no other is
-//! taken, nothing is logged, and no memory is zeroed but a page of the block ahead, under its own lock. No call
-//! returns with one held, and all calls may be made with any other lock of the hypervisor held. A frame's owner
-//! changes its state without a lock.
+//! Lock order: one CPU's cache or its block ahead, then the buddy. While one of these locks is held
+//! no other is taken, nothing is logged, and no memory is zeroed but a page of the block ahead,
+//! under its own lock. No call returns with one held, and all calls may be made with any other lock
+//! of the hypervisor held. A frame's owner changes its state without a lock.
 //!
 //! Rules:
 //! - What is allocated belongs to the caller until it is freed with the order it has then; guests'

@@ -51,8 +51,8 @@ impl<T> Carved<T> {
     ///
     /// # Safety
     ///
-    /// - `len * size_of::<T>()` bytes from `pa` on lie in one range of RAM of `map`, and are used by
-    ///   nothing else from now on.
+    /// - `len * size_of::<T>()` bytes from `pa` on lie in one range of RAM of `map`, and are used
+    ///   by nothing else from now on.
     /// - `pa` is a multiple of `align_of::<T>()`, which is at most 4096.
     /// - The value is not used after `map` is dropped.
     pub(super) unsafe fn new<M: LinearMap>(

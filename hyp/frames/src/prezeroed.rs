@@ -4,8 +4,8 @@
 //! only after it was asked for a zeroed block, and as long as there is memory in plenty: it is free
 //! memory, and goes back to the buddy when anybody runs out.
 //!
-//! It has a lock of its own, under which one page is zeroed at a time. Others than its CPU take it only
-//! when they find no memory, and for the figures. Lock order: it comes before the buddy's.
+//! It has a lock of its own, under which one page is zeroed at a time. Others than its CPU take it
+//! only when they find no memory, and for the figures. Lock order: it comes before the buddy's.
 
 use super::FrameAllocator;
 use super::buddy::Buddy;
@@ -84,9 +84,10 @@ impl<M: LinearMap> FrameAllocator<M> {
         Some(pa)
     }
 
-    /// Zeroes this CPU's block to its end, for a fault that is about to take it, unless `interrupted` says, after
-    /// each few pages, that the CPU has something more urgent to do. Returns whether it got there; what it has
-    /// zeroed stays so. Where there is no block to be had this is at its end, too.
+    /// Zeroes this CPU's block to its end, for a fault that is about to take it, unless
+    /// `interrupted` says, after each few pages, that the CPU has something more urgent to do.
+    /// Returns whether it got there; what it has zeroed stays so. Where there is no block to be had
+    /// this is at its end, too.
     #[inline]
     pub fn zero_block(&self, cpu: usize, interrupted: impl Fn() -> bool) -> bool {
         self.is_block_zeroed(cpu) || self.zero_block_now(cpu, &interrupted)
@@ -117,15 +118,16 @@ impl<M: LinearMap> FrameAllocator<M> {
         true
     }
 
-    /// Zeroes one more page of this CPU's block, if it was asked for one; whether there was one to be zeroed.
+    /// Zeroes one more page of this CPU's block, if it was asked for one; whether there was one to
+    /// be zeroed.
     pub(super) fn prezero_block(&self, cpu: usize) -> bool {
         let wanted = |cache: &CpuCache| cache.ahead.lock().wanted;
         self.caches.get(cpu).is_some_and(wanted)
             && self.zero_part_of_block(cpu, 1, self.total / PLENTY)
     }
 
-    /// Zeroes `pages` more of this CPU's block, which is taken from the buddy if that has `plenty` frames; whether
-    /// there was one to be zeroed.
+    /// Zeroes `pages` more of this CPU's block, which is taken from the buddy if that has `plenty`
+    /// frames; whether there was one to be zeroed.
     fn zero_part_of_block(&self, cpu: usize, pages: u32, plenty: usize) -> bool {
         let Some(cache) = self.caches.get(cpu) else {
             return false;
@@ -148,7 +150,8 @@ impl<M: LinearMap> FrameAllocator<M> {
         let first = u64::from(ahead.zeroed) << PAGE_SHIFT;
         let part = self.inventory.pa(block).offset(first);
         // SAFETY: the block is this CPU's own as long as its lock is held: RAM of a range that the
-        // allocator was made with, which nobody else uses; the part ends where the block does, or before.
+        // allocator was made with, which nobody else uses; the part ends where the block does, or
+        // before.
         unsafe { self.map.zero(part, u64::from(pages) << PAGE_SHIFT) };
         ahead.zeroed += pages;
         true

@@ -222,14 +222,15 @@ impl Packed {
     }
 
     /// The state of the first frame of an allocated block.
-    // Always inline, as what it calls: the kind of use is mostly known, and a few shifts are left then.
+    // Always inline, as what it calls: the kind of use is mostly known, and a few shifts are left
+    // then.
     #[inline(always)]
     pub(super) const fn allocated(used: Use, order: Order) -> Self {
         Self::new(State::Allocated { used, order })
     }
 
-    /// What is to be added for each frame that another lies behind one in this state, in memory that is
-    /// used alike (see [`Use::at`]).
+    /// What is to be added for each frame that another lies behind one in this state, in memory
+    /// that is used alike (see [`Use::at`]).
     #[inline]
     pub(super) const fn page_step(self) -> u64 {
         match self.0 & KIND_MASK {
@@ -304,7 +305,8 @@ const fn pack_place(vm: VmId, ipa: Ipa) -> u64 {
     (vm.0 as u64) << VM_SHIFT | page_number << PAGE_NUMBER_SHIFT
 }
 
-/// Whether memory can be moved away, or given up, to make a 2 MiB block free. (Linux: migrate types.)
+/// Whether memory can be moved away, or given up, to make a 2 MiB block free. (Linux: migrate
+/// types.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mobility {
     /// It can: guests' memory.

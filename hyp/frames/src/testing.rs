@@ -1,5 +1,5 @@
-//! RAM for tests, of this crate and of those above it (feature `testing`): each range of physical addresses is a piece of
-//! the host's memory.
+//! RAM for tests, of this crate and of those above it (feature `testing`): each range of physical
+//! addresses is a piece of the host's memory.
 
 use super::LinearMap;
 use core::ops::Range;

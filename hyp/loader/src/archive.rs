@@ -1,9 +1,9 @@
 //! Reads the archive in which guests' files come: cpio in the "new ASCII" form (newc), which boot
 //! loaders and Linux use for initial RAM disks.
 //!
-//! An entry is a header of 110 characters (a magic number and thirteen hexadecimal fields of eight),
-//! the name with a terminating zero, and the contents; name and contents are filled up to multiples
-//! of four bytes. The entry called `TRAILER!!!` is the last.
+//! An entry is a header of 110 characters (a magic number and thirteen hexadecimal fields of
+//! eight), the name with a terminating zero, and the contents; name and contents are filled up to
+//! multiples of four bytes. The entry called `TRAILER!!!` is the last.
 //!
 //! Contents are handed out in place and never looked at, so that reading a large archive costs
 //! nothing.

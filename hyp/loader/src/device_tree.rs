@@ -25,8 +25,8 @@ pub struct Description<'a> {
     pub memory_size: u64,
     /// `/chosen/bootargs`, which is left out where there are none.
     pub boot_arguments: &'a str,
-    /// `/chosen/linux,initrd-start` and `-end`: the IPAs of the initial RAM disk's first byte and of the
-    /// byte behind it.
+    /// `/chosen/linux,initrd-start` and `-end`: the IPAs of the initial RAM disk's first byte and
+    /// of the byte behind it.
     pub initrd: Option<(u64, u64)>,
     /// `/chosen/tessera,boot-count`: how often the machine has been reset: 0 at first.
     pub boot_count: u32,
@@ -57,8 +57,8 @@ const SHARED: u32 = 0;
 const PRIVATE: u32 = 1;
 /// The INTID of private interrupt 0.
 const FIRST_PRIVATE: u32 = 16;
-/// The INTIDs of the Secure physical timer and of EL2's. No guest can use these two, but their places in the list of
-/// timers are for them.
+/// The INTIDs of the Secure physical timer and of EL2's. No guest can use these two, but their
+/// places in the list of timers are for them.
 const SECURE_TIMER: u32 = 29;
 const HYPERVISOR_TIMER: u32 = 26;
 /// An interrupt is pending once its line has become high.
@@ -104,8 +104,8 @@ fn virtio_path(path: &'static [u8; 20]) -> &'static str {
     core::str::from_utf8(path).unwrap_or("/")
 }
 
-/// Writes the tree to the start of `buffer` and returns it. Calls `pause` before each property: a tree takes a million
-/// instructions or two, and others wait for the CPU.
+/// Writes the tree to the start of `buffer` and returns it. Calls `pause` before each property: a
+/// tree takes a million instructions or two, and others wait for the CPU.
 ///
 /// # Errors
 ///
@@ -256,8 +256,8 @@ impl<'b> Tree<'b, '_> {
         self.add(chips, "bank-width", 4_u32)
     }
 
-    /// Before all others, and from the last to the first: a node is looked for past all that are before it, with what they
-    /// have, and what it gets moves all that is behind it.
+    /// Before all others, and from the last to the first: a node is looked for past all that are
+    /// before it, with what they have, and what it gets moves all that is behind it.
     fn add_virtio(&mut self) -> Result<(), TreeError> {
         let first = board::VIRTIO_INTERRUPT - vgic::FIRST_SHARED;
         for (number, path) in VIRTIO_PATHS.iter().enumerate().rev() {

@@ -91,7 +91,8 @@ impl<'a> Elf<'a> {
         self.entry
     }
 
-    /// The physical address and the contents of each segment. What it has beyond its contents is zero.
+    /// The physical address and the contents of each segment. What it has beyond its contents is
+    /// zero.
     pub fn segments(self) -> impl Iterator<Item = (u64, &'a [u8])> {
         let contents = move |segment: ProgramHeader| {
             let contents = self.contents(&segment)?;
@@ -131,7 +132,8 @@ pub(super) mod tests {
     /// How much higher virtual addresses are than physical ones.
     const VIRTUAL: u64 = 1 << 40;
 
-    /// An executable for arm64 with a segment for each (physical address, contents, size in memory).
+    /// An executable for arm64 with a segment for each (physical address, contents, size in
+    /// memory).
     pub(in super::super) fn elf_with(segments: &[(u64, &[u8], u64)], entry: u64) -> Vec<u8> {
         let mut file = vec![0; HEADER];
         file[..7].copy_from_slice(&[0x7f, b'E', b'L', b'F', 2, 1, 1]);

@@ -1,9 +1,11 @@
-//! What a guest starts from: which bytes go where in its memory, and where its first instruction is.
+//! What a guest starts from: which bytes go where in its memory, and where its first instruction
+//! is.
 //!
-//! As QEMU has it for its board: an ELF file goes where its program headers say. An image with the header of
-//! Linux's arm64 boot protocol (`Documentation/arch/arm64/booting.rst`) says how far above a 2 MiB boundary it
-//! wants to be and how much memory it will use; the start of RAM is such a boundary, and the nearest there is. Any
-//! other is taken for a flat binary that starts with its first byte.
+//! As QEMU has it for its board: an ELF file goes where its program headers say. An image with the
+//! header of Linux's arm64 boot protocol (`Documentation/arch/arm64/booting.rst`) says how far
+//! above a 2 MiB boundary it wants to be and how much memory it will use; the start of RAM is such
+//! a boundary, and the nearest there is. Any other is taken for a flat binary that starts with its
+//! first byte.
 
 use crate::elf::{Elf, ElfError};
 use core::iter::once;
@@ -15,8 +17,9 @@ const MAGIC: u32 = 0x644d_5241;
 const MAGIC_AT: usize = 56;
 const TEXT_OFFSET_AT: usize = 8;
 const IMAGE_SIZE_AT: usize = 16;
-/// Where an image begins that does not say it, in bytes above the start of RAM: a flat binary, and a kernel from before
-/// Linux 3.17, which leaves `image_size` zero and whose `text_offset` means nothing.
+/// Where an image begins that does not say it, in bytes above the start of RAM: a flat binary, and
+/// a kernel from before Linux 3.17, which leaves `image_size` zero and whose `text_offset` means
+/// nothing.
 const USUAL_OFFSET: u64 = 0x8_0000;
 /// The boot protocol's boundary, in bytes.
 const ALIGNMENT: u64 = 2 << 20;
@@ -186,9 +189,9 @@ fn check(image: &[u8]) -> Result<(), ImageError> {
     Ok(())
 }
 
-/// What the header says, if there is one: how many bytes above the start of RAM the image goes, and how much
-/// memory it uses, 0 if that is not known. Both a kernel that asks to be near the start of RAM (bit 3 of `flags`
-/// clear) and one that does not mind are content with this place.
+/// What the header says, if there is one: how many bytes above the start of RAM the image goes, and
+/// how much memory it uses, 0 if that is not known. Both a kernel that asks to be near the start of
+/// RAM (bit 3 of `flags` clear) and one that does not mind are content with this place.
 fn header(image: &[u8]) -> Option<(u64, u64)> {
     let magic = image.get(MAGIC_AT..MAGIC_AT + 4)?;
     if magic != MAGIC.to_le_bytes() {

@@ -1,8 +1,9 @@
-//! Where everything is put that a guest finds in its memory at the start: image, initial RAM disk, device tree.
+//! Where everything is put that a guest finds in its memory at the start: image, initial RAM disk,
+//! device tree.
 //!
-//! The places are those that QEMU chooses for its board, since guests have come to rely on them: a kernel finds
-//! the device tree above everything else, aligned to 2 MiB, and the start of RAM untouched; firmware and ELF files,
-//! which are told nothing, find it at the start of RAM.
+//! The places are those that QEMU chooses for its board, since guests have come to rely on them: a
+//! kernel finds the device tree above everything else, aligned to 2 MiB, and the start of RAM
+//! untouched; firmware and ELF files, which are told nothing, find it at the start of RAM.
 
 use crate::image::{Image, ImageError, Kind};
 use devices::board;
@@ -12,8 +13,8 @@ use stage2::PAGE_SIZE;
 /// The largest device tree, in bytes.
 pub const DEVICE_TREE_ROOM: u64 = 16 << 10;
 
-/// The device tree of a kernel is a multiple of this above the start of RAM: some kernels map the 2 MiB that
-/// it is in as one block, and nothing else.
+/// The device tree of a kernel is a multiple of this above the start of RAM: some kernels map the 2
+/// MiB that it is in as one block, and nothing else.
 const DEVICE_TREE_ALIGNMENT: u64 = 2 << 20;
 
 /// The initial RAM disk is in the middle of RAM, but no further up than this.
@@ -31,8 +32,8 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Lays out a memory of `memory_size` bytes for `image` and an initial RAM disk of `initrd` bytes, which is
-    /// none if that is zero.
+    /// Lays out a memory of `memory_size` bytes for `image` and an initial RAM disk of `initrd`
+    /// bytes, which is none if that is zero.
     ///
     /// # Errors
     ///

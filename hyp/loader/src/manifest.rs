@@ -10,9 +10,10 @@
 //! restarts = 0
 //! ```
 //!
-//! Empty lines and lines that begin with `#` are comments, and a byte order mark at the start is skipped. Values go to the end of the line, without
-//! blanks at either end. `name` has to be there, and either `kernel` or, for a machine that starts from flash,
-//! `firmware`; files are named by their path in the archive that the manifest is in.
+//! Empty lines and lines that begin with `#` are comments, and a byte order mark at the start is
+//! skipped. Values go to the end of the line, without blanks at either end. `name` has to be there,
+//! and either `kernel` or, for a machine that starts from flash, `firmware`; files are named by
+//! their path in the archive that the manifest is in.
 
 use bootargs;
 use core::fmt;

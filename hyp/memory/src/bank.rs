@@ -1,11 +1,11 @@
-//! What a flash bank holds: frames that are not part of the guest's memory, so that they stay when the
-//! machine starts again.
+//! What a flash bank holds: frames that are not part of the guest's memory, so that they stay when
+//! the machine starts again.
 //!
-//! A page that nobody has read or programmed has no frame, and is all ones. The frames are shown to the guest
-//! for reading and fetching only ([`GuestMemory::show`](super::GuestMemory::show)).
+//! A page that nobody has read or programmed has no frame, and is all ones. The frames are shown to
+//! the guest for reading and fetching only ([`GuestMemory::show`](super::GuestMemory::show)).
 //!
-//! Owns one list of the frames' addresses, itself a frame. Without locks: addresses are put in place by
-//! compare-and-exchange, and who comes second gives its frame back.
+//! Owns one list of the frames' addresses, itself a frame. Without locks: addresses are put in
+//! place by compare-and-exchange, and who comes second gives its frame back.
 
 use super::env::{Hardware, Machine, Parts};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -36,8 +36,8 @@ impl Bank {
         }
     }
 
-    /// The frame of the page round `offset`, made if there is none, to be shown to a guest, without the right to
-    /// store. It stays the bank's, and is there until [`Self::free`].
+    /// The frame of the page round `offset`, made if there is none, to be shown to a guest, without
+    /// the right to store. It stays the bank's, and is there until [`Self::free`].
     ///
     /// # Errors
     ///
@@ -48,7 +48,8 @@ impl Bank {
         offset: u64,
     ) -> Result<GuestFrame, OutOfFrames> {
         let page = self.frame(machine, offset)?;
-        // SAFETY: a page of RAM, which the bank accesses by atomics only, and keeps until the guest is no more.
+        // SAFETY: a page of RAM, which the bank accesses by atomics only, and keeps until the guest
+        // is no more.
         Ok(unsafe { GuestFrame::new(page, Level::L3) })
     }
 
@@ -58,8 +59,8 @@ impl Bank {
         address(machine, entry, Fill::Dirty, |page| fill(machine, page))
     }
 
-    /// Clears bits in the `size` bytes, 1, 2 or 4, from `offset` on, a multiple of that: those that are clear
-    /// in `value`.
+    /// Clears bits in the `size` bytes, 1, 2 or 4, from `offset` on, a multiple of that: those that
+    /// are clear in `value`.
     ///
     /// # Errors
     ///
@@ -94,7 +95,8 @@ impl Bank {
         }
     }
 
-    /// Gives all frames back. Nobody uses the bank meanwhile, and no frame of it is mapped any more.
+    /// Gives all frames back. Nobody uses the bank meanwhile, and no frame of it is mapped any
+    /// more.
     pub fn free<P: Parts>(&self, machine: &Machine<P>) {
         let list = self.list.swap(0, Ordering::Acquire);
         if list == 0 {
@@ -141,8 +143,8 @@ fn address<P: Parts>(
 fn entry<P: Parts>(machine: &Machine<P>, list: Pa, offset: u64) -> &AtomicU64 {
     let first = machine.allocator().map().pointer(list).cast::<AtomicU64>();
     let index = (offset / PAGE_SIZE % PAGES) as usize;
-    // SAFETY: `list` is a frame that `page` allocated, zeroed, for words that are accessed by atomics only
-    // until `free`; it has `PAGES` of them.
+    // SAFETY: `list` is a frame that `page` allocated, zeroed, for words that are accessed by
+    // atomics only until `free`; it has `PAGES` of them.
     unsafe { first.add(index).as_ref() }
 }
 
@@ -150,8 +152,8 @@ fn entry<P: Parts>(machine: &Machine<P>, list: Pa, offset: u64) -> &AtomicU64 {
 fn word<P: Parts>(machine: &Machine<P>, page: Pa, index: usize) -> &AtomicU32 {
     let first = machine.allocator().map().pointer(page).cast::<AtomicU32>();
     debug_assert!(index < WORDS);
-    // SAFETY: `page` is a frame that `page` allocated, which the hypervisor accesses by atomics only until
-    // `free`, and guests cannot store to; it has `WORDS` words.
+    // SAFETY: `page` is a frame that `page` allocated, which the hypervisor accesses by atomics
+    // only until `free`, and guests cannot store to; it has `WORDS` words.
     unsafe { first.add(index % WORDS).as_ref() }
 }
 

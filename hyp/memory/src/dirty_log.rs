@@ -1,11 +1,13 @@
 //! Dirty logging: whether it is noted which pages a guest writes to.
 //!
-//! Owns the switch. What is noted stands in the tables themselves (`stage2::Stage2::collect_dirty`): a leaf
-//! whose stores trap is clean. While the switch is on, two things are otherwise. Notes are of single pages: a
-//! store to a block splits it, unless no frame is left for that. And no memory is taken back, since an entry
-//! that is gone cannot say that it was written.
+//! Owns the switch. What is noted stands in the tables themselves
+//! (`stage2::Stage2::collect_dirty`): a leaf whose stores trap is clean. While the switch is on,
+//! two things are otherwise. Notes are of single pages: a store to a block splits it, unless no
+//! frame is left for that. And no memory is taken back, since an entry that is gone cannot say that
+//! it was written.
 //!
-//! Invariant: while logging is on nobody is between [`Logging::discard`] and the drop of what it returned.
+//! Invariant: while logging is on nobody is between [`Logging::discard`] and the drop of what it
+//! returned.
 
 use super::env::Parts;
 use super::guest::GuestMemory;
@@ -47,8 +49,8 @@ impl<P: Parts> GuestMemory<'_, P> {
         }
     }
 
-    /// Calls `dirty` for what was written in `range` since this was last called for it, and begins anew: see
-    /// [`stage2::Stage2::collect_dirty`]. What was mapped since counts as written.
+    /// Calls `dirty` for what was written in `range` since this was last called for it, and begins
+    /// anew: see [`stage2::Stage2::collect_dirty`]. What was mapped since counts as written.
     pub fn collect_dirty(&self, range: IpaRange, dirty: impl FnMut(IpaRange)) {
         if let Some(range) = range.intersection(&self.ram()) {
             self.stage2().collect_dirty(range, dirty);

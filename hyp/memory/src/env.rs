@@ -18,8 +18,8 @@ pub trait Hardware: Tlb + Sync {
     fn before_reading(&self, page: Pa);
 
     /// Makes what the hypervisor stored visible to a guest with its caches off: cleans to the point
-    /// of coherency. Nothing to do with FEAT_S2FWB. Instruction fetches see it too when the page is mapped
-    /// next: no instruction cache holds anything of a frame that is not.
+    /// of coherency. Nothing to do with FEAT_S2FWB. Instruction fetches see it too when the page is
+    /// mapped next: no instruction cache holds anything of a frame that is not.
     fn after_writing(&self, page: Pa);
 
     /// Whether an interrupt waits for this CPU, so that long work is to be left for later.
@@ -31,17 +31,20 @@ pub trait Hardware: Tlb + Sync {
     ///
     /// # Safety
     ///
-    /// The word is RAM that is mapped, at a multiple of eight bytes. A guest may store to it meanwhile.
+    /// The word is RAM that is mapped, at a multiple of eight bytes. A guest may store to it
+    /// meanwhile.
     unsafe fn load_word(&self, word: NonNull<u64>) -> Result<u64, Unreadable> {
         // SAFETY: as the caller promises. Volatile, since it may change.
         Ok(unsafe { word.read_volatile() })
     }
 
-    /// Copies a page of a guest's memory, or says that the hardware refuses that; then `to` may hold anything.
+    /// Copies a page of a guest's memory, or says that the hardware refuses that; then `to` may
+    /// hold anything.
     ///
     /// # Safety
     ///
-    /// Both are pages of RAM that is mapped; `to` is the caller's alone. A guest may store to `from` meanwhile.
+    /// Both are pages of RAM that is mapped; `to` is the caller's alone. A guest may store to
+    /// `from` meanwhile.
     unsafe fn copy_page(&self, from: NonNull<u8>, to: NonNull<u8>) -> Result<(), Unreadable> {
         // SAFETY: as the caller promises.
         unsafe { from.copy_to_nonoverlapping(to, PAGE_SIZE as usize) };
@@ -141,9 +144,9 @@ impl<P: Parts> Machine<P> {
     }
 }
 
-// SAFETY: the allocator hands a block out once until it is freed, frees none that is a table, aligned to its size, and zeroed where that
-// is asked for; and `Frame::table` is a field of
-// the frame's metadata, of which each frame has one, at one place, for ever.
+// SAFETY: the allocator hands a block out once until it is freed, frees none that is a table,
+// aligned to its size, and zeroed where that is asked for; and `Frame::table` is a field of the
+// frame's metadata, of which each frame has one, at one place, for ever.
 unsafe impl<P: Parts> Frames for Machine<P> {
     #[inline]
     fn allocate_tables(&self, order: u32) -> Result<Pa, OutOfFrames> {
@@ -175,8 +178,8 @@ unsafe impl<P: Parts> Frames for Machine<P> {
         self.frames.table_meta(pa)
     }
 
-    // At no cost to a fault: guests' frames are made of what was allocated for them, and the allocator neither frees a
-    // frame that is a table nor changes its use.
+    // At no cost to a fault: guests' frames are made of what was allocated for them, and the
+    // allocator neither frees a frame that is a table nor changes its use.
     #[inline(always)]
     fn holds_tables(&self, _: &GuestFrame) -> bool {
         false
@@ -205,9 +208,9 @@ unsafe impl<P: Parts> TableWindow for Machine<P> {
     #[inline]
     fn table(&self, table: TableFrame) -> LinearTable<'_> {
         let table = self.frames.map().pointer(table.pa()).cast::<Table>();
-        // SAFETY: the table manager names a frame from `allocate_tables`: 4 KiB of RAM, aligned to 4 KiB, as
-        // `Table` is, used as a table only, and not freed while a reader may hold the reference.
-        // All accesses to it are atomic (`Table` has nothing else).
+        // SAFETY: the table manager names a frame from `allocate_tables`: 4 KiB of RAM, aligned to
+        // 4 KiB, as `Table` is, used as a table only, and not freed while a reader may hold the
+        // reference. All accesses to it are atomic (`Table` has nothing else).
         LinearTable(unsafe { table.as_ref() })
     }
 
@@ -215,8 +218,8 @@ unsafe impl<P: Parts> TableWindow for Machine<P> {
     fn fill(&self, table: TableFrame, first: u64, step: u64) {
         let entries = self.frames.map().pointer(table.pa());
         let entries = entries.cast::<[u64; ENTRIES]>();
-        // SAFETY: as in `table`, and nobody else can reach the memory, so it may be stored to as what
-        // it is, 512 words.
+        // SAFETY: as in `table`, and nobody else can reach the memory, so it may be stored to as
+        // what it is, 512 words.
         let entries = unsafe { &mut *entries.as_ptr() };
         match step {
             PAGE_SIZE => store_sequence::<PAGE_SIZE>(entries, first),
@@ -227,8 +230,8 @@ unsafe impl<P: Parts> TableWindow for Machine<P> {
     }
 }
 
-/// Stores `first`, `first + STEP` and so on. Written so that the compiler makes one addition an entry of it,
-/// and one store of a pair for two.
+/// Stores `first`, `first + STEP` and so on. Written so that the compiler makes one addition an
+/// entry of it, and one store of a pair for two.
 #[inline]
 fn store_sequence<const STEP: u64>(entries: &mut [u64; ENTRIES], mut first: u64) {
     const AT_ONCE: usize = 32;

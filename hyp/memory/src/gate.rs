@@ -1,8 +1,8 @@
 //! A gate for visitors: whoever wants to take something away closes it and waits until the last has
 //! left.
 //!
-//! Visitors count themselves in and out, so they are those who come rarely: the compaction thread, or a
-//! vCPU that gives memory back. vCPUs that run and fault do not pass here.
+//! Visitors count themselves in and out, so they are those who come rarely: the compaction thread,
+//! or a vCPU that gives memory back. vCPUs that run and fault do not pass here.
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 
@@ -38,8 +38,8 @@ impl Gate {
             .map(|_| Visit(self))
     }
 
-    /// Lets nobody in any more, and returns when everybody has left, or somebody opened it again. Calls
-    /// `yield_now` while waiting.
+    /// Lets nobody in any more, and returns when everybody has left, or somebody opened it again.
+    /// Calls `yield_now` while waiting.
     pub fn close(&self, mut yield_now: impl FnMut()) {
         self.0.fetch_or(CLOSED, Ordering::Acquire);
         while self.0.load(Ordering::Acquire) > CLOSED {

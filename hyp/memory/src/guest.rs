@@ -1,10 +1,11 @@
 //! One VM's memory.
 //!
 //! Owns [`GuestMemory`]: the VM's tables, its RAM's range, and the policy by which a fault gets its
-//! frame. The RAM is one range of IPAs, mapped on demand; a page that was never touched reads as zeros.
+//! frame. The RAM is one range of IPAs, mapped on demand; a page that was never touched reads as
+//! zeros.
 //!
-//! A fault allocates before it takes any lock, and takes one: that of the table that gets the entry.
-//! When two vCPUs fault on one page, one maps it and the other gives its frame back.
+//! A fault allocates before it takes any lock, and takes one: that of the table that gets the
+//! entry. When two vCPUs fault on one page, one maps it and the other gives its frame back.
 
 use super::dirty_log::Logging;
 use super::env::{Hardware, Machine, Parts};
@@ -21,7 +22,8 @@ use stage2::{
 };
 use trace::event::Holder;
 
-/// Bytes that are mapped ahead before others get their turn: that of 16 pages, each of which is zeroed.
+/// Bytes that are mapped ahead before others get their turn: that of 16 pages, each of which is
+/// zeroed.
 const FILLED_AT_ONCE: u64 = 16 * stage2::PAGE_SIZE;
 
 /// What kind of stage-2 fault was taken (ESR_EL2.xFSC).
@@ -251,8 +253,8 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
         }
     }
 
-    /// After a store under logging to a block for the splitting of which no frame is left: all of it counts as
-    /// written, rather than that the guest stores again and again.
+    /// After a store under logging to a block for the splitting of which no frame is left: all of
+    /// it counts as written, rather than that the guest stores again and again.
     #[cold]
     #[inline(never)]
     fn permit_whole(&self, ipa: Ipa) -> Outcome {
@@ -304,8 +306,9 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
         })
     }
 
-    /// Maps 2 MiB round `ipa` as a block. An error is whatever leads to a page instead: the region has a table
-    /// already, or is not RAM as a whole, or a single page is to count as written, as under logging.
+    /// Maps 2 MiB round `ipa` as a block. An error is whatever leads to a page instead: the region
+    /// has a table already, or is not RAM as a whole, or a single page is to count as written, as
+    /// under logging.
     #[inline(always)]
     fn populate_block(&self, ipa: Ipa, level: Level) -> Result<Outcome, OutOfFrames> {
         let region = IpaRange::entry(ipa, Level::L2);
@@ -317,8 +320,8 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
         self.map_new_block(region)
     }
 
-    /// Zeroing the block ends early if the CPU has an interrupt to take: the guest comes again, and then finds zeroed
-    /// what was until then.
+    /// Zeroing the block ends early if the CPU has an interrupt to take: the guest comes again, and
+    /// then finds zeroed what was until then.
     #[inline(never)]
     fn map_new_block(&self, region: IpaRange) -> Result<Outcome, OutOfFrames> {
         let ipa = region.start();
@@ -345,8 +348,8 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
         }
     }
 
-    /// Maps those pages of `region`, 2 MiB of RAM, that were never touched and for which the 2 MiB frame
-    /// `block` is reserved, as if the guest had loaded from each. Returns how many.
+    /// Maps those pages of `region`, 2 MiB of RAM, that were never touched and for which the 2 MiB
+    /// frame `block` is reserved, as if the guest had loaded from each. Returns how many.
     pub fn fill_up(&self, region: IpaRange, block: Pa) -> usize {
         let pages = (region.start().get()..region.end().get()).step_by(stage2::PAGE_SIZE as usize);
         let fill = |ipa: &Ipa| {
@@ -378,8 +381,9 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
         })
     }
 
-    /// Lets the guest see a frame that is not this memory's own at the page round `ipa`, outside of the RAM, with
-    /// these rights. The frame stays the caller's, and must be there until the memory is destroyed.
+    /// Lets the guest see a frame that is not this memory's own at the page round `ipa`, outside of
+    /// the RAM, with these rights. The frame stays the caller's, and must be there until the memory
+    /// is destroyed.
     pub fn show(&self, ipa: Ipa, frame: GuestFrame, rights: Rights) -> Outcome {
         let attributes = Attributes {
             rights,
@@ -408,7 +412,8 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
         }
     }
 
-    /// Frees what was unmapped. Lets others run now and then if the frames lie apart, which takes its time.
+    /// Frees what was unmapped. Lets others run now and then if the frames lie apart, which takes
+    /// its time.
     fn free_leaves(&self, run: UnmappedRun<'_>) {
         let machine = self.machine;
         if run.level() != Level::L3 {
@@ -442,19 +447,20 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
         Ok(self.stage2.unmap_runs(range, |run| self.free_leaves(run))?)
     }
 
-    /// Gives up reservations until some memory is free; returns the frames that came free, none if nothing is
-    /// reserved any more.
+    /// Gives up reservations until some memory is free; returns the frames that came free, none if
+    /// nothing is reserved any more.
     pub fn give_up_reservations(&self) -> usize {
         self.reservations.give_up_some(self.machine)
     }
 
-    /// Gives up the reservation of the region round `ipa`, which is RAM; returns the frames that came free.
+    /// Gives up the reservation of the region round `ipa`, which is RAM; returns the frames that
+    /// came free.
     pub fn give_up_reservation(&self, ipa: Ipa) -> usize {
         self.reservations.give_up(self.machine, ipa)
     }
 
-    /// Frees everything. No vCPU of the VM can run any more, and no CPU has its tables loaded: if one has, which is a
-    /// mistake, that is logged, and nothing is ever freed.
+    /// Frees everything. No vCPU of the VM can run any more, and no CPU has its tables loaded: if
+    /// one has, which is a mistake, that is logged, and nothing is ever freed.
     pub fn destroy(self) {
         let Self {
             machine,
@@ -502,7 +508,8 @@ fn not_mapped(ipa: Ipa, reason: MapError) -> Outcome {
     }
 }
 
-/// The tables refuse what they are never to be asked for: no guest is at fault, and none is given an abort for it.
+/// The tables refuse what they are never to be asked for: no guest is at fault, and none is given
+/// an abort for it.
 #[cold]
 #[inline(never)]
 fn mistaken(ipa: Ipa, answer: &dyn fmt::Debug) -> Outcome {

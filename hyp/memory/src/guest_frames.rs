@@ -1,7 +1,8 @@
 //! The machine's frames as memory that guests may have.
 //!
 //! Owns the promise that [`GuestFrame`] asks for, for memory from the allocator: what is used as
-//! [`Use::Data`] holds nothing of the hypervisor's, and is accessed by copies only, which mind no change by guests.
+//! [`Use::Data`] holds nothing of the hypervisor's, and is accessed by copies only, which mind no
+//! change by guests.
 
 use super::env::{Machine, Parts};
 use frames::{Fill, Order, OutOfFrames, Use, VmId};
@@ -44,10 +45,10 @@ impl<P: Parts> Machine<P> {
 /// The caller has just made it, all of it and no more, a guest's data ([`Use::Data`]).
 #[inline(always)]
 pub(crate) unsafe fn of_data(pa: Pa, level: Level) -> GuestFrame {
-    // SAFETY: the allocator hands out blocks of RAM aligned to their size, and RAM is below 2^48. A block in use as data
-    // is nobody else's until it is freed, which takes the frame apart first; the hypervisor accesses it
-    // by `PageCopier`, `peek` and `store`, as the first two do by copies that they throw away if they were disturbed,
-    // and the last while the VM does not run.
+    // SAFETY: the allocator hands out blocks of RAM aligned to their size, and RAM is below 2^48. A
+    // block in use as data is nobody else's until it is freed, which takes the frame apart first;
+    // the hypervisor accesses it by `PageCopier`, `peek` and `store`, as the first two do by copies
+    // that they throw away if they were disturbed, and the last while the VM does not run.
     unsafe { GuestFrame::new(pa, level) }
 }
 

@@ -14,12 +14,13 @@
 //! - [`shortage`]: who is stopped when physical memory runs out;
 //! - [`reserve`]: 2 MiB frames set aside for a region and filled page by page.
 //!
-//! Guest memory is made of single frames, each with its VM and IPA in its metadata, and of 2 MiB blocks of
-//! frames, where the first one's metadata has VM and IPA for all. That is so whatever the size of the mapping:
-//! the allocator is not told when a mapping is split and its pages are moved. It makes single frames of its
-//! block by itself, when the first of them is freed.
+//! Guest memory is made of single frames, each with its VM and IPA in its metadata, and of 2 MiB
+//! blocks of frames, where the first one's metadata has VM and IPA for all. That is so whatever the
+//! size of the mapping: the allocator is not told when a mapping is split and its pages are moved.
+//! It makes single frames of its block by itself, when the first of them is freed.
 //!
-//! Lock order: stage 2's table locks, then the frame allocator's. Nothing here has a lock of its own.
+//! Lock order: stage 2's table locks, then the frame allocator's. Nothing here has a lock of its
+//! own.
 
 #![cfg_attr(not(any(test, feature = "testing")), no_std)]
 

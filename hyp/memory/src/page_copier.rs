@@ -46,8 +46,8 @@ impl<P: Parts> stage2::CopyPages for PageCopier<'_, P> {
         hardware.before_reading(from);
         // SAFETY: both are pages of RAM, which the linear map makes accessible. `to` is the
         // caller's alone. `from` may be stored to meanwhile: by a guest, or by its next owner if it
-        // was unmapped and freed since it was looked up. Such a copy is torn at worst, and the table
-        // manager throws it away.
+        // was unmapped and freed since it was looked up. Such a copy is torn at worst, and the
+        // table manager throws it away.
         unsafe { hardware.copy_page(map.pointer(from), map.pointer(to)) }?;
         hardware.after_writing(to);
         Ok(())

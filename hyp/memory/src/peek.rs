@@ -17,8 +17,9 @@ pub enum Unreadable {
 }
 
 impl<P: Parts> GuestMemory<'_, P> {
-    /// The eight bytes at `ipa`, a multiple of eight, as a little-endian number: what a load of the guest's would
-    /// find at some moment during the call. Memory that was never touched is zero, and stays untouched.
+    /// The eight bytes at `ipa`, a multiple of eight, as a little-endian number: what a load of the
+    /// guest's would find at some moment during the call. Memory that was never touched is zero,
+    /// and stays untouched.
     ///
     /// # Errors
     ///
@@ -41,8 +42,9 @@ impl<P: Parts> GuestMemory<'_, P> {
         self.machine().hardware().before_reading(page);
         let words = self.machine().allocator().map().pointer(page).cast::<u64>();
         let index = ipa.get() % PAGE_SIZE / size_of::<u64>() as u64;
-        // SAFETY: the page is a frame, RAM which the linear map makes readable, and the word lies in it. A guest may
-        // store to it at any time, or its next owner if it was freed since it was looked up: that is noticed below.
+        // SAFETY: the page is a frame, RAM which the linear map makes readable, and the word lies
+        // in it. A guest may store to it at any time, or its next owner if it was freed since it
+        // was looked up: that is noticed below.
         let value = unsafe {
             self.machine()
                 .hardware()

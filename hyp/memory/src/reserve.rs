@@ -5,9 +5,9 @@
 //! them to a block copies nothing. A sparsely used region costs no more zeroing than its pages, and
 //! its untouched frames can be had back when memory is short.
 //!
-//! Owns one word for each region that is RAM as a whole, the frame's address. Which of its frames are still untouched is not
-//! recorded here but in the frames' own metadata: [`Use::Reserved`] becomes [`Use::Data`] by one
-//! exchange, so of two faults on one page only one gets the frame.
+//! Owns one word for each region that is RAM as a whole, the frame's address. Which of its frames
+//! are still untouched is not recorded here but in the frames' own metadata: [`Use::Reserved`]
+//! becomes [`Use::Data`] by one exchange, so of two faults on one page only one gets the frame.
 
 use super::env::{Machine, Parts};
 use super::guest_frames::of_data;
@@ -108,8 +108,8 @@ impl Reservations {
         self.take_from(machine, ipa, block)
     }
 
-    /// As [`take`](Self::take), from the 2 MiB frame `block`; none also if that is not reserved for the
-    /// region, or is no more.
+    /// As [`take`](Self::take), from the 2 MiB frame `block`; none also if that is not reserved for
+    /// the region, or is no more.
     // Always inline: as above.
     #[inline(always)]
     pub fn take_from<P: Parts>(
@@ -128,8 +128,8 @@ impl Reservations {
             .then(|| unsafe { of_data(page, Level::L3) })
     }
 
-    /// Gives back a frame of the VM's data that was meant for the page at `ipa` and was not mapped: to the
-    /// region's reservation, if it is the page's own there, else to the allocator.
+    /// Gives back a frame of the VM's data that was meant for the page at `ipa` and was not mapped:
+    /// to the region's reservation, if it is the page's own there, else to the allocator.
     #[cold]
     #[inline(never)]
     pub fn give_back<P: Parts>(&self, machine: &Machine<P>, ipa: Ipa, frame: GuestFrame) {
@@ -143,8 +143,8 @@ impl Reservations {
         if !allocator.try_change_use(cpu, page, from, to) {
             return;
         }
-        // Pairs with the fence in `give_up`: that call sees the frame reserved again, or this one sees
-        // the reservation given up, and then the frame goes too.
+        // Pairs with the fence in `give_up`: that call sees the frame reserved again, or this one
+        // sees the reservation given up, and then the frame goes too.
         fence(Ordering::SeqCst);
         let reserved = self
             .word(allocator, region)
@@ -175,8 +175,8 @@ impl Reservations {
         Some(block)
     }
 
-    /// Reserves `block`, which was set aside for the region, unless somebody was faster; returns what is
-    /// reserved then.
+    /// Reserves `block`, which was set aside for the region, unless somebody was faster; returns
+    /// what is reserved then.
     fn offer<P: Parts>(
         &self,
         machine: &Machine<P>,
@@ -187,8 +187,9 @@ impl Reservations {
         match word.compare_exchange(0, frame_word(block), Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => Some(block),
             Err(faster) => {
-                // One by one, since pages of the block may be taken already: it may be the one that was
-                // reserved for the region before, and somebody may have found it then and take a page now.
+                // One by one, since pages of the block may be taken already: it may be the one that
+                // was reserved for the region before, and somebody may have found it then and take
+                // a page now.
                 self.free_all_untouched(machine, region, block);
                 Some(Pa::new(faster & !RESERVED))
             }
@@ -215,9 +216,9 @@ impl Reservations {
         self.free_all_untouched(machine, region, Pa::new(seen & !RESERVED))
     }
 
-    /// Gives up reservations, those of the lowest addresses first, until `GIVEN_UP_AT_ONCE` frames or more came
-    /// free, or nothing is reserved any more; returns how many. Not all: who runs out of memory has interrupts
-    /// to take.
+    /// Gives up reservations, those of the lowest addresses first, until `GIVEN_UP_AT_ONCE` frames
+    /// or more came free, or nothing is reserved any more; returns how many. Not all: who runs out
+    /// of memory has interrupts to take.
     pub fn give_up_some<P: Parts>(&self, machine: &Machine<P>) -> usize {
         let mut freed = 0;
         for region in 0..self.regions {
@@ -229,13 +230,15 @@ impl Reservations {
         freed
     }
 
-    /// Frees the frames of `block` that are reserved for the region and untouched; returns how many.
+    /// Frees the frames of `block` that are reserved for the region and untouched; returns how
+    /// many.
     fn free_all_untouched<P: Parts>(&self, machine: &Machine<P>, region: u64, block: Pa) -> usize {
         let first = self.start_of(region);
         let free =
             |at, size| self.free_untouched(machine, first.offset(at), block.offset(at), size);
-        // One goes to the CPU's cache, by itself: else all of them would be joined again, and where nothing else is
-        // left the next fault would find that block, set it aside, and have no frame for a table.
+        // One goes to the CPU's cache, by itself: else all of them would be joined again, and where
+        // nothing else is left the next fault would find that block, set it aside, and have no
+        // frame for a table.
         let mut pages = (0..Level::L2.size()).step_by(PAGE_SIZE as usize);
         let alone = pages.find(|&at| free(at, PAGE_SIZE) > 0);
         let parts = (0..Level::L2.size()).step_by(FREED_AT_ONCE as usize);
@@ -246,8 +249,8 @@ impl Reservations {
         usize::from(alone.is_some()) + rest.sum::<usize>()
     }
 
-    /// Frees those of `size` bytes of frames from `page` on, for the pages from `ipa` on, that are reserved and
-    /// untouched; returns how many. Frames that lie side by side are freed together.
+    /// Frees those of `size` bytes of frames from `page` on, for the pages from `ipa` on, that are
+    /// reserved and untouched; returns how many. Frames that lie side by side are freed together.
     fn free_untouched<P: Parts>(
         &self,
         machine: &Machine<P>,
@@ -287,7 +290,8 @@ mod tests {
     use super::*;
     use crate::testing::{GUEST, RAM, machine};
 
-    /// A region's frame comes back to the region that had it, while somebody still takes it for reserved.
+    /// A region's frame comes back to the region that had it, while somebody still takes it for
+    /// reserved.
     #[test]
     fn a_frame_that_was_set_aside_in_vain_goes_back_but_for_what_was_taken() {
         let machine = machine();

@@ -1,13 +1,14 @@
 //! Who is stopped when physical memory runs out.
 //!
-//! A machine whose fault finds no frame is stopped, so that the others can go on with its memory. Two
-//! things must not happen: that more machines are stopped than need be, because several ran short at the
-//! same time; and that one is stopped because it ran short just before another's memory came free.
+//! A machine whose fault finds no frame is stopped, so that the others can go on with its memory.
+//! Two things must not happen: that more machines are stopped than need be, because several ran
+//! short at the same time; and that one is stopped because it ran short just before another's
+//! memory came free.
 //!
-//! One word tells which machines are on their way out, and how often memory has come free. Who wants to
-//! stop a machine reads it, looks for memory once more, and stops the machine only if the word is what it
-//! was. What came free before the word was read, the look has found; what came free later has changed
-//! the word.
+//! One word tells which machines are on their way out, and how often memory has come free. Who
+//! wants to stop a machine reads it, looks for memory once more, and stops the machine only if the
+//! word is what it was. What came free before the word was read, the look has found; what came free
+//! later has changed the word.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -38,8 +39,8 @@ impl Shortage {
         Self(AtomicU64::new(0))
     }
 
-    /// Machine number `machine` is being stopped, for whatever reason: its memory will come free. Not after
-    /// [`Self::came_free`] for that stop.
+    /// Machine number `machine` is being stopped, for whatever reason: its memory will come free.
+    /// Not after [`Self::came_free`] for that stop.
     pub fn leaves(&self, machine: usize) {
         self.0.fetch_or(bit(machine), Ordering::Relaxed);
     }
@@ -53,8 +54,9 @@ impl Shortage {
             .fetch_update(Ordering::Release, Ordering::Relaxed, change);
     }
 
-    /// Decides about machine number `machine`, for which no memory was found. `look_again` says whether
-    /// there is some now. If the machine has to be stopped, it is on its way out from here on.
+    /// Decides about machine number `machine`, for which no memory was found. `look_again` says
+    /// whether there is some now. If the machine has to be stopped, it is on its way out from here
+    /// on.
     pub fn decide(&self, machine: usize, look_again: impl FnOnce() -> bool) -> Verdict {
         let before = self.0.load(Ordering::Acquire);
         if before & LEAVING != 0 || look_again() {

@@ -1,8 +1,8 @@
 //! Storing into guests' memory from outside: what a boot loader does before it jumps to a kernel.
 //!
-//! Whole 2 MiB regions are written to frames that nobody else can see yet and mapped as blocks, unless
-//! the policy is against blocks; everything else page by page. No vCPU of the VM runs meanwhile, so
-//! nothing here competes with a guest.
+//! Whole 2 MiB regions are written to frames that nobody else can see yet and mapped as blocks,
+//! unless the policy is against blocks; everything else page by page. No vCPU of the VM runs
+//! meanwhile, so nothing here competes with a guest.
 
 use super::env::{Hardware, Parts};
 use super::guest::{Fault, FaultKind, GuestMemory, Outcome, outcome_of};
@@ -17,8 +17,8 @@ impl<P: Parts> GuestMemory<'_, P> {
     ///
     /// # Errors
     ///
-    /// [`Outcome::Outside`] where it is no RAM, [`Outcome::OutOfMemory`] where no frame was left; what
-    /// lies before that was stored.
+    /// [`Outcome::Outside`] where it is no RAM, [`Outcome::OutOfMemory`] where no frame was left;
+    /// what lies before that was stored.
     pub fn write(&self, ipa: Ipa, bytes: &[u8]) -> Result<(), Outcome> {
         let (mut at, mut rest) = (ipa, bytes);
         while !rest.is_empty() {
@@ -37,8 +37,8 @@ impl<P: Parts> GuestMemory<'_, P> {
         Ok(())
     }
 
-    /// Stores `bytes` where no RAM is, from the page at `ipa` on, for the guest to read and fetch only: for a
-    /// VM that does not run yet.
+    /// Stores `bytes` where no RAM is, from the page at `ipa` on, for the guest to read and fetch
+    /// only: for a VM that does not run yet.
     ///
     /// # Errors
     ///
@@ -90,9 +90,9 @@ impl<P: Parts> GuestMemory<'_, P> {
         Ok(())
     }
 
-    /// Copies bytes to a frame of this VM, at `offset` bytes into it, behind which they fit. Lets others run
-    /// first if they have waited long enough: images are large, and a guest that resets has its own
-    /// copied again as often as it likes.
+    /// Copies bytes to a frame of this VM, at `offset` bytes into it, behind which they fit. Lets
+    /// others run first if they have waited long enough: images are large, and a guest that resets
+    /// has its own copied again as often as it likes.
     fn copy_to(&self, page: Pa, offset: usize, bytes: &[u8]) {
         self.machine().cond_resched();
         let target = self.machine().allocator().map().pointer(page);

@@ -1,5 +1,6 @@
-//! A machine for tests of guests' memory, of this crate and of those above it (feature `testing`): RAM that is borrowed
-//! from the host, and a CPU without a TLB. A store is what the tables let through, and else a fault.
+//! A machine for tests of guests' memory, of this crate and of those above it (feature `testing`):
+//! RAM that is borrowed from the host, and a CPU without a TLB. A store is what the tables let
+//! through, and else a fault.
 
 use crate::guest::Settings;
 use crate::{Fault, FaultKind, GuestMemory, Hardware, Machine, Outcome, Parts};

@@ -89,8 +89,8 @@ pub fn fault(fault: Fault, outcome: Outcome, ticks: u64) -> Event {
     }
 }
 
-/// The event for an observation. Inlined, as all that it calls, so that where the observation is known, nothing
-/// is left of both but the event's words.
+/// The event for an observation. Inlined, as all that it calls, so that where the observation is
+/// known, nothing is left of both but the event's words.
 #[inline(always)]
 pub fn event(what: Observation) -> Event {
     match what {

@@ -1,5 +1,5 @@
-//! Gathering what a guest sends into lines, so that those of several guests and of the hypervisor do
-//! not mix on the console.
+//! Gathering what a guest sends into lines, so that those of several guests and of the hypervisor
+//! do not mix on the console.
 
 /// Longer lines are handed out in pieces.
 const LENGTH: usize = 256;
@@ -35,8 +35,8 @@ impl Lines {
         }
     }
 
-    /// Adds a byte at the time `now`. A line that is complete by that, or for which there is no more room, is handed
-    /// to `print`.
+    /// Adds a byte at the time `now`. A line that is complete by that, or for which there is no
+    /// more room, is handed to `print`.
     pub fn push(&mut self, byte: u8, now: u64, print: impl FnOnce(Piece<'_>)) {
         match byte {
             b'\n' => return self.end(print),
@@ -60,8 +60,8 @@ impl Lines {
         (self.length > 0).then_some(self.since)
     }
 
-    /// Hands out what there is of a line that is not complete. The first bytes of a character stay, unless there is
-    /// nothing else.
+    /// Hands out what there is of a line that is not complete. The first bytes of a character stay,
+    /// unless there is nothing else.
     pub fn flush(&mut self, print: impl FnOnce(Piece<'_>)) {
         if self.length == 0 {
             return;

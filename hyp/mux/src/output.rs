@@ -1,7 +1,9 @@
-//! What waits to be sent over the console: a queue of bytes, and how it gets to a line that may be slow.
+//! What waits to be sent over the console: a queue of bytes, and how it gets to a line that may be
+//! slow.
 //!
-//! A UART takes some bytes at once and then, at 115200 baud, one in 87 us. So who has something to say puts it into the
-//! queue and goes on; the UART is given what it takes without waiting, then and later.
+//! A UART takes some bytes at once and then, at 115200 baud, one in 87 us. So who has something to
+//! say puts it into the queue and goes on; the UART is given what it takes without waiting, then
+//! and later.
 
 pub mod layout;
 pub mod printable;
@@ -37,8 +39,8 @@ impl<const N: usize> Queue<N> {
         }
     }
 
-    /// Puts a byte at the end. Where the queue is full, `line` is waited for: only for who may not wait otherwise, or
-    /// sees to it that there is room.
+    /// Puts a byte at the end. Where the queue is full, `line` is waited for: only for who may not
+    /// wait otherwise, or sees to it that there is room.
     pub fn put(&mut self, byte: u8, line: &mut impl Line) {
         while self.put - self.sent == N as u64 {
             self.send(line);
@@ -102,7 +104,8 @@ impl<L: Line, const N: usize> fmt::Write for Text<'_, L, N> {
     }
 }
 
-/// When a UART with a FIFO has room, if its line has this speed: for lines that are faster than they are to seem.
+/// When a UART with a FIFO has room, if its line has this speed: for lines that are faster than
+/// they are to seem.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
     ticks_per_byte: u64,

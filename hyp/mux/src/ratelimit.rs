@@ -1,11 +1,11 @@
-//! How many lines a guest can have the hypervisor log: what the guest causes it may cause without end, and
-//! the console is everybody's.
+//! How many lines a guest can have the hypervisor log: what the guest causes it may cause without
+//! end, and the console is everybody's.
 //!
-//! As Linux's `__ratelimit`: some lines an interval, and none while the console is behind; how many did not appear is said
-//! with the next one, or when the machine ends.
+//! As Linux's `__ratelimit`: some lines an interval, and none while the console is behind; how many
+//! did not appear is said with the next one, or when the machine ends.
 //!
-//! The limit is a machine's, not that of the place that it has: one that is made anew takes it along wherever it goes, and
-//! who comes to the place it had begins with none used up.
+//! The limit is a machine's, not that of the place that it has: one that is made anew takes it
+//! along wherever it goes, and who comes to the place it had begins with none used up.
 
 use core::fmt;
 
@@ -43,8 +43,8 @@ impl RateLimit {
         }
     }
 
-    /// Whether a line may be logged at the time `now`, by a counter with `frequency` ticks a second. `has_room` says
-    /// whether the console takes it without making anybody wait.
+    /// Whether a line may be logged at the time `now`, by a counter with `frequency` ticks a
+    /// second. `has_room` says whether the console takes it without making anybody wait.
     pub const fn ask(&mut self, now: u64, frequency: u64, has_room: bool) -> Option<Leave> {
         if now.wrapping_sub(self.since) >= INTERVAL * frequency {
             self.since = now;

@@ -1,8 +1,9 @@
 //! The calls a guest can make, by HVC or SMC: PSCI, SMCCC, and some of the hypervisor's own.
 //!
-//! Arm DEN 0022 (PSCI 1.1), DEN 0028 (SMCCC 1.1), and DEN 0070 for the workarounds. The hypervisor's own, in the range of vendors'
-//! hypervisor services: [`RELEASE_MEMORY`], and those of [`table_calls`]. Decides what a call means; whoever runs the
-//! vCPU does it. Anything else, well formed or not, is answered with NOT_SUPPORTED.
+//! Arm DEN 0022 (PSCI 1.1), DEN 0028 (SMCCC 1.1), and DEN 0070 for the workarounds. The
+//! hypervisor's own, in the range of vendors' hypervisor services: [`RELEASE_MEMORY`], and those of
+//! [`table_calls`]. Decides what a call means; whoever runs the vCPU does it. Anything else, well
+//! formed or not, is answered with NOT_SUPPORTED.
 
 use crate::power::{Entry, Power};
 use crate::table_calls;
@@ -26,12 +27,14 @@ const ARCHITECTURE: u32 = 0x8000_0000;
 const ARCHITECTURE_LAST: u32 = 0x8000_ffff;
 /// SMCCC 1.1, as `SMCCC_VERSION` returns it.
 const SMCCC_1_1: u64 = 0x1_0001;
-/// Gives memory back that the guest has no use for: x1 is its IPA, x2 its size, both in whole pages and
-/// at most [`MAX_RELEASE`]. What is touched again reads as zeros. Returns 0, or a negative error of PSCI's:
-/// DENIED if there is no memory to do it, or what is written to the machine's memory is logged.
+/// Gives memory back that the guest has no use for: x1 is its IPA, x2 its size, both in whole pages
+/// and at most [`MAX_RELEASE`]. What is touched again reads as zeros. Returns 0, or a negative
+/// error of PSCI's: DENIED if there is no memory to do it, or what is written to the machine's
+/// memory is logged.
 pub const RELEASE_MEMORY: u32 = 0xc600_0001;
-/// Makes the hypervisor find an asynchronous error that the caller has caused, with the syndrome x1 (the low 25 bits of
-/// `ESR_EL2`), when it next looks for one: for tests, and only with the boot argument `error-calls`.
+/// Makes the hypervisor find an asynchronous error that the caller has caused, with the syndrome x1
+/// (the low 25 bits of `ESR_EL2`), when it next looks for one: for tests, and only with the boot
+/// argument `error-calls`.
 pub const SYSTEM_ERROR: u32 = 0xc600_0002;
 /// The most memory that one call gives back, in bytes: it bounds the time the call takes.
 pub const MAX_RELEASE: u64 = 2 << 20;
@@ -53,7 +56,8 @@ pub enum Effect {
     Suspend,
     /// This memory is to be given back; the caller goes on with the result in x0.
     Release(IpaRange),
-    /// An error with this syndrome is to be found, if guests may ask for that; the caller goes on with zero in x0.
+    /// An error with this syndrome is to be found, if guests may ask for that; the caller goes on
+    /// with zero in x0.
     SystemError(u64),
     /// The machine's tables are to be worked on, if it may ask for that: see [`table_calls`].
     Tables,
@@ -67,8 +71,9 @@ pub enum Effect {
 
 /// Decides a call with the guest's x0 to x3.
 ///
-/// `power` are the vCPUs of the calling machine; `workarounds` says what guests are told of those against attacks
-/// by speculation; `is_memory` says whether a vCPU could fetch its first instruction from an IPA.
+/// `power` are the vCPUs of the calling machine; `workarounds` says what guests are told of those
+/// against attacks by speculation; `is_memory` says whether a vCPU could fetch its first
+/// instruction from an IPA.
 pub fn call(
     arguments: [u64; 4],
     power: &Mutex<Power>,
@@ -113,7 +118,8 @@ pub(super) fn bounded_range(ipa: u64, size: u64) -> Option<IpaRange> {
     IpaRange::new(Ipa::new(ipa), Ipa::new(end))
 }
 
-/// A call of the architecture's. Kernels make the workarounds often, some with each exception from a program.
+/// A call of the architecture's. Kernels make the workarounds often, some with each exception from
+/// a program.
 // Not inline: others would save registers for it.
 #[inline(never)]
 fn architecture(function: u32, feature: u32, workarounds: impl Fn() -> Answers) -> Effect {

@@ -1,11 +1,13 @@
 //! Guests that have come to where nothing can get them going again.
 //!
-//! Kernels that cannot go on (they panicked, or they find that the CPU is not what they need) mask their interrupts
-//! and go round a few instructions for ever: WFI, WFE and a branch, most often. And a kernel without exception vectors that
-//! meets an exception takes the next one when the CPU fetches the vector, and so on. Both look from outside
-//! like a guest that is busy, or asleep. A loop counts only if no instruction in it could lead out, whatever memory and
-//! registers hold. Another vCPU may write over it, though: it is certain, not likely, when all vCPUs have come to such a
-//! place, each has looked again since the last one came, and so none is left that could write.
+//! Kernels that cannot go on (they panicked, or they find that the CPU is not what they need) mask
+//! their interrupts and go round a few instructions for ever: WFI, WFE and a branch, most often.
+//! And a kernel without exception vectors that meets an exception takes the next one when the CPU
+//! fetches the vector, and so on. Both look from outside like a guest that is busy, or asleep. A
+//! loop counts only if no instruction in it could lead out, whatever memory and registers hold.
+//! Another vCPU may write over it, though: it is certain, not likely, when all vCPUs have come to
+//! such a place, each has looked again since the last one came, and so none is left that could
+//! write.
 
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -78,8 +80,8 @@ impl fmt::Display for Halt {
     }
 }
 
-/// Whether a vCPU with this PSTATE that is at `pc` stays in a loop for ever. `fetch` reads the instruction at a virtual
-/// address of the guest's.
+/// Whether a vCPU with this PSTATE that is at `pc` stays in a loop for ever. `fetch` reads the
+/// instruction at a virtual address of the guest's.
 pub fn is_endless(spsr: u64, pc: u64, fetch: impl Fn(u64) -> Option<u32>) -> bool {
     if !is_el1_masked(spsr) {
         return false;
@@ -97,14 +99,15 @@ pub fn is_endless(spsr: u64, pc: u64, fetch: impl Fn(u64) -> Option<u32>) -> boo
     false
 }
 
-/// Whether a vCPU with this PSTATE and `VBAR_EL1` that cannot execute what is at `pc` takes the same exception again
-/// there, and again.
+/// Whether a vCPU with this PSTATE and `VBAR_EL1` that cannot execute what is at `pc` takes the
+/// same exception again there, and again.
 pub fn is_at_own_vector(spsr: u64, pc: u64, vbar: u64) -> bool {
     is_el1_masked(spsr) && pc == vector(vbar, spsr)
 }
 
-/// What comes after an instruction that neither depends on anything nor changes what could end a loop: hints, barriers,
-/// the masking of interrupts, and branches (Arm ARM, "Branches, Exception Generating and System instructions").
+/// What comes after an instruction that neither depends on anything nor changes what could end a
+/// loop: hints, barriers, the masking of interrupts, and branches (Arm ARM, "Branches, Exception
+/// Generating and System instructions").
 fn successor(at: u64, instruction: u32) -> Option<u64> {
     let (hint, barrier, mask, branch) = (0xd503_201f, 0xd503_301f, 0xd503_40df, 0x1400_0000);
     // NOP, YIELD, WFE, WFI, SEV, SEVL.
@@ -119,8 +122,8 @@ fn successor(at: u64, instruction: u32) -> Option<u64> {
     (instruction & 0xfc00_0000 == branch).then(|| at.wrapping_add_signed(offset))
 }
 
-/// Whether it is an access to a register of EL2 or EL3, or another instruction for the system that EL1 does not have:
-/// MSR, MRS and SYS with Op1 4 to 7.
+/// Whether it is an access to a register of EL2 or EL3, or another instruction for the system that
+/// EL1 does not have: MSR, MRS and SYS with Op1 4 to 7.
 pub const fn is_privileged(instruction: u32) -> bool {
     let is_system = instruction & 0xffc0_0000 == 0xd500_0000;
     let (op0, op1) = (instruction >> 19 & 3, instruction >> 16 & 7);
@@ -156,7 +159,8 @@ impl Watch {
         self.wait.store(NOWHERE, Ordering::Relaxed);
     }
 
-    /// Whether a vCPU that is interrupted at `pc` is worth a look: it is where it was last time. Only for its own thread.
+    /// Whether a vCPU that is interrupted at `pc` is worth a look: it is where it was last time.
+    /// Only for its own thread.
     pub fn interrupted(&self, spsr: u64, pc: u64) -> bool {
         if !is_el1_masked(spsr) {
             return false;
@@ -166,7 +170,8 @@ impl Watch {
         last.abs_diff(pc) < NEAR
     }
 
-    /// Whether a vCPU that waits at `pc` is worth a look: it may wait there for ever. Only for its own thread.
+    /// Whether a vCPU that waits at `pc` is worth a look: it may wait there for ever. Only for its
+    /// own thread.
     pub fn waits(&self, spsr: u64, pc: u64) -> bool {
         is_el1_masked(spsr) && self.wait.load(Ordering::Relaxed) != pc
     }
@@ -226,7 +231,8 @@ mod tests {
         ] {
             for start in 0..code.len() as u64 {
                 if matches!(code, [_, _, WFI, _]) && start == 0 {
-                    // It leads into the loop and is no part of it: seen when the vCPU has got there.
+                    // It leads into the loop and is no part of it: seen when the vCPU has got
+                    // there.
                     continue;
                 }
                 assert!(is_loop(EL1H_MASKED, code, start), "{code:x?}, {start}");

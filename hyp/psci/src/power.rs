@@ -91,8 +91,8 @@ impl Power {
         self.vcpus[0] = State::Pending(entry);
     }
 
-    /// PSCI CPU_ON: switches `target` on. Its thread has then to be woken. `is_valid` says whether a
-    /// vCPU can start at the entry's address.
+    /// PSCI CPU_ON: switches `target` on. Its thread has then to be woken. `is_valid` says whether
+    /// a vCPU can start at the entry's address.
     ///
     /// # Errors
     ///
@@ -186,8 +186,9 @@ impl Power {
         self.stop
     }
 
-    /// Notes that a vCPU that is on has come to where nothing but another vCPU gets it going again. It stays on for others.
-    /// That of those that halted before has to be confirmed, since this one may have got them going just before.
+    /// Notes that a vCPU that is on has come to where nothing but another vCPU gets it going again.
+    /// It stays on for others. That of those that halted before has to be confirmed, since this one
+    /// may have got them going just before.
     pub fn halt(&mut self, halt: Halt) {
         if let Some(state) = self.vcpus.get_mut(halt.vcpu) {
             *state = State::Halted(halt);
@@ -195,7 +196,8 @@ impl Power {
         self.doubt_halted(halt.vcpu);
     }
 
-    /// Those that have halted have to look again, since `last` may have got them going before it halted or left.
+    /// Those that have halted have to look again, since `last` may have got them going before it
+    /// halted or left.
     fn doubt_halted(&mut self, last: usize) {
         let halted =
             |&(vcpu, state): &(usize, &State)| vcpu != last && matches!(state, State::Halted(_));
@@ -213,8 +215,8 @@ impl Power {
         }
     }
 
-    /// How the machine has come to where no vCPU gets on: all that are on have halted, and none of them could have
-    /// been got going by the last. The first of them tells.
+    /// How the machine has come to where no vCPU gets on: all that are on have halted, and none of
+    /// them could have been got going by the last. The first of them tells.
     pub fn halted(&self) -> Option<Halt> {
         if self.unconfirmed != 0 {
             return None;

@@ -1,30 +1,35 @@
-//! Calls by which a guest has its own stage-2 tables worked on: for measurements, and for tests in which
-//! the guest knows best what must come of it. There are none unless the boot argument `table-calls` says so.
+//! Calls by which a guest has its own stage-2 tables worked on: for measurements, and for tests in
+//! which the guest knows best what must come of it. There are none unless the boot argument
+//! `table-calls` says so.
 //!
-//! In the range of vendors' hypervisor services (Arm DEN 0028), 64-bit, arguments in x1 to x3, answer in x0
-//! and where said in x1 to x8: zero or more, or a negative error of PSCI's. NOT_SUPPORTED where guests may
-//! not; INVALID_PARAMETERS where arguments make no sense or are not the guest's RAM; DENIED where it could
-//! not be done, since no frame was left or what is there is of another kind.
+//! In the range of vendors' hypervisor services (Arm DEN 0028), 64-bit, arguments in x1 to x3,
+//! answer in x0 and where said in x1 to x8: zero or more, or a negative error of PSCI's.
+//! NOT_SUPPORTED where guests may not; INVALID_PARAMETERS where arguments make no sense or are not
+//! the guest's RAM; DENIED where it could not be done, since no frame was left or what is there is
+//! of another kind.
 //!
-//! Decides what a call means; `memory::compaction::requests` does it. Each call's work is bounded: by 2 MiB (copied a few times),
-//! or by [`MOST_TURNS`], or by [`MOST_FRAMES`].
+//! Decides what a call means; `memory::compaction::requests` does it. Each call's work is bounded:
+//! by 2 MiB (copied a few times), or by [`MOST_TURNS`], or by [`MOST_FRAMES`].
 
 use crate::calls::bounded_range;
 use stage2::{Ipa, IpaRange};
 
 /// x1 is 1: what is written is logged from now on; 0: no more.
 pub const LOG: u32 = FIRST;
-/// Takes all stores to the range (x1 its IPA, x2 its size in bytes) for seen: nothing in it is dirty.
+/// Takes all stores to the range (x1 its IPA, x2 its size in bytes) for seen: nothing in it is
+/// dirty.
 pub const CLEAN: u32 = FIRST + 1;
 /// Collects what was written in the range, as of [`CLEAN`]. x0: how many pages; x1 to x8: a bit for
 /// each page from the range's first on, the lowest first.
 pub const COLLECT: u32 = FIRST + 2;
 /// Splits the 2 MiB block that maps x1.
 pub const SPLIT: u32 = FIRST + 3;
-/// Collapses the pages of the 2 MiB region round x1, which lie in order in one block, where they are.
+/// Collapses the pages of the 2 MiB region round x1, which lie in order in one block, where they
+/// are.
 pub const COLLAPSE_IN_PLACE: u32 = FIRST + 4;
-/// Copies the pages of the 2 MiB region round x1 to a new block, as if its first x2 pages were stored to
-/// after they were copied. x1: for how long at most a store to the region would have been held up, in ticks.
+/// Copies the pages of the 2 MiB region round x1 to a new block, as if its first x2 pages were
+/// stored to after they were copied. x1: for how long at most a store to the region would have been
+/// held up, in ticks.
 pub const COLLAPSE_BY_COPYING: u32 = FIRST + 5;
 /// Moves the page at x1 to another frame. Halfway, the other threads get the CPU x2 times.
 pub const MOVE: u32 = FIRST + 6;

@@ -1,11 +1,12 @@
 //! What a CPU needs against attacks by speculation, and what the hypervisor does about each.
 //!
-//! A CPU executes instructions ahead that it may have to take back, and what these have left in caches can be
-//! measured. So a guest that has trained the CPU's branch predictors could have EL2, which maps all guests'
-//! memory, load what no guest may see. Whether a CPU can be misled like that is said by its ID registers, by
-//! its model, and by the firmware, as Arm's documents lay down: *Cache Speculation Side-channels* and
-//! *Spectre-BHB: Speculative Target Reuse Attacks* for the models, DEN 0070, *Firmware interfaces for
-//! mitigating cache speculation vulnerabilities*, and DEN 0028 for the calls, the Arm ARM for the registers.
+//! A CPU executes instructions ahead that it may have to take back, and what these have left in
+//! caches can be measured. So a guest that has trained the CPU's branch predictors could have EL2,
+//! which maps all guests' memory, load what no guest may see. Whether a CPU can be misled like that
+//! is said by its ID registers, by its model, and by the firmware, as Arm's documents lay down:
+//! *Cache Speculation Side-channels* and *Spectre-BHB: Speculative Target Reuse Attacks* for the
+//! models, DEN 0070, *Firmware interfaces for mitigating cache speculation vulnerabilities*, and
+//! DEN 0028 for the calls, the Arm ARM for the registers.
 //!
 //! [`Protection::decide`] makes of these what is done on one CPU; those of a machine may differ.
 //! [`Attacks::common`] is what can be said of all, and [`Answers`] is what guests are told.
@@ -21,7 +22,8 @@ use bootargs::Mitigations;
 
 /// `SMCCC_ARCH_WORKAROUND_1`: makes the CPU forget what its branch predictors have learnt.
 pub const ARCH_WORKAROUND_1: u32 = 0x8000_8000;
-/// `SMCCC_ARCH_WORKAROUND_2`: keeps loads from bypassing older stores (x1 = 1), or lets them again (0).
+/// `SMCCC_ARCH_WORKAROUND_2`: keeps loads from bypassing older stores (x1 = 1), or lets them again
+/// (0).
 pub const ARCH_WORKAROUND_2: u32 = 0x8000_7fff;
 /// `SMCCC_ARCH_WORKAROUND_3`: as the first, and the history of branches is forgotten, too.
 pub const ARCH_WORKAROUND_3: u32 = 0x8000_3fff;
@@ -43,7 +45,8 @@ const NEEDED: i32 = 0;
 /// What it answers for a call that is there for other CPUs than this.
 const UNAFFECTED: i32 = 1;
 
-/// How often Arm's loop against Spectre-BHB goes round on one model or another: the `K` of the white paper.
+/// How often Arm's loop against Spectre-BHB goes round on one model or another: the `K` of the
+/// white paper.
 pub const LOOPS: [u8; 6] = [8, 11, 24, 32, 38, 132];
 
 /// What says which CPU this is and how it speculates: `MIDR_EL1` and ID registers.
@@ -76,7 +79,8 @@ impl Identity {
         }
     }
 
-    /// Branch targets of other contexts do not matter (FEAT_CSV2), and from 3 on their history does not either.
+    /// Branch targets of other contexts do not matter (FEAT_CSV2), and from 3 on their history does
+    /// not either.
     const fn csv2(&self) -> u64 {
         field(self.pfr0, 56)
     }
@@ -174,7 +178,8 @@ impl Model {
         self.is_simple() || matches!(self, CORTEX_A57 | CORTEX_A72 | CORTEX_A73)
     }
 
-    /// How often Arm's loop goes round on it to overwrite the history of branches; one of [`LOOPS`].
+    /// How often Arm's loop goes round on it to overwrite the history of branches; one of
+    /// [`LOOPS`].
     const fn loops(self) -> Option<u8> {
         Some(match self {
             CORTEX_A57 | CORTEX_A72 => 8,
@@ -220,10 +225,11 @@ pub struct Firmware {
 }
 
 impl Firmware {
-    /// Asks; `call` makes the call of 32 bits that its first argument names, with the second as that call's own.
+    /// Asks; `call` makes the call of 32 bits that its first argument names, with the second as
+    /// that call's own.
     ///
-    /// That there is a call to ask by has to be asked for, too, since firmware of old may do anything with functions that
-    /// it does not know (DEN 0028, appendix B).
+    /// That there is a call to ask by has to be asked for, too, since firmware of old may do
+    /// anything with functions that it does not know (DEN 0028, appendix B).
     pub fn ask(call: impl Fn(u32, u32) -> i32) -> Self {
         let can_ask =
             call(PSCI_FEATURES, SMCCC_VERSION) >= 0 && call(SMCCC_VERSION, 0) >= SMCCC_1_1;
@@ -265,8 +271,8 @@ pub enum Sequence {
     Workaround3,
 }
 
-/// The branches that are taken while Arm's loop goes round so often. Each time that is one within the loop and,
-/// but for the last time, the one back.
+/// The branches that are taken while Arm's loop goes round so often. Each time that is one within
+/// the loop and, but for the last time, the one back.
 pub const fn taken_branches(loops: u8) -> usize {
     2 * loops as usize - 1
 }
@@ -386,7 +392,8 @@ impl Protection {
             (history, sequence) = branch_history(cpu, firmware);
             history
         } else {
-            // One call of the firmware prevents both; and without the call targets can be trained anyway.
+            // One call of the firmware prevents both; and without the call targets can be trained
+            // anyway.
             branch_targets
         };
         let store_bypass = store_bypass(cpu, firmware);
@@ -511,8 +518,8 @@ impl Attacks {
         ]
     }
 
-    /// What guests are told of the workarounds that they may ask for; `ssbs` says that their ID registers show
-    /// FEAT_SSBS.
+    /// What guests are told of the workarounds that they may ask for; `ssbs` says that their ID
+    /// registers show FEAT_SSBS.
     pub const fn answers(&self, ssbs: bool) -> Answers {
         Answers {
             workaround_1: answer(self.branch_targets),
@@ -520,8 +527,8 @@ impl Attacks {
                 Status::Vulnerable(_) => NOT_SUPPORTED,
                 // It is the guests' own choice.
                 Status::Mitigated(Means::StoreBypassOff) if ssbs => NOT_SUPPORTED,
-                // Loads never bypass stores: the firmware prevents it, or the guest does not know of SSBS, which
-                // is clear then.
+                // Loads never bypass stores: the firmware prevents it, or the guest does not know
+                // of SSBS, which is clear then.
                 Status::Unaffected | Status::Mitigated(_) => NOT_REQUIRED,
             },
             workaround_3: answer(self.branch_history),
@@ -539,8 +546,9 @@ const fn answer(status: Status) -> i32 {
 
 /// What `SMCCC_ARCH_FEATURES` answers guests, on any vCPU: a vCPU may move to the worst CPU.
 ///
-/// The calls themselves have nothing to do. To make one is to leave the guest, which takes the CPU through its
-/// [`Sequence`]; and that loads do not bypass stores, where the firmware sees to it, is for good.
+/// The calls themselves have nothing to do. To make one is to leave the guest, which takes the CPU
+/// through its [`Sequence`]; and that loads do not bypass stores, where the firmware sees to it, is
+/// for good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answers {
     workaround_1: i32,

@@ -1,14 +1,16 @@
 //! Indices that guests choose (Spectre v1).
 //!
-//! A CPU may suppose that an index passes its check, and load from wherever it points until it knows better. What it
-//! has loaded, as an address of another load, leaves a trace in caches that a guest can measure. So what a guest
-//! chooses, and EL2 looks something up by, is not only checked: [`mask`] makes it zero if it is too large, by
-//! instructions of which no CPU supposes anything (Arm, *Cache Speculation Side-channels*: a conditional select and
-//! CSDB). [`Masked`] does both.
+//! A CPU may suppose that an index passes its check, and load from wherever it points until it
+//! knows better. What it has loaded, as an address of another load, leaves a trace in caches that a
+//! guest can measure. So what a guest chooses, and EL2 looks something up by, is not only checked:
+//! [`mask`] makes it zero if it is too large, by instructions of which no CPU supposes anything
+//! (Arm, *Cache Speculation Side-channels*: a conditional select and CSDB). [`Masked`] does both.
 //!
-//! A remainder by a constant, or bits cut out of an address, need no mask: they are in range whatever the CPU supposes.
+//! A remainder by a constant, or bits cut out of an address, need no mask: they are in range
+//! whatever the CPU supposes.
 
-/// `index` if that is below `length`, and zero if not, also where a CPU only supposes that it is below.
+/// `index` if that is below `length`, and zero if not, also where a CPU only supposes that it is
+/// below.
 #[cfg(all(target_arch = "aarch64", not(miri)))]
 #[inline(always)]
 pub fn mask(index: usize, length: usize) -> usize {
@@ -28,7 +30,8 @@ pub fn mask(index: usize, length: usize) -> usize {
     masked
 }
 
-/// `index` if that is below `length`, and zero if not. Machines that are no targets have nothing to hide.
+/// `index` if that is below `length`, and zero if not. Machines that are no targets have nothing to
+/// hide.
 #[cfg(not(all(target_arch = "aarch64", not(miri))))]
 #[inline(always)]
 pub const fn mask(index: usize, length: usize) -> usize {

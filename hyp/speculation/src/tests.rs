@@ -207,7 +207,8 @@ fn a_test_can_have_what_the_machine_lacks() {
     );
 }
 
-/// A firmware of PSCI 1.0 or later with this version of the convention, that answers like this for workarounds.
+/// A firmware of PSCI 1.0 or later with this version of the convention, that answers like this for
+/// workarounds.
 fn firmware(version: i32, answer: impl Fn(u32) -> i32) -> Firmware {
     Firmware::ask(|function, about| match (function, about) {
         (0x8400_000a, 0x8000_0000) => 0,

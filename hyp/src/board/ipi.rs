@@ -1,7 +1,7 @@
 //! Messages between CPUs.
 //!
-//! They carry nothing but the news that there is something to do: a CPU that gets one leaves its guest, or its WFI,
-//! and looks at its queues, its timer and the state of its VM.
+//! They carry nothing but the news that there is something to do: a CPU that gets one leaves its
+//! guest, or its WFI, and looks at its queues, its timer and the state of its VM.
 
 use platform::gic::{self, IntId};
 

@@ -1,8 +1,8 @@
 //! The image's header and the first instructions on every CPU.
 //!
 //! The loader enters the first CPU at `image_header` as Linux's arm64 boot protocol says: EL2, MMU
-//! off, caches clean for the image, x0 = physical address of the device tree. PSCI `CPU_ON` enters the
-//! others at [`secondary_entry`]: EL2, MMU off, x0 = address of their [`PerCpu`]. Both put EL2's
+//! off, caches clean for the image, x0 = physical address of the device tree. PSCI `CPU_ON` enters
+//! the others at [`secondary_entry`]: EL2, MMU off, x0 = address of their [`PerCpu`]. Both put EL2's
 //! registers into a known state before anything else, so that nothing of the firmware shows later.
 
 use core::arch::global_asm;
@@ -16,8 +16,8 @@ use crate::percpu::{PER_CPU, PerCpu};
 const HCR_EL2: u64 = 1 << 31;
 /// The number of `HCR_EL2.E2H`.
 const E2H: u32 = 34;
-/// `SCTLR_EL2` until the MMU is on. Alignment is checked: memory is Device memory then, where accesses
-/// must be aligned on real hardware whatever an emulator lets pass.
+/// `SCTLR_EL2` until the MMU is on. Alignment is checked: memory is Device memory then, where
+/// accesses must be aligned on real hardware whatever an emulator lets pass.
 const SCTLR_EL2_MMU_OFF: u64 = SCTLR_EL2_RES1 | 1 << 1;
 /// `CPTR_EL2`: SVE and SME trapped, FP/SIMD not; the other set bits are RES1.
 const CPTR_EL2: u64 = 0x33ff;
@@ -84,8 +84,8 @@ secondary_entry:
     mov     x30, xzr
     b       {secondary}
 
-// Masks interrupts and gives EL2's registers their values. Returns what HCR_EL2 is then in x1: on CPUs without
-// FEAT_E2H0 its bit E2H stays set.
+// Masks interrupts and gives EL2's registers their values. Returns what HCR_EL2 is then in x1: on
+// CPUs without FEAT_E2H0 its bit E2H stays set.
 el2_known_state:
     msr     daifset, #0xf
     msr     spsel, #1
@@ -135,7 +135,7 @@ el2_mmu_on:
     msr     ttbr0_el2, x4
     isb
     tlbi    alle2
-    tlbi    alle1                   // at reset TLBs hold anything, under VMIDs that guests will have
+    tlbi    alle1                   // at reset TLBs hold anything, under guests' VMIDs
     ic      iallu
     dsb     nsh
     isb

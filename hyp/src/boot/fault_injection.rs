@@ -1,5 +1,5 @@
-//! Failing on purpose (`panic=...`), so that tests can see that EL2's memory has the rights it should
-//! have, and that the report of a failure arrives.
+//! Failing on purpose (`panic=...`), so that tests can see that EL2's memory has the rights it
+//! should have, and that the report of a failure arrives.
 
 use core::hint::black_box;
 use core::mem;
@@ -25,8 +25,8 @@ pub(super) fn fail(way: InjectedFault) -> ! {
         InjectedFault::RunData => {
             let code: [u32; 1] = [0xd65f_03c0]; // RET
             let address = black_box(&raw const code).cast::<()>();
-            // SAFETY: The stack is mapped execute-never: this faults, and nothing is executed. If it
-            // did not, it would be a function that returns at once.
+            // SAFETY: The stack is mapped execute-never: this faults, and nothing is executed. If
+            // it did not, it would be a function that returns at once.
             unsafe { mem::transmute::<*const (), extern "C" fn()>(address)() };
         }
         InjectedFault::BadMemory => load_refused(),
@@ -45,8 +45,9 @@ fn descend(depth: u64) -> u64 {
     descend(depth + 1) + black_box(room)[0]
 }
 
-/// Loads a word, and copies a page, where EL2 has access and nothing answers: behind the redistributors of the CPUs that
-/// there are, which QEMU's device tree leaves room for. Both must be error values.
+/// Loads a word, and copies a page, where EL2 has access and nothing answers: behind the
+/// redistributors of the CPUs that there are, which QEMU's device tree leaves room for. Both must
+/// be error values.
 fn load_refused() {
     let regions = &board().gic.redistributors;
     let Some(end) = regions.last().map(|region| region.end()) else {
@@ -55,8 +56,8 @@ fn load_refused() {
     let page = (end - stage2::PAGE_SIZE) as *mut u8;
     let mut to = Page([0; stage2::PAGE_SIZE as usize]);
     if let (Some(page), Some(to)) = (NonNull::new(page), NonNull::new(to.0.as_mut_ptr())) {
-        // SAFETY: EL2's tables map the page, as a device's, and what is there has no effect when it is loaded. The page
-        // on the stack is ours.
+        // SAFETY: EL2's tables map the page, as a device's, and what is there has no effect when it
+        // is loaded. The page on the stack is ours.
         let (word, copy) = unsafe { (recover::load(page.cast()), recover::copy_page(page, to)) };
         info!("loaded: {word:?}, copied: {copy:?}");
     }

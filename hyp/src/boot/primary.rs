@@ -46,8 +46,8 @@ pub(super) extern "C" fn wrong_kind(address: u64) -> ! {
     Conduit::Smc.system_off()
 }
 
-/// Prints why the hypervisor cannot run here; `address` is the device tree's. No register of EL2 may be touched
-/// where this is called, so it does not panic.
+/// Prints why the hypervisor cannot run here; `address` is the device tree's. No register of EL2
+/// may be touched where this is called, so it does not panic.
 fn say_without_el2(address: u64, reason: core::fmt::Arguments<'_>) {
     // SAFETY: As in `before_mmu`.
     let blob = unsafe { platform::device_tree_at(address) };
@@ -60,8 +60,8 @@ fn say_without_el2(address: u64, reason: core::fmt::Arguments<'_>) {
     }
 }
 
-/// Builds EL2's tables from the device tree at `address`. Runs with the MMU off; the entry code turns
-/// it on next.
+/// Builds EL2's tables from the device tree at `address`. Runs with the MMU off; the entry code
+/// turns it on next.
 pub(super) extern "C" fn before_mmu(address: u64) {
     DEVICE_TREE.store(address, Ordering::Relaxed);
     // SAFETY: The boot protocol puts the tree's address into x0; it is reserved, so it stays.

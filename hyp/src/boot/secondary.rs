@@ -31,8 +31,8 @@ pub(super) fn release() {
 ///
 /// # Panics
 ///
-/// If the firmware refuses to start one, or one does not come up: the machine is not what its device
-/// tree says.
+/// If the firmware refuses to start one, or one does not come up: the machine is not what its
+/// device tree says.
 pub(super) fn start_all(board: &Board<'_>) {
     let entry = secondary_entry_address();
     for (cpu, &mpidr) in PER_CPU.iter().zip(&board.cpus).skip(1) {

@@ -16,8 +16,8 @@ use crate::vcpu::{self, physical};
 use crate::vm::{self, reaper};
 use crate::{mm, percpu};
 
-/// Starts the guests that the boot loader passed in the initial RAM disk. One that cannot be started
-/// is named on the console, and the others are.
+/// Starts the guests that the boot loader passed in the initial RAM disk. One that cannot be
+/// started is named on the console, and the others are.
 ///
 /// Without a guest there is nothing to do, and the machine is switched off.
 pub(super) fn start_guests(board: &'static Board<'static>, arguments: &BootArgs<'static>) {

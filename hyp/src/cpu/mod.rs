@@ -1,5 +1,5 @@
-//! What the CPUs have, and what they need against attacks by speculation: decided on each of them while they come up,
-//! and fixed when all are up.
+//! What the CPUs have, and what they need against attacks by speculation: decided on each of them
+//! while they come up, and fixed when all are up.
 
 pub(crate) mod features;
 pub(crate) mod speculation;

@@ -1,7 +1,9 @@
-//! What each CPU needs against attacks by speculation, and how all stand: each CPU decides when it comes up.
+//! What each CPU needs against attacks by speculation, and how all stand: each CPU decides when it
+//! comes up.
 //!
-//! [`speculation`] has the decision. Here are the registers and the firmware's answers that it goes by, and
-//! what follows from it: the vectors, whether loads of EL2 bypass stores, and what guests are told.
+//! [`speculation`] has the decision. Here are the registers and the firmware's answers that it goes
+//! by, and what follows from it: the vectors, whether loads of EL2 bypass stores, and what guests
+//! are told.
 
 use core::arch::asm;
 
@@ -66,7 +68,8 @@ pub(crate) fn protect_this_cpu() -> Sequence {
     protection.sequence
 }
 
-/// Fixes how the machine stands, now that every CPU has decided, shows it, and fixes what guests are told.
+/// Fixes how the machine stands, now that every CPU has decided, shows it, and fixes what guests
+/// are told.
 pub(crate) fn fix() {
     let Some(attacks) = *COMMON.lock() else {
         return;
@@ -90,14 +93,14 @@ pub(crate) fn answers() -> &'static Answers {
         .expect("how CPUs speculate is known once all are up")
 }
 
-/// Lets loads of EL2 bypass older stores, or not: from now on, and after each exception. Only where there is
-/// FEAT_SSBS.
+/// Lets loads of EL2 bypass older stores, or not: from now on, and after each exception. Only where
+/// there is FEAT_SSBS.
 fn set_ssbs(bypass: bool) {
     let (dssbs, ssbs) = if bypass { (DSSBS, SPSR_SSBS) } else { (0, 0) };
     SCTLR_EL2.set(SCTLR_EL2.get() & !DSSBS | dssbs);
-    // PSTATE.SSBS has no instruction of its own on all CPUs that have it, but an ERET sets it on all.
-    // SAFETY: It goes to the next line at the same level, with interrupts masked as they are. ELR_EL2 and SPSR_EL2
-    // are in use only while a thread has a guest to return to, which is later.
+    // PSTATE.SSBS has no instruction of its own on all CPUs that have it, but an ERET sets it on
+    // all. SAFETY: It goes to the next line at the same level, with interrupts masked as they are.
+    // ELR_EL2 and SPSR_EL2 are in use only while a thread has a guest to return to, which is later.
     unsafe {
         asm!(
             "adr {address}, 2f",

@@ -1,8 +1,8 @@
 //! The end: a panic or an exception of EL2 itself is reported, and the machine is switched off.
 //!
-//! One CPU reports, the first; others that fail meanwhile stop silently, and the console is taken away
-//! from everyone (see `console::seize`), so the report stays in one piece. A CPU that fails while it
-//! reports switches the machine off at once. Nothing here takes a lock or allocates.
+//! One CPU reports, the first; others that fail meanwhile stop silently, and the console is taken
+//! away from everyone (see `console::seize`), so the report stays in one piece. A CPU that fails
+//! while it reports switches the machine off at once. Nothing here takes a lock or allocates.
 
 mod backtrace;
 mod syndrome;

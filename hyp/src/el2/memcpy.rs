@@ -1,8 +1,9 @@
-//! `memcpy`, which the compiler calls: loading a guest's image and copying pages are little else, and
-//! the one that comes with the compiler takes four instructions for each eight bytes.
+//! `memcpy`, which the compiler calls: loading a guest's image and copying pages are little else,
+//! and the one that comes with the compiler takes four instructions for each eight bytes.
 //!
-//! With the MMU off all memory is Device memory, where accesses must be aligned (Arm ARM, "Device memory"); with it
-//! on, what is copied is Normal memory and `SCTLR_EL2.A` is clear, so they need not be.
+//! With the MMU off all memory is Device memory, where accesses must be aligned (Arm ARM, "Device
+//! memory"); with it on, what is copied is Normal memory and `SCTLR_EL2.A` is clear, so they need
+//! not be.
 
 use core::arch::global_asm;
 

@@ -42,8 +42,9 @@ pub(crate) fn mmu_is_on() -> bool {
 ///
 /// # Safety
 ///
-/// Only for the first CPU, while it is alone and its MMU is off. `root` must be the physical address of
-/// a level-1 table that maps the image, with attribute indices as in `tables`, and never goes away.
+/// Only for the first CPU, while it is alone and its MMU is off. `root` must be the physical
+/// address of a level-1 table that maps the image, with attribute indices as in `tables`, and never
+/// goes away.
 pub(crate) unsafe fn describe(root: u64) {
     let mair = MAIR_EL2::Attr0_Device::nonGathering_nonReordering_EarlyWriteAck
         + MAIR_EL2::Attr1_Normal_Outer::WriteBack_NonTransient_ReadWriteAlloc

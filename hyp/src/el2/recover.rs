@@ -1,21 +1,24 @@
-//! Instructions of EL2 that may end in an exception through no fault of its own, and where it goes on then.
+//! Instructions of EL2 that may end in an exception through no fault of its own, and where it goes
+//! on then.
 //!
-//! EL2 reads what guests own: single words of their tables, pages that it copies. Where the memory behind it fails, the
-//! load ends in a synchronous external abort. EL2 also has the hardware translate by a guest's own tables, which
-//! may lie anywhere and hold anything. And it opens a window for asynchronous errors (`super::serror`).
-//! Each such instruction is in the table that the vectors search (`.fixups`): an exception at an address of the first
-//! two words of an entry goes on at the third. Any other exception of EL2 is the end.
+//! EL2 reads what guests own: single words of their tables, pages that it copies. Where the memory
+//! behind it fails, the load ends in a synchronous external abort. EL2 also has the hardware
+//! translate by a guest's own tables, which may lie anywhere and hold anything. And it opens a
+//! window for asynchronous errors (`super::serror`). Each such instruction is in the table that the
+//! vectors search (`.fixups`): an exception at an address of the first two words of an entry goes
+//! on at the third. Any other exception of EL2 is the end.
 //!
-//! An exception overwrites `ELR_EL2` and `SPSR_EL2`, which belong to the guest that the thread may be about to return
-//! to, and the vectors use `TPIDRRO_EL0`, which is the guest's too. So each function here reads them before, and puts
-//! them back where it goes on.
+//! An exception overwrites `ELR_EL2` and `SPSR_EL2`, which belong to the guest that the thread may
+//! be about to return to, and the vectors use `TPIDRRO_EL0`, which is the guest's too. So each
+//! function here reads them before, and puts them back where it goes on.
 
 use core::arch::asm;
 use core::ptr::NonNull;
 
 use stage2::{PAGE_SIZE, Unreadable};
 
-/// Lines of assembly: begins an entry of the table, `$first` to `$behind`, that goes on at `$landing`.
+/// Lines of assembly: begins an entry of the table, `$first` to `$behind`, that goes on at
+/// `$landing`.
 macro_rules! fixup {
     ($first:literal, $behind:literal, $landing:literal) => {
         concat!(
@@ -49,13 +52,13 @@ macro_rules! put_back {
 /// `PAR_EL1.F`: the translation failed.
 pub(crate) const PAR_FAILED: u64 = 1;
 
-/// What `PAR_EL1`, which is changed, says of the guest's virtual `address`, by its own stage 1 and at EL1: with
-/// [`PAR_FAILED`] alone if the walk ended in an exception.
+/// What `PAR_EL1`, which is changed, says of the guest's virtual `address`, by its own stage 1 and
+/// at EL1: with [`PAR_FAILED`] alone if the walk ended in an exception.
 #[inline(always)]
 pub(crate) fn translate(address: u64) -> u64 {
     let par: u64;
-    // SAFETY: The instruction writes PAR_EL1 only, which is the caller's to change. What an exception changes besides
-    // is put back.
+    // SAFETY: The instruction writes PAR_EL1 only, which is the caller's to change. What an
+    // exception changes besides is put back.
     unsafe {
         asm!(
             keep!(),
@@ -135,10 +138,12 @@ pub(crate) unsafe fn load(word: NonNull<u64>) -> Result<u64, Unreadable> {
 ///
 /// # Safety
 ///
-/// Both are pages of RAM that is mapped, and `to` is the caller's alone. Others may store to `from` meanwhile.
+/// Both are pages of RAM that is mapped, and `to` is the caller's alone. Others may store to `from`
+/// meanwhile.
 pub(crate) unsafe fn copy_page(from: NonNull<u8>, to: NonNull<u8>) -> Result<(), Unreadable> {
     let esr: u64;
-    // SAFETY: The caller says that the pages may be loaded from and stored to. What an exception changes is put back.
+    // SAFETY: The caller says that the pages may be loaded from and stored to. What an exception
+    // changes is put back.
     unsafe {
         asm!(
             keep!(),
@@ -178,7 +183,8 @@ pub(crate) unsafe fn copy_page(from: NonNull<u8>, to: NonNull<u8>) -> Result<(),
     accessed(esr)
 }
 
-/// What an access has come to that ended in an exception with this syndrome, or in none if that is zero.
+/// What an access has come to that ended in an exception with this syndrome, or in none if that is
+/// zero.
 fn accessed(esr: u64) -> Result<(), Unreadable> {
     if esr == 0 {
         return Ok(());
@@ -192,11 +198,13 @@ fn accessed(esr: u64) -> Result<(), Unreadable> {
     Err(Unreadable)
 }
 
-/// Lets an asynchronous error that is pending be taken, here; returns its `ESR_EL2`, or zero if none was.
+/// Lets an asynchronous error that is pending be taken, here; returns its `ESR_EL2`, or zero if
+/// none was.
 #[inline(never)]
 pub(super) fn take_system_error() -> u64 {
     let esr: u64;
-    // SAFETY: Nothing but such an error is unmasked, which the table has go on at the end. What it changes is put back.
+    // SAFETY: Nothing but such an error is unmasked, which the table has go on at the end. What it
+    // changes is put back.
     unsafe {
         asm!(
             keep!(),
@@ -224,8 +232,8 @@ pub(super) fn take_system_error() -> u64 {
     esr
 }
 
-/// What [`take_system_error`] does when an error with this syndrome is pending, from the moment at which the CPU goes
-/// to the vector: for tests, on machines that have no such errors.
+/// What [`take_system_error`] does when an error with this syndrome is pending, from the moment at
+/// which the CPU goes to the vector: for tests, on machines that have no such errors.
 #[inline(never)]
 pub(super) fn take_planted_system_error(planted: u64) -> u64 {
     /// Where the vector of SErrors from EL2 with SP_EL2 is.
@@ -234,8 +242,8 @@ pub(super) fn take_planted_system_error(planted: u64) -> u64 {
     const MASKED: u64 = 1 << 8;
     const EL2H: u64 = 0b1001;
     let esr: u64;
-    // SAFETY: The registers are as the CPU would set them for an error that is taken in the window, with A clear. The
-    // vector goes on at the end, as above.
+    // SAFETY: The registers are as the CPU would set them for an error that is taken in the window,
+    // with A clear. The vector goes on at the end, as above.
     unsafe {
         asm!(
             keep!(),

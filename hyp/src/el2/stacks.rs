@@ -1,9 +1,9 @@
 //! Stacks, each with an unmapped page below it.
 //!
-//! The linker script sets an area aside. It is divided into slots of [`STACK_SLOT`] bytes, aligned to
-//! their size: the lowest page of a slot is the guard, which EL2's tables leave unmapped, and the
-//! rest is the stack. The first slots belong to the CPUs (the stack each starts on, then the one for
-//! its emergencies); the others are handed out to threads as [`Stack`] values.
+//! The linker script sets an area aside. It is divided into slots of [`STACK_SLOT`] bytes, aligned
+//! to their size: the lowest page of a slot is the guard, which EL2's tables leave unmapped, and
+//! the rest is the stack. The first slots belong to the CPUs (the stack each starts on, then the
+//! one for its emergencies); the others are handed out to threads as [`Stack`] values.
 
 use core::fmt;
 use core::ops::Range;

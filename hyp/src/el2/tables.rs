@@ -1,9 +1,9 @@
 //! EL2's stage-1 tables: what EL2 can see, and with which rights.
 //!
 //! Every address maps to itself. RAM and the image's data are read-write and never executable, the
-//! code is read-execute, constants are read-only, device registers are Device-nGnRE, guard pages are
-//! not mapped. `SCTLR_EL2.WXN` backs this up. The tables are built once, by the first CPU with its MMU
-//! off, and do not change afterwards.
+//! code is read-execute, constants are read-only, device registers are Device-nGnRE, guard pages
+//! are not mapped. `SCTLR_EL2.WXN` backs this up. The tables are built once, by the first CPU with
+//! its MMU off, and do not change afterwards.
 
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
@@ -24,8 +24,9 @@ const ROOT_LEVEL: usize = 1;
 /// How many tables there is room for.
 ///
 /// A range needs at most a level-2 and a level-3 table at each end. The ranges are the board's RAM
-/// (8), its devices (6) and the image's three kinds of memory: 17 × 4. The guard pages add a level-3
-/// table for each 2 MiB of the image, which the linker script keeps below 32 MiB: 17. And the root.
+/// (8), its devices (6) and the image's three kinds of memory: 17 × 4. The guard pages add a
+/// level-3 table for each 2 MiB of the image, which the linker script keeps below 32 MiB: 17. And
+/// the root.
 const MAX_TABLES: usize = 17 * 4 + 17 + 1;
 
 const NORMAL: El23Attributes = El23Attributes::VALID

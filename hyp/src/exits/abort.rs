@@ -102,9 +102,9 @@ fn resolve(frame: &mut Frame, esr: u64, fetch: bool, kind: FaultKind) {
     }
 }
 
-/// Lets a guest try again whose tables do not translate the address any more, or cannot be read. What the TLB had of
-/// them goes: else the access would find it again, and fault for ever. Without it the guest's own walk comes to the
-/// same end, which is an exception of its own.
+/// Lets a guest try again whose tables do not translate the address any more, or cannot be read.
+/// What the TLB had of them goes: else the access would find it again, and fault for ever. Without
+/// it the guest's own walk comes to the same end, which is an exception of its own.
 #[cold]
 #[inline(never)]
 fn tables_changed() {
@@ -221,8 +221,8 @@ fn transfer(frame: &mut Frame, access: Transfer, ipa: u64) -> Option<()> {
     Some(())
 }
 
-/// There is neither memory nor a device that could do this. Cache maintenance does nothing then, and
-/// everything else is refused.
+/// There is neither memory nor a device that could do this. Cache maintenance does nothing then,
+/// and everything else is refused.
 #[inline(never)]
 fn no_device(frame: &Frame, esr: u64, far: u64) {
     if Abort::new(esr).is_maintenance() {
@@ -231,7 +231,8 @@ fn no_device(frame: &Frame, esr: u64, far: u64) {
     inject_external_abort(frame, esr, far);
 }
 
-/// Answers with a synchronous external abort, on the access or on the walk of the guest's own tables.
+/// Answers with a synchronous external abort, on the access or on the walk of the guest's own
+/// tables.
 #[cold]
 fn inject_external_abort(frame: &Frame, esr: u64, far: u64) {
     let vcpu = frame.vcpu;
@@ -257,8 +258,8 @@ fn inject_external_abort(frame: &Frame, esr: u64, far: u64) {
 
 /// The IPA that faulted; `None` if it cannot be told any more.
 ///
-/// `HPFAR_EL2` holds its page, except that some CPUs do not set it for a permission fault of the access
-/// itself (Arm ARM, `HPFAR_EL2`): then the guest's own tables are asked.
+/// `HPFAR_EL2` holds its page, except that some CPUs do not set it for a permission fault of the
+/// access itself (Arm ARM, `HPFAR_EL2`): then the guest's own tables are asked.
 fn faulting_ipa(abort: Abort, far: u64) -> Option<u64> {
     if !abort.is_reported() {
         return translate(far);
@@ -276,12 +277,14 @@ fn hpfar_page() -> u64 {
     Abort::reported_page(HPFAR_EL2.get()).get()
 }
 
-/// Translates a guest's virtual address by its own stage 1. The hardware does, since a walk in software would take
-/// more than all the rest of the fault; whatever it meets on its way, `recover` turns into "not translated".
+/// Translates a guest's virtual address by its own stage 1. The hardware does, since a walk in
+/// software would take more than all the rest of the fault; whatever it meets on its way, `recover`
+/// turns into "not translated".
 fn translate(address: u64) -> Option<u64> {
     let kept = PAR_EL1.get();
     let par = recover::translate(address);
-    // Who reads it next sees it without an ISB: EL2, by the same name, or the guest, behind an ERET.
+    // Who reads it next sees it without an ISB: EL2, by the same name, or the guest, behind an
+    // ERET.
     PAR_EL1.set(kept);
     (par & PAR_FAILED == 0).then_some(par & PAR_PAGE | address & OFFSET)
 }

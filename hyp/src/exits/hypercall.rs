@@ -13,8 +13,9 @@ use crate::cpu::speculation;
 use crate::el2::serror;
 use crate::vcpu::{Frame, Vcpu};
 
-/// Does what the guest asks for in x0 to x3, and puts the answer into x0. With an immediate other than zero
-/// in the instruction it would be a call by a convention that is not ours (DEN 0028, 2.9).
+/// Does what the guest asks for in x0 to x3, and puts the answer into x0. With an immediate other
+/// than zero in the instruction it would be a call by a convention that is not ours (DEN 0028,
+/// 2.9).
 pub(super) fn call(frame: &mut Frame, esr: u64) {
     if immediate(esr) != 0 {
         frame.x[0] = calls::NOT_SUPPORTED;

@@ -1,7 +1,8 @@
-//! Loads and stores of devices' registers of which the syndrome does not say enough: the instruction does.
+//! Loads and stores of devices' registers of which the syndrome does not say enough: the
+//! instruction does.
 //!
-//! It is read from the guest's memory by a walk of the guest's tables in software. What the guest has made of it or of the
-//! tables meanwhile does no harm: see [`emulate`].
+//! It is read from the guest's memory by a walk of the guest's tables in software. What the guest
+//! has made of it or of the tables meanwhile does no harm: see [`emulate`].
 
 use core::fmt;
 
@@ -32,7 +33,8 @@ pub(super) enum Fetched {
     Nowhere,
 }
 
-/// Carries out the load or store at `ELR_EL2`, which aborted at the virtual address `far` and at `ipa`.
+/// Carries out the load or store at `ELR_EL2`, which aborted at the virtual address `far` and at
+/// `ipa`.
 pub(super) fn carry_out(frame: &mut Frame, abort: Abort, far: u64, ipa: u64) -> Fetched {
     let (vm, pc, spsr) = (frame.vcpu.vm(), ELR_EL2.get(), SPSR_EL2.get());
     if is_aarch32(spsr) {
@@ -73,7 +75,8 @@ pub(super) fn carry_out(frame: &mut Frame, abort: Abort, far: u64, ipa: u64) -> 
 /// Says, once in a VM's life, that an access to a device is not carried out.
 #[cold]
 fn unknown(vm: &Vm, what: fmt::Arguments<'_>, ipa: u64) -> Fetched {
-    // Limited as all lines are that a guest brings about: a VM that is made anew has a first one again.
+    // Limited as all lines are that a guest brings about: a VM that is made anew has a first one
+    // again.
     if vm.is_first_unknown_access()
         && let Some(leave) = vm.may_log()
     {

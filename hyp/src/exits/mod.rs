@@ -2,11 +2,11 @@
 //!
 //! [`switch`] saves the registers and calls one of the handlers below on the vCPU's thread; they
 //! return to let the guest go on. A hypercall is answered straight away. Everything after which the
-//! guest may not simply go on, because its thread left the CPU or an interrupt brought news, ends in
-//! [`check_entry`].
+//! guest may not simply go on, because its thread left the CPU or an interrupt brought news, ends
+//! in [`check_entry`].
 //!
-//! Nothing a guest does is an error of the hypervisor: what has no meaning becomes an exception of the
-//! guest's own.
+//! Nothing a guest does is an error of the hypervisor: what has no meaning becomes an exception of
+//! the guest's own.
 //!
 //! What an instruction or a syndrome means is decided by the crate [`arch`].
 
@@ -38,7 +38,8 @@ extern "C" fn synchronous(frame: &mut Frame) {
         class::HVC => {
             frame.vcpu.counters.count(Exit::Call);
             hypercall::call(frame, esr);
-            // A vCPU whose entries are traced is never ready without a look, so its calls are all traced.
+            // A vCPU whose entries are traced is never ready without a look, so its calls are all
+            // traced.
             if frame.vcpu.is_entry_ready() {
                 return;
             }
@@ -91,8 +92,8 @@ fn other(frame: &mut Frame, esr: u64, class: u64) {
     }
 }
 
-/// Whether the instruction is one of AArch32 that fails its condition: CPUs may trap it all the same (Arm ARM, `ESR_EL2`,
-/// COND).
+/// Whether the instruction is one of AArch32 that fails its condition: CPUs may trap it all the
+/// same (Arm ARM, `ESR_EL2`, COND).
 fn is_skipped(esr: u64) -> bool {
     let spsr = SPSR_EL2.get();
     is_aarch32(spsr) && !meets_condition(spsr, condition(esr))
@@ -129,7 +130,8 @@ extern "C" fn interrupt(frame: &mut Frame) {
     check_entry(frame);
 }
 
-/// An asynchronous error: of the guest that it was taken from, since those of others were drained before it ran.
+/// An asynchronous error: of the guest that it was taken from, since those of others were drained
+/// before it ran.
 extern "C" fn system_error(frame: &mut Frame) {
     frame.vcpu.meets(SystemError::taken(ESR_EL2.get()));
     check_entry(frame);

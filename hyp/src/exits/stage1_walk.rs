@@ -1,5 +1,5 @@
-//! Walks of a guest's own tables, in software: what the guest is told of one that cannot be served, and its
-//! instructions.
+//! Walks of a guest's own tables, in software: what the guest is told of one that cannot be served,
+//! and its instructions.
 
 use aarch64_cpu::registers::{Readable, SCTLR_EL1, TCR_EL1, TTBR0_EL1, TTBR1_EL1};
 use arch::stage1::{Last, Stage1, Untranslated};
@@ -10,8 +10,8 @@ use stage2::Ipa;
 use super::abort::OFFSET;
 use crate::vm::Vm;
 
-/// The status code of an external abort on the walk for `address`, which stage 2 stopped at `page`; none if the
-/// guest has to walk once more, since its tables could not all be read.
+/// The status code of an external abort on the walk for `address`, which stage 2 stopped at `page`;
+/// none if the guest has to walk once more, since its tables could not all be read.
 pub(super) fn status(vm: &Vm, address: u64, page: u64) -> Option<u64> {
     let last = stage1().last_access(address, |ipa| vm.memory().peek(Ipa::new(ipa)));
     match last {
@@ -22,7 +22,8 @@ pub(super) fn status(vm: &Vm, address: u64, page: u64) -> Option<u64> {
         Some(Last { level, ipa, .. }) if ipa & !OFFSET == page => {
             Some(external_abort_on_walk(level))
         }
-        // The hardware's walk was another: the guest has changed its tables since, or not told the TLB.
+        // The hardware's walk was another: the guest has changed its tables since, or not told the
+        // TLB.
         _ => Some(EXTERNAL_ABORT),
     }
 }

@@ -1,4 +1,5 @@
-//! Notices guests that nothing gets going again, so that a user is told, and does not wait for ever.
+//! Notices guests that nothing gets going again, so that a user is told, and does not wait for
+//! ever.
 
 use aarch64_cpu::registers::{ELR_EL1, ELR_EL2, ESR_EL1, Readable, SPSR_EL2, VBAR_EL1};
 use arch::syndrome::class_of;
@@ -27,7 +28,8 @@ pub(super) fn waits(vcpu: &Vcpu) {
     }
 }
 
-/// A guest cannot fetch what is at its PC, where nothing is. Returns whether that is its end: when its VM stops.
+/// A guest cannot fetch what is at its PC, where nothing is. Returns whether that is its end: when
+/// its VM stops.
 pub(super) fn cannot_fetch(vcpu: &Vcpu) -> bool {
     // With stage 1, another vCPU may translate the vectors' address later.
     if has_mmu() || !is_at_own_vector(SPSR_EL2.get(), ELR_EL2.get(), VBAR_EL1.get()) {

@@ -1,16 +1,17 @@
 //! From a guest to EL2 and back: the general-purpose registers.
 //!
-//! When a guest runs, its thread's SP is just above the [`Frame`]'s place; an exception stores x0 to
-//! x30 there and calls the handler on that very stack. The last word of the frame names the vCPU. It
-//! is written once, before the guest is first entered, and never touched by the code here.
+//! When a guest runs, its thread's SP is just above the [`Frame`]'s place; an exception stores x0
+//! to x30 there and calls the handler on that very stack. The last word of the frame names the
+//! vCPU. It is written once, before the guest is first entered, and never touched by the code here.
 //! The guest's PC and PSTATE stay in `ELR_EL2` and `SPSR_EL2` (a thread switch keeps them).
 //!
-//! The vectors choose, by the CPU's kind, where this code is entered (`super::vectors`): behind, within or
-//! before a chain of branches that overwrites what the CPU remembers of the guest's. Arm's loop against
-//! Spectre-BHB takes two branches each time it goes round. The chain takes as many, and does nothing else. Like
-//! the loop's they are two in each 16 bytes, since predictors know of only so many branches in one place. Each
-//! skips an instruction, so that one that was not predicted is noticed. No branch is conditional, so none can
-//! leave early; the barrier lets nothing be fetched before all have been executed.
+//! The vectors choose, by the CPU's kind, where this code is entered (`super::vectors`): behind,
+//! within or before a chain of branches that overwrites what the CPU remembers of the guest's.
+//! Arm's loop against Spectre-BHB takes two branches each time it goes round. The chain takes as
+//! many, and does nothing else. Like the loop's they are two in each 16 bytes, since predictors
+//! know of only so many branches in one place. Each skips an instruction, so that one that was not
+//! predicted is noticed. No branch is conditional, so none can leave early; the barrier lets
+//! nothing be fetched before all have been executed.
 
 use core::arch::global_asm;
 
@@ -18,7 +19,8 @@ use speculation::{LOOPS, taken_branches};
 
 use crate::vcpu::Frame;
 
-/// The branches of the longest chain. The vector's, which goes there, is one of those that Arm's loop takes.
+/// The branches of the longest chain. The vector's, which goes there, is one of those that Arm's
+/// loop takes.
 const CHAIN: usize = taken_branches(LOOPS[LOOPS.len() - 1]) - 1;
 
 global_asm!(
@@ -61,7 +63,8 @@ global_asm!(
     .section .text.guest_exit, "ax"
     guest_exit lower_sync, {sync}
 
-// void guest_enter(Frame *frame): the frame is on the current stack, which is given up from there on.
+// void guest_enter(Frame *frame): the frame is on the current stack, which is given up from there
+// on.
     .global guest_enter
 guest_enter:
     mov     sp, x0

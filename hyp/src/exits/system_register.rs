@@ -26,7 +26,8 @@ const ICC_DIR_EL1: Encoding = Encoding::new(3, 0, 12, 11, 1);
 const ICC_SGI1R_EL1: Encoding = Encoding::new(3, 0, 12, 11, 5);
 const ICC_ASGI1R_EL1: Encoding = Encoding::new(3, 0, 12, 11, 6);
 const ICC_SGI0R_EL1: Encoding = Encoding::new(3, 0, 12, 11, 7);
-/// `ICC_CTLR_EL1`, `ICC_PMR_EL1` and `ICC_RPR_EL1`, which are trapped on CPUs that cannot trap `ICC_DIR_EL1` alone.
+/// `ICC_CTLR_EL1`, `ICC_PMR_EL1` and `ICC_RPR_EL1`, which are trapped on CPUs that cannot trap
+/// `ICC_DIR_EL1` alone.
 const ICC_CTLR_EL1: Encoding = Encoding::new(3, 0, 12, 12, 4);
 const ICC_PMR_EL1: Encoding = Encoding::new(3, 0, 4, 6, 0);
 const ICC_RPR_EL1: Encoding = Encoding::new(3, 0, 12, 11, 3);
@@ -136,7 +137,8 @@ fn write_command(vcpu: &Vcpu, register: Encoding, value: u64) -> bool {
     true
 }
 
-/// `CCSIDR2_EL1` of this CPU, which has FEAT_CCIDX: the number of sets of the cache that `CSSELR_EL1` selects.
+/// `CCSIDR2_EL1` of this CPU, which has FEAT_CCIDX: the number of sets of the cache that
+/// `CSSELR_EL1` selects.
 fn cache_sets() -> u64 {
     let value;
     // SAFETY: Reading the register changes nothing.

@@ -1,15 +1,17 @@
 //! EL2's exception vectors.
 //!
-//! Exceptions of guests (lower EL) are those of `super::switch`, whose symbols the tables branch to: `lower_sync`,
-//! `lower_interrupt`, `lower_serror`, with all registers as the guest left them.
+//! Exceptions of guests (lower EL) are those of `super::switch`, whose symbols the tables branch
+//! to: `lower_sync`, `lower_interrupt`, `lower_serror`, with all registers as the guest left them.
 //!
-//! There is a table for each [`Sequence`] that a CPU may need when a guest is left, so a CPU that needs none pays
-//! nothing. Until a CPU knows its own, which is before it has run a guest, it uses the one without.
+//! There is a table for each [`Sequence`] that a CPU may need when a guest is left, so a CPU that
+//! needs none pays nothing. Until a CPU knows its own, which is before it has run a guest, it uses
+//! the one without.
 //!
-//! Exceptions of EL2 itself have no handler to return to, but for a few that the table of `crate::el2::recover` has go on
-//! elsewhere: they are reported and the machine is switched off. The registers are saved in the CPU's [`PerCpu`], not on the stack, and the report
-//! runs on the CPU's emergency stack, so that an overflowing stack can be reported too. As nothing
-//! returns to a guest from there, `TPIDRRO_EL0` serves as the scratch register.
+//! Exceptions of EL2 itself have no handler to return to, but for a few that the table of
+//! `crate::el2::recover` has go on elsewhere: they are reported and the machine is switched off.
+//! The registers are saved in the CPU's [`PerCpu`], not on the stack, and the report runs on the
+//! CPU's emergency stack, so that an overflowing stack can be reported too. As nothing returns to a
+//! guest from there, `TPIDRRO_EL0` serves as the scratch register.
 
 use core::arch::global_asm;
 use core::mem::offset_of;
@@ -47,7 +49,8 @@ global_asm!(
     b       recover_or_report
     .endm
 
-    // Each kind of table: what it does before it goes to `exits`. A guest's registers are its own still.
+    // Each kind of table: what it does before it goes to `exits`. A guest's registers are its own
+    // still.
     .macro  lower_plain target, _
     b       \target
     .endm
@@ -62,7 +65,8 @@ global_asm!(
     b       \target
     .endm
 
-    // The call changes x0 to x3 (DEN 0028, 2.6), which are therefore saved first, as `exits::frame` would.
+    // The call changes x0 to x3 (DEN 0028, 2.6), which are therefore saved first, as `exits::frame`
+    // would.
     .macro  lower_firmware target, function
     sub     sp, sp, #{frame_size}
     stp     x0, x1, [sp]

@@ -8,8 +8,8 @@ use super::{skip_instruction, stuck};
 use crate::sched;
 use crate::vcpu::{Frame, Vcpu, physical};
 
-/// Emulates WFI, WFE, WFIT or WFET. All of them may end for no reason (Arm ARM, "Mechanisms for entering a
-/// low-power state").
+/// Emulates WFI, WFE, WFIT or WFET. All of them may end for no reason (Arm ARM, "Mechanisms for
+/// entering a low-power state").
 pub(super) fn instruction(frame: &Frame, esr: u64) {
     let vcpu = frame.vcpu;
     stuck::waits(vcpu);
@@ -22,7 +22,8 @@ pub(super) fn instruction(frame: &Frame, esr: u64) {
     }
 }
 
-/// Waits for an interrupt, also if the guest has masked it, and at the longest until the counter reaches `end`.
+/// Waits for an interrupt, also if the guest has masked it, and at the longest until the counter
+/// reaches `end`.
 pub(super) fn for_interrupt(vcpu: &Vcpu, end: Option<u64>) {
     wait::for_interrupt(&Thread(vcpu), end);
     // A timer's interrupt can be taken here as well as right after the guest is entered.

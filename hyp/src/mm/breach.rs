@@ -1,5 +1,6 @@
-//! Rules of isolation that are broken on purpose (`breach=...`), so that tests can see the checker of recordings report
-//! each. No guest gets anything of it: what is mapped is unmapped before the machine's first vCPU starts.
+//! Rules of isolation that are broken on purpose (`breach=...`), so that tests can see the checker
+//! of recordings report each. No guest gets anything of it: what is mapped is unmapped before the
+//! machine's first vCPU starts.
 
 use bootargs::Breach;
 use log::warn;
@@ -40,8 +41,9 @@ pub(super) fn show_a_page(memory: &Memory) {
         return;
     };
     let place = Ipa::new(last.get() - PAGE_SIZE);
-    // SAFETY: page-aligned, as frames, the image and devices are. Guests are promised nothing: no vCPU of this memory
-    // has started, no other thread knows of it, and the page is unmapped and flushed below.
+    // SAFETY: page-aligned, as frames, the image and devices are. Guests are promised nothing: no
+    // vCPU of this memory has started, no other thread knows of it, and the page is unmapped and
+    // flushed below.
     let frame = unsafe { GuestFrame::new(pa, Level::L3) };
     let mapped = memory
         .stage2()

@@ -25,7 +25,8 @@ const LINE: u64 = 64;
 
 /// EL2's identity map of RAM.
 pub(crate) struct Identity {
-    /// Guests may see memory past the caches (FEAT_S2FWB is not in use): what is zeroed is cleaned too.
+    /// Guests may see memory past the caches (FEAT_S2FWB is not in use): what is zeroed is cleaned
+    /// too.
     clean: bool,
 }
 
@@ -41,8 +42,8 @@ impl Identity {
 ///
 /// # Safety
 ///
-/// The bytes are RAM, mapped to itself, and the caller's alone; both ends are multiples of 4 KiB; and
-/// DC ZVA clears [`LINE`] bytes.
+/// The bytes are RAM, mapped to itself, and the caller's alone; both ends are multiples of 4 KiB;
+/// and DC ZVA clears [`LINE`] bytes.
 unsafe fn zero_lines(start: u64, end: u64, clean: bool) {
     // SAFETY: as the caller promises. A page a round: the ends are multiples of 4 KiB.
     unsafe {
@@ -78,9 +79,9 @@ unsafe fn zero_lines(start: u64, end: u64, clean: bool) {
     }
 }
 
-// SAFETY: EL2's tables (`el2::tables`) map all RAM of the board to itself, readable and writable, and
-// never change. Address zero is no RAM: QEMU virt has flash there, and the allocator has been told of
-// the board's RAM only.
+// SAFETY: EL2's tables (`el2::tables`) map all RAM of the board to itself, readable and writable,
+// and never change. Address zero is no RAM: QEMU virt has flash there, and the allocator has been
+// told of the board's RAM only.
 unsafe impl LinearMap for Identity {
     #[inline]
     fn pointer(&self, pa: Pa) -> NonNull<u8> {

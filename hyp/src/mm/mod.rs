@@ -1,6 +1,7 @@
 //! Guests' memory at EL2, and what it is built on.
 //!
-//! Owns the one [`Machine`] of the hypervisor: frames, caches and CPUs, as the table manager's environment.
+//! Owns the one [`Machine`] of the hypervisor: frames, caches and CPUs, as the table manager's
+//! environment.
 //! - `linear`: RAM appears at its own address;
 //! - `cpus`: the CPUs, with the scheduler behind [`stage2::Cpus::yield_now`];
 //! - `breach`: rules that are broken on purpose;
@@ -69,8 +70,8 @@ const MAX_IPA_BITS: u32 = 40;
 /// More ranges of RAM, or of reserved memory, than a board has.
 const MAX_RANGES: usize = 16;
 
-/// Takes over the board's RAM, but for the hypervisor's image and what the board reserves, as far as
-/// the boot arguments allow. To be called once, after the CPUs' features are known.
+/// Takes over the board's RAM, but for the hypervisor's image and what the board reserves, as far
+/// as the boot arguments allow. To be called once, after the CPUs' features are known.
 ///
 /// # Errors
 ///
@@ -150,15 +151,16 @@ pub(crate) fn machine() -> &'static Machine<El2> {
     &host().machine
 }
 
-/// Zeroes a free frame that a guest will ask for on this CPU, unless enough are at hand; says whether
-/// there was one. For a CPU that has nothing else to do.
+/// Zeroes a free frame that a guest will ask for on this CPU, unless enough are at hand; says
+/// whether there was one. For a CPU that has nothing else to do.
 pub(crate) fn prezero() -> bool {
     let machine = machine();
     machine.allocator().prezero(machine.cpu())
 }
 
-/// Starts tracing, if anything is wanted: makes the rings of memory of the hypervisor's own. Returns whether
-/// events are kept from now on. To be called once, after [`init`] and before guests are made.
+/// Starts tracing, if anything is wanted: makes the rings of memory of the hypervisor's own.
+/// Returns whether events are kept from now on. To be called once, after [`init`] and before guests
+/// are made.
 pub(crate) fn start_tracing(arguments: &BootArgs<'_>) -> bool {
     let allocator = machine().allocator();
     let allocate = |order| {
@@ -195,8 +197,8 @@ fn geometry() -> Geometry {
     Geometry::new(bits, bits).expect("32 to 40 bits can be translated")
 }
 
-/// New memory for machine number `vm`: `size` bytes of RAM, a multiple of 4 KiB, of which nothing is
-/// mapped yet.
+/// New memory for machine number `vm`: `size` bytes of RAM, a multiple of 4 KiB, of which nothing
+/// is mapped yet.
 ///
 /// # Errors
 ///

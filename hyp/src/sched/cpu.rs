@@ -1,7 +1,7 @@
 //! What the scheduler keeps for each CPU: its queues, who runs, and its timer.
 //!
-//! Lock: each CPU's queues have one. It is a leaf: nothing else is locked, and nothing is called that
-//! may switch threads, while it is held; no two of them are held at once.
+//! Lock: each CPU's queues have one. It is a leaf: nothing else is locked, and nothing is called
+//! that may switch threads, while it is held; no two of them are held at once.
 
 use core::cell::Cell;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -55,8 +55,8 @@ struct Local {
     since: Cell<u64>,
 }
 
-// SAFETY: `Cpu::local` is private to this file, whose functions reach it only through `this`, on the
-// CPU it belongs to; threads are switched there only by calls, so accesses never interleave.
+// SAFETY: `Cpu::local` is private to this file, whose functions reach it only through `this`, on
+// the CPU it belongs to; threads are switched there only by calls, so accesses never interleave.
 unsafe impl Sync for Cpu {}
 
 static CPUS: [Cpu; MAX_CPUS] = [
@@ -102,8 +102,8 @@ impl Cpu {
     }
 
     /// Notes a switch that is about to be made: from the current thread, with which `after` is to
-    /// be done, to `next`, which gets a slice less what it owes. Returns what the current one owes. Only
-    /// for this CPU itself.
+    /// be done, to `next`, which gets a slice less what it owes. Returns what the current one owes.
+    /// Only for this CPU itself.
     pub(super) fn begin_switch(&self, next: ThreadIndex, owes: u64, after: After) -> u64 {
         let local = &self.local;
         let now = timer::now();
@@ -131,13 +131,15 @@ impl Cpu {
         self.note_woken();
     }
 
-    /// Notes that a thread in the ready queue should not wait for the end of a slice of the hypervisor's own threads.
+    /// Notes that a thread in the ready queue should not wait for the end of a slice of the
+    /// hypervisor's own threads.
     pub(super) fn note_woken(&self) {
         self.woken.store(true, Ordering::Relaxed);
     }
 
     /// Whether [`Self::note_woken`] was called since this was last asked. A hint: it may have
-    /// run meanwhile, and what another CPU has queued just now may be missed until its message comes.
+    /// run meanwhile, and what another CPU has queued just now may be missed until its message
+    /// comes.
     pub(super) fn take_woken(&self) -> bool {
         self.woken.load(Ordering::Relaxed) && self.woken.swap(false, Ordering::Relaxed)
     }
@@ -190,8 +192,9 @@ impl Cpu {
         self.has_ready() && timer::now() - self.local.since.get() >= slice_ticks()
     }
 
-    /// Sets this CPU's timer for the next sleeper, for the end of the current thread's slice if others wait for
-    /// that, and for a look at a guest that has not been interrupted for long. Only for this CPU itself.
+    /// Sets this CPU's timer for the next sleeper, for the end of the current thread's slice if
+    /// others wait for that, and for a look at a guest that has not been interrupted for long. Only
+    /// for this CPU itself.
     pub(super) fn set_timer(&self) {
         let mut deadline = self.next_wake.load(Ordering::Relaxed);
         if usize::from(self.local.current.get()) != percpu::this().index() {
@@ -256,10 +259,11 @@ fn look_ticks() -> u64 {
 
 /// How long a thread runs while others wait, in ticks: 0.25 ms.
 ///
-/// A vCPU may be spinning for a lock whose next owner, in the order of the queue for it, is another vCPU
-/// that waits for this CPU. Waiting with WFE gives the CPU away, but emulators take WFE for a no-op: then
-/// each time the lock changes hands takes a slice. With longer ones Linux with 8 vCPUs on 2 CPUs gets
-/// less done under load (at 1 ms two thirds); with shorter ones the switches take over.
+/// A vCPU may be spinning for a lock whose next owner, in the order of the queue for it, is another
+/// vCPU that waits for this CPU. Waiting with WFE gives the CPU away, but emulators take WFE for a
+/// no-op: then each time the lock changes hands takes a slice. With longer ones Linux with 8 vCPUs
+/// on 2 CPUs gets less done under load (at 1 ms two thirds); with shorter ones the switches take
+/// over.
 fn slice_ticks() -> u64 {
     timer::frequency() / 4000
 }

@@ -1,17 +1,18 @@
 //! The scheduler: threads of EL2, which are vCPUs and the hypervisor's own helpers.
 //!
-//! Threads switch inside EL2 only where they ask for it: [`yield_now`], [`sleep_until`], [`park`]. EL2
-//! runs with interrupts masked, so nothing else can take the CPU away there; a guest is interrupted by
-//! its CPU's timer or by a message from another CPU, and [`after_interrupt`] then decides. Long work calls
-//! [`cond_resched`] every few thousand instructions, which serves interrupts and decides likewise.
+//! Threads switch inside EL2 only where they ask for it: [`yield_now`], [`sleep_until`], [`park`].
+//! EL2 runs with interrupts masked, so nothing else can take the CPU away there; a guest is
+//! interrupted by its CPU's timer or by a message from another CPU, and [`after_interrupt`] then
+//! decides. Long work calls [`cond_resched`] every few thousand instructions, which serves
+//! interrupts and decides likewise.
 //!
 //! Each CPU has a queue of ready threads, served in turn. A thread that is woken goes to the CPU it
 //! ran on last if that is idle, else to an idle one, else to the queue of the last one; a CPU that
 //! runs out of work takes over a thread that waits elsewhere. An idle CPU zeroes frames
 //! ahead for its guests' faults, and then waits in WFI.
 //!
-//! A thread that calls what may switch holds no lock and is in no read section of stage 2. On return the
-//! thread may be on another CPU: what was derived from `percpu::this` is stale.
+//! A thread that calls what may switch holds no lock and is in no read section of stage 2. On
+//! return the thread may be on another CPU: what was derived from `percpu::this` is stale.
 //!
 //! - [`mod@thread`]: the table of threads;
 //! - [`mod@cpu`]: the queues and the timer of each CPU;
@@ -19,7 +20,8 @@
 //!
 //! Lock order: a CPU's queues, a leaf.
 //!
-//! What decides without EL2, the states of a thread, the queues and the slices, is in the crate [`threads`].
+//! What decides without EL2, the states of a thread, the queues and the slices, is in the crate
+//! [`threads`].
 
 mod cpu;
 mod switch;
@@ -44,7 +46,8 @@ use thread::thread;
 pub(crate) struct Hooks {
     /// Serves the interrupts that wait for this CPU, while no vCPU's registers are on it.
     pub(crate) serve_interrupts: fn(),
-    /// Does a small piece of work that can as well be done now, when a CPU is idle; says whether there was any.
+    /// Does a small piece of work that can as well be done now, when a CPU is idle; says whether
+    /// there was any.
     pub(crate) work_when_idle: fn() -> bool,
 }
 
@@ -87,8 +90,8 @@ pub(crate) fn current_name() -> &'static str {
     thread(cpu::this().current()).name()
 }
 
-/// Lets another thread run here: one of this CPU's, or else one that waits for another CPU, since the
-/// caller may be waiting for just that. Returns at once if there is none.
+/// Lets another thread run here: one of this CPU's, or else one that waits for another CPU, since
+/// the caller may be waiting for just that. Returns at once if there is none.
 pub(crate) fn yield_now() {
     wake_sleepers();
     let cpu = cpu::this();
@@ -98,11 +101,11 @@ pub(crate) fn yield_now() {
     }
 }
 
-/// Serves the interrupts that wait for this CPU, and lets other threads run if the current one has had its
-/// slice: for long work, which EL2 does with interrupts masked. One of the hypervisor's own threads also lets
-/// those run that an interrupt or the end of a sleep has woken since it last did so, as they would have
-/// interrupted a guest. Does neither while the machine comes up: what runs then becomes an idle thread, which
-/// would get the CPU back only when nobody else wants it.
+/// Serves the interrupts that wait for this CPU, and lets other threads run if the current one has
+/// had its slice: for long work, which EL2 does with interrupts masked. One of the hypervisor's own
+/// threads also lets those run that an interrupt or the end of a sleep has woken since it last did
+/// so, as they would have interrupted a guest. Does neither while the machine comes up: what runs
+/// then becomes an idle thread, which would get the CPU back only when nobody else wants it.
 pub(crate) fn cond_resched() {
     let current = cpu::this().current();
     if current == idle_thread() {
@@ -118,11 +121,13 @@ pub(crate) fn cond_resched() {
     if cpu.slice_is_over() || context.is_none() && cpu.take_woken() {
         yield_now();
     }
-    // What was served may have been the timer, or news of a thread that waits for the end of a slice.
+    // What was served may have been the timer, or news of a thread that waits for the end of a
+    // slice.
     cpu::this().set_timer();
 }
 
-/// Waits until another thread, or an interrupt, calls [`wake`] with this thread, or did since the last wait.
+/// Waits until another thread, or an interrupt, calls [`wake`] with this thread, or did since the
+/// last wait.
 ///
 /// May also return for no reason: callers look again at what they wait for. Not for idle threads.
 pub(crate) fn park() {
@@ -250,7 +255,8 @@ fn wake_sleepers() {
     }
 }
 
-/// Leaves the current thread for `next`; returns when another thread switches back, maybe on another CPU.
+/// Leaves the current thread for `next`; returns when another thread switches back, maybe on
+/// another CPU.
 fn switch_to(cpu: &Cpu, next: ThreadIndex, after: After) {
     let slot = &percpu::slots()[percpu::this().index()];
     assert!(
@@ -263,8 +269,8 @@ fn switch_to(cpu: &Cpu, next: ThreadIndex, after: After) {
         && to.context().is_none()
         && let Some(deadline) = from.context().and_then(Context::next_timer)
     {
-        // One of the hypervisor's own threads takes over from a guest that has not finished: it gives way to the guest's
-        // timer, and not only at the end of its slice.
+        // One of the hypervisor's own threads takes over from a guest that has not finished: it
+        // gives way to the guest's timer, and not only at the end of its slice.
         cpu.add_sleeper(cpu.current(), deadline);
     }
     match from.context() {
@@ -279,9 +285,9 @@ fn switch_to(cpu: &Cpu, next: ThreadIndex, after: After) {
     let owes = to.debt.load(Ordering::Relaxed);
     from.debt
         .store(cpu.begin_switch(next, owes, after), Ordering::Relaxed);
-    // SAFETY: `to` was taken from a queue, or is this CPU's idle thread: it is off its CPU, its SP was
-    // stored when it left (or by `claim`), and nobody else switches to it. `from.sp` is written by
-    // this CPU alone until `finish_switch` has made the thread known again.
+    // SAFETY: `to` was taken from a queue, or is this CPU's idle thread: it is off its CPU, its SP
+    // was stored when it left (or by `claim`), and nobody else switches to it. `from.sp` is written
+    // by this CPU alone until `finish_switch` has made the thread known again.
     unsafe { switch::thread_switch(from.sp.as_ptr(), to.sp.load(Ordering::Relaxed)) };
     finish_switch();
 }

@@ -1,8 +1,8 @@
 //! The switch from one thread's stack to another's.
 //!
-//! A thread that is off its CPU has its callee-saved registers (AAPCS64), `ELR_EL2` and `SPSR_EL2` on
-//! top of its stack, and its SP in the thread table. The others need no saving: to the compiler the
-//! switch is a function call. ELR and SPSR belong to the guest that the thread may be about to
+//! A thread that is off its CPU has its callee-saved registers (AAPCS64), `ELR_EL2` and `SPSR_EL2`
+//! on top of its stack, and its SP in the thread table. The others need no saving: to the compiler
+//! the switch is a function call. ELR and SPSR belong to the guest that the thread may be about to
 //! return to; EL2 takes no exception of its own from which it returns, so nothing else uses them.
 
 use core::arch::global_asm;
@@ -55,7 +55,8 @@ thread_switch:
     dsb     nsh
     isb
 
-// A new thread begins here, as if it came back from a switch: x19 is its function, x20 the argument.
+// A new thread begins here, as if it came back from a switch: x19 is its function, x20 the
+// argument.
 thread_begin:
     bl      {finish}
     mov     x0, x20

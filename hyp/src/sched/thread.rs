@@ -3,8 +3,8 @@
 //! A thread is an entry of a fixed table and a stack. Entries below [`MAX_CPUS`] are the CPUs' idle
 //! threads, which run on the stacks the CPUs started on; the others are taken by
 //! [`spawn`](super::spawn) and given back when the thread's function returns. What is in an entry
-//! besides atomics is written while nobody else can know of the thread: before it is first queued, or
-//! after it ended.
+//! besides atomics is written while nobody else can know of the thread: before it is first queued,
+//! or after it ended.
 
 use core::cell::UnsafeCell;
 use core::fmt;
@@ -26,13 +26,14 @@ pub(crate) trait Context: Sync {
     fn switch_out(&self);
     /// The thread is on this CPU now.
     fn switch_in(&self);
-    /// Serves the interrupts that wait for the CPU, while the thread does long work there: some may be the
-    /// guest's.
+    /// Serves the interrupts that wait for the CPU, while the thread does long work there: some may
+    /// be the guest's.
     fn serve_interrupts(&self);
-    /// When the guest's next timer interrupt is due, in ticks, if there is one that it waits for. Called while the thread is on
-    /// its CPU.
+    /// When the guest's next timer interrupt is due, in ticks, if there is one that it waits for.
+    /// Called while the thread is on its CPU.
     fn next_timer(&self) -> Option<u64>;
-    /// The thread has ended and is off its CPU. Called while another is being switched to: may not switch.
+    /// The thread has ended and is off its CPU. Called while another is being switched to: may not
+    /// switch.
     fn ended(&self);
     /// The VM and vCPU that it is, for traces.
     fn name(&self) -> (u8, u8);

@@ -1,7 +1,8 @@
 //! The compaction thread: one for all VMs, beside their vCPUs.
 //!
-//! It sleeps most of the time, and gives way within its steps (see `memory::compaction`). While it is in a
-//! VM's memory the VM is not taken down: it comes through [`Vm::visit`](crate::vm::Vm::visit).
+//! It sleeps most of the time, and gives way within its steps (see `memory::compaction`). While it
+//! is in a VM's memory the VM is not taken down: it comes through
+//! [`Vm::visit`](crate::vm::Vm::visit).
 
 use bootargs::{BootArgs, Compaction};
 use log::info;

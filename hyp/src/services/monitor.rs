@@ -1,5 +1,5 @@
-//! The monitor: the commands that are typed at the console, and the starts of lines, such as prompts, that guests have not
-//! ended.
+//! The monitor: the commands that are typed at the console, and the starts of lines, such as
+//! prompts, that guests have not ended.
 
 use bootargs::ConsoleMode;
 use log::info;
@@ -14,8 +14,8 @@ use crate::{console, mm};
 ///
 /// # Errors
 ///
-/// There is no room for the thread: nothing that is typed is received, and guests' lines are shown when
-/// they end.
+/// There is no room for the thread: nothing that is typed is received, and guests' lines are shown
+/// when they end.
 pub(crate) fn start(mode: ConsoleMode) -> Result<(), SpawnError> {
     input::serve_by(sched::spawn("monitor", run, 0, None)?, mode);
     Ok(())

@@ -1,14 +1,15 @@
 //! Cache maintenance: of data by line, of instructions as a whole.
 //!
-//! Instructions: *no instruction cache holds anything of a frame that no guest has mapped.* So a frame can be
-//! given to any guest without a word to the instruction caches, whatever was executed from it before: what
-//! they fetch they fetch anew. It holds because it is true at the start (`super::init`), because EL2 maps RAM execute-never, and because each invalidation of a guest's
-//! translations empties the instruction caches as well, once nothing can be fetched through them any more
-//! ([`stage2::aarch64`]). A guest sees to what it stores to its own pages.
+//! Instructions: *no instruction cache holds anything of a frame that no guest has mapped.* So a
+//! frame can be given to any guest without a word to the instruction caches, whatever was executed
+//! from it before: what they fetch they fetch anew. It holds because it is true at the start
+//! (`super::init`), because EL2 maps RAM execute-never, and because each invalidation of a guest's
+//! translations empties the instruction caches as well, once nothing can be fetched through them
+//! any more ([`stage2::aarch64`]). A guest sees to what it stores to its own pages.
 //!
-//! What they then fetch must have got there: data is cleaned to the point of coherency, behind the point
-//! of unification. FEAT_S2FWB makes that needless, since with it no cache of data is in front of the
-//! point of unification (Arm ARM, `CLIDR_EL1.LoUIS`).
+//! What they then fetch must have got there: data is cleaned to the point of coherency, behind the
+//! point of unification. FEAT_S2FWB makes that needless, since with it no cache of data is in front
+//! of the point of unification (Arm ARM, `CLIDR_EL1.LoUIS`).
 
 use core::arch::asm;
 

@@ -1,7 +1,7 @@
 //! EL2's TLBs and caches, for the table manager.
 //!
-//! What is executed, and in which order, is [`stage2::aarch64`]'s. Here is the choice between executing it and tracing it
-//! as well, for a checker of recordings.
+//! What is executed, and in which order, is [`stage2::aarch64`]'s. Here is the choice between
+//! executing it and tracing it as well, for a checker of recordings.
 
 pub(crate) mod caches;
 mod traced;
@@ -21,10 +21,12 @@ use crate::el2::recover;
 use crate::tracing;
 use traced::Traced;
 
-/// Whether TLBs are left as they are when a new generation of VMIDs begins: a rule that is broken on purpose.
+/// Whether TLBs are left as they are when a new generation of VMIDs begins: a rule that is broken
+/// on purpose.
 static LEAVES_TLBS: AtomicBool = AtomicBool::new(false);
 
-/// Leaves TLBs as they are when a new generation of VMIDs begins, from now on. For tests of the checker of recordings.
+/// Leaves TLBs as they are when a new generation of VMIDs begins, from now on. For tests of the
+/// checker of recordings.
 pub(crate) fn break_rollover() {
     LEAVES_TLBS.store(true, Ordering::Relaxed);
 }
@@ -45,7 +47,8 @@ impl Hardware {
         }
     }
 
-    /// Empties the instruction caches of all CPUs, unless they follow the data caches by themselves.
+    /// Empties the instruction caches of all CPUs, unless they follow the data caches by
+    /// themselves.
     pub(crate) fn invalidate_instruction_caches(&self) {
         self.plain.invalidate_instruction_caches();
     }
@@ -55,7 +58,8 @@ impl Hardware {
         El2Tlb::new(Traced, self.abilities)
     }
 
-    // Functions of their own, so that a caller that is not traced saves no registers for what they call.
+    // Functions of their own, so that a caller that is not traced saves no registers for what they
+    // call.
 
     #[cold]
     #[inline(never)]
@@ -74,7 +78,8 @@ impl Hardware {
 const PLAIN: El2Tlb<Cpu> = El2Tlb::new(Cpu, Abilities::NONE);
 const TRACED: El2Tlb<Traced> = El2Tlb::new(Traced, Abilities::NONE);
 
-/// Drops this CPU's stage-1 translations of the VMID in VTTBR_EL2, and what was made of both stages.
+/// Drops this CPU's stage-1 translations of the VMID in VTTBR_EL2, and what was made of both
+/// stages.
 #[inline(always)]
 pub(crate) fn invalidate_stage1() {
     if tracing::replays() {
@@ -90,7 +95,8 @@ fn invalidate_stage1_traced() {
 }
 
 /// Drops all of this CPU's translations of the VMID in VTTBR_EL2.
-// A call, and not a cold one: else every exit's way back to the guest takes a register or a jump more.
+// A call, and not a cold one: else every exit's way back to the guest takes a register or a jump
+// more.
 #[inline(never)]
 pub(crate) fn invalidate_vmid() {
     if tracing::replays() {
@@ -100,7 +106,8 @@ pub(crate) fn invalidate_vmid() {
     }
 }
 
-/// Loads tables into VTTBR_EL2, or those that translate nothing: from here on the CPU may translate with them.
+/// Loads tables into VTTBR_EL2, or those that translate nothing: from here on the CPU may translate
+/// with them.
 fn load_tables(tables: Option<Loaded>) {
     if tracing::replays() {
         TRACED.load_tables(tables);
@@ -118,8 +125,8 @@ pub(crate) fn init_translation(vtcr: u64) {
     load_tables(None);
 }
 
-// SAFETY: each call is that of `El2Tlb`, whose implementation answers for it, traced or not; but for `break_rollover`,
-// after which guests are not kept apart.
+// SAFETY: each call is that of `El2Tlb`, whose implementation answers for it, traced or not; but
+// for `break_rollover`, after which guests are not kept apart.
 unsafe impl stage2::Tlb for Hardware {
     // The table manager traces this one itself.
     #[inline]

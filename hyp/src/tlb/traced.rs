@@ -1,12 +1,13 @@
-//! TLB maintenance that a checker of recordings is told of; see [`trace::replay`] for the moment at which each instruction gets
-//! its number.
+//! TLB maintenance that a checker of recordings is told of; see [`trace::replay`] for the moment at
+//! which each instruction gets its number.
 
 use stage2::aarch64::{Cpu, Instructions, Operation};
 use trace::event::{Barrier, Register, Tlbi};
 
 use crate::tracing;
 
-/// The instructions, executed and traced: a TLBI and a register before it takes effect, a barrier after it has.
+/// The instructions, executed and traced: a TLBI and a register before it takes effect, a barrier
+/// after it has.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Traced;
 

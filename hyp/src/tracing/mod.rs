@@ -1,7 +1,7 @@
 //! Tracing at EL2: what is wanted, and the events of EL2's own parts.
 //!
-//! `rings` are what each CPU writes to, `sender` sends what is in them over the console. What is wanted is fixed before any guest runs. While it is nothing, an event costs a load and
-//! a branch.
+//! `rings` are what each CPU writes to, `sender` sends what is in them over the console. What is
+//! wanted is fixed before any guest runs. While it is nothing, an event costs a load and a branch.
 
 mod rings;
 mod sender;
@@ -72,9 +72,10 @@ pub(crate) fn is_on() -> bool {
     !Sink::wanted().is_empty()
 }
 
-/// Makes the rings, if anything is wanted, of memory that `allocate` gives: zeroed blocks of an order, which are never
-/// given back. Returns whether events are kept from now on; what is in the rings is sent by [`send_round`]. To be called
-/// once, before guests are made. Where it fails, tracing stays off.
+/// Makes the rings, if anything is wanted, of memory that `allocate` gives: zeroed blocks of an
+/// order, which are never given back. Returns whether events are kept from now on; what is in the
+/// rings is sent by [`send_round`]. To be called once, before guests are made. Where it fails,
+/// tracing stays off.
 ///
 /// Not where guests' bytes go to the console as they are: a guest could forge events.
 pub(crate) fn start(
@@ -99,8 +100,8 @@ pub(crate) fn start(
     true
 }
 
-/// Traces, for a checker, what the CPUs allow and whose addresses are: those that the allocator knows are told by `holdings`.
-/// Called when no other CPU takes frames yet.
+/// Traces, for a checker, what the CPUs allow and whose addresses are: those that the allocator
+/// knows are told by `holdings`. Called when no other CPU takes frames yet.
 pub(crate) fn begin_replay(holdings: impl FnOnce(&mut dyn FnMut(Range<Pa>, Holder))) {
     let features = cpu::features();
     let event = Event::Allowed {
@@ -193,7 +194,8 @@ pub(crate) fn switched(from: u64, to: u64, vcpu: Option<(u8, u8)>) {
     }
 }
 
-/// Whether it is to be noted that a guest has left: for its own sake, or to tell how long a fault takes.
+/// Whether it is to be noted that a guest has left: for its own sake, or to tell how long a fault
+/// takes.
 #[inline(always)]
 pub(crate) fn wants_exits() -> bool {
     WANTED.load(Ordering::Relaxed) & EXITS != 0

@@ -1,10 +1,10 @@
 //! Each CPU's rings of events, and who is on it.
 //!
-//! A CPU writes to its own rings only, of which it has one for each [`Stream`]. EL2 runs with interrupts
-//! masked and nothing here switches threads, so a write is never interrupted by another.
+//! A CPU writes to its own rings only, of which it has one for each [`Stream`]. EL2 runs with
+//! interrupts masked and nothing here switches threads, so a write is never interrupted by another.
 //!
-//! Events for a checker are not overwritten: a CPU whose ring of them is full sends what is in it itself
-//! (`super::sender`), with whatever table locks it holds.
+//! Events for a checker are not overwritten: a CPU whose ring of them is full sends what is in it
+//! itself (`super::sender`), with whatever table locks it holds.
 
 use core::ptr::NonNull;
 use core::slice;
@@ -43,8 +43,8 @@ pub(super) struct Rings {
     who: AtomicU16,
 }
 
-/// When a vCPU last left its guest, in ticks, if somebody wants to know of exits. The vCPU's, and not its
-/// CPU's: one that waits in a fault lets others have the CPU, and may go on on another.
+/// When a vCPU last left its guest, in ticks, if somebody wants to know of exits. The vCPU's, and
+/// not its CPU's: one that waits in a fault lets others have the CPU, and may go on on another.
 #[repr(align(64))]
 struct Left(AtomicU64);
 
@@ -62,8 +62,8 @@ pub(super) static RINGS: [Rings; MAX_CPUS] = [const {
     }
 }; MAX_CPUS];
 
-/// Makes every CPU's rings of what is wanted, of zeroed blocks that `allocate` gives for good; `None` if there is no
-/// memory for them.
+/// Makes every CPU's rings of what is wanted, of zeroed blocks that `allocate` gives for good;
+/// `None` if there is no memory for them.
 pub(super) fn make(
     wanted: Categories,
     mut allocate: impl FnMut(Order) -> Option<NonNull<u8>>,
@@ -95,9 +95,9 @@ fn new_slots<const N: usize>(
     let first = allocate(Order::new(order)?)?.cast::<Slot<N>>();
     let fit = (1usize << order << stage2::PAGE_SHIFT) / size_of::<Slot<N>>();
     let count = 1 << fit.ilog2();
-    // SAFETY: The block is RAM of at least this size that EL2 has mapped, is aligned to a page, was handed to us
-    // alone and is never given back, as `start` asks for. Zeroes are slots, which are atomics
-    // throughout.
+    // SAFETY: The block is RAM of at least this size that EL2 has mapped, is aligned to a page, was
+    // handed to us alone and is never given back, as `start` asks for. Zeroes are slots, which are
+    // atomics throughout.
     Some(unsafe { slice::from_raw_parts(first.as_ptr(), count) })
 }
 

@@ -1,9 +1,9 @@
 //! Taking events out of the rings and sending them over the console in frames.
 //!
-//! Readers of the rings share one lock, below which the console's is taken; it is never held across a
-//! thread switch. A CPU whose ring for a checker is full sends what is in it with whatever table locks it
-//! holds, so the readers' lock and the console's come after every table lock, and nothing of the table
-//! manager is called under them.
+//! Readers of the rings share one lock, below which the console's is taken; it is never held across
+//! a thread switch. A CPU whose ring for a checker is full sends what is in it with whatever table
+//! locks it holds, so the readers' lock and the console's come after every table lock, and nothing
+//! of the table manager is called under them.
 
 use platform::board::MAX_CPUS;
 use platform::timer;
@@ -32,8 +32,9 @@ static READER: Mutex<Reader> = Mutex::new(Reader {
     text: [0; LONGEST_TEXT],
 });
 
-/// Sends all that is rare, then a frame of each other ring; returns how many frames. Calls `wait` before each, which
-/// returns when the console has sent the one before, with nothing locked: so frames never fill the console's queue.
+/// Sends all that is rare, then a frame of each other ring; returns how many frames. Calls `wait`
+/// before each, which returns when the console has sent the one before, with nothing locked: so
+/// frames never fill the console's queue.
 pub(crate) fn send_round(wait: impl Fn()) -> usize {
     let mut sent = 0;
     for cpu in 0..MAX_CPUS {
@@ -48,8 +49,9 @@ pub(crate) fn send_round(wait: impl Fn()) -> usize {
     sent
 }
 
-/// Sends what is in a ring, and calls `before` in front of each frame. Other CPUs may go on writing, so this is
-/// bounded: a frame takes many records, so this many frames empty a ring that is full.
+/// Sends what is in a ring, and calls `before` in front of each frame. Other CPUs may go on
+/// writing, so this is bounded: a frame takes many records, so this many frames empty a ring that
+/// is full.
 fn send_all(cpu: usize, stream: Stream, before: impl Fn()) -> usize {
     (0..FRAMES_OF_A_RING)
         .take_while(|_| {

@@ -1,7 +1,8 @@
 //! The registers by which EL2 controls guests: what traps, and what a guest sees without a trap.
 //!
 //! Written once on every CPU, since they are the same for all guests; those that belong to one vCPU
-//! are written when it is loaded (`super::Vcpu`). Their values come from the contract ([`arch::contract`]).
+//! are written when it is loaded (`super::Vcpu`). Their values come from the contract
+//! ([`arch::contract`]).
 
 use core::arch::asm;
 
@@ -68,7 +69,10 @@ fn write_all(ids: &Ids, value: impl Fn(El2) -> u64) {
         };
     }
     const { assert!(El2::ALL.len() <= 32) };
-    write_each!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31);
+    write_each!(
+        0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15
+        16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31
+    );
 }
 
 /// How many event counters the PMU has: the value that `MDCR_EL2.HPMN` must have for EL2 to leave
@@ -84,8 +88,8 @@ fn event_counters(ids: &Ids) -> u64 {
     pmcr >> 11 & 0x1f
 }
 
-/// Hides the sizes of memory partitions where `MPAM2_EL2` has no trap for that, and has guests' partitions be their
-/// real ones. Only on a CPU with FEAT_MPAM.
+/// Hides the sizes of memory partitions where `MPAM2_EL2` has no trap for that, and has guests'
+/// partitions be their real ones. Only on a CPU with FEAT_MPAM.
 fn init_partitions() {
     /// `MPAMIDR_EL1.HAS_HCR`.
     const HAS_HCR: u64 = 1 << 17;

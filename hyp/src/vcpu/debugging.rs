@@ -1,9 +1,10 @@
 //! What the hardware has of a guest's debug registers, which `debug::registers` keeps.
 //!
-//! `MDSCR_EL1` is zero unless a vCPU is on the CPU that has software step, breakpoints or watchpoints on, and so are
-//! all breakpoints and watchpoints unless it has these on. They would not hit, but an implementation may look at
-//! them at each access: a vCPU that has left must not slow down others. The OS lock of the hardware is never
-//! locked: a guest's own lock is answered for by keeping all of them zero.
+//! `MDSCR_EL1` is zero unless a vCPU is on the CPU that has software step, breakpoints or
+//! watchpoints on, and so are all breakpoints and watchpoints unless it has these on. They would
+//! not hit, but an implementation may look at them at each access: a vCPU that has left must not
+//! slow down others. The OS lock of the hardware is never locked: a guest's own lock is answered
+//! for by keeping all of them zero.
 
 use core::arch::asm;
 
@@ -16,8 +17,8 @@ use crate::cpu::id_registers;
 /// `ID_AA64DFR0_EL1`, by its place in the space of ID registers.
 const DFR0: usize = index(5, 0);
 
-/// Takes away from this CPU, which has `ids`, the breakpoints and watchpoints that firmware may have left there. What
-/// else there is of debugging the contract gives its value.
+/// Takes away from this CPU, which has `ids`, the breakpoints and watchpoints that firmware may
+/// have left there. What else there is of debugging the contract gives its value.
 pub(super) fn init_cpu(ids: &Ids) {
     clear(Counts::decode(ids.get(DFR0)));
 }
@@ -98,7 +99,10 @@ pub(super) fn follow(registers: &DebugRegisters, change: Change) {
 /// Defines a function that writes one of up to [`MAX_PAIRS`] pairs of registers.
 macro_rules! write_pair {
     ($(#[$meta:meta])* $function:ident, $value:literal, $control:literal) => {
-        write_pair!($(#[$meta])* $function, $value, $control, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
+        write_pair!(
+            $(#[$meta])* $function, $value, $control,
+            0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15
+        );
     };
     ($(#[$meta:meta])* $function:ident, $value:literal, $control:literal, $($number:literal)*) => {
         $(#[$meta])*
@@ -106,8 +110,8 @@ macro_rules! write_pair {
             debug_assert!(number < MAX_PAIRS);
             match number {
                 $(
-                    // SAFETY: The caller says that the CPU has the registers. They have no effect at EL2, from which
-                    // no debug exception is generated.
+                    // SAFETY: The caller says that the CPU has the registers. They have no effect
+                    // at EL2, from which no debug exception is generated.
                     $number => unsafe {
                         asm!(
                             concat!("msr ", $value, $number, "_el1, {value}"),

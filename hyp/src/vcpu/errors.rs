@@ -1,7 +1,8 @@
 //! Asynchronous errors of a guest's: it takes them as virtual SError interrupts.
 //!
-//! `HCR_EL2.VSE` makes one pending, and the hardware clears it when the guest takes it; what it says is in `VSESR_EL2`
-//! (FEAT_RAS), one of the registers that are switched. `HCR_EL2` is the CPU's, so VSE is set while the vCPU is on it.
+//! `HCR_EL2.VSE` makes one pending, and the hardware clears it when the guest takes it; what it
+//! says is in `VSESR_EL2` (FEAT_RAS), one of the registers that are switched. `HCR_EL2` is the
+//! CPU's, so VSE is set while the vCPU is on it.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,8 +15,8 @@ use super::{Exit, Vcpu};
 use crate::el2::serror;
 use crate::sched;
 
-/// Whether a virtual SError of a vCPU is pending; while the vCPU is on a CPU, `HCR_EL2.VSE` knows better. Touched by
-/// its own thread only.
+/// Whether a virtual SError of a vCPU is pending; while the vCPU is on a CPU, `HCR_EL2.VSE` knows
+/// better. Touched by its own thread only.
 pub(super) struct VirtualError(AtomicBool);
 
 impl VirtualError {
@@ -55,7 +56,8 @@ impl Vcpu {
                 }
                 self.virtual_error.set(true);
                 HCR_EL2.modify(HCR_EL2::VSE::SET);
-                // It ends a WFI. The thread may be about to park for one, having found nothing that does.
+                // It ends a WFI. The thread may be about to park for one, having found nothing that
+                // does.
                 if let Some(thread) = self.thread() {
                     sched::wake(thread);
                 }
@@ -70,12 +72,14 @@ impl Vcpu {
         }
     }
 
-    /// Whether the guest has a virtual error to take. Only on the vCPU's own thread, while it is on a CPU.
+    /// Whether the guest has a virtual error to take. Only on the vCPU's own thread, while it is on
+    /// a CPU.
     pub(super) fn has_error(&self) -> bool {
         self.virtual_error.is_pending() && HCR_EL2.is_set(HCR_EL2::VSE)
     }
 
-    /// Gives the vCPU the errors of what its thread has done on this CPU, which it is about to leave.
+    /// Gives the vCPU the errors of what its thread has done on this CPU, which it is about to
+    /// leave.
     pub(super) fn take_errors(&self) {
         if let Some(error) = serror::drain() {
             self.meets(error);

@@ -7,7 +7,8 @@ use super::Vcpu;
 /// A guest's general-purpose registers.
 #[repr(C, align(16))]
 pub(crate) struct Frame {
-    /// x0 to x30, and a zero for XZR: so that a register's number, whatever a CPU supposes of it, is in range.
+    /// x0 to x30, and a zero for XZR: so that a register's number, whatever a CPU supposes of it,
+    /// is in range.
     pub(crate) x: [u64; 32],
     /// Whose they are.
     pub(crate) vcpu: &'static Vcpu,
@@ -30,11 +31,12 @@ impl Frame {
 
 unsafe extern "C" {
     // Defined by `crate::exits`, where guests come from.
-    /// Enters the guest with the registers in the frame, and with `ELR_EL2` and `SPSR_EL2` as they are.
+    /// Enters the guest with the registers in the frame, and with `ELR_EL2` and `SPSR_EL2` as they
+    /// are.
     ///
     /// # Safety
     ///
-    /// `frame` must be the first field of a [`Frame`] on the current thread's stack, and the thread be
-    /// that of its vCPU, whose registers are loaded and whose VM may be entered.
+    /// `frame` must be the first field of a [`Frame`] on the current thread's stack, and the thread
+    /// be that of its vCPU, whose registers are loaded and whose VM may be entered.
     pub(crate) fn guest_enter(frame: *const [u64; 32]) -> !;
 }

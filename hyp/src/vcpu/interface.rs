@@ -1,7 +1,9 @@
-//! The registers of the virtual CPU interface, through which the hardware gives a guest its interrupts.
+//! The registers of the virtual CPU interface, through which the hardware gives a guest its
+//! interrupts.
 //!
-//! Arm IHI 0069, 12.4. What a guest owns of it (priorities that are active, `ICH_VMCR_EL2`) is switched
-//! with its other registers; the list registers hold something only while their vCPU is on the CPU.
+//! Arm IHI 0069, 12.4. What a guest owns of it (priorities that are active, `ICH_VMCR_EL2`) is
+//! switched with its other registers; the list registers hold something only while their vCPU is on
+//! the CPU.
 
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +20,8 @@ use vgic::{Listing, MAX_LIST_REGISTERS};
 const EOI_MODE: u64 = 1 << 9;
 /// `ICH_VTR_EL2.TDS`: `ICH_HCR_EL2.TDIR` traps.
 const TRAPS_DIR: u64 = 1 << 19;
-/// `ICH_HCR_EL2.TC`: accesses to registers that are common to both groups are trapped, `ICC_DIR_EL1` among them.
+/// `ICH_HCR_EL2.TC`: accesses to registers that are common to both groups are trapped,
+/// `ICC_DIR_EL1` among them.
 const TRAP_COMMON: u64 = 1 << 10;
 
 /// Guests' writes to `ICC_DIR_EL1` are trapped as on CPUs without `ICH_HCR_EL2.TDIR`.
@@ -131,8 +134,8 @@ impl InterfaceState {
         }
     }
 
-    /// Copies these values to this CPU's registers. [`enable`] has to follow: what another guest ended here does not
-    /// count.
+    /// Copies these values to this CPU's registers. [`enable`] has to follow: what another guest
+    /// ended here does not count.
     pub(super) fn load(&self) {
         self.basic.load();
         let bits = preemption_bits();
@@ -145,8 +148,8 @@ impl InterfaceState {
     }
 }
 
-/// The groups that the guest lets through (bit 0 for Group 0, bit 1 for Group 1), and its priority mask,
-/// from `ICH_VMCR_EL2`. Only while its registers are loaded.
+/// The groups that the guest lets through (bit 0 for Group 0, bit 1 for Group 1), and its priority
+/// mask, from `ICH_VMCR_EL2`. Only while its registers are loaded.
 pub(super) fn filter() -> (u32, u8) {
     let vmcr = ICH_VMCR_EL2.get();
     (vmcr as u32 & 0b11, (vmcr >> 24) as u8)
@@ -162,19 +165,21 @@ fn preemption_bits() -> u64 {
     ICH_VTR_EL2.read(ICH_VTR_EL2::PREbits) + 1
 }
 
-/// Makes the interface work, with maintenance interrupts as the listing wants them, and nobody having
-/// ended an interrupt that is not listed. Only while the guest's registers are loaded.
+/// Makes the interface work, with maintenance interrupts as the listing wants them, and nobody
+/// having ended an interrupt that is not listed. Only while the guest's registers are loaded.
 ///
-/// The guest's writes to `ICC_DIR_EL1` are trapped: what they end may be another vCPU's, or not listed. In EOImode 0
-/// they have no effect, so who makes none pays nothing. On CPUs that can trap them only together with others that
-/// guests do make (`ICC_PMR_EL1`), that is done where they may have an effect: `mode_known` says whether the guest has
-/// chosen how it ends interrupts, else it may do so any time.
+/// The guest's writes to `ICC_DIR_EL1` are trapped: what they end may be another vCPU's, or not
+/// listed. In EOImode 0 they have no effect, so who makes none pays nothing. On CPUs that can trap
+/// them only together with others that guests do make (`ICC_PMR_EL1`), that is done where they may
+/// have an effect: `mode_known` says whether the guest has chosen how it ends interrupts, else it
+/// may do so any time.
 pub(super) fn enable(listing: &Listing, mode_known: bool) {
     let mut value = ICH_HCR_EL2::En::SET;
     if listing.more_pending {
         value += ICH_HCR_EL2::NPIE::SET;
-        // If one group is let through no longer the other gets its places. QEMU (7.2 to 10 at least) looks at Group 1
-        // for both bits: it does not tell of Group 0, and with Group 1 not let through it would tell all the time.
+        // If one group is let through no longer the other gets its places. QEMU (7.2 to 10 at
+        // least) looks at Group 1 for both bits: it does not tell of Group 0, and with Group 1 not
+        // let through it would tell all the time.
         if filter().0 == 0b11 {
             value += ICH_HCR_EL2::VGrp0DIE::SET + ICH_HCR_EL2::VGrp1DIE::SET;
         }
@@ -210,15 +215,16 @@ pub(super) fn init_cpu() {
     enable(&Listing::EMPTY, false);
 }
 
-/// How often the guest has ended an interrupt that is not listed, modulo 32; `None` if it ends them by their numbers,
-/// which is trapped. Only while its registers are loaded.
+/// How often the guest has ended an interrupt that is not listed, modulo 32; `None` if it ends them
+/// by their numbers, which is trapped. Only while its registers are loaded.
 pub(super) fn ended_unlisted() -> Option<u32> {
-    // In EOImode 1 only `ICC_DIR_EL1` ends interrupts; but there are CPUs (QEMU's) that count writes to
-    // `ICC_EOIR1_EL1` all the same.
+    // In EOImode 1 only `ICC_DIR_EL1` ends interrupts; but there are CPUs (QEMU's) that count
+    // writes to `ICC_EOIR1_EL1` all the same.
     (!ends_by_number()).then(|| ICH_HCR_EL2.read(ICH_HCR_EL2::EOIcount) as u32)
 }
 
-/// Whether the guest ends interrupts by their numbers (EOImode 1). Only while its registers are loaded.
+/// Whether the guest ends interrupts by their numbers (EOImode 1). Only while its registers are
+/// loaded.
 pub(super) fn ends_by_number() -> bool {
     ICH_VMCR_EL2.get() & EOI_MODE != 0
 }
@@ -241,8 +247,8 @@ pub(crate) fn set_common(vmcr: u64) {
     ICH_VMCR_EL2.set(vmcr);
 }
 
-/// The priorities at which an interrupt of the guest is active, a bit for each. Only while its registers are
-/// loaded.
+/// The priorities at which an interrupt of the guest is active, a bit for each. Only while its
+/// registers are loaded.
 pub(crate) fn active_priorities() -> [u32; 4] {
     let mut state = InterfaceState::RESET;
     state.save();
@@ -289,7 +295,10 @@ macro_rules! each_register {
             10 ICH_LR10_EL2, 11 ICH_LR11_EL2, 12 ICH_LR12_EL2, 13 ICH_LR13_EL2,
             14 ICH_LR14_EL2, 15 ICH_LR15_EL2)
     };
-    ($index:ident, $register:ident => $do:expr, $otherwise:expr, $($number:literal $name:ident),*) => {
+    (
+        $index:ident, $register:ident => $do:expr, $otherwise:expr,
+        $($number:literal $name:ident),*
+    ) => {
         match $index {
             $($number => { let $register = $name; $do })*
             _ => $otherwise,

@@ -1,19 +1,20 @@
 //! A vCPU's interrupts: between the VM's interrupt controller ([`vgic`]) and the CPU.
 //!
-//! An agent that changes something that may concern a vCPU (a device, another vCPU, the hardware's timer)
-//! calls for its [attention](notify), from wherever. The vCPU takes note before it enters the guest again
-//! ([`Vcpu::present_interrupts`]), which is soon: if it has entered the guest its CPU is interrupted, if not
-//! its thread is woken. Why no call is lost: a caller sets `attention` and then looks at `entered`, the
-//! vCPU changes `entered` and then looks at `attention` (before it goes to the guest or to sleep), so one
-//! sees the other; and an interrupt that is sent to a CPU at EL2 stays pending there until the guest is
-//! entered.
+//! An agent that changes something that may concern a vCPU (a device, another vCPU, the hardware's
+//! timer) calls for its [attention](notify), from wherever. The vCPU takes note before it enters
+//! the guest again ([`Vcpu::present_interrupts`]), which is soon: if it has entered the guest its
+//! CPU is interrupted, if not its thread is woken. Why no call is lost: a caller sets `attention`
+//! and then looks at `entered`, the vCPU changes `entered` and then looks at `attention` (before it
+//! goes to the guest or to sleep), so one sees the other; and an interrupt that is sent to a CPU at
+//! EL2 stays pending there until the guest is entered.
 //!
-//! The list registers are left alone as long as nobody calls. They are read back when something has to be
-//! known or changed, and when the thread leaves the CPU.
+//! The list registers are left alone as long as nobody calls. They are read back when something has
+//! to be known or changed, and when the thread leaves the CPU.
 //!
-//! The timers' interrupts are the CPU's own: EL2 takes them, leaves them active, and lists them such that
-//! the guest ends both at once. What the guest does to a timer EL2 does not see. So while a timer's interrupt is
-//! listed and not taken, each exit looks at the timer, and takes the interrupt back if its line has fallen.
+//! The timers' interrupts are the CPU's own: EL2 takes them, leaves them active, and lists them
+//! such that the guest ends both at once. What the guest does to a timer EL2 does not see. So while
+//! a timer's interrupt is listed and not taken, each exit looks at the timer, and takes the
+//! interrupt back if its line has fallen.
 //!
 //! Lock: that of the VM's [`Vgic`]. Nothing else is locked while it is held, and no threads switch.
 
@@ -47,7 +48,8 @@ const TIMER_FIRES: u64 = 0b101;
 pub(super) struct Interrupts {
     /// What is listed may have to change.
     attention: AtomicBool,
-    /// The CPU on which the thread entered the guest and which it has not left since, or [`NOWHERE`].
+    /// The CPU on which the thread entered the guest and which it has not left since, or
+    /// [`NOWHERE`].
     entered: AtomicUsize,
     /// How often the list registers were read back.
     read_back: AtomicU64,
@@ -56,10 +58,11 @@ pub(super) struct Interrupts {
     /// Some are used, or the CPU's own controller has interrupts that are active for this vCPU. For
     /// the own thread.
     held: AtomicBool,
-    /// The list registers, a bit for each, that held a timer's interrupt which was not taken when that was last
-    /// looked at. For the own thread.
+    /// The list registers, a bit for each, that held a timer's interrupt which was not taken when
+    /// that was last looked at. For the own thread.
     timers: AtomicU32,
-    /// The guest was seen to choose how it ends interrupts (`ICC_CTLR_EL1.EOImode`). For the own thread.
+    /// The guest was seen to choose how it ends interrupts (`ICC_CTLR_EL1.EOImode`). For the own
+    /// thread.
     end_mode_known: AtomicBool,
 }
 
@@ -77,8 +80,8 @@ impl Interrupts {
     }
 }
 
-/// Has the vCPUs in `set`, of one VM, look at their interrupts. `own` is the vCPU whose thread calls,
-/// if it is one of this VM's.
+/// Has the vCPUs in `set`, of one VM, look at their interrupts. `own` is the vCPU whose thread
+/// calls, if it is one of this VM's.
 pub(crate) fn notify(vm: &Vm, set: VcpuSet, own: Option<&Vcpu>) {
     for vcpu in set.iter().filter_map(|index| vm.vcpu(index)) {
         match own {
@@ -112,8 +115,8 @@ impl Vcpu {
         self.require_entry_check();
     }
 
-    /// Says that the guest is entered on this CPU, and lists what is to be listed if an agent called
-    /// for it, or if what is listed is no longer true.
+    /// Says that the guest is entered on this CPU, and lists what is to be listed if an agent
+    /// called for it, or if what is listed is no longer true.
     pub(super) fn present_interrupts(&self) {
         let here = percpu::this().index();
         self.interrupts.entered.store(here, Ordering::SeqCst);
@@ -172,7 +175,8 @@ impl Vcpu {
         notify(self.vm(), others, Some(self));
     }
 
-    /// Brings the controller up to date with what the CPU has: list registers, and the timers' lines.
+    /// Brings the controller up to date with what the CPU has: list registers, and the timers'
+    /// lines.
     pub(crate) fn show_interrupts(&self) {
         let mut vgic = self.vm().vgic().lock();
         let others = self.read_back(&mut vgic);
@@ -184,7 +188,8 @@ impl Vcpu {
         notify(self.vm(), others, Some(self));
     }
 
-    /// Waits until the list registers of the vCPUs in `set` have been read back. May switch threads.
+    /// Waits until the list registers of the vCPUs in `set` have been read back. May switch
+    /// threads.
     pub(crate) fn await_interrupts_of(&self, set: VcpuSet) {
         for other in set.without(self.index).iter() {
             let Some(other) = self.vm().vcpu(other) else {
@@ -269,8 +274,8 @@ impl Vcpu {
         self.require_entry_check();
     }
 
-    /// Whether there is an interrupt that ends a wait, or an error that the guest is to take. If not, the thread can be parked: none that
-    /// comes from here on is missed.
+    /// Whether there is an interrupt that ends a wait, or an error that the guest is to take. If
+    /// not, the thread can be parked: none that comes from here on is missed.
     pub(crate) fn has_interrupt(&self) -> bool {
         self.interrupts.attention.swap(false, Ordering::SeqCst);
         self.show_interrupts();
@@ -312,8 +317,8 @@ impl Vcpu {
         self.interrupts.entered.store(NOWHERE, Ordering::SeqCst);
     }
 
-    /// Reads the list registers back into the controller, and empties them. Returns other vCPUs that
-    /// are concerned.
+    /// Reads the list registers back into the controller, and empties them. Returns other vCPUs
+    /// that are concerned.
     fn read_back(&self, vgic: &mut Vgic) -> VcpuSet {
         let mut registers = [0; MAX_LIST_REGISTERS];
         let used = self.interrupts.used.swap(0, Ordering::Relaxed);

@@ -2,16 +2,17 @@
 //!
 //! A vCPU runs on a thread of its own (`crate::sched`). The general-purpose registers are on that
 //! thread's stack whenever EL2 runs ([`Frame`]). All others stay in the CPU: they are
-//! saved when the thread leaves the CPU, so that it may go on on any other, and loaded when it is on a
-//! CPU again, unless that still holds them because nothing but EL2 ran there since.
+//! saved when the thread leaves the CPU, so that it may go on on any other, and loaded when it is
+//! on a CPU again, unless that still holds them because nothing but EL2 ran there since.
 //!
-//! `VTTBR_EL2` names a guest's tables only while a thread of that guest is on the CPU and has entered
-//! the guest ([`Vcpu::use_tables`]), so that tables can be destroyed once all have left it.
+//! `VTTBR_EL2` names a guest's tables only while a thread of that guest is on the CPU and has
+//! entered the guest ([`Vcpu::use_tables`]), so that tables can be destroyed once all have left it.
 //!
 //! Invariant: a vCPU's saved registers are touched by its own thread only.
 //!
 //! Which registers are switched is said by the contract ([`arch::contract`]).
-//! What guests see of the debug registers is in the crate [`debug`], when a vCPU wakes in [`threads`].
+//! What guests see of the debug registers is in the crate [`debug`], when a vCPU wakes in
+//! [`threads`].
 
 mod control;
 mod counters;
@@ -71,7 +72,8 @@ static LOADED: [AtomicPtr<Vcpu>; MAX_CPUS] =
 mod look {
     /// Nothing.
     pub(super) const AT_NOTHING: u8 = 0;
-    /// Whether an interrupt that was listed for a timer is to go: the guest may have set the timer anew.
+    /// Whether an interrupt that was listed for a timer is to go: the guest may have set the timer
+    /// anew.
     pub(super) const AT_TIMERS: u8 = 1;
     /// Everything.
     pub(super) const AT_ALL: u8 = 2;
@@ -85,8 +87,8 @@ pub(crate) struct Vcpu {
     thread: Mutex<Option<ThreadId>>,
     /// The CPU that holds the registers, if it is still that CPU's `LOADED`.
     cpu: AtomicUsize,
-    /// Whether something happened since the guest was last entered that has to be looked at before it is
-    /// entered again: one of [`look`].
+    /// Whether something happened since the guest was last entered that has to be looked at before
+    /// it is entered again: one of [`look`].
     look: AtomicU8,
     interrupts: Interrupts,
     virtual_error: VirtualError,
@@ -157,13 +159,14 @@ impl Vcpu {
         *self.thread.lock() = Some(thread);
     }
 
-    /// Whether the guest can be entered without a further look: the thread did not leave the CPU and
-    /// was not interrupted since the last look. Only for the vCPU's own thread.
+    /// Whether the guest can be entered without a further look: the thread did not leave the CPU
+    /// and was not interrupted since the last look. Only for the vCPU's own thread.
     pub(crate) fn is_entry_ready(&self) -> bool {
         self.look.load(Ordering::Relaxed) == look::AT_NOTHING
     }
 
-    /// The same after a look at the timers, if nothing else has to be looked at. Only for the vCPU's own thread.
+    /// The same after a look at the timers, if nothing else has to be looked at. Only for the
+    /// vCPU's own thread.
     pub(crate) fn recheck_timers(&self) -> bool {
         let look = self.look.load(Ordering::Relaxed);
         if look != look::AT_TIMERS || self.has_fallen_timer() {
@@ -178,8 +181,8 @@ impl Vcpu {
         self.look.store(look::AT_ALL, Ordering::Relaxed);
     }
 
-    /// Resets the registers and has the next entry to the guest go to `entry`. Only for the vCPU's own
-    /// thread.
+    /// Resets the registers and has the next entry to the guest go to `entry`. Only for the vCPU's
+    /// own thread.
     pub(crate) fn reset(&self, entry: Entry) {
         self.clear_error();
         self.watch.reset();
@@ -198,7 +201,8 @@ impl Vcpu {
     /// interrupts. Only for the vCPU's own thread, right before it enters the guest.
     pub(crate) fn use_tables(&self, memory: &Memory) {
         mm::load_tables(memory);
-        // Another vCPU ran here, with other stage-1 tables under the same VMID and maybe the same ASIDs.
+        // Another vCPU ran here, with other stage-1 tables under the same VMID and maybe the same
+        // ASIDs.
         if self.vm().note_entry(percpu::this().index(), self.index) {
             tlb::invalidate_stage1();
         }
@@ -222,16 +226,17 @@ impl Vcpu {
         }
     }
 
-    /// Stops the timers, which start anew when the vCPU is switched on again: what this CPU does until it runs another
-    /// vCPU takes none of their interrupts. Only for the vCPU's own thread, before it leaves the guest for good.
+    /// Stops the timers, which start anew when the vCPU is switched on again: what this CPU does
+    /// until it runs another vCPU takes none of their interrupts. Only for the vCPU's own thread,
+    /// before it leaves the guest for good.
     pub(crate) fn stop_timers(&self) {
         registers::disable_timers();
         // Their lines are low before what they have pending is withdrawn.
         barrier::isb(barrier::SY);
     }
 
-    /// Makes this CPU forget the guest's tables and interrupts. The thread will not enter the guest until it has
-    /// called [`Self::use_tables`]. Only for the vCPU's own thread.
+    /// Makes this CPU forget the guest's tables and interrupts. The thread will not enter the guest
+    /// until it has called [`Self::use_tables`]. Only for the vCPU's own thread.
     pub(crate) fn leave_tables(&self) {
         self.withdraw_interrupts();
         self.leave_guest();
@@ -294,8 +299,8 @@ impl Vcpu {
         saved.debug.access_aarch32(access, debugging::shown())
     }
 
-    /// Writes a debug register for its guest, which sees the effect when it is entered. Only for the vCPU's own
-    /// thread.
+    /// Writes a debug register for its guest, which sees the effect when it is entered. Only for
+    /// the vCPU's own thread.
     pub(crate) fn write_debug(
         &self,
         register: Encoding,
@@ -328,7 +333,8 @@ impl Context for Vcpu {
 
     fn serve_interrupts(&self) {
         physical::serve(Some(self));
-        // Behind it, so that what it has taken is looked at: it may have been the message that the VM is to stop.
+        // Behind it, so that what it has taken is looked at: it may have been the message that the
+        // VM is to stop.
         self.require_entry_check();
     }
 

@@ -1,4 +1,5 @@
-//! Physical interrupts: EL2's timer, messages between CPUs, the console, and those that are a guest's.
+//! Physical interrupts: EL2's timer, messages between CPUs, the console, and those that are a
+//! guest's.
 //!
 //! The first two carry nothing but the news that there is something to do: see [`ipi`].
 
@@ -50,8 +51,9 @@ pub(crate) fn enable_console(gic: &gic::Gic) -> Result<(), gic::Error> {
 /// Serves pending interrupts of this CPU. `vcpu` is the one whose registers the CPU has, if any:
 /// whose guest they have interrupted, or for whose long work EL2 looks for them.
 ///
-/// At most so many, since other VMs' vCPUs can send messages as fast as these are served: what is pending still
-/// interrupts the guest again, or ends the WFI of an idle CPU, after others had a chance to run.
+/// At most so many, since other VMs' vCPUs can send messages as fast as these are served: what is
+/// pending still interrupts the guest again, or ends the WFI of an idle CPU, after others had a
+/// chance to run.
 pub(crate) fn serve(vcpu: Option<&Vcpu>) {
     for _ in 0..MOST_AT_ONCE {
         let Some(interrupt) = gic::acknowledge() else {

@@ -1,4 +1,5 @@
-//! The system registers that a guest owns, as the contract lists them, and how they are saved and loaded.
+//! The system registers that a guest owns, as the contract lists them, and how they are saved and
+//! loaded.
 //!
 //! They stay in the CPU while EL2 runs, which does not use them. They are saved when their vCPU's
 //! thread leaves the CPU, and loaded when it comes to a CPU that does not hold them (any more).
@@ -30,14 +31,16 @@ fn present() -> u64 {
 /// A vCPU's registers, in the order of [`SWITCHED`].
 pub(super) struct Registers([u64; SWITCHED.len()]);
 
-/// Does something for each register of a group that this CPU switches. Its place is a constant, so that there are
-/// only the instructions that access it, and for those that not all CPUs have one that looks whether it is there.
+/// Does something for each register of a group that this CPU switches. Its place is a constant, so
+/// that there are only the instructions that access it, and for those that not all CPUs have one
+/// that looks whether it is there.
 macro_rules! for_each {
     ($group:pat, |$place:ident| $do:expr) => {
         let present = present();
         for_each!(@ $group, present, $place, $do,
             0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31
-            32 33 34 35 36 37 38 39 40 41 42 43 44 45 46 47 48 49 50 51 52 53 54 55 56 57 58 59 60 61 62 63)
+            32 33 34 35 36 37 38 39 40 41 42 43 44 45 46 47
+            48 49 50 51 52 53 54 55 56 57 58 59 60 61 62 63)
     };
     (@ $group:pat, $present:ident, $place:ident, $do:expr, $($number:literal)*) => {
         $({
@@ -73,7 +76,8 @@ impl Registers {
             read::<PLACE>());
     }
 
-    /// Copies these values to this CPU's registers, but for the timers. They take effect when a guest is entered.
+    /// Copies these values to this CPU's registers, but for the timers. They take effect when a
+    /// guest is entered.
     pub(super) fn load(&self) {
         for_each!(Group::Plain, |PLACE| write::<PLACE>(self.0[PLACE]));
     }
@@ -112,8 +116,8 @@ fn read<const PLACE: usize>() -> u64 {
 /// Writes the register at this place of [`SWITCHED`], which this CPU must have.
 #[inline(always)]
 fn write<const PLACE: usize>(value: u64) {
-    // SAFETY: The registers of the list are guests' own and have no effect at EL2 (E2H is clear), so Rust's view of
-    // memory does not change.
+    // SAFETY: The registers of the list are guests' own and have no effect at EL2 (E2H is clear),
+    // so Rust's view of memory does not change.
     unsafe {
         asm!(
             "msr S{op0}_{op1}_C{crn}_C{crm}_{op2}, {value}",

@@ -3,10 +3,11 @@
 //! Bytes come by the console's interrupt, on whatever CPU takes it. Commands are left to a thread
 //! ([`serve_by`]), since they take their time.
 //!
-//! Nothing that is typed is lost. While the VM that gets it has no room, or a command has not been carried out,
-//! no byte is taken: it waits in the UART, and where that is QEMU's in the pipe or terminal behind it. What makes room
-//! calls [`go_on`]. So commands are seen in their order with the text, and a VM that does not read holds them up only if
-//! more has been typed than it has room for (4096 bytes).
+//! Nothing that is typed is lost. While the VM that gets it has no room, or a command has not been
+//! carried out, no byte is taken: it waits in the UART, and where that is QEMU's in the pipe or
+//! terminal behind it. What makes room calls [`go_on`]. So commands are seen in their order with
+//! the text, and a VM that does not read holds them up only if more has been typed than it has room
+//! for (4096 bytes).
 //!
 //! Lock order: the keyboard; then that for the command, a VM's terminal, or the console.
 
@@ -23,7 +24,8 @@ use super::{MAX_VMS, get};
 use crate::console;
 use crate::sched::{self, ThreadId};
 
-/// How many times a second starts of lines are looked for: none is held back for longer than twice that.
+/// How many times a second starts of lines are looked for: none is held back for longer than twice
+/// that.
 const LOOKS_PER_SECOND: u64 = 50;
 
 /// How long what is typed may wait before that is remarked upon, in seconds.
@@ -48,7 +50,8 @@ static RAW: AtomicBool = AtomicBool::new(false);
 /// The thread that carries commands out, and shows starts of lines.
 static THREAD: Once<ThreadId> = Once::new();
 
-/// Listens to the console; `thread` takes the commands, and shows the starts of lines that guests have not ended.
+/// Listens to the console; `thread` takes the commands, and shows the starts of lines that guests
+/// have not ended.
 pub(crate) fn serve_by(thread: ThreadId, mode: ConsoleMode) {
     RAW.store(mode == ConsoleMode::Raw, Ordering::Relaxed);
     THREAD.call_once(|| thread);
@@ -124,8 +127,8 @@ pub(crate) fn is_raw(vm: usize) -> bool {
 }
 
 /// Says that what is typed waits, commands too, if the VM that gets it has not read for
-/// [`HOLD_REMARKED`] seconds. Returns whether to look again soon. The thread calls it, with no command
-/// to carry out.
+/// [`HOLD_REMARKED`] seconds. Returns whether to look again soon. The thread calls it, with no
+/// command to carry out.
 pub(crate) fn remark_hold() -> bool {
     if !HELD.load(Ordering::Relaxed) || IS_HOLD_KNOWN.load(Ordering::Relaxed) {
         return false;
@@ -158,7 +161,8 @@ fn listener() -> usize {
     LISTENER.load(Ordering::SeqCst)
 }
 
-/// The command that waits to be carried out, if there is one. It counts as waiting until [`command_done`].
+/// The command that waits to be carried out, if there is one. It counts as waiting until
+/// [`command_done`].
 pub(crate) fn command() -> Option<Command> {
     *COMMAND.lock()
 }
@@ -176,7 +180,8 @@ pub(crate) fn ended(vm: usize) {
     }
 }
 
-/// The VM that had number `from` has been made anew, with number `to`. If what is typed went to it, it still does.
+/// The VM that had number `from` has been made anew, with number `to`. If what is typed went to it,
+/// it still does.
 pub(crate) fn moved(from: usize, to: usize) {
     if from == listener() && from != to {
         listen_to(to);

@@ -3,14 +3,14 @@
 //! Each vCPU has a thread for as long as its VM exists. While the vCPU is off the thread waits in
 //! [`Vm::wait_for_power`]; while it is on, it runs the guest, or deals with one of its exits.
 //!
-//! Stopping, for whatever reason: [`Vm::stop`] notes it and interrupts all CPUs. Before any vCPU enters
-//! the guest again it passes [`Vm::admit`], sees that, gives up the guest's tables and goes off. The last
-//! one to do so is alone with the VM: it takes the memory away and then restarts the VM or
-//! ends it.
+//! Stopping, for whatever reason: [`Vm::stop`] notes it and interrupts all CPUs. Before any vCPU
+//! enters the guest again it passes [`Vm::admit`], sees that, gives up the guest's tables and goes
+//! off. The last one to do so is alone with the VM: it takes the memory away and then restarts the
+//! VM or ends it.
 //!
-//! Why nobody slips through: a vCPU that enters the guest looked at `stopping` after its thread got on the
-//! CPU it is on, with interrupts masked. If it saw nothing, the note came later, and so does the
-//! interrupt, which is then pending on that very CPU and takes it out of the guest at once.
+//! Why nobody slips through: a vCPU that enters the guest looked at `stopping` after its thread got
+//! on the CPU it is on, with interrupts masked. If it saw nothing, the note came later, and so does
+//! the interrupt, which is then pending on that very CPU and takes it out of the guest at once.
 
 use core::fmt;
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -156,9 +156,9 @@ extern "C" fn run(argument: usize) {
 }
 
 impl Vm {
-    /// No memory was left for what `vcpu`, the caller's own, needs; `try_again` is what found none. Stops the
-    /// VM. But if memory comes free, because another VM is being stopped or has set some aside
-    /// that it does not use, others run, and the guest can try again.
+    /// No memory was left for what `vcpu`, the caller's own, needs; `try_again` is what found none.
+    /// Stops the VM. But if memory comes free, because another VM is being stopped or has set some
+    /// aside that it does not use, others run, and the guest can try again.
     pub(crate) fn out_of_memory(&self, vcpu: &Vcpu, try_again: impl FnOnce() -> Outcome) {
         let look_again =
             || try_again() != Outcome::OutOfMemory || super::all().any(Self::gives_up_reservations);
@@ -173,9 +173,9 @@ impl Vm {
         self.visit(|memory| memory.give_up_reservations()) > Some(0)
     }
 
-    /// The vCPU, the caller's own, has come to where nothing but another vCPU gets it going again, by what that stores.
-    /// Returns when `still` says, which is asked now and then, that one has, or when the VM stops, which it
-    /// does when all its vCPUs have come to such a place.
+    /// The vCPU, the caller's own, has come to where nothing but another vCPU gets it going again,
+    /// by what that stores. Returns when `still` says, which is asked now and then, that one has,
+    /// or when the VM stops, which it does when all its vCPUs have come to such a place.
     pub(crate) fn halt(&self, vcpu: &Vcpu, halt: Halt, still: impl Fn() -> bool) {
         self.power.lock().halt(halt);
         self.stop_if_halted(vcpu);
@@ -210,8 +210,8 @@ impl Vm {
         vcpu.require_entry_check();
     }
 
-    /// The vCPU has switched itself off. Returns when somebody has switched it on, with the frame as a
-    /// vCPU starts.
+    /// The vCPU has switched itself off. Returns when somebody has switched it on, with the frame
+    /// as a vCPU starts.
     pub(crate) fn switch_off(&self, frame: &mut Frame) {
         self.leave(frame.vcpu);
         self.wait_for_power(frame);

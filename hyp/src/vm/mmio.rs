@@ -32,8 +32,8 @@ impl Vm {
         self.device(ipa).is_some()
     }
 
-    /// What the guest loads from the register at `ipa`, of `size` bytes; `None` if there is no device.
-    /// `vcpu` is the caller's own. May switch threads.
+    /// What the guest loads from the register at `ipa`, of `size` bytes; `None` if there is no
+    /// device. `vcpu` is the caller's own. May switch threads.
     #[inline(always)]
     pub(crate) fn device_read(&self, vcpu: &Vcpu, ipa: u64, size: u32) -> Option<u64> {
         let (device, offset) = self.device(ipa)?;
@@ -83,8 +83,8 @@ impl Vm {
         vcpu::notify(self, concerned, Some(vcpu));
     }
 
-    /// The guest stores `value` to the register at `ipa`, of `size` bytes; `None` if there is no device.
-    /// `vcpu` is the caller's own.
+    /// The guest stores `value` to the register at `ipa`, of `size` bytes; `None` if there is no
+    /// device. `vcpu` is the caller's own.
     #[inline(always)]
     pub(crate) fn device_write(&self, vcpu: &Vcpu, ipa: u64, size: u32, value: u64) -> Option<()> {
         let (device, offset) = self.device(ipa)?;
@@ -108,7 +108,8 @@ impl Vm {
         Some(())
     }
 
-    /// Maps the flash at `ipa`, if it is there and shows its contents. For the same callers as [`Self::memory`].
+    /// Maps the flash at `ipa`, if it is there and shows its contents. For the same callers as
+    /// [`Self::memory`].
     pub(crate) fn show_flash(&self, ipa: u64) -> Option<Outcome> {
         self.chips.show(self.memory(), ipa)
     }
@@ -123,7 +124,8 @@ impl Vm {
     }
 }
 
-/// Loads up to eight bytes from a device that is four bytes wide: more are two accesses, the lower address first.
+/// Loads up to eight bytes from a device that is four bytes wide: more are two accesses, the lower
+/// address first.
 #[inline(always)]
 fn by_words(offset: u64, size: u32, mut load: impl FnMut(u64) -> u32) -> u64 {
     let low = load(offset).into();

@@ -1,16 +1,17 @@
 //! VMs.
 //!
 //! A [`Vm`] is an entry of a fixed table: its vCPUs with their threads, its memory, its devices.
-//! [`create`] sets one up and starts it; [`life`] has what happens from there to the end: restart and
-//! power-off; [`reaper`] frees its entry when its threads have ended. Two kinds of callers use a
-//! VM's memory: its vCPUs, while they are on, which costs them nothing ([`Vm::memory`]); and
+//! [`create`] sets one up and starts it; [`life`] has what happens from there to the end: restart
+//! and power-off; [`reaper`] frees its entry when its threads have ended. Two kinds of callers use
+//! a VM's memory: its vCPUs, while they are on, which costs them nothing ([`Vm::memory`]); and
 //! others, who come through a gate ([`Vm::visit`]).
 //!
 //! Invariant: the memory is put in place and taken away only while no vCPU is on and the gate is
 //! closed.
 //!
-//! Lock order: `power`, `lines`, `terminal` and `setup` are not nested in one another; under the terminal's, those of
-//! the interrupt controller and of the console are taken. None is held across a thread switch.
+//! Lock order: `power`, `lines`, `terminal` and `setup` are not nested in one another; under the
+//! terminal's, those of the interrupt controller and of the console are taken. None is held across
+//! a thread switch.
 
 pub(crate) mod input;
 mod life;
@@ -79,8 +80,8 @@ pub(crate) struct Vm {
     last_vcpu: [AtomicUsize; MAX_CPUS],
 }
 
-// SAFETY: All but `memory` has locks of its own or is atomic; the module's invariant is about `memory`,
-// which can be shared between threads itself.
+// SAFETY: All but `memory` has locks of its own or is atomic; the module's invariant is about
+// `memory`, which can be shared between threads itself.
 unsafe impl Sync for Vm {}
 
 static VMS: [Vm; MAX_VMS] = [
@@ -145,7 +146,8 @@ impl Vm {
         lines.ask(timer::now(), timer::frequency(), has_room)
     }
 
-    /// Notes that the guest accesses a device in a way that is not emulated; returns whether it was not noted before.
+    /// Notes that the guest accesses a device in a way that is not emulated; returns whether it was
+    /// not noted before.
     pub(crate) fn is_first_unknown_access(&self) -> bool {
         !self.unknown_access.swap(true, Ordering::Relaxed)
     }
@@ -171,8 +173,8 @@ impl Vm {
         memory.as_ref().expect("a vCPU that is on has memory")
     }
 
-    /// Calls `visit` with its memory, if it has any. The memory stays until `visit` returns, which may
-    /// switch threads.
+    /// Calls `visit` with its memory, if it has any. The memory stays until `visit` returns, which
+    /// may switch threads.
     pub(crate) fn visit<T>(&self, visit: impl FnOnce(&Memory) -> T) -> Option<T> {
         let _inside = self.gate.enter()?;
         // SAFETY: We are inside, so nobody writes (the module's invariant).
@@ -217,8 +219,8 @@ impl Vm {
         self.stopping.load(Ordering::SeqCst)
     }
 
-    /// Notes that CPU `cpu` enters vCPU number `vcpu`; returns whether the one of this VM that it entered
-    /// last was another.
+    /// Notes that CPU `cpu` enters vCPU number `vcpu`; returns whether the one of this VM that it
+    /// entered last was another.
     pub(crate) fn note_entry(&self, cpu: usize, vcpu: usize) -> bool {
         let Some(last) = self.last_vcpu.get(cpu) else {
             return true;

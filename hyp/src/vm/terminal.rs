@@ -1,6 +1,7 @@
 //! A VM's UART, and its way to the console and from there.
 //!
-//! What a guest sends is gathered into lines, or passed on as it comes if the person at the console wants it so.
+//! What a guest sends is gathered into lines, or passed on as it comes if the person at the console
+//! wants it so.
 //!
 //! Lock order: a terminal, then the VM's interrupt controller or the console. No threads switch
 //! while one is held.
@@ -20,8 +21,9 @@ use crate::{console, sched};
 
 /// A VM's UART and the line it is at.
 pub(super) struct Terminal {
-    /// [`Pl011::shown`], for whoever polls. Written with the state locked only; whenever that is not locked,
-    /// it is the UART's own, and the interrupt controller knows of the level that follows from it.
+    /// [`Pl011::shown`], for whoever polls. Written with the state locked only; whenever that is
+    /// not locked, it is the UART's own, and the interrupt controller knows of the level that
+    /// follows from it.
     shown: AtomicU32,
     state: Mutex<State>,
 }
@@ -47,7 +49,8 @@ impl Vm {
         self.terminal.show(&state, self, None);
     }
 
-    /// Drops what was typed and not read by the guest, which is over. Returns how many bytes that was.
+    /// Drops what was typed and not read by the guest, which is over. Returns how many bytes that
+    /// was.
     pub(super) fn drop_typed(&self) -> usize {
         let mut state = self.terminal.state.lock();
         let dropped = state.uart.drop_input();
@@ -57,8 +60,8 @@ impl Vm {
         dropped
     }
 
-    /// Shows the start of a line if it has been there long enough. Returns whether there is one that has
-    /// not.
+    /// Shows the start of a line if it has been there long enough. Returns whether there is one
+    /// that has not.
     pub(crate) fn show_start_of_line(&self) -> bool {
         let mut state = self.terminal.state.lock();
         let Some(since) = state.lines.waiting_since() else {
@@ -120,8 +123,9 @@ impl Terminal {
         }
     }
 
-    /// Locks the state for a store to the register at `offset`. One that sends has what the VM has sent before go
-    /// out first, with nothing locked: so a VM sends as fast as the line does, and holds up itself only.
+    /// Locks the state for a store to the register at `offset`. One that sends has what the VM has
+    /// sent before go out first, with nothing locked: so a VM sends as fast as the line does, and
+    /// holds up itself only.
     #[inline]
     fn lock_to_write(&self, vm: &Vm, offset: u64) -> MutexGuard<'_, State> {
         let state = self.state.lock();
@@ -144,7 +148,8 @@ impl Terminal {
         }
     }
 
-    /// Shows what the UART's registers are now, and tells the interrupt controller if its line has changed.
+    /// Shows what the UART's registers are now, and tells the interrupt controller if its line has
+    /// changed.
     #[inline]
     fn show(&self, state: &State, vm: &Vm, own: Option<&Vcpu>) {
         let before = Shown::from_bits(self.shown.load(Ordering::Relaxed));

@@ -1,4 +1,5 @@
-//! The smallest embedding of the table manager: two threads are CPUs and fault on a page at the same time.
+//! The smallest embedding of the table manager: two threads are CPUs and fault on a page at the
+//! same time.
 //!
 //!     cargo run -p stage2 --example host
 
@@ -86,8 +87,8 @@ unsafe impl TableWindow for Host {
     }
 }
 
-// SAFETY: no CPU walks these tables, so none has a translation. On hardware the sequences are executed that
-// the trait asks for.
+// SAFETY: no CPU walks these tables, so none has a translation. On hardware the sequences are
+// executed that the trait asks for.
 unsafe impl Tlb for Host {
     fn load(&self, tables: Option<Loaded>) {
         // On hardware none are tables that translate nothing.
@@ -205,7 +206,8 @@ fn main() {
     let vm = Stage2::new(&host, config).unwrap();
     let page = |number: u64| IpaRange::entry(Ipa::new(0x8000_0000 + number * 4096), Level::L3);
 
-    // A loader's operation. No CPU has loaded the VM, so there is nothing to invalidate, and nobody is asked to.
+    // A loader's operation. No CPU has loaded the VM, so there is nothing to invalidate, and nobody
+    // is asked to.
     fault(&host, &vm, page(0).start(), Access::Write);
     let take_back = |range| {
         vm.unmap(range, |leaf| host.data.lock().unwrap().push(leaf.frame))

@@ -1,14 +1,15 @@
 //! Collapsing the 512 entries of a table to one block.
 //!
-//! Two ways: in place, when the leaves are contiguous already (here), and by copying them into a new
-//! block (in [`copying`]).
+//! Two ways: in place, when the leaves are contiguous already (here), and by copying them into a
+//! new block (in [`copying`]).
 //!
 //! Rules that hold in both:
 //! - The block takes the place of leaves that differ at most in address and marks of use: rights
 //!   never widen, pinned and device pages are never moved.
-//! - What was seen without a lock is a hint: it is checked again where nobody can change it any more.
-//! - The locks of parent and child are held when the table is taken away. Holding the child's also means
-//!   that nobody who had it before is still writing.
+//! - What was seen without a lock is a hint: it is checked again where nobody can change it any
+//!   more.
+//! - The locks of parent and child are held when the table is taken away. Holding the child's also
+//!   means that nobody who had it before is still writing.
 //! - The emptied table is not freed but kept for splitting the block again.
 //!
 //! Lock order: parent, child.
@@ -80,11 +81,12 @@ pub enum CollapseError {
     /// A leaf must keep its frame.
     #[error("a leaf must keep its frame")]
     Pinned,
-    /// In place: the leaves' frames are not contiguous, or do not begin at a multiple of the block's size.
+    /// In place: the leaves' frames are not contiguous, or do not begin at a multiple of the
+    /// block's size.
     #[error("the frames do not follow each other from an aligned one on")]
     Scattered,
-    /// By copying: more pages were written, mapped or unmapped since they were copied than the plan allows
-    /// to copy again, or to zero, while the guest is held up.
+    /// By copying: more pages were written, mapped or unmapped since they were copied than the plan
+    /// allows to copy again, or to zero, while the guest is held up.
     #[error("too many pages were written while they were copied")]
     Hot,
 }
@@ -96,8 +98,8 @@ pub struct CopyPlan {
     pub max_empty: usize,
     /// Pages that may be copied, or zeroed, while the guest is held up.
     pub max_hot: usize,
-    /// How often the pages that changed meanwhile are copied again while the guest runs, as long as they
-    /// are more than that.
+    /// How often the pages that changed meanwhile are copied again while the guest runs, as long as
+    /// they are more than that.
     pub rounds: usize,
 }
 
@@ -109,7 +111,8 @@ impl From<OutOfFrames> for CollapseError {
 
 impl<E: Environment> Stage2<E> {
     /// Collapses the table below the entry of `level` for `ipa` to a block, if its leaves are
-    /// contiguous. The guest is held up for one invalidation, or not at all where the CPU allows it.
+    /// contiguous. The guest is held up for one invalidation, or not at all where the CPU allows
+    /// it.
     ///
     /// May wait for a grace period.
     ///
@@ -127,8 +130,8 @@ impl<E: Environment> Stage2<E> {
 
     /// Collapses the level-3 table of `ipa` to the block `to`, copying what is mapped there.
     ///
-    /// On success the frames that were mapped before have been given to [`CopyPages::release`]. On error none was,
-    /// and the contents of `to` are unspecified.
+    /// On success the frames that were mapped before have been given to [`CopyPages::release`]. On
+    /// error none was, and the contents of `to` are unspecified.
     ///
     /// May wait for a grace period.
     ///
@@ -175,7 +178,8 @@ impl<E: Environment> Stage2<E> {
         Ok(())
     }
 
-    /// Counts what has come of a collapse, and frees what was kept for blocks that are part of the new one.
+    /// Counts what has come of a collapse, and frees what was kept for blocks that are part of the
+    /// new one.
     fn finish(
         &self,
         ipa: Ipa,
@@ -218,8 +222,8 @@ impl<E: Environment> Stage2<E> {
         }
     }
 
-    /// Collapses the `table` below the entry of a level for an address, if it still is this `run`. The frame in `page` is
-    /// for the deposit, if there is none.
+    /// Collapses the `table` below the entry of a level for an address, if it still is this `run`.
+    /// The frame in `page` is for the deposit, if there is none.
     fn exchange_run(
         &self,
         reader: &Reader<'_, E>,
@@ -255,8 +259,8 @@ impl<E: Environment> Stage2<E> {
         Ok(retired)
     }
 
-    /// Puts `block` in the place of the table `child`, whose entries are what this `difference` says. Says whether any of
-    /// these gained marks before the flush.
+    /// Puts `block` in the place of the table `child`, whose entries are what this `difference`
+    /// says. Says whether any of these gained marks before the flush.
     fn exchange(
         &self,
         parent: &mut Locked<'_, E>,
@@ -294,7 +298,8 @@ impl<E: Environment> Stage2<E> {
         }
     }
 
-    /// Keeps a table that a marked block at `ipa` has replaced with the one that has the block's entry.
+    /// Keeps a table that a marked block at `ipa` has replaced with the one that has the block's
+    /// entry.
     fn keep(&self, parent: &mut Locked<'_, E>, kept: Kept, ipa: Ipa, flushed: &Flushed) {
         let level = parent.level();
         parent.keep(ipa.index(level), kept, flushed);

@@ -10,10 +10,11 @@ pub struct Unreadable;
 
 /// Copies guest memory, page by page.
 ///
-/// Pages may be written by the guest while they are copied; such copies are thrown away or made again.
+/// Pages may be written by the guest while they are copied; such copies are thrown away or made
+/// again.
 pub trait CopyPages {
-    /// Copies a page to another, which no guest can reach. `from` may have been unmapped a moment ago, and be its
-    /// next owner's; such a copy is thrown away.
+    /// Copies a page to another, which no guest can reach. `from` may have been unmapped a moment
+    /// ago, and be its next owner's; such a copy is thrown away.
     ///
     /// # Errors
     ///
@@ -27,8 +28,8 @@ pub trait CopyPages {
     /// see them, where the hardware needs that.
     fn complete(&mut self) {}
 
-    /// A store to the region was, or would have been, held up for so long at most, by a lock or by the
-    /// marker; in units of [`Observer::clock`](crate::Observer::clock). Told more than once.
+    /// A store to the region was, or would have been, held up for so long at most, by a lock or by
+    /// the marker; in units of [`Observer::clock`](crate::Observer::clock). Told more than once.
     fn held_up(&mut self, _ticks: u64) {}
 
     /// A frame lost its mapping, and no translation of it is left: it is the caller's again.

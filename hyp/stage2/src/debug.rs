@@ -1,5 +1,5 @@
-//! What `{:?}` shows of values that hold memory, locks or counters of many CPUs: what they are of, and nothing that
-//! would have to be waited for.
+//! What `{:?}` shows of values that hold memory, locks or counters of many CPUs: what they are of,
+//! and nothing that would have to be waited for.
 
 use crate::env::{Cpus, Environment, Table};
 use crate::grace::{CpuSlot, Grace, Section};

@@ -1,17 +1,21 @@
 //! Tables kept for the day on which a block must be split.
 //!
-//! A collapse keeps the table that it emptied with the table that holds the new block, and marks the block; the
-//! split of a marked block takes that very table back, so it never fails for want of memory. If the block is still
-//! what a collapse in place has made, the table's entries are its parts already.
+//! A collapse keeps the table that it emptied with the table that holds the new block, and marks
+//! the block; the split of a marked block takes that very table back, so it never fails for want of
+//! memory. If the block is still what a collapse in place has made, the table's entries are its
+//! parts already.
 //!
 //! Invariants:
-//! - The deposit of a table is a page with a slot for each of its entries. `next` in the metadata of a table in the tree
-//!   names that page, which is there from the first collapse on until the table is empty.
-//! - A slot names a table if and only if its entry is a marked block. Both change under the lock of the table that has
-//!   them. (Bits that fell over in memory may bring a mark that nothing was kept for, or leave a table that nobody
-//!   asks for: the one is split like any block, the other is freed with the deposit.)
-//! - A kept table is detached and flushed, and still a table: a reader that found it before may look at it, and it is
-//!   nobody else's until a grace period has passed since, and the collapse that emptied it has released its claim.
+//! - The deposit of a table is a page with a slot for each of its entries. `next` in the metadata
+//!   of a table in the tree names that page, which is there from the first collapse on until the
+//!   table is empty.
+//! - A slot names a table if and only if its entry is a marked block. Both change under the lock of
+//!   the table that has them. (Bits that fell over in memory may bring a mark that nothing was kept
+//!   for, or leave a table that nobody asks for: the one is split like any block, the other is
+//!   freed with the deposit.)
+//! - A kept table is detached and flushed, and still a table: a reader that found it before may
+//!   look at it, and it is nobody else's until a grace period has passed since, and the collapse
+//!   that emptied it has released its claim.
 
 use crate::addr::{ENTRIES, Pa};
 use crate::detached::{Retired, Spare, memory};
@@ -60,8 +64,8 @@ pub(crate) enum InUse {
 }
 
 impl<E: Environment> Stage2<E> {
-    /// Takes all out of the deposit of the table that has this metadata, and ends the deposit. The table's lock is held,
-    /// or no other thread can reach it.
+    /// Takes all out of the deposit of the table that has this metadata, and ends the deposit. The
+    /// table's lock is held, or no other thread can reach it.
     pub(crate) fn give_up_deposit(&self, holder: &TableMeta, retired: &mut Retired) {
         let Some(page) = holder.next() else {
             return;
@@ -78,8 +82,8 @@ impl<E: Environment> Stage2<E> {
 }
 
 impl<E: Environment> Locked<'_, E> {
-    /// Sees to it that the table has a deposit, made of the frame of empty entries in `page` if it has none yet; says whether it
-    /// has.
+    /// Sees to it that the table has a deposit, made of the frame of empty entries in `page` if it
+    /// has none yet; says whether it has.
     pub(crate) fn open_deposit(&mut self, page: &mut Spare<'_, E>) -> bool {
         if self.meta().next().is_none() {
             self.meta().set_next(page.take());
@@ -87,7 +91,8 @@ impl<E: Environment> Locked<'_, E> {
         self.meta().next().is_some()
     }
 
-    /// Keeps the table at `kept`, which the marked block of this index has replaced. The deposit is open.
+    /// Keeps the table at `kept`, which the marked block of this index has replaced. The deposit is
+    /// open.
     pub(crate) fn keep(&mut self, index: usize, kept: Kept, _proof: &Flushed) {
         let env = self.stage2().env();
         if let Some(meta) = env.frames().table_meta(kept.pa) {

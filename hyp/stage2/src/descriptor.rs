@@ -1,4 +1,5 @@
-//! Descriptors: the 64-bit values of table entries (Arm ARM, "Translation table descriptor formats").
+//! Descriptors: the 64-bit values of table entries (Arm ARM, "Translation table descriptor
+//! formats").
 //!
 //! Owns the encoding: what is valid, what a marker is, which bits the hardware writes by itself and
 //! which are software's. A descriptor is a plain value; where it is stored and who may change it is
@@ -17,7 +18,8 @@ const VALID: u64 = 1;
 /// At levels 0 to 2: names a table. At level 3 it must be set in a valid entry.
 const TABLE_OR_PAGE: u64 = 1 << 1;
 const ADDRESS: u64 = 0x0000_ffff_ffff_f000;
-/// MemAttr[3:0] for Normal memory, write-back (Arm ARM, "Stage 2 memory region attributes", FEAT_S2FWB not in use).
+/// MemAttr[3:0] for Normal memory, write-back (Arm ARM, "Stage 2 memory region attributes",
+/// FEAT_S2FWB not in use).
 const NORMAL: u64 = 0b1111 << 2;
 /// MemAttr[3:0] for Device-nGnRE, and MemAttr[2:0] for it with FEAT_S2FWB in use.
 const DEVICE: u64 = 0b0001 << 2;
@@ -48,7 +50,8 @@ const BUSY: u64 = 1 << 2;
 
 /// The marks of use: accessed, and written.
 const MARKS: u64 = ACCESS_FLAG | S2AP_WRITE | DIRTY;
-/// Bits that differ between two leaves of one mapping by what was done with them, not by what is allowed.
+/// Bits that differ between two leaves of one mapping by what was done with them, not by what is
+/// allowed.
 const USE_BITS: u64 = MARKS | COPIED | DEPOSIT;
 
 /// Who may execute (Arm ARM, "Memory access control": the field XN with FEAT_XNX).
@@ -179,8 +182,8 @@ pub struct Format {
     pub hardware_dirty: bool,
 }
 
-/// What a [`Format`] comes to in the bits of leaves: looked up at each fault, where telling one format from
-/// another would take ten instructions.
+/// What a [`Format`] comes to in the bits of leaves: looked up at each fault, where telling one
+/// format from another would take ten instructions.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LeafFormat {
     /// The memory type of normal memory.
@@ -220,12 +223,14 @@ pub enum Operation {
     FreeTable,
 }
 
-/// A busy marker: an operation works on what the entry covers. It is no mapping, and no hole either.
+/// A busy marker: an operation works on what the entry covers. It is no mapping, and no hole
+/// either.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Marker(u64);
 
 impl Marker {
-    /// The marker for `operation`; `ticket` tells it from the same CPU's or another's at another time.
+    /// The marker for `operation`; `ticket` tells it from the same CPU's or another's at another
+    /// time.
     #[inline]
     pub(crate) const fn new(operation: Operation, ticket: u64) -> Self {
         Self(ticket << 16 | (operation as u64) << 4 | BUSY)
@@ -399,8 +404,9 @@ impl Descriptor {
         self.0 & ACCESS_FLAG != 0
     }
 
-    /// Whether the hardware may change an entry of `level` that holds this: it marks leaves that are not accessed, and
-    /// those to which it may open the way for stores (Arm ARM, "Hardware management of the Access flag and dirty state").
+    /// Whether the hardware may change an entry of `level` that holds this: it marks leaves that
+    /// are not accessed, and those to which it may open the way for stores (Arm ARM, "Hardware
+    /// management of the Access flag and dirty state").
     #[inline(always)]
     pub(crate) const fn may_be_marked(self, level: Level) -> bool {
         if self.0 & VALID == 0 || self.0 & TABLE_OR_PAGE != 0 && !matches!(level, Level::L3) {
@@ -508,7 +514,8 @@ impl Descriptor {
         Self(self.0 & !ACCESS_FLAG)
     }
 
-    /// Whether this is what was `seen`, but for marks of use that came since, as the hardware sets them at any moment.
+    /// Whether this is what was `seen`, but for marks of use that came since, as the hardware sets
+    /// them at any moment.
     #[inline(always)]
     pub(crate) const fn is_or_gained_marks(self, seen: Self) -> bool {
         self.0 == seen.0 | self.0 & MARKS

@@ -32,11 +32,12 @@ impl<E: Environment> fmt::Debug for StillLoaded<E> {
 }
 
 impl<E: Environment> Stage2<E> {
-    /// Takes the tables down: invalidates everything, hands each leaf to `sink`, and frees all tables.
+    /// Takes the tables down: invalidates everything, hands each leaf to `sink`, and frees all
+    /// tables.
     ///
     /// It takes the value, so no vCPU thread, walker or compaction step that borrows it can still
-    /// arrive. As long as a CPU has the tables [loaded](Self::load), so that it may walk them at any moment, they
-    /// are given back.
+    /// arrive. As long as a CPU has the tables [loaded](Self::load), so that it may walk them at
+    /// any moment, they are given back.
     ///
     /// # Panics
     ///
@@ -63,8 +64,8 @@ impl<E: Environment> Stage2<E> {
         Ok(())
     }
 
-    /// Empties a table, frees those below it, adds those that are kept to `kept`, and returns the address behind what
-    /// it covered.
+    /// Empties a table, frees those below it, adds those that are kept to `kept`, and returns the
+    /// address behind what it covered.
     fn destroy_table(
         &self,
         table: Pa,

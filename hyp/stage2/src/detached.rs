@@ -1,8 +1,8 @@
 //! Tables on their way out, and fresh ones on their way in.
 //!
-//! Owns the life of a table frame outside the tree: a [`Spare`] waits to be installed, and goes back
-//! if it is not; a [`Retired`] list waits for a grace period before its frames are freed. The lists
-//! are linked through the metadata of the frames, so that freeing never needs memory.
+//! Owns the life of a table frame outside the tree: a [`Spare`] waits to be installed, and goes
+//! back if it is not; a [`Retired`] list waits for a grace period before its frames are freed. The
+//! lists are linked through the metadata of the frames, so that freeing never needs memory.
 //!
 //! Order of a table's end, enforced by what each step takes: detach (under the locks of parent and
 //! child), flush, grace period, free.
@@ -64,7 +64,8 @@ impl Retired {
         }
     }
 
-    /// Adds tables that were detached by this moment, of which the proof says that no walk cache holds them any more.
+    /// Adds tables that were detached by this moment, of which the proof says that no walk cache
+    /// holds them any more.
     pub(crate) fn add<F: Frames>(
         &mut self,
         frames: &F,
@@ -93,8 +94,8 @@ impl Retired {
 }
 
 impl<E: Environment> Stage2<E> {
-    /// Frees retired tables, which nobody can reach when a grace period has passed since they were detached: waits
-    /// for that, and for the collapses that have claims on them.
+    /// Frees retired tables, which nobody can reach when a grace period has passed since they were
+    /// detached: waits for that, and for the collapses that have claims on them.
     ///
     /// Called outside read sections and with no lock held.
     pub(crate) fn reclaim(&self, retired: Retired) {
@@ -120,7 +121,8 @@ impl<E: Environment> Stage2<E> {
         }
     }
 
-    /// Makes a table of `level`, with so many entries in use, of a frame that is the caller's alone.
+    /// Makes a table of `level`, with so many entries in use, of a frame that is the caller's
+    /// alone.
     #[inline(always)]
     pub(crate) fn make_table(&self, pa: Pa, level: Level, live: usize) {
         if let Some(meta) = self.env().frames().table_meta(pa) {

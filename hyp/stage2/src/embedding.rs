@@ -1,16 +1,18 @@
-//! How to build this crate into a hypervisor: what to implement, what to promise, what to call when.
+//! How to build this crate into a hypervisor: what to implement, what to promise, what to call
+//! when.
 //!
 //! There is no code in this module.
 //!
-//! To depend on it, name the crate by its path or repository: it needs Rust 1.90, neither `std` nor `alloc` (on Unix and Windows, for tests, `std`), and no
-//! feature; `fake` is for tests on a host. Of memory it wants 32 bytes for each frame that may become a table (a
-//! pool of them will do), 256 bytes a CPU, and 8 KiB for the VMIDs.
+//! To depend on it, name the crate by its path or repository: it needs Rust 1.90, neither `std` nor
+//! `alloc` (on Unix and Windows, for tests, `std`), and no feature; `fake` is for tests on a host.
+//! Of memory it wants 32 bytes for each frame that may become a table (a pool of them will do), 256
+//! bytes a CPU, and 8 KiB for the VMIDs.
 //!
 //! # What to implement
 //!
-//! Four traits, bundled by [`Environment`](crate::Environment). Their documentation says what exactly
-//! each call owes; all five are `unsafe` to implement, because memory safety of all guests, and of the hypervisor,
-//! rests on it.
+//! Four traits, bundled by [`Environment`](crate::Environment). Their documentation says what
+//! exactly each call owes; all five are `unsafe` to implement, because memory safety of all guests,
+//! and of the hypervisor, rests on it.
 //!
 //! | trait | on hardware | its promise, in short |
 //! |---|---|---|
@@ -19,51 +21,58 @@
 //! | [`Tlb`](crate::Tlb) | TLBI and barriers, VTTBR_EL2 | when `publish` returns, walks find what was stored before it; when `invalidate` returns, no CPU uses what was replaced before it; VTTBR_EL2 is written by `load` alone |
 //! | [`Cpus`](crate::Cpus) | per-CPU data and the scheduler | a thread that is in a read section, or holds a lock, is neither preempted nor moved; all VMs share one set of slots, one [`Grace`](crate::grace::Grace) and one [`VmidAllocator`](crate::vmid::VmidAllocator) |
 //!
-//! [`CopyPages`](crate::CopyPages) comes with each call that copies guest memory: it copies, clears and
-//! takes back pages. A page that it copies may have been unmapped a moment ago; what is read then is thrown
-//! away, so the read must be harmless, not meaningful.
+//! [`CopyPages`](crate::CopyPages) comes with each call that copies guest memory: it copies, clears
+//! and takes back pages. A page that it copies may have been unmapped a moment ago; what is read
+//! then is thrown away, so the read must be harmless, not meaningful.
 //!
 //! # What may be mapped
 //!
-//! A [`GuestFrame`](crate::GuestFrame), and making one is `unsafe`: it is the promise that guests may do with the memory
-//! what they like. Best your allocator of frames for guests makes them, where it hands memory out, and nobody else.
-//! What is mapped is the tables'; it comes back as a value when no translation of it is left, from
-//! [`unmap`](crate::Stage2::unmap), `CopyPages::release` and `destroy`, and out of the error when it could
-//! not be mapped. Scrub it before another guest gets it. A frame that is a table is refused, whatever code has made it.
+//! A [`GuestFrame`](crate::GuestFrame), and making one is `unsafe`: it is the promise that guests
+//! may do with the memory what they like. Best your allocator of frames for guests makes them,
+//! where it hands memory out, and nobody else. What is mapped is the tables'; it comes back as a
+//! value when no translation of it is left, from [`unmap`](crate::Stage2::unmap),
+//! `CopyPages::release` and `destroy`, and out of the error when it could not be mapped. Scrub it
+//! before another guest gets it. A frame that is a table is refused, whatever code has made it.
 //!
-//! Everything else is safe to call with whatever arguments: that what the traits and the makers of frames promise
-//! is all that this crate relies on.
+//! Everything else is safe to call with whatever arguments: that what the traits and the makers of
+//! frames promise is all that this crate relies on.
 //!
 //! # What to promise beyond the traits
 //!
 //! - **Registers.** VTCR_EL2 has the fields of [`Geometry::vtcr`](crate::Geometry::vtcr), inner
-//!   shareable write-back walks, the 4 KiB granule, PS as wide as the widest address that is mapped, and VS set
-//!   exactly if the [`VmidAllocator`](crate::vmid::VmidAllocator) has 16 bits; bit 31 is set, and all other
-//!   fields, HWU59 among them, are clear. HCR_EL2.FWB and VTCR_EL2.{HA, HD} agree with the
-//!   [`Format`](crate::Format). VTTBR_EL2 is written by [`Tlb::load`](crate::Tlb::load), and by nothing else.
-//! - **Loading.** Before a CPU enters a guest it calls [`Stage2::load`](crate::Stage2::load), which gives the VM a VMID
-//!   and has VTTBR_EL2 written, and when it may be long without that guest, [`unload`](crate::unload): a VM
-//!   is not destroyed while a CPU has it loaded. Until a VM was loaded for the first time it has no VMID, no CPU
-//!   can have a translation of it, and so *no invalidation is called for it*, whatever is mapped, unmapped or
-//!   collapsed. From then on all of them are, on whatever CPU it runs. Both are called at EL2, on the CPU in
-//!   question: there a guest's tables are not walked but by walks that were under way already, and those they
-//!   wait for.
-//! - **Reset.** After a CPU's reset its TLBs hold anything, also under numbers that VMs will be given: empty them
-//!   (`tlbi alle1; dsb nsh; isb`) on each CPU, whenever it comes up, before it loads a VM.
+//!   shareable write-back walks, the 4 KiB granule, PS as wide as the widest address that is
+//!   mapped, and VS set exactly if the [`VmidAllocator`](crate::vmid::VmidAllocator) has 16 bits;
+//!   bit 31 is set, and all other fields, HWU59 among them, are clear. HCR_EL2.FWB and
+//!   VTCR_EL2.{HA, HD} agree with the [`Format`](crate::Format). VTTBR_EL2 is written by
+//!   [`Tlb::load`](crate::Tlb::load), and by nothing else.
+//! - **Loading.** Before a CPU enters a guest it calls [`Stage2::load`](crate::Stage2::load), which
+//!   gives the VM a VMID and has VTTBR_EL2 written, and when it may be long without that guest,
+//!   [`unload`](crate::unload): a VM is not destroyed while a CPU has it loaded. Until a VM was
+//!   loaded for the first time it has no VMID, no CPU can have a translation of it, and so *no
+//!   invalidation is called for it*, whatever is mapped, unmapped or collapsed. From then on all of
+//!   them are, on whatever CPU it runs. Both are called at EL2, on the CPU in question: there a
+//!   guest's tables are not walked but by walks that were under way already, and those they wait
+//!   for.
+//! - **Reset.** After a CPU's reset its TLBs hold anything, also under numbers that VMs will be
+//!   given: empty them (`tlbi alle1; dsb nsh; isb`) on each CPU, whenever it comes up, before it
+//!   loads a VM.
 //! - **Instruction caches.** Where they do not follow data (`CTR_EL0.DIC`), empty them in
-//!   [`Tlb::invalidate`](crate::Tlb::invalidate) and [`Tlb::invalidate_all`](crate::Tlb::invalidate_all) as well.
-//! - **One VM, one owner.** No two VMs that live at one time have the same [`Owner`](crate::Owner): by it a
-//!   broken entry that names another VM's table is told from a good one.
+//!   [`Tlb::invalidate`](crate::Tlb::invalidate) and
+//!   [`Tlb::invalidate_all`](crate::Tlb::invalidate_all) as well.
+//! - **One VM, one owner.** No two VMs that live at one time have the same [`Owner`](crate::Owner):
+//!   by it a broken entry that names another VM's table is told from a good one.
 //! - **Stage 1 is the hypervisor's.** Where two vCPUs of one VM take turns on a CPU, their stage-1
-//!   translations share a VMID: the second one's arrival needs a local invalidation (`tlbi vmalle1`).
-//! - **Caches.** A guest whose caches are off, as at its start, reads and writes memory behind them. Without
-//!   FEAT_S2FWB a frame is therefore cleaned to the point of coherency after it was zeroed or copied to, before it
-//!   is mapped, and cleaned and invalidated before what the guest has stored is read: also in
-//!   [`CopyPages`](crate::CopyPages), at each page.
-//! - **TLB conflict aborts.** With [`Config::direct_size_change`](crate::Config::direct_size_change) they can be taken, and
-//!   are answered by an invalidation of the VMID.
-//! - **The end.** [`Stage2::destroy`](crate::Stage2::destroy) gives the tables back as long as a CPU has them loaded.
-//!   Dropping a `Stage2` without it frees nothing.
+//!   translations share a VMID: the second one's arrival needs a local invalidation (`tlbi
+//!   vmalle1`).
+//! - **Caches.** A guest whose caches are off, as at its start, reads and writes memory behind
+//!   them. Without FEAT_S2FWB a frame is therefore cleaned to the point of coherency after it was
+//!   zeroed or copied to, before it is mapped, and cleaned and invalidated before what the guest
+//!   has stored is read: also in [`CopyPages`](crate::CopyPages), at each page.
+//! - **TLB conflict aborts.** With
+//!   [`Config::direct_size_change`](crate::Config::direct_size_change) they can be taken, and are
+//!   answered by an invalidation of the VMID.
+//! - **The end.** [`Stage2::destroy`](crate::Stage2::destroy) gives the tables back as long as a
+//!   CPU has them loaded. Dropping a `Stage2` without it frees nothing.
 //!
 //! # What to call when
 //!
@@ -78,11 +87,11 @@
 //! | ... `OutOfRange` | | inject an abort: no memory can be there |
 //!
 //! A hypervisor that keeps a ring or a list of written pages calls
-//! [`resolve_fault_with`](crate::Stage2::resolve_fault_with), which tells of the first store to each, and adds the page
-//! itself after a `split_for_store`.
+//! [`resolve_fault_with`](crate::Stage2::resolve_fault_with), which tells of the first store to
+//! each, and adds the page itself after a `split_for_store`.
 //!
-//! Which addresses are memory at all the hypervisor knows: a fault elsewhere is a device's, or an abort.
-//! Memory that is wanted before the guest touches it is mapped by
+//! Which addresses are memory at all the hypervisor knows: a fault elsewhere is a device's, or an
+//! abort. Memory that is wanted before the guest touches it is mapped by
 //! [`map_pages`](crate::Stage2::map_pages), many pages a call; memory whose owner may revoke it by
 //! [`map_page_with`](crate::Stage2::map_page_with), which looks it up under the table's lock.
 //!
@@ -97,16 +106,18 @@
 //! | other rights | [`protect`](crate::Stage2::protect) |
 //!
 //! All calls are made outside read sections, and so with no lock held, except those that only look
-//! ([`read`](crate::Stage2::read), [`query`](crate::Stage2::query), [`walk`](crate::Stage2::walk)): in a section
-//! they panic, before anything has changed. Those that only look may also be made by an interrupt handler, whatever it
-//! has interrupted. Those of the table above never wait. Those that change a range, move a page, or collapse wait for the
-//! operation that works there ([`Cpus::yield_now`](crate::Cpus::yield_now)), and those that free tables may wait for a grace period as
-//! well: make them from a thread, where other threads may run meanwhile.
+//! ([`read`](crate::Stage2::read), [`query`](crate::Stage2::query), [`walk`](crate::Stage2::walk)):
+//! in a section they panic, before anything has changed. Those that only look may also be made by
+//! an interrupt handler, whatever it has interrupted. Those of the table above never wait. Those
+//! that change a range, move a page, or collapse wait for the operation that works there
+//! ([`Cpus::yield_now`](crate::Cpus::yield_now)), and those that free tables may wait for a grace
+//! period as well: make them from a thread, where other threads may run meanwhile.
 //!
 //! # A whole environment
 //!
-//! The smallest there can be: two CPUs, which are threads, and eight frames for tables. No guest runs; the comments say
-//! where one would be entered, and what the hardware would be told. `cargo run -p stage2 --example host` runs it.
+//! The smallest there can be: two CPUs, which are threads, and eight frames for tables. No guest
+//! runs; the comments say where one would be entered, and what the hardware would be told. `cargo
+//! run -p stage2 --example host` runs it.
 //!
 //! ```
 #![doc = include_str!("../examples/host.rs")]

@@ -4,8 +4,8 @@
 //! Between break and make its entry is busy, so that no new table is installed before walk caches
 //! have forgotten the old one. Its frame is freed after a grace period.
 //!
-//! Lock order: parent, child. The parent's lock is held across the flush; one flush serves all tables
-//! of the parent.
+//! Lock order: parent, child. The parent's lock is held across the flush; one flush serves all
+//! tables of the parent.
 
 use crate::addr::{ENTRIES, Ipa, IpaRange, Level};
 use crate::descriptor::{Descriptor, EntryKind, Marker, Operation};
@@ -19,7 +19,8 @@ use crate::stage2::{Stage2, next_entry};
 use crate::stats::Counter;
 
 impl<E: Environment> Stage2<E> {
-    /// Frees the empty tables of `range`, as far as the range covers them whole, and returns how many.
+    /// Frees the empty tables of `range`, as far as the range covers them whole, and returns how
+    /// many.
     ///
     /// Waits for grace periods.
     ///
@@ -58,7 +59,8 @@ impl<E: Environment> Stage2<E> {
             None => return range.end(),
             Some(Ok(table)) => table,
             Some(Err(stopped)) => match stopped.absent {
-                // The operation that works there leaves no empty table behind, or will be asked next time.
+                // The operation that works there leaves no empty table behind, or will be asked
+                // next time.
                 Absent::Empty | Absent::Block(_) | Absent::Busy(_) | Absent::Contended => {
                     return next_entry(cursor, stopped.holder.level());
                 }

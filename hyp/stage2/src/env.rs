@@ -3,13 +3,14 @@
 //! Owns the traits through which frames, tables' memory, the TLB and the CPUs are reached. There
 //! are no globals: the embedder that makes a [`Stage2`](crate::Stage2) hands it an [`Environment`].
 //!
-//! The traits are `unsafe` to implement, since the memory safety of all guests and of the hypervisor rests on them;
-//! calling their methods is safe for all code: what only this crate may ask for takes a value that only this crate
-//! makes ([`TableFrame`]).
+//! The traits are `unsafe` to implement, since the memory safety of all guests and of the
+//! hypervisor rests on them; calling their methods is safe for all code: what only this crate may
+//! ask for takes a value that only this crate makes ([`TableFrame`]).
 //!
-//! With a table lock held, or inside a read section, any of these calls may be made but those that take or
-//! give frames ([`Frames::allocate_tables`], [`Frames::allocate_filled_table`], [`Frames::free_tables`]) and
-//! those that let other threads run ([`Cpus::yield_now`], [`Cpus::cond_resched`]).
+//! With a table lock held, or inside a read section, any of these calls may be made but those that
+//! take or give frames ([`Frames::allocate_tables`], [`Frames::allocate_filled_table`],
+//! [`Frames::free_tables`]) and those that let other threads run ([`Cpus::yield_now`],
+//! [`Cpus::cond_resched`]).
 
 use crate::addr::{ENTRIES, IpaRange, Level, PAGE_SHIFT, Pa};
 use crate::flush::Published;
@@ -30,7 +31,8 @@ pub struct Table {
 impl Table {
     /// A table of empty entries. On hardware a zeroed frame is one already.
     #[cfg(not(any(loom, shuttle)))]
-    #[allow(clippy::declare_interior_mutable_const)] // a value to begin with: each use makes a table
+    // A value to begin with: each use makes a table.
+    #[allow(clippy::declare_interior_mutable_const)]
     pub const EMPTY: Table = Table {
         entries: [const { Entry::new(0) }; ENTRIES],
     };
@@ -80,17 +82,18 @@ impl TableFrame {
 /// # Safety
 ///
 /// - A frame from [`allocate_tables`](Self::allocate_tables) or
-///   [`allocate_filled_table`](Self::allocate_filled_table) is the caller's alone until it is given back. Those
-///   from the former are zero, adjacent, and aligned to their total size: what else they held would be walked.
-/// - [`table_meta`](Self::table_meta) returns the same metadata for a frame at all times, and different metadata for
-///   different frames.
+///   [`allocate_filled_table`](Self::allocate_filled_table) is the caller's alone until it is given
+///   back. Those from the former are zero, adjacent, and aligned to their total size: what else
+///   they held would be walked.
+/// - [`table_meta`](Self::table_meta) returns the same metadata for a frame at all times, and
+///   different metadata for different frames.
 /// - [`holds_tables`](Self::holds_tables) overlooks no table.
 pub unsafe trait Frames {
     /// Allocates `1 << order` adjacent frames, zeroed, aligned to their total size.
     fn allocate_tables(&self, order: u32) -> Result<Pa, OutOfFrames>;
 
-    /// As [`allocate_tables`](Self::allocate_tables) of one frame, with any contents: the caller stores to
-    /// every entry.
+    /// As [`allocate_tables`](Self::allocate_tables) of one frame, with any contents: the caller
+    /// stores to every entry.
     fn allocate_filled_table(&self) -> Result<Pa, OutOfFrames> {
         self.allocate_tables(0)
     }
@@ -101,10 +104,11 @@ pub unsafe trait Frames {
     /// The metadata of the frame at `pa`; none when no frame of ours is there.
     fn table_meta(&self, pa: Pa) -> Option<&TableMeta>;
 
-    /// Whether a table is among the frames that `frame` consists of: then it is not mapped, whatever its maker has
-    /// promised. Asked each time that one is mapped.
+    /// Whether a table is among the frames that `frame` consists of: then it is not mapped,
+    /// whatever its maker has promised. Asked each time that one is mapped.
     ///
-    /// An allocator that itself sees to it that no frame is a table and a guest's at once need not look.
+    /// An allocator that itself sees to it that no frame is a table and a guest's at once need not
+    /// look.
     #[inline]
     fn holds_tables(&self, frame: &GuestFrame) -> bool {
         let is_table = |pa| self.table_meta(pa).is_some_and(TableMeta::is_table);
@@ -161,27 +165,29 @@ pub enum Scope {
 
 /// Translation caches, and the hardware that fills them by walking the tables.
 ///
-/// A walker is no CPU: what acquire, release and `dmb` order among CPUs it need not see in that order. Only a DSB
-/// orders a store and a walk.
+/// A walker is no CPU: what acquire, release and `dmb` order among CPUs it need not see in that
+/// order. Only a DSB orders a store and a walk.
 ///
 /// # Safety
 ///
-/// - When [`publish`](Self::publish) returns, every walk that begins from then on, on whatever CPU, finds what this
-///   CPU stored before the call; and no access of this CPU that follows the call, loads included, has been made
-///   before that is so. In Arm's terms: `dsb ishst`.
-/// - When [`finish_walks`](Self::finish_walks) returns, no walk is under way that this CPU began for the guest which it
-///   has left: none reads the tables any more, stores a mark in them, or caches what it found (Arm ARM, "Out-of-context
-///   translation regimes"). In Arm's terms: `dsb nsh`, at EL2.
-/// - When [`invalidate`](Self::invalidate) returns, no CPU uses a translation of `vmid` in `range` that was made from a
-///   descriptor replaced before the [`Published`] that it is given, stage-1 translations combined with it included;
-///   every store that was made through such a translation is visible, and every mark that a walk set by such a
-///   descriptor is in memory. In Arm's terms: TLBI by IPA, `dsb ish`, `tlbi vmalle1is`, `dsb ish`, `isb`
-///   (Arm ARM, "TLB maintenance").
-/// - [`invalidate_all`](Self::invalidate_all) does so for all VMIDs and all ranges: `dsb ishst`, `tlbi alle1is`,
-///   `dsb ish`, `isb`.
-/// - When [`load`](Self::load) returns, the walks that this CPU begins for guests are of the tables that it was given,
-///   under that VMID, and nothing but `load` changes that. (What maintenance loads for the moment are tables
-///   that translate nothing.) In Arm's terms: `msr vttbr_el2`, `isb`.
+/// - When [`publish`](Self::publish) returns, every walk that begins from then on, on whatever CPU,
+///   finds what this CPU stored before the call; and no access of this CPU that follows the call,
+///   loads included, has been made before that is so. In Arm's terms: `dsb ishst`.
+/// - When [`finish_walks`](Self::finish_walks) returns, no walk is under way that this CPU began
+///   for the guest which it has left: none reads the tables any more, stores a mark in them, or
+///   caches what it found (Arm ARM, "Out-of-context translation regimes"). In Arm's terms: `dsb
+///   nsh`, at EL2.
+/// - When [`invalidate`](Self::invalidate) returns, no CPU uses a translation of `vmid` in `range`
+///   that was made from a descriptor replaced before the [`Published`] that it is given, stage-1
+///   translations combined with it included; every store that was made through such a translation
+///   is visible, and every mark that a walk set by such a descriptor is in memory. In Arm's terms:
+///   TLBI by IPA, `dsb ish`, `tlbi vmalle1is`, `dsb ish`, `isb` (Arm ARM, "TLB maintenance").
+/// - [`invalidate_all`](Self::invalidate_all) does so for all VMIDs and all ranges: `dsb ishst`,
+///   `tlbi alle1is`, `dsb ish`, `isb`.
+/// - When [`load`](Self::load) returns, the walks that this CPU begins for guests are of the tables
+///   that it was given, under that VMID, and nothing but `load` changes that. (What maintenance
+///   loads for the moment are tables that translate nothing.) In Arm's terms: `msr vttbr_el2`,
+///   `isb`.
 pub unsafe trait Tlb {
     /// Makes descriptor writes before it what walks after it find.
     fn publish(&self);
@@ -189,8 +195,8 @@ pub unsafe trait Tlb {
     /// Waits for the walks that this CPU began before it left the guest.
     fn finish_walks(&self);
 
-    /// Invalidates `range` of `vmid` on all CPUs and waits until that is done. Not called for a VM that no CPU was
-    /// has [loaded](crate::Stage2::load) yet: it has no VMID.
+    /// Invalidates `range` of `vmid` on all CPUs and waits until that is done. Not called for a VM
+    /// that no CPU was has [loaded](crate::Stage2::load) yet: it has no VMID.
     fn invalidate(&self, published: Published, vmid: Vmid, range: IpaRange, scope: Scope);
 
     /// Invalidates one leaf on this CPU only: for a fault on a descriptor that gained rights.
@@ -199,8 +205,9 @@ pub unsafe trait Tlb {
     /// Invalidates everything of all guests on all CPUs and waits until that is done.
     fn invalidate_all(&self);
 
-    /// Has this CPU translate for guests with these tables, or with none: tables that translate nothing, under
-    /// VMID 0. The walks of what was loaded before have been [finished](Self::finish_walks).
+    /// Has this CPU translate for guests with these tables, or with none: tables that translate
+    /// nothing, under VMID 0. The walks of what was loaded before have been
+    /// [finished](Self::finish_walks).
     fn load(&self, tables: Option<Loaded>);
 }
 
@@ -208,14 +215,16 @@ pub unsafe trait Tlb {
 ///
 /// # Safety
 ///
-/// - [`slots`](Self::slots), [`grace`](Self::grace) and [`vmids`](Self::vmids) are the same at all times, and for all
-///   [`Stage2`](crate::Stage2)s of the machine; [`current`](Self::current) is an index into the slots, the one of the CPU
-///   that runs this and of no other, and [`slot`](Self::slot) what is there.
-/// - While a value of [`Pinned`](Self::Pinned) lives, the thread that has made it stays on its CPU, and no other thread
-///   runs there. Interrupts may be taken: their handlers may look at tables and change none.
+/// - [`slots`](Self::slots), [`grace`](Self::grace) and [`vmids`](Self::vmids) are the same at all
+///   times, and for all [`Stage2`](crate::Stage2)s of the machine; [`current`](Self::current) is an
+///   index into the slots, the one of the CPU that runs this and of no other, and
+///   [`slot`](Self::slot) what is there.
+/// - While a value of [`Pinned`](Self::Pinned) lives, the thread that has made it stays on its CPU,
+///   and no other thread runs there. Interrupts may be taken: their handlers may look at tables and
+///   change none.
 pub unsafe trait Cpus {
-    /// Keeps a thread on its CPU, and alone there, until it is dropped: every read section has one, and so has every
-    /// lock. `()` where threads are not preempted.
+    /// Keeps a thread on its CPU, and alone there, until it is dropped: every read section has one,
+    /// and so has every lock. `()` where threads are not preempted.
     type Pinned<'c>
     where
         Self: 'c;
@@ -241,12 +250,14 @@ pub unsafe trait Cpus {
         &self.slots()[self.current()]
     }
 
-    /// Gives the CPU to another thread: the caller waits for one. Called with no lock held and outside read sections.
+    /// Gives the CPU to another thread: the caller waits for one. Called with no lock held and
+    /// outside read sections.
     fn yield_now(&self);
 
-    /// Gives the CPU to another thread if one has waited long enough for it, and serves interrupts that are pending.
-    /// Called where [`yield_now`](Self::yield_now) could be, between the steps of long work: of copying a region and of
-    /// freeing all tables. A caller that changes long ranges cuts them up.
+    /// Gives the CPU to another thread if one has waited long enough for it, and serves interrupts
+    /// that are pending. Called where [`yield_now`](Self::yield_now) could be, between the steps of
+    /// long work: of copying a region and of freeing all tables. A caller that changes long ranges
+    /// cuts them up.
     fn cond_resched(&self) {
         self.yield_now();
     }
@@ -256,9 +267,9 @@ pub unsafe trait Cpus {
 ///
 /// # Safety
 ///
-/// [`frames`](Self::frames), [`window`](Self::window), [`tlb`](Self::tlb) and [`cpus`](Self::cpus) each return the same
-/// part of the same machine at all times: what one call has allocated, announced or locked the next one must find.
-/// So nobody makes one without promising that:
+/// [`frames`](Self::frames), [`window`](Self::window), [`tlb`](Self::tlb) and [`cpus`](Self::cpus)
+/// each return the same part of the same machine at all times: what one call has allocated,
+/// announced or locked the next one must find. So nobody makes one without promising that:
 ///
 /// ```compile_fail,E0200
 /// # use stage2::fake::{FakeCpus, FakeFrames, FakeMachine, FakeTlb};
@@ -308,7 +319,8 @@ pub unsafe trait Environment: Sync {
 macro_rules! forward_environment {
     ($($(#[$when:meta])* $pointer:ty),* $(,)?) => {$(
         $(#[$when])*
-        // SAFETY: the parts are those of the environment that the pointer leads to, which is the same at all times.
+        // SAFETY: the parts are those of the environment that the pointer leads to, which is the
+        // same at all times.
         unsafe impl<E: Environment> Environment for $pointer
         where
             Self: Sync,

@@ -1,11 +1,12 @@
 //! Faults on what is mapped: access flag and permission.
 //!
-//! Owns the answer to a fault whose address has a leaf: the mark that was missing is set, or another
-//! thread has set it, or the access is not allowed.
+//! Owns the answer to a fault whose address has a leaf: the mark that was missing is set, or
+//! another thread has set it, or the access is not allowed.
 //!
-//! *An access that was answered with [`Resolution::Resolved`] is one that the hardware lets through*, at once, if
-//! nobody changes the entry in between: else the guest would fault on it for ever. So [`Access`] names each need
-//! that the hardware tells apart, and [`allows`] asks of the entry all that the hardware asks.
+//! *An access that was answered with [`Resolution::Resolved`] is one that the hardware lets
+//! through*, at once, if nobody changes the entry in between: else the guest would fault on it for
+//! ever. So [`Access`] names each need that the hardware tells apart, and [`allows`] asks of the
+//! entry all that the hardware asks.
 
 use crate::addr::{Ipa, Level};
 use crate::descriptor::{Descriptor, EntryKind, Privilege};
@@ -48,7 +49,8 @@ pub enum DirtyGranule {
 #[must_use = "the guest is entered again only if that is the answer"]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resolution {
-    /// The access will succeed when the guest tries again on this CPU, unless the entry is changed before.
+    /// The access will succeed when the guest tries again on this CPU, unless the entry is changed
+    /// before.
     Resolved,
     /// Nothing is mapped there, but something can be.
     Unmapped,
@@ -71,19 +73,21 @@ impl<E: Environment> Stage2<E> {
     /// # Panics
     ///
     /// Inside a read section.
-    // Never inline: a caller that has more to do would save more registers (the bench's row of dirty logging).
+    // Never inline: a caller that has more to do would save more registers (the bench's row of
+    // dirty logging).
     #[inline(never)]
     pub fn resolve_fault(&self, ipa: Ipa, access: Access, granule: DirtyGranule) -> Resolution {
         self.resolve_fault_with(ipa, access, granule, |_| {})
     }
 
-    /// As [`resolve_fault`](Self::resolve_fault), and calls `written` if this is the first store to a page, or to a block
-    /// that is not to be split, since it was last [collected](Self::collect_dirty): for a ring of what is written. It is
-    /// given the level of what is mapped.
+    /// As [`resolve_fault`](Self::resolve_fault), and calls `written` if this is the first store to
+    /// a page, or to a block that is not to be split, since it was last
+    /// [collected](Self::collect_dirty): for a ring of what is written. It is given the level of
+    /// what is mapped.
     ///
-    /// `written` runs with the table locked, so that what is collected later has been told before: it must be
-    /// short, must not wait, and calls nothing of this crate. It is not called for what was mapped as written, nor for what
-    /// the hardware marks by itself.
+    /// `written` runs with the table locked, so that what is collected later has been told before:
+    /// it must be short, must not wait, and calls nothing of this crate. It is not called for what
+    /// was mapped as written, nor for what the hardware marks by itself.
     ///
     /// # Panics
     ///
@@ -153,8 +157,8 @@ impl<E: Environment> Stage2<E> {
         Resolution::Busy
     }
 
-    /// As [`resolve_fault_with`](Self::resolve_fault_with), for the leaf `entry`, in a table of `level` as it is
-    /// under the lock.
+    /// As [`resolve_fault_with`](Self::resolve_fault_with), for the leaf `entry`, in a table of
+    /// `level` as it is under the lock.
     #[inline(always)]
     fn resolve_leaf(
         &self,

@@ -1,9 +1,9 @@
 //! What must still be invalidated, and the proof that it was.
 //!
-//! Owns three values that carry break-before-make through the types: the operation that takes an entry away gets
-//! a [`Stale`], which must be flushed; the one that makes the next entry, or frees what the old one
-//! named, needs the [`Flushed`] that only a flush gives; and a flush, or the conclusion that there is nothing to
-//! flush, needs the [`Published`] that only a DSB gives.
+//! Owns three values that carry break-before-make through the types: the operation that takes an
+//! entry away gets a [`Stale`], which must be flushed; the one that makes the next entry, or frees
+//! what the old one named, needs the [`Flushed`] that only a flush gives; and a flush, or the
+//! conclusion that there is nothing to flush, needs the [`Published`] that only a DSB gives.
 
 use crate::addr::{IpaRange, Level};
 use crate::descriptor::{Descriptor, EntryKind};
@@ -53,7 +53,8 @@ impl Stale {
     }
 }
 
-/// Proof that a DSB was executed ([`Tlb::publish`]): what its CPU stored before it is what walks find.
+/// Proof that a DSB was executed ([`Tlb::publish`]): what its CPU stored before it is what walks
+/// find.
 #[derive(Debug)]
 pub struct Published(());
 

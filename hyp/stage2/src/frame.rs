@@ -1,9 +1,10 @@
 //! Memory that guests may have, as values.
 //!
-//! Owns [`GuestFrame`], whose making is the promise that guests may do with the memory what they like. A frame
-//! goes into the tables as a value and comes out of them as one: the caller that maps it parts with it, and the one that
-//! unmaps, moves or collapses is given it, when no translation of it is left. So code without `unsafe` can
-//! map no address that it made up: no table, and nothing of the hypervisor's.
+//! Owns [`GuestFrame`], whose making is the promise that guests may do with the memory what they
+//! like. A frame goes into the tables as a value and comes out of them as one: the caller that maps
+//! it parts with it, and the one that unmaps, moves or collapses is given it, when no translation
+//! of it is left. So code without `unsafe` can map no address that it made up: no table, and
+//! nothing of the hypervisor's.
 
 use crate::addr::{ENTRIES, Level, PAGE_SIZE, Pa};
 use core::fmt;
@@ -17,7 +18,8 @@ const SOME: u64 = 0b100;
 
 /// A page or block of memory, or of a device's registers, that guests may have.
 ///
-/// It is not freed when it is dropped, but lost: its maker takes it apart by [`into_pa`](Self::into_pa).
+/// It is not freed when it is dropped, but lost: its maker takes it apart by
+/// [`into_pa`](Self::into_pa).
 ///
 /// No address is one, whatever is there, as long as nobody has promised:
 ///
@@ -53,16 +55,18 @@ impl GuestFrame {
     /// # Safety
     ///
     /// - `pa` [fits](Pa::fits) the level, which is not 0.
-    /// - From here until [`into_pa`](Self::into_pa), guests may load from, store to and fetch from all of it at any
-    ///   time, and devices' registers are such that EL2 suffers from nothing that guests do to them. So no
-    ///   table is there, nor code, stack, heap or variables of the hypervisor; and the hypervisor itself accesses it
-    ///   in ways only that mind no change by a guest: by atomics, or by raw copies that it can throw away.
+    /// - From here until [`into_pa`](Self::into_pa), guests may load from, store to and fetch from
+    ///   all of it at any time, and devices' registers are such that EL2 suffers from nothing that
+    ///   guests do to them. So no table is there, nor code, stack, heap or variables of the
+    ///   hypervisor; and the hypervisor itself accesses it in ways only that mind no change by a
+    ///   guest: by atomics, or by raw copies that it can throw away.
     ///
-    /// There may be several values of one frame, for guests that share it, if their maker counts them: the promise
-    /// holds until the last is gone.
+    /// There may be several values of one frame, for guests that share it, if their maker counts
+    /// them: the promise holds until the last is gone.
     #[inline(always)]
     pub const unsafe fn new(pa: Pa, level: Level) -> Self {
-        // SAFETY: so the caller has promised. With the level known, what is asked of a new frame is then known as well.
+        // SAFETY: so the caller has promised. With the level known, what is asked of a new frame is
+        // then known as well.
         unsafe { core::hint::assert_unchecked(pa.fits(level)) };
         Self::of(pa, level)
     }
@@ -138,8 +142,8 @@ impl fmt::Debug for GuestFrame {
 
 /// A 4 KiB page of a [`GuestFrame`], lent for copying.
 ///
-/// Only this crate and the owner of a frame can make one: code that is given one may access the page, in ways that mind
-/// no change by a guest.
+/// Only this crate and the owner of a frame can make one: code that is given one may access the
+/// page, in ways that mind no change by a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GuestPage<'f> {
     pa: Pa,

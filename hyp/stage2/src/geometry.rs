@@ -106,9 +106,9 @@ impl Geometry {
         Some(self.root_index_of_any(ipa))
     }
 
-    /// The same, and some table's number for an address that is too large. So there is a table with this number also where
-    /// a CPU, looking ahead, only supposes that the address was small enough: else it would walk tables from
-    /// wherever a guest would have it (Spectre v1).
+    /// The same, and some table's number for an address that is too large. So there is a table with
+    /// this number also where a CPU, looking ahead, only supposes that the address was small
+    /// enough: else it would walk tables from wherever a guest would have it (Spectre v1).
     #[inline]
     const fn root_index_of_any(&self, ipa: Ipa) -> u64 {
         ipa.get() >> self.root_shift & self.root_mask

@@ -1,20 +1,21 @@
 //! Read sections and grace periods.
 //!
 //! Owns the answer to one question: can any reader still look at a table that was detached? A CPU
-//! announces in its own [`CpuSlot`] that it is inside a read section; a grace period has passed when
-//! every CPU was seen outside, or inside a section that began after the grace period did. A table
-//! frame is freed only after that.
+//! announces in its own [`CpuSlot`] that it is inside a read section; a grace period has passed
+//! when every CPU was seen outside, or inside a section that began after the grace period did. A
+//! table frame is freed only after that.
 //!
 //! Invariants:
 //! - A section's announcement is visible to all before its first load of an entry (the full fence
 //!   in `Section::enter`); a grace period's detach is visible to all before it looks at the first
-//!   slot (the full fences in `Grace::now` and `Grace::begin_after`). So either the reader sees the detach, or the grace
-//!   period sees the reader.
-//! - What a section has announced stands until the last section of its CPU ends. The announcement itself says that
-//!   the CPU is in a section; what is counted beside it are the sections that found one. A handler may interrupt
-//!   `Section::enter` and the end of a section between any two of their steps, and enter sections of its own that
-//!   end before it returns: it leaves announcement and count as it has found them. Nested or not, each section has
-//!   its fence: an announcement that is found may be one whose fence is still to come.
+//!   slot (the full fences in `Grace::now` and `Grace::begin_after`). So either the reader sees the
+//!   detach, or the grace period sees the reader.
+//! - What a section has announced stands until the last section of its CPU ends. The announcement
+//!   itself says that the CPU is in a section; what is counted beside it are the sections that
+//!   found one. A handler may interrupt `Section::enter` and the end of a section between any two
+//!   of their steps, and enter sections of its own that end before it returns: it leaves
+//!   announcement and count as it has found them. Nested or not, each section has its fence: an
+//!   announcement that is found may be one whose fence is still to come.
 //! - A slot is written by its own CPU alone; nothing that two CPUs write is on its cache lines.
 
 use crate::env::{Cpus, Environment};
@@ -32,8 +33,8 @@ use core::sync::atomic::AtomicU64 as PlainAtomicU64;
 pub struct CpuSlot {
     /// The epoch in which the CPU's read section began; 0 outside.
     section: AtomicU64,
-    /// How many sections began inside another one. Only its own CPU touches it, so it needs no modelling. In 64 bits
-    /// no number of forgotten readers makes it wrap around.
+    /// How many sections began inside another one. Only its own CPU touches it, so it needs no
+    /// modelling. In 64 bits no number of forgotten readers makes it wrap around.
     nested: PlainAtomicU64,
     /// Counts the markers made on this CPU, to tell them apart. Its own CPU's alone, like `nested`.
     tickets: PlainAtomicU64,
@@ -89,15 +90,17 @@ impl CpuSlot {
         self.section.load(Ordering::Relaxed)
     }
 
-    /// Whether the CPU is in no section that may have begun before the grace period of this number did.
+    /// Whether the CPU is in no section that may have begun before the grace period of this number
+    /// did.
     fn is_past(&self, number: u64) -> bool {
         // Acquire: what the section did is before what follows its end.
         let section = self.section.load(Ordering::Acquire);
         section == 0 || section >= number
     }
 
-    /// A number that no other marker has: 12 bits of CPU above 36 bits of count. It comes again after 2^36
-    /// markers of one CPU, days of nothing else, when the work of the first has long ended.
+    /// A number that no other marker has: 12 bits of CPU above 36 bits of count. It comes again
+    /// after 2^36 markers of one CPU, days of nothing else, when the work of the first has long
+    /// ended.
     pub(crate) fn next_ticket(&self, cpu: usize) -> u64 {
         let ticket = self.tickets.load(Ordering::Relaxed);
         self.tickets
@@ -111,8 +114,8 @@ impl CpuSlot {
     }
 }
 
-/// A thread that changes tables may have to wait for another one, which may wait for the section's end, or for a
-/// lock that is held in it.
+/// A thread that changes tables may have to wait for another one, which may wait for the section's
+/// end, or for a lock that is held in it.
 #[cold]
 #[inline(never)]
 fn inside_a_section() -> ! {
@@ -122,8 +125,8 @@ fn inside_a_section() -> ! {
 /// The count of grace periods that began, shared by all CPUs. Read on every entry of a section,
 /// written only when a grace period begins or ends.
 ///
-/// One that began after a table was detached will do for it, whichever CPU began it: so all waiters of one time wait
-/// for one, and a waiter that asks late enough waits for none.
+/// One that began after a table was detached will do for it, whichever CPU began it: so all waiters
+/// of one time wait for one, and a waiter that asks late enough waits for none.
 pub struct Grace {
     /// The youngest that began.
     epoch: AtomicU64,
@@ -131,8 +134,8 @@ pub struct Grace {
     ended: AtomicU64,
 }
 
-/// A moment, as the youngest grace period that had begun by then. What was detached before it can be reached by
-/// nobody once a younger one has ended.
+/// A moment, as the youngest grace period that had begun by then. What was detached before it can
+/// be reached by nobody once a younger one has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Moment(u64);
 
@@ -172,9 +175,9 @@ impl Grace {
 
     /// This moment, for what this CPU has just detached.
     pub(crate) fn now(&self) -> Moment {
-        // Pairs with the fence in `Section::enter`, by way of the epoch: the CPU that makes it larger than what is
-        // loaded here has a fence behind that. So what was detached before is seen by every section whose announcement
-        // the look at the slots misses.
+        // Pairs with the fence in `Section::enter`, by way of the epoch: the CPU that makes it
+        // larger than what is loaded here has a fence behind that. So what was detached before is
+        // seen by every section whose announcement the look at the slots misses.
         fence(Ordering::SeqCst);
         Moment(self.epoch.load(Ordering::Relaxed))
     }
@@ -232,8 +235,8 @@ impl<E: Environment> Stage2<E> {
         });
     }
 
-    /// Whether a grace period has passed since `moment`. Waits for nothing; a caller that goes on asking, outside read
-    /// sections, is told in the end that one has.
+    /// Whether a grace period has passed since `moment`. Waits for nothing; a caller that goes on
+    /// asking, outside read sections, is told in the end that one has.
     pub(crate) fn has_passed_since(&self, moment: Moment) -> bool {
         self.env().cpus().grace().is_known_to_have_passed(moment)
             || self.grace_period_has_ended(self.begin_grace_period(moment))
@@ -306,8 +309,9 @@ impl<'c, C: Cpus> Section<'c, C> {
 
     #[inline(always)]
     fn begun(slot: &'c CpuSlot, pinned: C::Pinned<'c>) -> Self {
-        // The announcement comes before every load of an entry, in the eyes of all CPUs. So also where another
-        // section has made it, which this one may have interrupted before its own fence.
+        // The announcement comes before every load of an entry, in the eyes of all CPUs. So also
+        // where another section has made it, which this one may have interrupted before its own
+        // fence.
         fence(Ordering::SeqCst);
         Self {
             slot,
@@ -358,7 +362,8 @@ mod tests {
         assert!(slot.in_section() && slot.section() != 0);
     }
 
-    /// One grace period does for all who wait since one moment, and the moments behind it are later ones.
+    /// One grace period does for all who wait since one moment, and the moments behind it are later
+    /// ones.
     #[test]
     fn a_grace_period_begins_once_after_a_moment() {
         let grace = Grace::new();

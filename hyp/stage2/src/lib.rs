@@ -2,21 +2,23 @@
 //!
 //! vCPUs take faults and map memory on demand; another thread collapses 512 pages to a block, moves
 //! pages and frees emptied tables; a third takes pages away or logs what is written. All of it
-//! happens to the same tables at the same time, and there is no lock for the whole. Each table has its own.
+//! happens to the same tables at the same time, and there is no lock for the whole. Each table has
+//! its own.
 //!
-//! So nobody may take for granted that a table is there. Asking for one [can fail](lookup::Slot::map), and
-//! says [why](lookup::Absent); [locking](lookup::Slot::lock) one checks that it still is part of the tree;
-//! what was seen without a lock stays readable until the [read section](Stage2::read) ends, and cannot be
-//! written through. Translations that may be stale are values that must be flushed, and what they led to
-//! is not handed out before. (The protocol is that of Linux's `pte_offset_map_lock()` with RCU added, at every
-//! level.)
+//! So nobody may take for granted that a table is there. Asking for one [can
+//! fail](lookup::Slot::map), and says [why](lookup::Absent); [locking](lookup::Slot::lock) one
+//! checks that it still is part of the tree; what was seen without a lock stays readable until the
+//! [read section](Stage2::read) ends, and cannot be written through. Translations that may be stale
+//! are values that must be flushed, and what they led to is not handed out before. (The protocol is
+//! that of Linux's `pte_offset_map_lock()` with RCU added, at every level.)
 //!
-//! The tables are those of Arm's VMSAv8-64. *Arm ARM* is the Arm Architecture Reference Manual for A-profile, DDI
-//! 0487: it is cited by register and by title of section, since the numbers differ from issue to issue.
+//! The tables are those of Arm's VMSAv8-64. *Arm ARM* is the Arm Architecture Reference Manual for
+//! A-profile, DDI 0487: it is cited by register and by title of section, since the numbers differ
+//! from issue to issue.
 //!
-//! The crate knows no board and no vCPU, has no globals and allocates nothing behind its caller's back.
-//! How to use it in a hypervisor is told in [`embedding`]. The examples below run on a machine made
-//! of ordinary values, the module `fake`, which the feature of that name adds.
+//! The crate knows no board and no vCPU, has no globals and allocates nothing behind its caller's
+//! back. How to use it in a hypervisor is told in [`embedding`]. The examples below run on a
+//! machine made of ordinary values, the module `fake`, which the feature of that name adds.
 //!
 //! # Faults
 //!
@@ -24,7 +26,8 @@
 //!
 //! ```
 //! use stage2::fake::{FakeMachine, Setup};
-//! use stage2::{Access, Attributes, DirtyGranule, DirtyState, Ipa, IpaRange, Level, Resolution, Stage2};
+//! use stage2::{Access, Attributes, DirtyGranule, DirtyState};
+//! use stage2::{Ipa, IpaRange, Level, Resolution, Stage2};
 //!
 //! let machine = FakeMachine::new(Setup::default());
 //! let vm = Stage2::new(&machine, machine.config(1)).unwrap();
@@ -96,7 +99,8 @@
 //!
 //! ```
 //! use stage2::fake::{FakeMachine, Setup};
-//! use stage2::{Access, Attributes, DirtyGranule, DirtyState, Ipa, IpaRange, Level, Resolution, Stage2};
+//! use stage2::{Access, Attributes, DirtyGranule, DirtyState};
+//! use stage2::{Ipa, IpaRange, Level, Resolution, Stage2};
 //!
 //! let machine = FakeMachine::new(Setup::default());
 //! let vm = Stage2::new(&machine, machine.config(1)).unwrap();
@@ -109,7 +113,8 @@
 //! // The first store faults; under logging, blocks are split so that one store marks one page.
 //! let ipa = Ipa::new(0x3000);
 //! guest.write(ipa, 1).unwrap_err();
-//! assert_eq!(vm.resolve_fault(ipa, Access::Write, DirtyGranule::Page), Resolution::MustSplit(Level::L2));
+//! let resolution = vm.resolve_fault(ipa, Access::Write, DirtyGranule::Page);
+//! assert_eq!(resolution, Resolution::MustSplit(Level::L2));
 //! vm.split_for_store(ipa, Level::L2).unwrap();
 //! guest.write(ipa, 1).unwrap();
 //!
@@ -120,17 +125,17 @@
 //!
 //! # What holds on errors
 //!
-//! An error is a value and says that the guest's memory is as it was: blocks may have been split and empty
-//! tables installed, which no guest can tell. (Of many pages that are [mapped by one
-//! call](Stage2::map_pages) those before the one that could not be stay, and the error says which that is.)
-//! Nothing panics because memory ran out or because of what a guest does.
+//! An error is a value and says that the guest's memory is as it was: blocks may have been split
+//! and empty tables installed, which no guest can tell. (Of many pages that are [mapped by one
+//! call](Stage2::map_pages) those before the one that could not be stay, and the error says which
+//! that is.) Nothing panics because memory ran out or because of what a guest does.
 //!
 //! # What is checked, and how
 //!
 //! The protocol runs under a model checker (`--cfg loom`) from this same source, with tables of two
 //! entries. With tables of full size it is compared with a reference model after every one of many
-//! random operations, with every allocation failing in turn, and raced on real threads. For each rule
-//! there is a patch that takes it out and a test that then fails.
+//! random operations, with every allocation failing in turn, and raced on real threads. For each
+//! rule there is a patch that takes it out and a test that then fails.
 #![cfg_attr(not(any(test, feature = "fake", loom)), no_std)]
 #![deny(unsafe_code, missing_debug_implementations)]
 

@@ -2,7 +2,8 @@
 //!
 //! Owns the only way from an entry to the table that it names. Nothing here assumes that a table is
 //! there: each step loads an entry once and answers with the table, or with the reason why there is
-//! none. Three kinds of access follow from how a table was asked for, and the types keep them apart:
+//! none. Three kinds of access follow from how a table was asked for, and the types keep them
+//! apart:
 //!
 //! | type | how | may |
 //! |---|---|---|
@@ -150,8 +151,8 @@ impl<'s, E: Environment> Reader<'s, E> {
         }
     }
 
-    /// The table of `level` that has the entry for `ipa`, locked and surely part of the tree, or why there is none:
-    /// [`Slot::lock`] from the root on, in one call.
+    /// The table of `level` that has the entry for `ipa`, locked and surely part of the tree, or
+    /// why there is none: [`Slot::lock`] from the root on, in one call.
     ///
     /// None if the address is too large, or `level` above the root's.
     #[inline(always)]
@@ -223,8 +224,8 @@ impl<E: Environment> Inside<'_, E> {
 
     /// Counts that the entry of `level` for `ipa` names no table, and tells of a marker.
     ///
-    /// Kept out of the way, and given nothing that has to be in memory for it: a lookup that meets only
-    /// tables stays in registers.
+    /// Kept out of the way, and given nothing that has to be in memory for it: a lookup that meets
+    /// only tables stays in registers.
     #[cold]
     fn without_table(&self, ipa: Ipa, level: Level, absent: Absent) -> Absent {
         self.count(match absent {
@@ -240,7 +241,8 @@ impl<E: Environment> Inside<'_, E> {
     }
 }
 
-/// A table, for reading. It may be detached at any time, and stays readable until the read section ends.
+/// A table, for reading. It may be detached at any time, and stays readable until the read section
+/// ends.
 pub struct View<'r, E: Environment> {
     inside: &'r Inside<'r, E>,
     table: <E::TableWindow as TableWindow>::Ref<'r>,
@@ -454,8 +456,8 @@ impl<'r, E: Environment> Unlocked<'r, E> {
         self.recheck(guard)
     }
 
-    /// As [`lock`](Self::lock), but gives up when another thread holds the lock: for a caller that holds a
-    /// lock that comes later in the lock order.
+    /// As [`lock`](Self::lock), but gives up when another thread holds the lock: for a caller that
+    /// holds a lock that comes later in the lock order.
     pub fn try_lock(self) -> Option<Result<Locked<'r, E>, Changed>> {
         let View {
             inside, pa, level, ..

@@ -93,14 +93,15 @@ impl<E: Environment> Stage2<E> {
     }
 
     /// Maps each 4 KiB page of `range` to the frame that `frame` gives for it: as
-    /// [`map_page`](Self::map_page) one by one, in ascending order, but with one walk, one lock and one
-    /// barrier for all pages of a table. For memory that is wanted before the guest touches it.
+    /// [`map_page`](Self::map_page) one by one, in ascending order, but with one walk, one lock and
+    /// one barrier for all pages of a table. For memory that is wanted before the guest touches it.
     ///
     /// `frame` runs with a table locked: it must be short, must not wait, and calls nothing of this
     /// crate. It is asked once for each page.
     ///
-    /// Stops at the first page that cannot be mapped. Where that is [`MapError::Occupied`] another thread was
-    /// faster: the caller can go on behind [`MappedInPart::end`], and has its frame again.
+    /// Stops at the first page that cannot be mapped. Where that is [`MapError::Occupied`] another
+    /// thread was faster: the caller can go on behind [`MappedInPart::end`], and has its frame
+    /// again.
     ///
     /// # Panics
     ///
@@ -254,7 +255,8 @@ impl<E: Environment> Stage2<E> {
         })
     }
 
-    /// Calls `fill` with the table of `level` for `ipa` locked, its entry for that empty; makes the tables that are missing.
+    /// Calls `fill` with the table of `level` for `ipa` locked, its entry for that empty; makes the
+    /// tables that are missing.
     #[inline(always)]
     fn with_empty_entry<T>(
         &self,
@@ -344,8 +346,8 @@ impl<E: Environment> Stage2<E> {
         self.trace_leaf(ipa, level, leaf);
     }
 
-    /// As [`trace_put`](Self::trace_put), where there is a checker: apart from that, which need not save
-    /// registers for this.
+    /// As [`trace_put`](Self::trace_put), where there is a checker: apart from that, which need not
+    /// save registers for this.
     #[inline(never)]
     fn trace_protocol_of_put(
         &self,
@@ -366,9 +368,9 @@ impl<E: Environment> Stage2<E> {
         self.trace(Topic::Maps, || Observation::Mapped { ipa, pa, level });
     }
 
-    /// Maps pages of `range` from `from` on, with descriptors like `rest`, as long as they are of one
-    /// table that is there and their entries are empty; returns the first that it has not mapped, and its frame
-    /// where that cannot be mapped.
+    /// Maps pages of `range` from `from` on, with descriptors like `rest`, as long as they are of
+    /// one table that is there and their entries are empty; returns the first that it has not
+    /// mapped, and its frame where that cannot be mapped.
     fn fill_run(
         &self,
         from: Ipa,
@@ -402,7 +404,8 @@ impl<E: Environment> Stage2<E> {
         (from.offset((filled as u64) << PAGE_SHIFT), odd)
     }
 
-    /// Installs a fresh table into the entry of `holder` for `ipa`, unless another thread was faster.
+    /// Installs a fresh table into the entry of `holder` for `ipa`, unless another thread was
+    /// faster.
     fn install(&self, holder: Unlocked<'_, E>, ipa: Ipa, spare: &mut Spare<'_, E>) {
         let Ok(mut holder) = holder.lock() else {
             return;

@@ -1,17 +1,19 @@
 //! What is known of a frame that serves as a table.
 //!
 //! Owns [`TableMeta`]: the table's lock, its level and owner, the count of entries in use, and the
-//! link to its deposit, or in a list of tables that wait to be freed. One lives in the metadata of every frame that
-//! may become a table, outside the frame itself, because the hardware reads all of the frame.
+//! link to its deposit, or in a list of tables that wait to be freed. One lives in the metadata of
+//! every frame that may become a table, outside the frame itself, because the hardware reads all of
+//! the frame.
 //!
 //! Invariants:
 //! - `kind` names a level and an owner from before the table can be seen until after the grace
 //!   period that follows its removal. A reader that found the frame through an entry, inside a read
 //!   section, may rely on lock and level.
-//! - `live`, `claimed` and the entries of the table change only under `lock`; a fresh table that nobody can
-//!   see yet is the exception.
-//! - `next` names the page of the deposit of a table that is in the tree, and changes under `lock` then. In a table that waits
-//!   to be freed it belongs to the list that the table is in. `detached` belongs to the deposit that keeps the table.
+//! - `live`, `claimed` and the entries of the table change only under `lock`; a fresh table that
+//!   nobody can see yet is the exception.
+//! - `next` names the page of the deposit of a table that is in the tree, and changes under `lock`
+//!   then. In a table that waits to be freed it belongs to the list that the table is in.
+//!   `detached` belongs to the deposit that keeps the table.
 
 use crate::addr::{Level, Pa};
 use crate::grace::Moment;
@@ -50,9 +52,9 @@ impl Owner {
 /// once and never touches it again, also when the frame is freed and used for something else: the
 /// lock must not be made anew while a thread may wait for it.
 ///
-/// `live` and `claimed` are the model checker's, because they are looked at without the lock. The plain atomics are
-/// not: each is written only under the table's lock or by the only one who can reach it, so that
-/// the lock, which is modelled, orders them.
+/// `live` and `claimed` are the model checker's, because they are looked at without the lock. The
+/// plain atomics are not: each is written only under the table's lock or by the only one who can
+/// reach it, so that the lock, which is modelled, orders them.
 pub struct TableMeta {
     lock: Lock,
     next: AtomicU64,
@@ -61,8 +63,8 @@ pub struct TableMeta {
     live: AtomicU16,
     /// Not zero while a collapse has a claim.
     claimed: AtomicU16,
-    // No byte is left between the fields, so that metadata is made by storing pairs of whole words: there is
-    // a lot of it at boot.
+    // No byte is left between the fields, so that metadata is made by storing pairs of whole words:
+    // there is a lot of it at boot.
 }
 
 const NO_TABLE: u32 = 0;
@@ -70,7 +72,8 @@ const NO_TABLE: u32 = 0;
 impl TableMeta {
     /// Metadata of a frame that is no table.
     #[cfg(not(loom))]
-    #[allow(clippy::new_without_default)] // made once a frame, in place; a default would invite remaking
+    // Made once a frame, in place; a default would invite remaking.
+    #[allow(clippy::new_without_default)]
     pub const fn new() -> Self {
         Self {
             lock: Lock::new(()),
@@ -151,8 +154,9 @@ impl TableMeta {
     }
 
     /// Claims the table, under its lock; says whether nobody had. A claimed table is neither
-    /// detached nor claimed by another collapse, so that it can be found again after its lock was dropped. One that
-    /// was detached by the claimant is used for nothing else as long as it has the claim.
+    /// detached nor claimed by another collapse, so that it can be found again after its lock was
+    /// dropped. One that was detached by the claimant is used for nothing else as long as it has
+    /// the claim.
     pub(crate) fn claim(&self) -> bool {
         let was_claimed = self.is_claimed();
         self.claimed.store(1, Ordering::Relaxed);
@@ -161,16 +165,19 @@ impl TableMeta {
 
     /// Lets a claim go, under the lock.
     pub(crate) fn release_claim(&self) {
-        // Release: what the claimant has read of a table that it has detached is before its next use.
+        // Release: what the claimant has read of a table that it has detached is before its next
+        // use.
         self.claimed.store(0, Ordering::Release);
     }
 
-    /// Whether a collapse has a claim on the table. Exact under the lock, or if the table is detached.
+    /// Whether a collapse has a claim on the table. Exact under the lock, or if the table is
+    /// detached.
     pub(crate) fn is_claimed(&self) -> bool {
         self.claimed.load(Ordering::Acquire) != 0
     }
 
-    /// Notes when the table was detached. By who did so, under the lock of the table that keeps this one.
+    /// Notes when the table was detached. By who did so, under the lock of the table that keeps
+    /// this one.
     pub(crate) fn set_detached(&self, moment: Moment) {
         self.detached.store(moment.bits(), Ordering::Relaxed);
     }

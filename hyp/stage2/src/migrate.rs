@@ -51,7 +51,8 @@ struct Broken {
 impl<E: Environment> Stage2<E> {
     /// Moves the page at `ipa`, mapped to the frame at `from`, to the frame `to`.
     ///
-    /// On success the old frame has been given to [`CopyPages::release`]. On error nothing was. The guest is held up, if it touches the page, for one invalidation and one copy.
+    /// On success the old frame has been given to [`CopyPages::release`]. On error nothing was. The
+    /// guest is held up, if it touches the page, for one invalidation and one copy.
     ///
     /// May wait.
     ///
@@ -105,11 +106,11 @@ impl<E: Environment> Stage2<E> {
         Ok(())
     }
 
-    /// Unmaps the page at `ipa`, mapped to the frame at `from`, if `may_go` says so of its contents,
-    /// looked at while the guest cannot change them. Says whether it was unmapped.
+    /// Unmaps the page at `ipa`, mapped to the frame at `from`, if `may_go` says so of its
+    /// contents, looked at while the guest cannot change them. Says whether it was unmapped.
     ///
-    /// If it was, its frame has been given to [`CopyPages::release`]. This is how pages that the guest
-    /// has filled with zeros are had back: touched again, they read as zeros.
+    /// If it was, its frame has been given to [`CopyPages::release`]. This is how pages that the
+    /// guest has filled with zeros are had back: touched again, they read as zeros.
     ///
     /// May wait.
     ///

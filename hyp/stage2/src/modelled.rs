@@ -1,10 +1,10 @@
 //! Atomics of which the model checker misses no order.
 //!
-//! The checker tries another order of two accesses where one of them stores, and looks for the other
-//! one no further back than the last access to the same atomic. A thread that loads a value before it stores
-//! hides from it, by its own load, what other threads have loaded before: reader and writer would
-//! be tried in one order only. So each atomic has a second one beside it, to which every access
-//! stores: then any two accesses conflict. These stores are relaxed and order nothing.
+//! The checker tries another order of two accesses where one of them stores, and looks for the
+//! other one no further back than the last access to the same atomic. A thread that loads a value
+//! before it stores hides from it, by its own load, what other threads have loaded before: reader
+//! and writer would be tried in one order only. So each atomic has a second one beside it, to which
+//! every access stores: then any two accesses conflict. These stores are relaxed and order nothing.
 
 use crate::sync::Ordering;
 use loom::sync::atomic;

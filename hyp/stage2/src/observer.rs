@@ -154,7 +154,8 @@ pub enum Observation {
         /// Whether the store had release semantics.
         release: bool,
     },
-    /// Entries written before were made visible to table walks ([`Tlb::publish`](crate::Tlb::publish)).
+    /// Entries written before were made visible to table walks
+    /// ([`Tlb::publish`](crate::Tlb::publish)).
     Published {
         /// Its number, from after it.
         order: u64,
@@ -171,7 +172,8 @@ pub enum Observation {
         tried: bool,
         /// Whether a collapse has claimed the table, and so keeps it.
         claimed: bool,
-        /// The number of the youngest grace period when the CPU's read section began, 0 outside of any.
+        /// The number of the youngest grace period when the CPU's read section began, 0 outside of
+        /// any.
         section: u64,
     },
     /// A table's lock is about to be let go.
@@ -206,7 +208,8 @@ pub enum Observation {
         /// Which.
         number: u64,
     },
-    /// The tables are about to be taken down, after the last flush: their leaves' frames are free to be given away.
+    /// The tables are about to be taken down, after the last flush: their leaves' frames are free
+    /// to be given away.
     TreeEnded {
         /// Its number.
         order: u64,
@@ -225,25 +228,28 @@ pub enum Observation {
 /// Everything has a default, by which nothing is traced: `()` is that observer. The answer *no* of
 /// [`traces`](Self::traces) is known when the crate is compiled for it, so it costs nothing.
 pub trait Observer {
-    /// Whether events of this topic are traced. Asked at every event, so it should cost no more than a branch.
+    /// Whether events of this topic are traced. Asked at every event, so it should cost no more
+    /// than a branch.
     #[inline(always)]
     fn traces(&self, _topic: Topic) -> bool {
         false
     }
 
-    /// Whether events of one of these topics are traced: as [`traces`](Self::traces), in one question.
+    /// Whether events of one of these topics are traced: as [`traces`](Self::traces), in one
+    /// question.
     #[inline(always)]
     fn traces_any<const N: usize>(&self, topics: [Topic; N]) -> bool {
         topics.into_iter().any(|topic| self.traces(topic))
     }
 
-    /// Traces what happened to the tables of `owner`. Called with table locks held and inside read sections: it acquires
-    /// no lock, waits for nothing, and calls nothing of this crate.
+    /// Traces what happened to the tables of `owner`. Called with table locks held and inside read
+    /// sections: it acquires no lock, waits for nothing, and calls nothing of this crate.
     #[inline(always)]
     fn trace(&self, _owner: Owner, _what: Observation) {}
 
-    /// A number above all that were given before, on any CPU, for observations of [`Topic::Protocol`]; each is
-    /// traced in exactly one. Called where [`trace`](Self::trace) may be.
+    /// A number above all that were given before, on any CPU, for observations of
+    /// [`Topic::Protocol`]; each is traced in exactly one. Called where [`trace`](Self::trace) may
+    /// be.
     #[inline(always)]
     fn next_order(&self) -> u64 {
         0
@@ -261,8 +267,8 @@ pub trait Observer {
 impl Observer for () {}
 
 impl<E: Environment> Stage2<E> {
-    /// Tells the environment, if it wants to know. Here and not in a function of its own, so that an
-    /// environment whose [`Observer::trace`] is inlined sees which observation it is.
+    /// Tells the environment, if it wants to know. Here and not in a function of its own, so that
+    /// an environment whose [`Observer::trace`] is inlined sees which observation it is.
     #[inline(always)]
     pub(crate) fn trace(&self, topic: Topic, what: impl FnOnce() -> Observation) {
         if self.env().observer().traces(topic) {

@@ -2,8 +2,8 @@
 //!
 //! Dirty logging keeps no bitmap of its own. A leaf whose stores trap is clean, unless a mark says
 //! that they were made to trap for another reason. The first store lets stores through (the fault
-//! handler, or the hardware with FEAT_HAFDBS), and collecting makes them trap again. So a write fault
-//! touches nothing but its own table, and a page's dirt travels with its entry through moves,
+//! handler, or the hardware with FEAT_HAFDBS), and collecting makes them trap again. So a write
+//! fault touches nothing but its own table, and a page's dirt travels with its entry through moves,
 //! splits and collapses.
 
 use crate::addr::{Ipa, IpaRange, Level};
@@ -55,7 +55,8 @@ impl<E: Environment, F: FnMut(IpaRange)> Edit<E> for Clean<F> {
 
     fn leaves(&mut self, table: &mut Locked<'_, E>, index: usize, seen: Descriptor) -> Edited {
         if !seen.is_written() {
-            // With hardware dirty state a store may go through at any time, and is then seen next time.
+            // With hardware dirty state a store may go through at any time, and is then seen next
+            // time.
             return Edited::one(None);
         }
         let covered = IpaRange::entry(table.ipa(index), table.level());
@@ -65,7 +66,8 @@ impl<E: Environment, F: FnMut(IpaRange)> Edit<E> for Clean<F> {
         let (_, stale) = if self.range.covers(&covered) {
             table.update(index, Descriptor::cleaned)
         } else if seen.lets_stores_through() {
-            // The rest of the block is not reported, so it must stay dirty; but stores trap from now on.
+            // The rest of the block is not reported, so it must stay dirty; but stores trap from
+            // now on.
             table.update(index, Descriptor::closed)
         } else {
             return Edited::one(None);
@@ -141,13 +143,14 @@ impl<E: Environment> Stage2<E> {
         self.collect_dirty(range, |_| {});
     }
 
-    /// Collects what was written in `range` since stores were last made to trap, and makes them trap again.
+    /// Collects what was written in `range` since stores were last made to trap, and makes them
+    /// trap again.
     ///
     /// What is reported is true of all stores until this returns, those through translations that
     /// were still cached included; so copy pages after it has returned, not while it runs. Blocks
-    /// are reported whole, as far as they lie in the range; one that lies in it in part traps as well, and
-    /// is reported again, since the rest of it is not reported here. A leaf unmapped since the last call is
-    /// reported by [`unmap`](Self::unmap) alone.
+    /// are reported whole, as far as they lie in the range; one that lies in it in part traps as
+    /// well, and is reported again, since the rest of it is not reported here. A leaf unmapped
+    /// since the last call is reported by [`unmap`](Self::unmap) alone.
     ///
     /// `dirty` is called with a table lock held: it must be short and must not come back here.
     ///
@@ -160,9 +163,9 @@ impl<E: Environment> Stage2<E> {
         self.edit_whole(range, &mut Clean { range, dirty });
     }
 
-    /// Makes the next store to each page of `range` fault. What was written is still collected later. A
-    /// block is one leaf, also if the range covers it in part. Pages that were written and are
-    /// collapsed by copying let stores through again, as a block that was written.
+    /// Makes the next store to each page of `range` fault. What was written is still collected
+    /// later. A block is one leaf, also if the range covers it in part. Pages that were written and
+    /// are collapsed by copying let stores through again, as a block that was written.
     ///
     /// May wait.
     ///

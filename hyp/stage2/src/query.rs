@@ -38,10 +38,12 @@ impl<E: Environment> Stage2<E> {
         }
     }
 
-    /// Finds the first 2 MiB of `range` for which there is a level-3 table with at least `least` entries in
-    /// use, as it was at some moment: a hint. Returns the address of the table's first entry.
+    /// Finds the first 2 MiB of `range` for which there is a level-3 table with at least `least`
+    /// entries in use, as it was at some moment: a hint. Returns the address of the table's first
+    /// entry.
     ///
-    /// The tables themselves are not looked at, only what is kept of each: a few instructions for 2 MiB.
+    /// The tables themselves are not looked at, only what is kept of each: a few instructions for 2
+    /// MiB.
     pub fn find_filled(&self, range: IpaRange, least: usize) -> Option<Ipa> {
         let range = range.intersection(&self.geometry().range())?;
         let mut cursor = range.start();
@@ -58,12 +60,12 @@ impl<E: Environment> Stage2<E> {
         None
     }
 
-    /// Shows `visit` every entry of `range` that is not empty, tables before what they hold, each as
-    /// it was when it was loaded; what is below a table follows from that one value.
+    /// Shows `visit` every entry of `range` that is not empty, tables before what they hold, each
+    /// as it was when it was loaded; what is below a table follows from that one value.
     ///
-    /// `visit` runs inside the read section: it must be short, and must not wait for anything. A thread that frees
-    /// tables waits for the section, which lasts for all of the range that one root table covers: long ranges
-    /// are cut up.
+    /// `visit` runs inside the read section: it must be short, and must not wait for anything. A
+    /// thread that frees tables waits for the section, which lasts for all of the range that one
+    /// root table covers: long ranges are cut up.
     pub fn walk(&self, range: IpaRange, mut visit: impl FnMut(Entry)) {
         let Some(range) = range.intersection(&self.geometry().range()) else {
             return;

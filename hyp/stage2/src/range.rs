@@ -18,8 +18,9 @@ pub(crate) trait Edit<E: Environment> {
     /// Whether a block that the range covers in part must be split; otherwise it is edited whole.
     const SPLITS_BLOCKS: bool;
 
-    /// Changes leaves, under the table's lock: the one of this index, which was loaded as `seen`, and
-    /// as many behind it as this edit takes at once. Blocks behind it only if the range covers them.
+    /// Changes leaves, under the table's lock: the one of this index, which was loaded as `seen`,
+    /// and as many behind it as this edit takes at once. Blocks behind it only if the range covers
+    /// them.
     fn leaves(&mut self, table: &mut Locked<'_, E>, index: usize, seen: Descriptor) -> Edited;
 
     /// The leaves of the run are changed, and not flushed yet: tells the observer what
@@ -73,9 +74,10 @@ impl<E: Environment> Stage2<E> {
         Ok(())
     }
 
-    /// Splits the blocks at the end of `range` that it covers in part, so that out of memory shows before anything
-    /// is changed. (Those at its start are the first that [`edit_range`](Self::edit_range) meets, and splits before it
-    /// changes anything.) Splitting changes no translation.
+    /// Splits the blocks at the end of `range` that it covers in part, so that out of memory shows
+    /// before anything is changed. (Those at its start are the first that
+    /// [`edit_range`](Self::edit_range) meets, and splits before it changes anything.) Splitting
+    /// changes no translation.
     pub(crate) fn split_end(&self, range: IpaRange) -> Result<(), OutOfFrames> {
         let last = Ipa::new(range.end().get() - 1);
         // What is true of one page of 2 MiB is true of the other pages.

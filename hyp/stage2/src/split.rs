@@ -1,13 +1,14 @@
 //! Splitting a block into a table of the next level.
 //!
-//! The table is filled before any lock is acquired, with the addresses, rights and marks of the block as it was seen
-//! ([`Parts`]). Under the lock of the table that holds the entry the block is compared with that: marks that came
-//! meanwhile are added, and anything else means another look. The entry goes from block to table through a busy
-//! marker and a flush, or directly where the CPU allows it, all under that lock, which is held for no longer than
-//! this takes.
+//! The table is filled before any lock is acquired, with the addresses, rights and marks of the
+//! block as it was seen ([`Parts`]). Under the lock of the table that holds the entry the block is
+//! compared with that: marks that came meanwhile are added, and anything else means another look.
+//! The entry goes from block to table through a busy marker and a flush, or directly where the CPU
+//! allows it, all under that lock, which is held for no longer than this takes.
 //!
-//! A block that a collapse made has a table in the deposit, which the split takes under that lock instead. If the block is
-//! still what a collapse in place has made, its parts are there already; else they are filled in under the lock.
+//! A block that a collapse made has a table in the deposit, which the split takes under that lock
+//! instead. If the block is still what a collapse in place has made, its parts are there already;
+//! else they are filled in under the lock.
 //!
 //! Lock order: the table that holds the entry, the new table.
 
@@ -42,8 +43,8 @@ pub enum SplitError {
     /// The VM's tables have no blocks of this level.
     #[error("the level has no blocks")]
     WrongLevel,
-    /// Another operation works on the region, or a reader may still look at the table in the deposit: wait, holding
-    /// nothing, and try again.
+    /// Another operation works on the region, or a reader may still look at the table in the
+    /// deposit: wait, holding nothing, and try again.
     #[error("another operation works on the region")]
     Busy,
 }
@@ -67,8 +68,9 @@ impl<E: Environment> Stage2<E> {
         self.split(ipa, level, None)
     }
 
-    /// As [`split_block`](Self::split_block), for a store to the page at `ipa` under dirty logging: if the
-    /// parts are pages, that one is marked as written from the beginning, and the store need not fault again.
+    /// As [`split_block`](Self::split_block), for a store to the page at `ipa` under dirty logging:
+    /// if the parts are pages, that one is marked as written from the beginning, and the store need
+    /// not fault again.
     ///
     /// # Panics
     ///
@@ -80,8 +82,8 @@ impl<E: Environment> Stage2<E> {
         self.split(ipa, level, Some(ipa))
     }
 
-    /// Splits the block of level 2 that maps `ipa`, for a store to it, if nothing is in the way; says whether
-    /// it did. That on its own, with its levels known, stays in registers.
+    /// Splits the block of level 2 that maps `ipa`, for a store to it, if nothing is in the way;
+    /// says whether it did. That on its own, with its levels known, stays in registers.
     #[inline(always)]
     fn split_fast(&self, ipa: Ipa) -> bool {
         const LEVEL: Level = Level::L2;
@@ -159,7 +161,8 @@ impl<E: Environment> Stage2<E> {
                 continue;
             };
             let index = ipa.index(level);
-            // A faster thread may have put a table or a marker there, or changed the block's rights.
+            // A faster thread may have put a table or a marker there, or changed the block's
+            // rights.
             let block = table.get(index);
             if !block.is_or_gained_marks(seen) {
                 continue;
@@ -193,7 +196,8 @@ impl<E: Environment> Stage2<E> {
         Err(SplitError::Busy)
     }
 
-    /// Puts the table `child`, which has the parts of the block as it was `seen`, in the block's place.
+    /// Puts the table `child`, which has the parts of the block as it was `seen`, in the block's
+    /// place.
     #[inline(always)]
     fn split_locked(
         &self,
@@ -230,8 +234,8 @@ impl<E: Environment> Stage2<E> {
         self.trace(Topic::Changes, move || Observation::Split { ipa, level });
     }
 
-    /// Makes a table of a frame that is the caller's alone, with the parts of `block`; the one that `stored` is in, if it
-    /// is a page, is marked as written.
+    /// Makes a table of a frame that is the caller's alone, with the parts of `block`; the one that
+    /// `stored` is in, if it is a page, is marked as written.
     #[inline(always)]
     fn make_parts(&self, child: Pa, block: Descriptor, level: Level, stored: Option<Ipa>) {
         self.make_table(child, level.next().unwrap_or(level), ENTRIES);
@@ -240,8 +244,8 @@ impl<E: Environment> Stage2<E> {
         self.mark_stored(child, first, level, stored);
     }
 
-    /// As [`make_parts`](Self::make_parts), of a table that was kept: if the block is still what it was made, so are the
-    /// parts. Returns the table.
+    /// As [`make_parts`](Self::make_parts), of a table that was kept: if the block is still what it
+    /// was made, so are the parts. Returns the table.
     fn make_parts_again(
         &self,
         kept: Kept,
@@ -262,9 +266,10 @@ impl<E: Environment> Stage2<E> {
         child
     }
 
-    /// Fills a table that nobody can see with the parts, of which this is the first, of a block of `level`.
-    // The address is in bits of its own, and the first one's are zero below the block's size. The store of
-    // the table descriptor releases them all.
+    /// Fills a table that nobody can see with the parts, of which this is the first, of a block of
+    /// `level`.
+    // The address is in bits of its own, and the first one's are zero below the block's size. The
+    // store of the table descriptor releases them all.
     #[inline(always)]
     fn fill_parts(&self, child: Pa, first: Descriptor, level: Level) {
         self.trace_parts(child, first, level);
@@ -288,7 +293,8 @@ impl<E: Environment> Stage2<E> {
         }
     }
 
-    /// Tells a checker, if there is one, of the entries that the table at `child` is about to be filled with.
+    /// Tells a checker, if there is one, of the entries that the table at `child` is about to be
+    /// filled with.
     #[inline(always)]
     fn trace_parts(&self, child: Pa, first: Descriptor, level: Level) {
         if self.env().observer().traces(Topic::Protocol) {
@@ -328,7 +334,8 @@ impl<E: Environment> Stage2<E> {
     }
 }
 
-/// A table with the parts of a block, which nobody can see yet. It goes back to the allocator unless it is taken.
+/// A table with the parts of a block, which nobody can see yet. It goes back to the allocator
+/// unless it is taken.
 struct Parts<'s, E: Environment> {
     spare: Spare<'s, E>,
     /// The block whose parts it has, if it has been filled.
@@ -353,7 +360,8 @@ impl<'s, E: Environment> Parts<'s, E> {
         self.spare.fill_with_any()
     }
 
-    /// Fills the table with the parts of `block`; the one that `stored` is in, if it is a page, is marked as written.
+    /// Fills the table with the parts of `block`; the one that `stored` is in, if it is a page, is
+    /// marked as written.
     #[inline(always)]
     fn fill(&mut self, block: Descriptor, level: Level, stored: Option<Ipa>) {
         let (stage2, Some(pa)) = (self.spare.stage2(), self.spare.pa()) else {

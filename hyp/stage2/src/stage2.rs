@@ -35,8 +35,8 @@ pub struct Config {
 /// One VM's stage-2 tables, which any number of CPUs change at once.
 ///
 /// There is no lock for the whole: each table has its own. All operations take `&self` and are safe
-/// against each other; only [`destroy`](Self::destroy) takes the value, so it cannot be called while
-/// a thread may still arrive:
+/// against each other; only [`destroy`](Self::destroy) takes the value, so it cannot be called
+/// while a thread may still arrive:
 ///
 /// ```compile_fail,E0505
 /// # use stage2::{Environment, Stage2, Ipa};
@@ -112,16 +112,17 @@ impl<E: Environment> Stage2<E> {
         self.config.geometry
     }
 
-    /// Has the CPU that runs this translate for guests with the VM's tables from now on, and returns the VMID
-    /// under which it does: called at EL2, before the VM is entered, whatever else was loaded there since it last was.
+    /// Has the CPU that runs this translate for guests with the VM's tables from now on, and
+    /// returns the VMID under which it does: called at EL2, before the VM is entered, whatever else
+    /// was loaded there since it last was.
     ///
-    /// Until a VM was loaded for the first time it has no VMID, no CPU can have a translation of it, and nothing
-    /// is invalidated for it.
+    /// Until a VM was loaded for the first time it has no VMID, no CPU can have a translation of
+    /// it, and nothing is invalidated for it.
     ///
     /// # Panics
     ///
-    /// When there are not two VMIDs more than CPUs, the first time that a VM is loaded: number 0 is no
-    /// guest's, each CPU may keep one in a change of generation, and one must be left.
+    /// When there are not two VMIDs more than CPUs, the first time that a VM is loaded: number 0 is
+    /// no guest's, each CPU may keep one in a change of generation, and one must be left.
     #[inline]
     pub fn load(&self) -> Vmid {
         let _pinned = self.env.cpus().pin();
@@ -151,7 +152,8 @@ impl<E: Environment> Stage2<E> {
         &self.env
     }
 
-    /// Enters a read section, from which tables can be looked at. Sections nest, in interrupt handlers as well.
+    /// Enters a read section, from which tables can be looked at. Sections nest, in interrupt
+    /// handlers as well.
     ///
     /// While it lasts, no call is made on this CPU that changes tables: that is a panic (see
     /// [`embedding`](crate::embedding)).
@@ -266,7 +268,8 @@ impl<E: Environment> Stage2<E> {
         self.trace_protocol(|order| Observation::Published { order });
     }
 
-    /// Waits for the operation whose marker is in the way. The caller holds no lock and is in no read section.
+    /// Waits for the operation whose marker is in the way. The caller holds no lock and is in no
+    /// read section.
     pub(crate) fn wait(&self) {
         self.count(Counter::BusyWaits);
         self.env.cpus().yield_now();

@@ -1,8 +1,8 @@
-//! Atomics and the table lock: from `core` and `spin` on hardware, from loom under the model checker, from shuttle in
-//! random schedules.
+//! Atomics and the table lock: from `core` and `spin` on hardware, from loom under the model
+//! checker, from shuttle in random schedules.
 //!
-//! Everything that two CPUs may touch at once goes through this module; that is what lets the checkers
-//! see the very source that runs at EL2.
+//! Everything that two CPUs may touch at once goes through this module; that is what lets the
+//! checkers see the very source that runs at EL2.
 
 #[cfg(any(loom, shuttle))]
 pub(crate) use crate::fake::Entry;
@@ -41,8 +41,9 @@ pub(crate) struct Relax;
 impl spin::RelaxStrategy for Relax {
     #[inline(always)]
     fn relax() {
-        // A host's threads are preempted, also the one whose turn it is, which nobody else can take: the waiter lets
-        // it run. Not at every look: a lock is held for less time than the host's scheduler takes.
+        // A host's threads are preempted, also the one whose turn it is, which nobody else can
+        // take: the waiter lets it run. Not at every look: a lock is held for less time than the
+        // host's scheduler takes.
         #[cfg(any(unix, windows))]
         if hosted::is_time_to_yield() {
             std::thread::yield_now();
@@ -56,7 +57,8 @@ impl spin::RelaxStrategy for Relax {
 mod hosted {
     use core::cell::Cell;
 
-    /// Of so many looks at a lock, the waiter lets other threads run at one: some hundred nanoseconds.
+    /// Of so many looks at a lock, the waiter lets other threads run at one: some hundred
+    /// nanoseconds.
     const LOOKS: u32 = 4;
 
     std::thread_local! {

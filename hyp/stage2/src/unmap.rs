@@ -1,7 +1,8 @@
 //! Unmapping a range.
 //!
 //! A leaf's frame is handed out only after the invalidation that covered its mapping has completed:
-//! the leaves of a run are gathered under the table's lock, flushed under it, and delivered after it.
+//! the leaves of a run are gathered under the table's lock, flushed under it, and delivered after
+//! it.
 
 use crate::addr::{ENTRIES, Ipa, IpaRange, Level, Pa};
 use crate::descriptor::{Descriptor, EntryKind};
@@ -97,11 +98,12 @@ impl<'a> UnmappedRun<'a> {
     }
 }
 
-/// Empties an entry of `level` that holds a leaf, and returns what it was at that moment; none where `seen`, which
-/// was loaded under the table's lock, is no leaf.
+/// Empties an entry of `level` that holds a leaf, and returns what it was at that moment; none
+/// where `seen`, which was loaded under the table's lock, is no leaf.
 #[inline(always)]
 fn remove_leaf(entry: &Entry, seen: Descriptor, level: Level) -> Option<Descriptor> {
-    // What most pages are, by one question of all bits: the hardware has nothing to add to such an entry.
+    // What most pages are, by one question of all bits: the hardware has nothing to add to such an
+    // entry.
     if matches!(level, Level::L3) && seen.is_page_in_use() {
         entry.store(Descriptor::EMPTY.bits(), Ordering::Release);
         return Some(seen);
@@ -110,8 +112,9 @@ fn remove_leaf(entry: &Entry, seen: Descriptor, level: Level) -> Option<Descript
     is_leaf.then(|| replace(entry, level, Descriptor::EMPTY))
 }
 
-/// Empties leaves of `level` from the first entry on, and adds what they were to `gathered`, which has
-/// room for all entries; what is empty as well. Ends at any other entry. Returns the number of leaves.
+/// Empties leaves of `level` from the first entry on, and adds what they were to `gathered`, which
+/// has room for all entries; what is empty as well. Ends at any other entry. Returns the number of
+/// leaves.
 #[inline(always)]
 fn remove_run(entries: &[Entry], level: Level, gathered: &mut Gathered) -> usize {
     let (before, mut empty) = (gathered.len(), 0);
@@ -127,8 +130,8 @@ fn remove_run(entries: &[Entry], level: Level, gathered: &mut Gathered) -> usize
     gathered.len() - before - empty
 }
 
-/// As [`remove_run`], for pages. A function of its own, so that its few values stay in registers, and
-/// the question whether an entry is a leaf is one of two bits.
+/// As [`remove_run`], for pages. A function of its own, so that its few values stay in registers,
+/// and the question whether an entry is a leaf is one of two bits.
 #[inline(never)]
 fn remove_pages(entries: &[Entry], gathered: &mut Gathered) -> usize {
     remove_run(entries, Level::L3, gathered)
@@ -227,8 +230,9 @@ impl<E: Environment> Stage2<E> {
     /// `range` beyond the VM's addresses is ignored.
     ///
     /// Blocks that the range covers in part are split first, and if there is no frame for that,
-    /// nothing is unmapped. (A block that another thread maps over an edge of the range during the call may
-    /// have to be split as well; if that fails, what lies before it is unmapped and was handed out.)
+    /// nothing is unmapped. (A block that another thread maps over an edge of the range during the
+    /// call may have to be split as well; if that fails, what lies before it is unmapped and was
+    /// handed out.)
     ///
     /// Tables that become empty stay: see [`free_empty_tables`](Self::free_empty_tables).
     ///
@@ -276,8 +280,8 @@ impl<E: Environment> Stage2<E> {
         }
     }
 
-    /// Takes away the page at `ipa`, if there is one, nothing is in the way and nobody watches. Most often that is so,
-    /// and on its own it stays in registers.
+    /// Takes away the page at `ipa`, if there is one, nothing is in the way and nobody watches.
+    /// Most often that is so, and on its own it stays in registers.
     #[inline(always)]
     fn take_page_fast(&self, ipa: Ipa) -> Option<Descriptor> {
         const LEVEL: Level = Level::L3;

@@ -9,13 +9,15 @@
 //! - A VM that is running on some CPU while the generation changes keeps its number: it is reserved
 //!   in the new generation, so no other VM gets it.
 //! - The cell of a VM changes only under the allocator's lock.
-//! - A CPU announces another VM as the one that it runs when the walks for the one before have ended.
+//! - A CPU announces another VM as the one that it runs when the walks for the one before have
+//!   ended.
 //!
 //! # Why a change that finds no VMID need not be flushed
 //!
-//! A changes an entry and looks for the VM's number; B gives the VM a number, first or anew after a change of
-//! generation, and walks the tables under it. What must not be: A finds no number, or the one before, and
-//! B's walk finds the old entry. It would stay in a TLB under a number for which nobody invalidates it.
+//! A changes an entry and looks for the VM's number; B gives the VM a number, first or anew after a
+//! change of generation, and walks the tables under it. What must not be: A finds no number, or the
+//! one before, and B's walk finds the old entry. It would stay in a TLB under a number for which
+//! nobody invalidates it.
 //!
 //! | A, in `Stage2::flush` | B, in `activate` |
 //! |---|---|
@@ -23,24 +25,27 @@
 //! | **DSB** ([`Tlb::publish`]) | **DSB** ([`Tlb::publish`]) |
 //! | loads the number | loads VTTBR_EL2; walks |
 //!
-//! Each side needs its own. A walker is no CPU: A's entry is certain to be what walks find when a DSB of A has
-//! completed, and not by any acquire, release or `dmb`. And B's walk is no access in B's program: only a
-//! DSB keeps it from being made while B's store of the number is still on its way to A. `ishst` is enough for both:
-//! what has to be complete are stores, and a DSB, unlike a `dmb`, holds up all that follows it,
-//! loads and writes of registers included, until they are (Arm ARM, "Data Synchronization Barrier"). A's load is
-//! possible only with the [`Published`] that its DSB gave.
+//! Each side needs its own. A walker is no CPU: A's entry is certain to be what walks find when a
+//! DSB of A has completed, and not by any acquire, release or `dmb`. And B's walk is no access in
+//! B's program: only a DSB keeps it from being made while B's store of the number is still on its
+//! way to A. `ishst` is enough for both: what has to be complete are stores, and a DSB, unlike a
+//! `dmb`, holds up all that follows it, loads and writes of registers included, until they are (Arm
+//! ARM, "Data Synchronization Barrier"). A's load is possible only with the [`Published`] that its
+//! DSB gave.
 //!
-//! A CPU that runs a VM which has its number already needs no DSB for this: it has loaded the number, after the CPU
-//! that stored it, and VTTBR_EL2 is written with what was loaded. So its walks come after A's look, if that
-//! missed the number, and with it after A's DSB.
+//! A CPU that runs a VM which has its number already needs no DSB for this: it has loaded the
+//! number, after the CPU that stored it, and VTTBR_EL2 is written with what was loaded. So its
+//! walks come after A's look, if that missed the number, and with it after A's DSB.
 //!
-//! A's invalidation of a number that is no more does no harm: what was cached under it went when its generation
-//! ended, and if it is another VM's by then that one loses translations which it will find again. But nobody may *walk*
-//! the old VM's tables under it any more. So a CPU that goes to another VM, or another number, first waits for the
-//! walks that it began for the one before ([`Tlb::finish_walks`]), which new ones cannot follow while it is at EL2,
-//! and then announces the next in its slot; as long as a slot has it, a number is reserved.
+//! A's invalidation of a number that is no more does no harm: what was cached under it went when
+//! its generation ended, and if it is another VM's by then that one loses translations which it
+//! will find again. But nobody may *walk* the old VM's tables under it any more. So a CPU that goes
+//! to another VM, or another number, first waits for the walks that it began for the one before
+//! ([`Tlb::finish_walks`]), which new ones cannot follow while it is at EL2, and then announces the
+//! next in its slot; as long as a slot has it, a number is reserved.
 //!
-//! Lock order: the allocator's lock is taken with no table lock held, and nothing is taken under it.
+//! Lock order: the allocator's lock is taken with no table lock held, and nothing is taken under
+//! it.
 
 use crate::addr::Pa;
 use crate::env::Tlb;
@@ -82,7 +87,8 @@ impl VmidCell {
 
     /// The number last given to the VM; none before it first ran.
     ///
-    /// Walks under any other number, and all walks if there is none, find what was stored before the DSB.
+    /// Walks under any other number, and all walks if there is none, find what was stored before
+    /// the DSB.
     #[inline]
     pub(crate) fn number(&self, _published: &Published) -> Option<Vmid> {
         let number = self.0.load(Ordering::Relaxed) & NUMBER_MASK;
@@ -174,8 +180,9 @@ impl VmidAllocator {
         }
     }
 
-    /// The VMID under which this CPU, of index `cpu`, is about to run the VM of `cell`; called at EL2, before
-    /// the VM is loaded onto the CPU, whose VTTBR_EL2 then keeps the number until another is loaded.
+    /// The VMID under which this CPU, of index `cpu`, is about to run the VM of `cell`; called at
+    /// EL2, before the VM is loaded onto the CPU, whose VTTBR_EL2 then keeps the number until
+    /// another is loaded.
     ///
     /// # Panics
     ///

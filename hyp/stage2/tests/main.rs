@@ -1,5 +1,5 @@
-//! The tests of the table manager that go through what it offers its users, by their method. `README.md` beside this
-//! file says where a new one goes.
+//! The tests of the table manager that go through what it offers its users, by their method.
+//! `README.md` beside this file says where a new one goes.
 
 #[cfg(loom)]
 mod loom;

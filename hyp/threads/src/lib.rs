@@ -1,4 +1,5 @@
-//! What scheduling threads is made of. The image switches them; here is what can be tested on any machine.
+//! What scheduling threads is made of. The image switches them; here is what can be tested on any
+//! machine.
 //!
 //! - [`queue`]: a CPU's run queue;
 //! - [`park`]: how one thread waits and others wake it;

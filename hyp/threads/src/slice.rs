@@ -1,12 +1,12 @@
 //! How long a thread runs while others wait: a slice, less what it has overrun before.
 //!
-//! Inside EL2 nothing takes the CPU away, so a thread may run past the end of its slice: while a machine that
-//! resets is loaded anew, or 2 MiB are zeroed. What is too much it owes: its next slices begin as if it
-//! had had the CPU for so long already. So machines get equal shares, whatever they have EL2 do for them
-//! (deficit round robin).
+//! Inside EL2 nothing takes the CPU away, so a thread may run past the end of its slice: while a
+//! machine that resets is loaded anew, or 2 MiB are zeroed. What is too much it owes: its next
+//! slices begin as if it had had the CPU for so long already. So machines get equal shares,
+//! whatever they have EL2 do for them (deficit round robin).
 
-/// The most that a thread can owe, in slices. It bounds how long one waits that had the CPU for long because
-/// nobody else wanted it.
+/// The most that a thread can owe, in slices. It bounds how long one waits that had the CPU for
+/// long because nobody else wanted it.
 const MOST_SLICES: u64 = 4;
 
 /// What a thread owes that leaves the CPU at `now` and whose slice began at `since`, in ticks.
@@ -30,8 +30,8 @@ mod tests {
 
     const SLICE: u64 = 100;
 
-    /// The ticks that each of two threads gets of many, if the slice of the first ends only when a multiple
-    /// of `step` ticks of its turn is over.
+    /// The ticks that each of two threads gets of many, if the slice of the first ends only when a
+    /// multiple of `step` ticks of its turn is over.
     fn shares(step: u64) -> [u64; 2] {
         let (mut now, mut debts, mut shares) = (1000, [0; 2], [0; 2]);
         for turn in 0..2000 {

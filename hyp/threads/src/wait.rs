@@ -1,13 +1,16 @@
-//! How a vCPU waits for an interrupt: what it looks at before its thread is parked, and in which order.
+//! How a vCPU waits for an interrupt: what it looks at before its thread is parked, and in which
+//! order.
 //!
-//! Three kinds of things end a wait. Interrupts that others send or let through (a timer's interrupt that another
-//! vCPU enables is one more timer to sleep for), asynchronous errors, and the machine's stop wake the thread:
-//! whoever has one says so first and then wakes, and a wake-up that comes before the thread is parked is
-//! kept for it (`sched::park`). An error may be found by the thread itself, as it leaves the CPU to park. The time that the guest named is looked at again and again. The timers of
-//! the vCPU itself wake nobody once the thread has left the CPU, since their lines leave with its
-//! registers. So each must be seen before that: either it has fired, which is an interrupt, or it runs, and the
-//! thread sleeps only as long. Timers are read *before* the question whether there is an interrupt, so that one
-//! that fires in between is found by the question. The other way round neither would find it.
+//! Three kinds of things end a wait. Interrupts that others send or let through (a timer's
+//! interrupt that another vCPU enables is one more timer to sleep for), asynchronous errors, and
+//! the machine's stop wake the thread: whoever has one says so first and then wakes, and a wake-up
+//! that comes before the thread is parked is kept for it (`sched::park`). An error may be found by
+//! the thread itself, as it leaves the CPU to park. The time that the guest named is looked at
+//! again and again. The timers of the vCPU itself wake nobody once the thread has left the CPU,
+//! since their lines leave with its registers. So each must be seen before that: either it has
+//! fired, which is an interrupt, or it runs, and the thread sleeps only as long. Timers are read
+//! *before* the question whether there is an interrupt, so that one that fires in between is found
+//! by the question. The other way round neither would find it.
 
 /// The vCPU that waits, and its thread.
 pub trait Waiter {
@@ -17,8 +20,8 @@ pub trait Waiter {
     fn is_stopping(&self) -> bool;
     /// When the next of its timers fires that runs and whose interrupt is let through, in ticks.
     fn next_timer(&self) -> Option<u64>;
-    /// Whether there is an interrupt that ends the wait, those of timers that have fired included, or an error that the
-    /// guest is to take.
+    /// Whether there is an interrupt that ends the wait, those of timers that have fired included,
+    /// or an error that the guest is to take.
     fn has_interrupt(&self) -> bool;
     /// The counter, in ticks.
     fn now(&self) -> u64;
@@ -28,7 +31,8 @@ pub trait Waiter {
     fn sleep_until(&self, deadline: u64);
 }
 
-/// Waits for an interrupt, also if the guest has masked it, and at the longest until the counter reaches `end`.
+/// Waits for an interrupt, also if the guest has masked it, and at the longest until the counter
+/// reaches `end`.
 pub fn for_interrupt(waiter: &impl Waiter, end: Option<u64>) {
     waiter.begin();
     loop {

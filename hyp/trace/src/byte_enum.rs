@@ -2,7 +2,9 @@
 
 /// Declares an enumeration with a byte and a few words for each variant.
 macro_rules! byte_enum {
-    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $code:literal => $text:literal,)* }) => {
+    ($(#[$doc:meta])* $name:ident { $(
+        $(#[$vdoc:meta])* $variant:ident = $code:literal => $text:literal,
+    )* }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(u8)]

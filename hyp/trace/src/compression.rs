@@ -11,8 +11,8 @@
 //! | 11 | how many of the words that are remembered came after this one |
 //!
 //! The guess is the word at the same place of the last event of this kind, or 0. Remembered are the
-//! last 32 words that came in one of the first three forms, without those below 32 and those that were as guessed.
-//! Folded means 0, -1, 1, -2 as 0, 1, 2, 3.
+//! last 32 words that came in one of the first three forms, without those below 32 and those that
+//! were as guessed. Folded means 0, -1, 1, -2 as 0, 1, 2, 3.
 
 use crate::event::{HIGHEST_KIND, NOBODY};
 use crate::record::EVENT_WORDS;

@@ -1,8 +1,8 @@
 //! The events and their stamps, and how one becomes four words and back.
 //!
-//! An event is a kind, at most four codes, and at most two words, so that writing one is a handful of
-//! stores; an event of the category `replay` has up to four words. Addresses are IPAs or PAs as each
-//! field says, times are ticks of the counter (`CNTFRQ_EL0` a second), levels those of the
+//! An event is a kind, at most four codes, and at most two words, so that writing one is a handful
+//! of stores; an event of the category `replay` has up to four words. Addresses are IPAs or PAs as
+//! each field says, times are ticks of the counter (`CNTFRQ_EL0` a second), levels those of the
 //! translation tables (0 to 3). Codes and levels are below 16.
 
 use crate::category::{Category, Stream};
@@ -75,7 +75,8 @@ macro_rules! events {
             }
 
             /// The event; `None` if there is no such one.
-            #[allow(unused_assignments, unused_mut, unused_variables)] // by events without codes or words
+            // By events without codes or words.
+            #[allow(unused_assignments, unused_mut, unused_variables)]
             pub(crate) fn unpack(packed: &Packed) -> Option<Self> {
                 let mut bytes = packed.codes.iter().copied();
                 let mut words = packed.words.iter().copied();
@@ -322,14 +323,15 @@ events! {
         taking: Taking,
         /// The level of the table's entries.
         level: u8,
-        /// 1 if the table is claimed: nobody but the claim's owner takes it out, or ends it while it is claimed.
+        /// 1 if the table is claimed: nobody but the claim's owner takes it out, or ends it while
+        /// it is claimed.
         claimed: u8, ;
         /// Its place in the order.
         order,
         /// The table's PA.
         table,
-        /// The number of the youngest grace period when the CPU's read section began (1 before the first
-        /// one), 0 outside of sections: the section holds up those with a higher number.
+        /// The number of the youngest grace period when the CPU's read section began (1 before the
+        /// first one), 0 outside of sections: the section holds up those with a higher number.
         section,
     }
     /// A table's lock is about to be given back.
@@ -382,7 +384,8 @@ events! {
         /// Its number: one more than that of the one before, on whatever CPU; the first has 2.
         number,
     }
-    /// A grace period ended: every CPU was seen outside of read sections, or in one that is younger.
+    /// A grace period ended: every CPU was seen outside of read sections, or in one that is
+    /// younger.
     GraceEnded = 32 in Replay { ;
         /// Its place in the order.
         order,
@@ -414,7 +417,8 @@ events! {
         /// The IPA behind the last.
         end,
     }
-    /// The VM's tables are about to be taken down. No CPU can walk them any more, nor has a TLB anything of them.
+    /// The VM's tables are about to be taken down. No CPU can walk them any more, nor has a TLB
+    /// anything of them.
     TreeEnded = 36 in Replay { ;
         /// Its place in the order.
         order,

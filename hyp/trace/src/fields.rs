@@ -209,7 +209,8 @@ byte_enum! {
         Hypervisor = 1 => "the hypervisor's own",
         /// The hypervisor, from the start: its image.
         Image = 2 => "the hypervisor's image",
-        /// Memory that nobody is given: what firmware and loader left there, and the frames' metadata.
+        /// Memory that nobody is given: what firmware and loader left there, and the frames'
+        /// metadata.
         Kept = 3 => "kept",
         /// A device: its registers.
         Device = 4 => "a device's registers",

@@ -1,25 +1,28 @@
 //! Frames: some records of one CPU and stream, on their way over a console.
 //!
-//! On the console a frame is `ESC _ tessera;` base64 `ESC \`: an application program command (ECMA-48),
-//! which terminals take in and do not show. Guests cannot forge one: the hypervisor's console shows
-//! their control characters as escapes, so an ESC is its own. The base64, without padding, holds
-//! - a byte: the version, [`VERSION`], which changes with anything said here or in [`event`](crate::event),
-//!   a new kind of event included;
+//! On the console a frame is `ESC _ tessera;` base64 `ESC \`: an application program command
+//! (ECMA-48), which terminals take in and do not show. Guests cannot forge one: the hypervisor's
+//! console shows their control characters as escapes, so an ESC is its own. The base64, without
+//! padding, holds
+//! - a byte: the version, [`VERSION`], which changes with anything said here or in
+//!   [`event`](crate::event), a new kind of event included;
 //! - a byte: the CPU; a byte: the stream's code ([`Stream`]);
 //! - the frequency of the counter in Hz;
-//! - the number of the first record, among those of its CPU and stream since the start. Those behind
-//!   have the numbers that follow, so what is missing between two frames was overwritten, or came in
-//!   a frame that broke;
+//! - the number of the first record, among those of its CPU and stream since the start. Those
+//!   behind have the numbers that follow, so what is missing between two frames was overwritten, or
+//!   came in a frame that broke;
 //! - the time of the first record;
 //! - records;
 //! - CRC-32 (ISO-HDLC) of all that, lowest byte first.
 //!
 //! A record is
-//! - a byte: the event's kind, which is from 1 to 63, and bit 7 if VM and vCPU are not those of the record before;
+//! - a byte: the event's kind, which is from 1 to 63, and bit 7 if VM and vCPU are not those of the
+//!   record before;
 //! - if so, a byte for each; [`NOBODY`](crate::event::NOBODY) is none, as before the first record;
 //! - the event's codes, two a byte, the first in the lower half;
 //! - the time since the record before;
-//! - in the stream *replay*: the place in the order less that of the record before (0 before the first);
+//! - in the stream *replay*: the place in the order less that of the record before (0 before the
+//!   first);
 //! - the other words, each as [`compression`](crate::compression) says.
 //!
 //! Numbers that are no bytes are LEB128.

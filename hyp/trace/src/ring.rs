@@ -1,10 +1,10 @@
 //! One CPU's records until they are fetched: a ring that overwrites the oldest, or is full.
 //!
-//! One CPU writes, without locks or read-modify-writes: two stores of a counter round the stores of a
-//! record. One reader, on any CPU, copies records out and notices when the writer has overtaken it.
-//! It then goes on in the middle of what is left: what it reads next comes without gaps for a while,
-//! where one that went on with the oldest would be overtaken again at once. Records have numbers, by
-//! which what was lost is known.
+//! One CPU writes, without locks or read-modify-writes: two stores of a counter round the stores of
+//! a record. One reader, on any CPU, copies records out and notices when the writer has overtaken
+//! it. It then goes on in the middle of what is left: what it reads next comes without gaps for a
+//! while, where one that went on with the oldest would be overtaken again at once. Records have
+//! numbers, by which what was lost is known.
 //!
 //! Of a ring that is only ever written with [`Ring::offer`], nothing is lost.
 //!
@@ -85,7 +85,8 @@ impl<'m, const N: usize> Ring<'m, N> {
         self.done.store(number + 1, Ordering::Release);
     }
 
-    /// Writes a record, if the reader has left room for it; says whether. As [`write`](Self::write).
+    /// Writes a record, if the reader has left room for it; says whether. As
+    /// [`write`](Self::write).
     #[inline]
     pub fn offer(&self, words: [u64; N]) -> bool {
         // Acquire: the reader is done with the slot.
@@ -98,8 +99,8 @@ impl<'m, const N: usize> Ring<'m, N> {
         room
     }
 
-    /// Reads the next record, with its number; `None` if there is none. There is one reader at a time,
-    /// with one cursor.
+    /// Reads the next record, with its number; `None` if there is none. There is one reader at a
+    /// time, with one cursor.
     pub fn read(&self, cursor: &mut Cursor) -> Option<(u64, [u64; N])> {
         loop {
             let number = cursor.next;
@@ -186,7 +187,8 @@ mod tests {
 
     const TOTAL: u64 = if cfg!(miri) { 200 } else { 100_000 };
 
-    /// Reads from `ring` up to the record `TOTAL`, while another thread writes; returns how many came.
+    /// Reads from `ring` up to the record `TOTAL`, while another thread writes; returns how many
+    /// came.
     fn read_all(ring: &Ring<'_, 2>) -> u64 {
         let (mut cursor, mut last, mut seen) = (Cursor::new(), 0, 0);
         while last < TOTAL {

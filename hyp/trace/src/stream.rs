@@ -1,9 +1,10 @@
 //! A console's bytes, told apart: frames, and the text between them.
 //!
 //! The splitter takes bytes one at a time and keeps no more than one frame. A frame that is broken,
-//! cut or too long loses itself: what comes behind it is text, or the next frame. Text, too, are the marks that
-//! `cargo xtask qemu --trace` puts round a recording: `ESC _ tessera-recording;`, pairs of names and values as JSON, `ESC \`
-//! before it, and `ESC _ tessera-recording-ends ESC \` behind one that is whole.
+//! cut or too long loses itself: what comes behind it is text, or the next frame. Text, too, are
+//! the marks that `cargo xtask qemu --trace` puts round a recording: `ESC _ tessera-recording;`,
+//! pairs of names and values as JSON, `ESC \` before it, and `ESC _ tessera-recording-ends ESC \`
+//! behind one that is whole.
 
 use crate::frame::{BEGIN, END, Frame, LONGEST_TEXT, Room, Unreadable};
 

@@ -13,8 +13,8 @@ pub(crate) const fn length(value: u128) -> usize {
     if bytes == 0 { 1 } else { bytes }
 }
 
-/// Writes `value`, of at most 70 bits, at the start of `to`; returns the number of bytes, or `None` if
-/// it does not fit.
+/// Writes `value`, of at most 70 bits, at the start of `to`; returns the number of bytes, or `None`
+/// if it does not fit.
 pub(crate) fn write(mut value: u128, to: &mut [u8]) -> Option<usize> {
     for (index, byte) in to.iter_mut().take(LONGEST).enumerate() {
         *byte = value as u8 & 0x7f;

@@ -323,7 +323,10 @@ proptest! {
     }
 
     #[test]
-    fn any_records_are_survived(body in prop::collection::vec(any::<u8>(), 0..700), kind in 0..31u8) {
+    fn any_records_are_survived(
+        body in prop::collection::vec(any::<u8>(), 0..700),
+        kind in 0..31u8,
+    ) {
         let stream = if kind % 2 == 0 { Stream::Replay } else { Stream::Rare };
         let start = [VERSION, 0, stream as u8, 1, 1, 1, kind];
         let read = read_any(&sealed(&[&start[..], &body].concat()));

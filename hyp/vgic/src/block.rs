@@ -28,8 +28,8 @@ pub(super) struct Block {
     pub(super) taken: u32,
     /// Of those active: taken, or made active, in Group 1. The guest ends them in that group.
     pub(super) active_group1: u32,
-    /// Of those active: the priority at which they were taken or made active. That is what the guest runs at until it
-    /// ends them, and by which the CPU interface knows them then.
+    /// Of those active: the priority at which they were taken or made active. That is what the
+    /// guest runs at until it ends them, and by which the CPU interface knows them then.
     pub(super) active_priority: [u8; BLOCK as usize],
     /// In a list register, with its active state and its latch.
     pub(super) listed: u32,
@@ -123,8 +123,8 @@ impl Block {
         self.latch | line & !self.edge
     }
 
-    /// Which of `pending` are forwarded to a CPU interface once they are not active, if these groups are enabled (bit
-    /// 0 for Group 0, bit 1 for Group 1).
+    /// Which of `pending` are forwarded to a CPU interface once they are not active, if these
+    /// groups are enabled (bit 0 for Group 0, bit 1 for Group 1).
     pub(super) const fn forwarded(&self, pending: u32, groups: u32) -> u32 {
         pending & self.enabled & self.in_groups(groups)
     }
@@ -151,18 +151,20 @@ impl Block {
         group0 | group1
     }
 
-    /// Whether the guest may still take an interrupt that it has disabled: it is listed as pending. One that is
-    /// active has been taken, and does not count.
+    /// Whether the guest may still take an interrupt that it has disabled: it is listed as pending.
+    /// One that is active has been taken, and does not count.
     pub(super) const fn is_busy(&self) -> bool {
         self.listed_pending & !self.enabled != 0
     }
 
-    /// Whether the guest may still take an interrupt of a group that it has disabled, if these are enabled.
+    /// Whether the guest may still take an interrupt of a group that it has disabled, if these are
+    /// enabled.
     pub(super) const fn is_busy_in(&self, groups: u32) -> bool {
         self.listed_pending & !self.in_groups(groups) != 0
     }
 
-    /// Marks the interrupt of `bit` as listed, with its latch if `latched`, and pending if `pending`.
+    /// Marks the interrupt of `bit` as listed, with its latch if `latched`, and pending if
+    /// `pending`.
     pub(super) const fn give(&mut self, bit: u32, latched: bool, pending: bool) {
         self.listed |= bit;
         self.listed_active |= self.active & bit;
@@ -176,8 +178,8 @@ impl Block {
         }
     }
 
-    /// Takes back what `slot` has, whose list register has this value now. Returns the priority at which the guest
-    /// still runs though software has made the interrupt inactive, if that is so.
+    /// Takes back what `slot` has, whose list register has this value now. Returns the priority at
+    /// which the guest still runs though software has made the interrupt inactive, if that is so.
     pub(super) fn take_back(&mut self, slot: &Slot, register: u64) -> Option<u8> {
         let index = (slot.intid % BLOCK) as usize;
         let bit = 1 << index;
@@ -253,7 +255,8 @@ impl Block {
             Register::SetEnable => {
                 let new = value & !self.enabled;
                 self.enabled |= value;
-                // What is known of hardware's lines is as old as the last time that the vCPU looked.
+                // What is known of hardware's lines is as old as the last time that the vCPU
+                // looked.
                 new & (relevant | self.hardware)
             }
             Register::ClearEnable => {

@@ -53,8 +53,8 @@ impl Vgic {
             return;
         };
         let block = &private.block;
-        // A hardware interrupt is given to the guest once the CPU has taken it, and not before, so that
-        // ending it ends both.
+        // A hardware interrupt is given to the guest once the CPU has taken it, and not before, so
+        // that ending it ends both.
         let unready = HARDWARE & !private.forwarded;
         let pending = block.pending_with(unready, 0);
         let forwarded = block.forwarded(pending, self.control);
@@ -81,9 +81,9 @@ impl Vgic {
     }
 }
 
-/// What a list register needs to know of an interrupt that is not listed. `forwarded` are those of its block that come
-/// to this vCPU as soon as they are not active; `physical` is its INTID in the CPU's own interrupt controller if that
-/// has it active for the guest.
+/// What a list register needs to know of an interrupt that is not listed. `forwarded` are those of
+/// its block that come to this vCPU as soon as they are not active; `physical` is its INTID in the
+/// CPU's own interrupt controller if that has it active for the guest.
 fn candidate(
     block: &Block,
     bit: usize,
@@ -98,9 +98,10 @@ fn candidate(
         true => (block.active_priority[bit], is(block.active_group1)),
         false => next,
     };
-    // An interrupt that is active is listed as pending as well only if an edge came, and if it is taken next as it was
-    // taken before: what a register has it has for both. A level is looked at again
-    // when it ends, and an entry that ends the hardware's interrupt too must not be in both states.
+    // An interrupt that is active is listed as pending as well only if an edge came, and if it is
+    // taken next as it was taken before: what a register has it has for both. A level is looked at
+    // again when it ends, and an entry that ends the hardware's interrupt too must not be in both
+    // states.
     let again =
         is(block.latch & forwarded) && !level && physical.is_none() && next == (priority, group1);
     let pending = !active || again;

@@ -1,7 +1,9 @@
-//! The registers of a CPU interface that are common to both groups, for when a guest's accesses to them are all
-//! trapped (`ICH_HCR_EL2.TC`): from and to what the hardware's virtual interface has of them.
+//! The registers of a CPU interface that are common to both groups, for when a guest's accesses to
+//! them are all trapped (`ICH_HCR_EL2.TC`): from and to what the hardware's virtual interface has
+//! of them.
 //!
-//! Arm IHI 0069, 12.2 (`ICV_CTLR_EL1`, `ICV_PMR_EL1`, `ICV_RPR_EL1`) and 12.4 (`ICH_VMCR_EL2`, `ICH_VTR_EL2`).
+//! Arm IHI 0069, 12.2 (`ICV_CTLR_EL1`, `ICV_PMR_EL1`, `ICV_RPR_EL1`) and 12.4 (`ICH_VMCR_EL2`,
+//! `ICH_VTR_EL2`).
 
 /// `ICV_CTLR_EL1.CBPR` and `EOImode`.
 const COMMON_POINT: u64 = 1 << 0;
@@ -24,7 +26,8 @@ pub struct Interface {
 impl Interface {
     /// What the guest loads from `ICC_CTLR_EL1`.
     pub const fn control(self) -> u64 {
-        // PRIbits, IDbits, SEIS and A3V, of which ICH_VTR_EL2 has the first two the other way round.
+        // PRIbits, IDbits, SEIS and A3V, of which ICH_VTR_EL2 has the first two the other way
+        // round.
         let priority_bits = (self.vtr >> 29 & 0b111) << 8;
         let id_bits = (self.vtr >> 23 & 0b111) << 11;
         let support = (self.vtr >> 21 & 1) << 15 | (self.vtr >> 22 & 1) << 14;
@@ -52,8 +55,8 @@ impl Interface {
         self.vmcr & !(0xff << MASK) | mask << MASK
     }
 
-    /// What the guest loads from `ICC_RPR_EL1`, when `active` has a bit for each priority at which an interrupt is
-    /// active (`ICH_AP0Rn_EL2` and `ICH_AP1Rn_EL2`, from n = 0).
+    /// What the guest loads from `ICC_RPR_EL1`, when `active` has a bit for each priority at which
+    /// an interrupt is active (`ICH_AP0Rn_EL2` and `ICH_AP1Rn_EL2`, from n = 0).
     pub fn running_priority(self, active: [u32; 4]) -> u64 {
         let unused_bits = 7 - (self.vtr >> 26 & 0b111);
         let first = (0..).zip(active).find(|&(_, bits)| bits != 0);

@@ -1,13 +1,14 @@
 //! How interrupts end.
 //!
-//! In EOImode 0 a guest ends the most urgent one first. If that is in a list register the hardware sees to it. It
-//! goes by the priority and the group in which the guest took it, whatever these are by now, and so do we. If it is in
-//! none, the hardware counts no more than that one has ended: the most urgent of those that the vCPU handles and that
-//! are not listed. An interrupt that software makes inactive while the guest handles it has its end counted too,
-//! which must end no other: it is *outlived* by its priority.
+//! In EOImode 0 a guest ends the most urgent one first. If that is in a list register the hardware
+//! sees to it. It goes by the priority and the group in which the guest took it, whatever these are
+//! by now, and so do we. If it is in none, the hardware counts no more than that one has ended: the
+//! most urgent of those that the vCPU handles and that are not listed. An interrupt that software
+//! makes inactive while the guest handles it has its end counted too, which must end no other: it
+//! is *outlived* by its priority.
 //!
-//! In EOImode 1 the guest ends any by its number, another vCPU's shared ones among them, which is trapped. Nothing
-//! counts then.
+//! In EOImode 1 the guest ends any by its number, another vCPU's shared ones among them, which is
+//! trapped. Nothing counts then.
 
 use super::block::Register;
 use super::list::bit_of;
@@ -21,8 +22,8 @@ impl Private {
 }
 
 impl Vgic {
-    /// vCPU `vcpu`, which ends interrupts by their numbers, ends `intid`: one of its own or a shared one, whichever
-    /// vCPU has taken that. Returns the vCPUs that are concerned.
+    /// vCPU `vcpu`, which ends interrupts by their numbers, ends `intid`: one of its own or a
+    /// shared one, whichever vCPU has taken that. Returns the vCPUs that are concerned.
     pub fn deactivate(&mut self, vcpu: usize, intid: u32) -> VcpuSet {
         let bit = bit_of(intid);
         match intid / BLOCK {
@@ -31,7 +32,8 @@ impl Vgic {
         }
     }
 
-    /// The CPU interface of `vcpu` runs at no interrupt's priority any more, since it was reset. What is active stays so.
+    /// The CPU interface of `vcpu` runs at no interrupt's priority any more, since it was reset.
+    /// What is active stays so.
     pub fn reset_interface(&mut self, vcpu: usize) {
         for shared in &mut self.shared {
             let holds = |bit: &usize| usize::from(shared.holder[*bit]) == vcpu;
@@ -44,8 +46,8 @@ impl Vgic {
         }
     }
 
-    /// The guest has ended the most urgent of the interrupts that it handles and that are not listed. Returns the
-    /// vCPUs that are concerned.
+    /// The guest has ended the most urgent of the interrupts that it handles and that are not
+    /// listed. Returns the vCPUs that are concerned.
     pub(super) fn end_most_urgent(&mut self, vcpu: usize) -> VcpuSet {
         let mut most_urgent = None;
         self.each_candidate(vcpu, |candidate| {

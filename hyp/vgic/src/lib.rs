@@ -3,8 +3,8 @@
 //!
 //! [`Vgic`] is plain data; whoever owns it keeps it behind a lock and calls in from exits and from
 //! devices. The guest reaches the distributor and the redistributors by loads and stores, which are
-//! emulated here. Its CPU interface is the hardware's virtual one: EL2 writes *list registers*, from
-//! which the hardware lets the guest acknowledge and end interrupts without an exit.
+//! emulated here. Its CPU interface is the hardware's virtual one: EL2 writes *list registers*,
+//! from which the hardware lets the guest acknowledge and end interrupts without an exit.
 //!
 //! - `block`: the state of 32 interrupts, and the registers that have bits for them;
 //! - [`common`]: registers of the CPU interface, for when they are trapped;
@@ -16,16 +16,18 @@
 //! - `wiring`: the numbers that hardware's interrupts have in the CPUs;
 //! - `sgi`: the registers by which vCPUs interrupt each other.
 //!
-//! Active is what a guest has taken and not ended, by whichever vCPU it was taken: that vCPU *holds* a shared one until
-//! it is inactive, whatever happens to its route, priority, group or enable bit meanwhile. What is pending of it as well
-//! is a new interrupt, which goes by what these are when it has ended.
+//! Active is what a guest has taken and not ended, by whichever vCPU it was taken: that vCPU
+//! *holds* a shared one until it is inactive, whatever happens to its route, priority, group or
+//! enable bit meanwhile. What is pending of it as well is a new interrupt, which goes by what these
+//! are when it has ended.
 //!
 //! Invariants:
-//! - While an interrupt is *listed*, its active state and the pending state that an edge left behind
-//!   are in a list register of one vCPU, and not here. [`Vgic::unlist`] brings them back. What the guest
-//!   sets meanwhile is kept here and added then; what it clears is noted and taken away then.
-//! - Every change that may call for other list registers is answered with the set of vCPUs concerned.
-//!   They must call `unlist` and [`Vgic::list`] before they run the guest again.
+//! - While an interrupt is *listed*, its active state and the pending state that an edge left
+//!   behind are in a list register of one vCPU, and not here. [`Vgic::unlist`] brings them back.
+//!   What the guest sets meanwhile is kept here and added then; what it clears is noted and taken
+//!   away then.
+//! - Every change that may call for other list registers is answered with the set of vCPUs
+//!   concerned. They must call `unlist` and [`Vgic::list`] before they run the guest again.
 
 #![cfg_attr(not(test), no_std)]
 
@@ -96,7 +98,8 @@ struct Private {
     /// Hardware interrupts ([`HARDWARE`]) that are active in the CPU's own interrupt controller on
     /// behalf of this vCPU, so that they do not come again before it has dealt with them.
     forwarded: u32,
-    /// The priorities, by `end::level`, at which it still runs for an interrupt that software has made inactive.
+    /// The priorities, by `end::level`, at which it still runs for an interrupt that software has
+    /// made inactive.
     outlived: u32,
     /// What its list registers hold.
     slots: ArrayVec<Slot, MAX_LIST_REGISTERS>,
@@ -131,7 +134,8 @@ impl Shared {
 }
 
 impl Vgic {
-    /// The interrupt controller of a machine with `vcpus` vCPUs (at most [`MAX_VCPUS`]), after reset.
+    /// The interrupt controller of a machine with `vcpus` vCPUs (at most [`MAX_VCPUS`]), after
+    /// reset.
     pub const fn new(vcpus: usize) -> Self {
         Self {
             vcpus: if vcpus < MAX_VCPUS { vcpus } else { MAX_VCPUS },
@@ -168,14 +172,14 @@ impl Vgic {
         self.concerned(1 + index as usize, concerned)
     }
 
-    /// The CPU took hardware interrupt `intid`, one of the timers', while the vCPU was on it, and left it
-    /// active.
+    /// The CPU took hardware interrupt `intid`, one of the timers', while the vCPU was on it, and
+    /// left it active.
     pub fn forward(&mut self, vcpu: usize, intid: u32) {
         let bit = 1 << (intid % BLOCK) & HARDWARE;
         if let Some(private) = self.private.get_mut(vcpu) {
             private.forwarded |= bit;
-            // It could come because the guest has ended the one before, of which a list register may
-            // still tell.
+            // It could come because the guest has ended the one before, of which a list register
+            // may still tell.
             private
                 .slots
                 .iter_mut()
@@ -191,9 +195,9 @@ impl Vgic {
         private.is_some_and(|private| private.block.enabled >> (intid % BLOCK) & 1 == 1)
     }
 
-    /// Whether some interrupt would wake the vCPU from WFI: one that is pending and enabled, in one of
-    /// the groups that the vCPU lets through (bit 0 for Group 0, bit 1 for Group 1), and more urgent
-    /// than its priority mask. Only while none of its interrupts is listed.
+    /// Whether some interrupt would wake the vCPU from WFI: one that is pending and enabled, in one
+    /// of the groups that the vCPU lets through (bit 0 for Group 0, bit 1 for Group 1), and more
+    /// urgent than its priority mask. Only while none of its interrupts is listed.
     ///
     /// `lines` are the levels of the vCPU's hardware interrupts, by INTID.
     pub fn wakes(&self, vcpu: usize, groups: u32, priority_mask: u8, lines: u32) -> bool {

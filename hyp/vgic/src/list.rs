@@ -1,13 +1,13 @@
 //! Putting interrupts into a vCPU's list registers, and taking them back.
 //!
 //! There are fewer list registers than interrupts, so the most urgent go first. If more are
-//! pending than fit, the hardware tells when the registers have no pending one any more; by then the guest
-//! has taken only such as are more urgent than those left out. Those of a group that the vCPU does not let through
-//! come last, however urgent; the hardware tells when it lets a group through of which some were left out, or one no
-//! longer that has taken others' places.
+//! pending than fit, the hardware tells when the registers have no pending one any more; by then
+//! the guest has taken only such as are more urgent than those left out. Those of a group that the
+//! vCPU does not let through come last, however urgent; the hardware tells when it lets a group
+//! through of which some were left out, or one no longer that has taken others' places.
 //!
-//! The most urgent pending one always gets a register, even if active ones could fill them all, since it may pre-empt
-//! these. So an active one can be left out: `end` says what becomes of it.
+//! The most urgent pending one always gets a register, even if active ones could fill them all,
+//! since it may pre-empt these. So an active one can be left out: `end` says what becomes of it.
 
 use arrayvec::ArrayVec;
 
@@ -44,11 +44,11 @@ impl Slot {
 pub struct Listing {
     /// How many were used, from the first.
     pub used: usize,
-    /// Pending ones were left out that the vCPU lets through: a maintenance interrupt is wanted when no pending one is
-    /// listed, and when the vCPU lets one of two groups no longer through.
+    /// Pending ones were left out that the vCPU lets through: a maintenance interrupt is wanted
+    /// when no pending one is listed, and when the vCPU lets one of two groups no longer through.
     pub more_pending: bool,
-    /// The groups (bit 0 for Group 0, bit 1 for Group 1) that the vCPU does not let through and of which pending ones
-    /// were left out: a maintenance interrupt is wanted when it does.
+    /// The groups (bit 0 for Group 0, bit 1 for Group 1) that the vCPU does not let through and of
+    /// which pending ones were left out: a maintenance interrupt is wanted when it does.
     pub held_back: u32,
     /// Active ones were left out: a maintenance interrupt is wanted when the guest ends one.
     pub more_active: bool,
@@ -69,8 +69,8 @@ impl Listing {
 pub struct Unlisted {
     /// Other vCPUs that are concerned: an interrupt is theirs now.
     pub others: VcpuSet,
-    /// The hardware interrupts, by INTID, that the CPU's own interrupt controller has to deactivate:
-    /// nothing in the guest will.
+    /// The hardware interrupts, by INTID, that the CPU's own interrupt controller has to
+    /// deactivate: nothing in the guest will.
     pub release: u32,
     /// There are hardware interrupts that stay active there.
     pub forwarded: bool,
@@ -79,9 +79,9 @@ pub struct Unlisted {
 type Candidates = ArrayVec<Candidate, { INTERRUPTS as usize }>;
 
 impl Vgic {
-    /// Takes back what is listed of `vcpu`. `registers` are the values of its list registers, `ended`
-    /// says how often the guest ended an interrupt that was in none (`None` if it ends them by their numbers), and
-    /// `lines` are the levels of the vCPU's hardware interrupts, by INTID.
+    /// Takes back what is listed of `vcpu`. `registers` are the values of its list registers,
+    /// `ended` says how often the guest ended an interrupt that was in none (`None` if it ends them
+    /// by their numbers), and `lines` are the levels of the vCPU's hardware interrupts, by INTID.
     pub fn unlist(
         &mut self,
         vcpu: usize,
@@ -121,15 +121,16 @@ impl Vgic {
         }
     }
 
-    /// The vCPU leaves its CPU. Returns the hardware interrupts, by INTID, that the CPU's own interrupt
-    /// controller has to deactivate. Only while nothing of it is listed.
+    /// The vCPU leaves its CPU. Returns the hardware interrupts, by INTID, that the CPU's own
+    /// interrupt controller has to deactivate. Only while nothing of it is listed.
     pub fn leave_cpu(&mut self, vcpu: usize) -> u32 {
         let private = self.private.get_mut(vcpu);
         private.map_or(0, |private| core::mem::take(&mut private.forwarded))
     }
 
-    /// Fills the list registers of `vcpu`, nothing of which may be listed. Those that are not used are
-    /// left alone. `groups` are those that the vCPU lets through (bit 0 for Group 0, bit 1 for Group 1).
+    /// Fills the list registers of `vcpu`, nothing of which may be listed. Those that are not used
+    /// are left alone. `groups` are those that the vCPU lets through (bit 0 for Group 0, bit 1 for
+    /// Group 1).
     pub fn list(&mut self, vcpu: usize, registers: &mut [u64], groups: u32) -> Listing {
         let (mut pending, mut active) = (Candidates::new(), Candidates::new());
         self.each_candidate(vcpu, |candidate| {
@@ -158,7 +159,8 @@ impl Vgic {
             .iter_mut()
             .zip(listed.iter().chain(&active[..actives]))
         {
-            // When an active one ends, its pending half must not get ahead of those that are left out.
+            // When an active one ends, its pending half must not get ahead of those that are left
+            // out.
             let wait = more_pending && candidate.active && candidate.pending;
             *register = self.put(
                 vcpu,
@@ -198,8 +200,8 @@ impl Vgic {
         self.recipient(slot.intid)
     }
 
-    /// The vCPU that a shared interrupt is routed to, if it is to be told of it: while another one has it active it is
-    /// not, or two such vCPUs would have each other look again for ever.
+    /// The vCPU that a shared interrupt is routed to, if it is to be told of it: while another one
+    /// has it active it is not, or two such vCPUs would have each other look again for ever.
     pub(super) fn recipient(&self, intid: u32) -> VcpuSet {
         let index = (intid / BLOCK) as usize;
         let shared = index

@@ -73,8 +73,8 @@ pub(super) const fn group1_of(value: u64) -> bool {
     value & GROUP_1 != 0
 }
 
-/// The bit, by INTID, of the hardware interrupt that is pending, and not taken yet, in a list register of this
-/// value; zero if there is none.
+/// The bit, by INTID, of the hardware interrupt that is pending, and not taken yet, in a list
+/// register of this value; zero if there is none.
 pub const fn pending_hardware(value: u64) -> u32 {
     if value & HARDWARE != 0 && is_pending(value) && !is_active(value) {
         1 << (value as u32 % BLOCK)

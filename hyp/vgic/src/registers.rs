@@ -1,7 +1,8 @@
 //! The frames of registers that a guest reaches by loads and stores.
 //!
-//! Arm IHI 0069, 12.9 (distributor) and 12.10 (redistributors). What is not there, and what is accessed
-//! with a size or at an address that the register does not have, reads as zero and ignores writes.
+//! Arm IHI 0069, 12.9 (distributor) and 12.10 (redistributors). What is not there, and what is
+//! accessed with a size or at an address that the register does not have, reads as zero and ignores
+//! writes.
 
 use super::block::{Block, Register};
 use speculation::masked::{Masked, mask};
@@ -53,8 +54,8 @@ const SLEEP: u32 = 1 << 1;
 const CHILDREN_ASLEEP: u32 = 1 << 2;
 /// The affinity fields of `GICD_IROUTER`.
 const AFFINITY: u64 = 0xff_00ff_ffff;
-/// `PIDR4` to `PIDR7`, `PIDR0` to `PIDR3`, `CIDR0` to `CIDR3`: a GICv3. Nothing is in the place behind them, which
-/// makes their number one that an offset can be cut to.
+/// `PIDR4` to `PIDR7`, `PIDR0` to `PIDR3`, `CIDR0` to `CIDR3`: a GICv3. Nothing is in the place
+/// behind them, which makes their number one that an offset can be cut to.
 const IDENTIFIERS: [u8; 16] = [
     0x44, 0, 0, 0, 0x92, 0xb4, 0x3b, 0, 0x0d, 0xf0, 0x05, 0xb1, 0, 0, 0, 0,
 ];
@@ -105,8 +106,8 @@ fn block_register(offset: u64, size: u32) -> Option<(Register, usize)> {
     Some((register, block))
 }
 
-/// The interrupt, by its number among the shared ones, whose `GICD_IROUTER` is at `offset`, and how many
-/// bits up in the register.
+/// The interrupt, by its number among the shared ones, whose `GICD_IROUTER` is at `offset`, and how
+/// many bits up in the register.
 fn router(offset: u64, size: u32) -> Option<(usize, u32)> {
     let aligned = offset.is_multiple_of(size.into()) && matches!(size, 4 | 8);
     let router = |intid: u32| GICD_IROUTER + 8 * u64::from(intid);
@@ -126,8 +127,9 @@ impl Vgic {
         }
     }
 
-    /// Whether the value of the register at `offset` depends on what list registers hold: those of the
-    /// vCPUs that are returned must be taken back before it is read, and may then be listed again.
+    /// Whether the value of the register at `offset` depends on what list registers hold: those of
+    /// the vCPUs that are returned must be taken back before it is read, and may then be listed
+    /// again.
     pub fn shown_by(&self, frame: Frame, offset: u64, size: u32) -> VcpuSet {
         let Some((register, index)) = self.find(frame, offset, size) else {
             return VcpuSet::EMPTY;
@@ -183,8 +185,8 @@ impl Vgic {
         }
     }
 
-    /// The block's register at `offset` of a frame, if there is one, and the number of its block: 0 in
-    /// redistributors, more in the distributor.
+    /// The block's register at `offset` of a frame, if there is one, and the number of its block: 0
+    /// in redistributors, more in the distributor.
     fn find(&self, frame: Frame, offset: u64, size: u32) -> Option<(Register, usize)> {
         let (offset, blocks) = match frame {
             Frame::Distributor => (offset, 1..=self.shared.len()),
@@ -231,7 +233,8 @@ impl Vgic {
         }
     }
 
-    /// The guest writes `value` to a register for the interrupts of `vcpu`'s own. Returns the vCPUs that are concerned.
+    /// The guest writes `value` to a register for the interrupts of `vcpu`'s own. Returns the vCPUs
+    /// that are concerned.
     pub(super) fn write_private(&mut self, vcpu: usize, register: Register, value: u32) -> VcpuSet {
         let private = &mut self.private[vcpu];
         if register == Register::ClearActive {
@@ -268,7 +271,8 @@ impl Vgic {
         self.concerned(1 + index, changed)
     }
 
-    /// Interrupts that software made active are ended by the vCPU they are routed to, or else by any.
+    /// Interrupts that software made active are ended by the vCPU they are routed to, or else by
+    /// any.
     fn hold(&mut self, index: usize, mask: u32) {
         for bit in bits(mask) {
             let shared = &self.shared[index - 1];

@@ -10,8 +10,8 @@ use bootargs::MAX_VCPUS;
 /// Which register was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SgiRegister {
-    /// `ICC_SGI0R_EL1` and, as there is but one Security state, `ICC_ASGI1R_EL1`: reach SGIs that the
-    /// receiver has in Group 0.
+    /// `ICC_SGI0R_EL1` and, as there is but one Security state, `ICC_ASGI1R_EL1`: reach SGIs that
+    /// the receiver has in Group 0.
     Group0,
     /// `ICC_SGI1R_EL1`: reaches SGIs of either group.
     Group1,
@@ -19,7 +19,8 @@ pub enum SgiRegister {
 
 /// `IRM`: all vCPUs but the sender.
 const ALL_OTHERS: u64 = 1 << 40;
-/// The affinity fields Aff3, Aff2 and Aff1, and `RS`, the range of Aff0. All vCPUs have zeros there.
+/// The affinity fields Aff3, Aff2 and Aff1, and `RS`, the range of Aff0. All vCPUs have zeros
+/// there.
 const HIGH_AFFINITY: u64 = 0xff << 48 | 0xf << 44 | 0xff << 32 | 0xff << 16;
 
 impl Vgic {

@@ -1,4 +1,5 @@
-//! By which numbers the CPUs' own interrupt controllers know the interrupts that a guest gets from hardware.
+//! By which numbers the CPUs' own interrupt controllers know the interrupts that a guest gets from
+//! hardware.
 
 use super::{PHYSICAL_TIMER, VIRTUAL_TIMER};
 

@@ -43,7 +43,8 @@ pub(crate) extern "C" fn main() -> ! {
     let config = abilities.config(owner, 32).expect("all CPUs have 32 bits");
     VTCR_EL2.set(abilities.vtcr(config.geometry));
     HCR_EL2.set(abilities.hcr() | DEFAULT_CACHEABLE);
-    // SAFETY: EL2 maps RAM to itself, and nothing else runs: there is one CPU, and this is the only machine.
+    // SAFETY: EL2 maps RAM to itself, and nothing else runs: there is one CPU, and this is the only
+    // machine.
     let machine = unsafe {
         let (window, cpu) = (LinearWindow::new(0), OneCpu::new(abilities.vmid_bits));
         Parts::new(&TABLES, window, El2Tlb::new(Cpu, abilities), cpu)

@@ -1,6 +1,7 @@
 //! The smallest hypervisor that embeds `stage2`: one CPU, one guest, 512 pages that become a block.
 //!
-//! `hypervisor` has all that a hypervisor adds to the crate and its feature `aarch64`; `start` is assembly.
+//! `hypervisor` has all that a hypervisor adds to the crate and its feature `aarch64`; `start` is
+//! assembly.
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 

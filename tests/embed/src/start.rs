@@ -1,7 +1,8 @@
 //! The way from reset to [`main`](super::hypervisor::main), and from the guest to
 //! [`exit`](super::hypervisor::exit) and back.
 //!
-//! EL2 has one table of 1 GiB blocks, each at its own address: devices, then RAM. The guest starts with its MMU off.
+//! EL2 has one table of 1 GiB blocks, each at its own address: devices, then RAM. The guest starts
+//! with its MMU off.
 
 use core::arch::global_asm;
 
@@ -15,13 +16,13 @@ start:
     mov     x0, #0xff04             // MAIR_EL2: 0 write-back, 1 Device-nGnRE
     movk    x0, #0x04ff
     msr     mair_el2, x0
-    ldr     x0, =0x80823519         // TCR_EL2: 39 bits, 4 KiB, inner shareable write-back, 40-bit PA
+    ldr     x0, =0x80823519         // TCR_EL2: 39 bits, 4 KiB, shareable write-back, 40-bit PA
     msr     tcr_el2, x0
     adrp    x0, el2_table
     msr     ttbr0_el2, x0
     isb
     tlbi    alle2
-    tlbi    alle1                   // at reset TLBs hold anything, under VMIDs that the guest will have
+    tlbi    alle1                   // at reset TLBs hold anything, under the guest's VMID
     ic      iallu
     dsb     nsh
     isb
@@ -78,7 +79,7 @@ el2_vectors:
 
     .balign 4096
     .global guest_code
-guest_code:                         // stores 0 to 511 to the 512 pages at x9, calls, loads and adds, calls
+guest_code:                         // stores 0 to 511 to 512 pages, calls, adds them up, calls
     mov     x9, #0x40200000
     mov     x1, #0
 1:  add     x2, x9, x1, lsl #12

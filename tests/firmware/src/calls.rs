@@ -1,4 +1,5 @@
-//! The calls that a hypervisor on one CPU makes: PSCI's, as far as it does, and the architecture's (DEN 0022, DEN 0028).
+//! The calls that a hypervisor on one CPU makes: PSCI's, as far as it does, and the architecture's
+//! (DEN 0022, DEN 0028).
 
 use core::arch::asm;
 use core::fmt::{self, Write};
@@ -19,7 +20,8 @@ const NOT_SUPPORTED: u32 = -1_i32 as u32;
 /// QEMU virt's PL011: its data register.
 const UART: *mut u32 = 0x0900_0000 as *mut u32;
 
-/// How often each of [`WORKAROUNDS`] was called, in Secure RAM, which is zero when the machine starts.
+/// How often each of [`WORKAROUNDS`] was called, in Secure RAM, which is zero when the machine
+/// starts.
 static CALLS: [AtomicU32; 3] = [const { AtomicU32::new(0) }; 3];
 
 /// Carries out the call `function`.

@@ -73,7 +73,8 @@ vectors:
     .endr
     .balign 0x80
 
-// All but x0 to x3 is as it was (DEN 0028, 2.6); those are changed, also by calls that return nothing.
+// All but x0 to x3 is as it was (DEN 0028, 2.6); those are changed, also by calls that return
+// nothing.
 call:
     stp     x4, x5, [sp, #-144]!
     stp     x6, x7, [sp, #16]

@@ -4,8 +4,8 @@ use xtask::size::Size;
 
 use crate::scenario::Scenario;
 
-/// What the first life with this seed and four vCPUs begins with, on whatever CPUs. It changes with what
-/// the guest's steps are made of.
+/// What the first life with this seed and four vCPUs begins with, on whatever CPUs. It changes with
+/// what the guest's steps are made of.
 const SEED_1: &str = r"^vm0\| chaos: life 0: .*, digest 0xbad0bd042c46f530$";
 /// The last life of the four that the guest has unless asked for others.
 const LAST: &str = r"^vm0\| chaos: life 3: [1-9]";

@@ -13,7 +13,8 @@ pub(super) fn consoles() -> Vec<Scenario> {
     ]
 }
 
-/// What a guest says as one line is one, though another speaks in between: here it says that it has failed.
+/// What a guest says as one line is one, though another speaks in between: here it says that it has
+/// failed.
 fn split() -> Scenario {
     Scenario::new(
         "split-lines",
@@ -56,7 +57,8 @@ fn commands_between() -> Scenario {
     .wants(r"^vm1\| read: 10 bytes$")
 }
 
-/// A guest that does not read keeps nobody from the commands, as long as there is room for what comes before them.
+/// A guest that does not read keeps nobody from the commands, as long as there is room for what
+/// comes before them.
 fn typed_ahead() -> Scenario {
     let text: &'static str = format!("{}\u{1}q", digits(4000)).leak();
     Scenario::new(

@@ -2,7 +2,8 @@
 
 use crate::scenario::Scenario;
 
-/// The table manager in another hypervisor: its pages become a block under the guest, and come back.
+/// The table manager in another hypervisor: its pages become a block under the guest, and come
+/// back.
 pub(super) fn embedded() -> [Scenario; 2] {
     let embed = |name, cpu| {
         Scenario::new(name, "hello")

@@ -1,4 +1,5 @@
-//! Boot tests of what guests start from: where images are put, and what is said of those that cannot run.
+//! Boot tests of what guests start from: where images are put, and what is said of those that
+//! cannot run.
 
 use crate::scenario::{Ending, Scenario};
 

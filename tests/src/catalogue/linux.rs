@@ -1,5 +1,5 @@
-//! The boot tests with Linux (Debian's kernel, unmodified, with BusyBox; what each test does in the guest
-//! is in `guest/linux/init`) and with other systems of Debian's.
+//! The boot tests with Linux (Debian's kernel, unmodified, with BusyBox; what each test does in the
+//! guest is in `guest/linux/init`) and with other systems of Debian's.
 
 use xtask::size::Size;
 
@@ -19,7 +19,8 @@ pub(super) fn linux() -> Vec<Scenario> {
     tests
 }
 
-/// Linux comes up with all its vCPUs: on each kind of CPU, on fewer CPUs, in little memory and in much.
+/// Linux comes up with all its vCPUs: on each kind of CPU, on fewer CPUs, in little memory and in
+/// much.
 fn boots() -> Vec<Scenario> {
     let boot = |name, cpus, cpu| {
         let vm = match cpus {
@@ -117,7 +118,8 @@ fn memory() -> Vec<Scenario> {
     ]
 }
 
-/// Single steps, breakpoints, watchpoints and uprobes of programs, on vCPUs that take turns and move.
+/// Single steps, breakpoints, watchpoints and uprobes of programs, on vCPUs that take turns and
+/// move.
 fn debugging() -> Vec<Scenario> {
     let debug = |name, cpus, cpu| {
         Scenario::new(

@@ -38,8 +38,8 @@ pub(super) fn machines() -> Vec<Scenario> {
             .wants(r"^vm1\| verdict: passed$")
             .wants("^tessera: vm2 off$")
             .quick(),
-        // Each fits alone, and both never do, since what one has it keeps until something is typed. Which
-        // of the two asks for the page too much is up to chance.
+        // Each fits alone, and both never do, since what one has it keeps until something is typed.
+        // Which of the two asks for the page too much is up to chance.
         Scenario::new(
             "machine-out-of-memory",
             "guest=hello,memory=64M,append=mode=hold",
@@ -53,8 +53,8 @@ pub(super) fn machines() -> Vec<Scenario> {
         .wants(r"^vm[01]\| verdict: passed$")
         .wants(" 98304 free$")
         .may_complain(),
-        // The first has touched a page of each 2 MiB, for which it has all of its memory reserved. The second
-        // gets what of that is not used.
+        // The first has touched a page of each 2 MiB, for which it has all of its memory reserved.
+        // The second gets what of that is not used.
         Scenario::new(
             "machine-with-reservations",
             "guest=hello,memory=64M,append=mode=hold step=512",

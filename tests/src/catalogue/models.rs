@@ -2,8 +2,8 @@
 
 use crate::scenario::Scenario;
 
-/// What the hardware has is read, shown and used, on every CPU model. The expressions hold what Arm's
-/// manuals say of the model, as far as QEMU 7.2 and newer models agree.
+/// What the hardware has is read, shown and used, on every CPU model. The expressions hold what
+/// Arm's manuals say of the model, as far as QEMU 7.2 and newer models agree.
 pub(super) fn cpu_models() -> Vec<Scenario> {
     let hello = |name, cpu| {
         Scenario::new(name, "hello")
@@ -35,7 +35,8 @@ pub(super) fn cpu_models() -> Vec<Scenario> {
             .args("guest-args=mode=origins")
             .wants(r"^vm0\| origins: [1-9][0-9]+ exceptions from AArch64 and AArch32 are as the CPU's own$")
     };
-    // Against attacks by speculation: what a guest is told of the three workarounds, and what is executed.
+    // Against attacks by speculation: what a guest is told of the three workarounds, and what is
+    // executed.
     let firmware_is_needed =
         r"features: Spectre v2 +CSV2 +vulnerable: the firmware offers no workaround$";
     let history_is_overwritten = r"features: Spectre-BHB .* mitigated: branches$";
@@ -98,7 +99,8 @@ pub(super) fn cpu_models() -> Vec<Scenario> {
     ]
 }
 
-/// Every register is as the contract has it, and nobody else's, on every CPU model: three machines take turns on two CPUs.
+/// Every register is as the contract has it, and nobody else's, on every CPU model: three machines
+/// take turns on two CPUs.
 pub(super) fn registers() -> Vec<Scenario> {
     let sweep = |name, cpu| {
         Scenario::new(name, "guest=sweep,vcpus=1,memory=64M,append=seed=1")

@@ -83,8 +83,8 @@ fn limits() -> Scenario {
     .within(120)
 }
 
-/// A line is said at once, though the line is slow and another machine has always something to send: at 38400 baud each
-/// of its lines takes 15 ms.
+/// A line is said at once, though the line is slow and another machine has always something to
+/// send: at 38400 baud each of its lines takes 15 ms.
 fn slow_console() -> Scenario {
     Scenario::new(
         "console-slow",

@@ -2,9 +2,9 @@
 
 use crate::scenario::Scenario;
 
-/// What each CPU needs against attacks by speculation is executed whenever a guest is left, with all that a guest
-/// has in its registers, and guests are told so: where the firmware helps, with each sequence that the models
-/// have, and where it is switched off.
+/// What each CPU needs against attacks by speculation is executed whenever a guest is left, with
+/// all that a guest has in its registers, and guests are told so: where the firmware helps, with
+/// each sequence that the models have, and where it is switched off.
 pub(super) fn speculation() -> Vec<Scenario> {
     let hello = |name, cpu, hyp_args| {
         Scenario::new(name, "hello")
@@ -42,15 +42,16 @@ pub(super) fn speculation() -> Vec<Scenario> {
             .wants(r"features: Spectre v4 +SSBS +vulnerable: switched off$")
             .wants(r"features: Spectre v2 +CSV2 +not affected$")
             .wants(r"^vm0\| workarounds 1, -1, -1; CSV2 1, SSBS 2$"),
-        // The model with a shorter history, of which QEMU has no revision that keeps branch targets apart.
+        // The model with a shorter history, of which QEMU has no revision that keeps branch targets
+        // apart.
         hello(
             "speculation-cortex-a72-r1p0",
             "neoverse-n1,midr=0x411fd080",
             "",
         )
         .wants("cpu1 INFO .* on leaving a guest: 15 branches$"),
-        // The sequence is executed, and nothing in its place where it is switched off: a hypercall takes 48
-        // instructions more, or not.
+        // The sequence is executed, and nothing in its place where it is switched off: a hypercall
+        // takes 48 instructions more, or not.
         counted("speculation-counted", "")
             .wants(r"^vm0\| touch: hvc .* 1[3-9][0-9]\.[0-9] instructions per iteration$"),
         counted("speculation-counted-off", "mitigations=off").wants(

@@ -14,8 +14,8 @@ pub(super) fn traced() -> Scenario {
         .within(180)
 }
 
-/// A page is moved by one vCPU while the other wants it, in turns on one CPU: so what happens only where two meet
-/// does happen.
+/// A page is moved by one vCPU while the other wants it, in turns on one CPU: so what happens only
+/// where two meet does happen.
 pub(super) fn traced_races() -> Scenario {
     Scenario::new("trace-races", "touch")
         .on(1, "neoverse-n1")
@@ -25,8 +25,8 @@ pub(super) fn traced_races() -> Scenario {
         .within(180)
 }
 
-/// All that is done to tables and TLBs is told to the checker of the protocol, which finds no rule broken:
-/// with and without direct changes of size, and with several machines.
+/// All that is done to tables and TLBs is told to the checker of the protocol, which finds no rule
+/// broken: with and without direct changes of size, and with several machines.
 pub(super) fn replayed() -> Vec<Scenario> {
     let replay = |name, guest, cpu| {
         Scenario::new(name, guest)
@@ -54,8 +54,9 @@ pub(super) fn replayed() -> Vec<Scenario> {
         )
         .beside("guest=hello")
         .beside("guest=stress,vcpus=1,memory=64M,append=seconds=3 seed=15"),
-        // How much of what comes about in the time of those is up to the host. Here each change is asked for,
-        // or, of memory that the guest leaves alone, is what stress does to it all the while.
+        // How much of what comes about in the time of those is up to the host. Here each change is
+        // asked for, or, of memory that the guest leaves alone, is what stress does to it all the
+        // while.
         replay("trace-replay-calls", "touch", "cortex-a57")
             .args("trace=replay table-calls=on vcpus=2 huge=never compaction=off")
             .sees(&["block split", "table collapsed", "leaf moved"])
@@ -91,7 +92,8 @@ fn few_vmids(name: &'static str) -> Scenario {
     test
 }
 
-/// The checker of the protocol reports what it is there for, on recordings of a hypervisor that does it.
+/// The checker of the protocol reports what it is there for, on recordings of a hypervisor that
+/// does it.
 pub(super) fn breaches() -> Vec<Scenario> {
     let mapped = |name, args| {
         Scenario::new(name, "hello")

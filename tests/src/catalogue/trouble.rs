@@ -48,7 +48,8 @@ pub(super) fn trouble() -> Vec<Scenario> {
             "guest=hello,append=mode=error syndrome=1041",
             r"^vm0\| error: vector 7, ESR 0xbe000000$",
         ),
-        // It ends a WFI, though it is found only when the thread has decided to wait: nobody else wants the CPU before.
+        // It ends a WFI, though it is found only when the thread has decided to wait: nobody else
+        // wants the CPU before.
         Scenario::new(
             "system-error-ends-a-wait",
             "guest=hello,append=mode=error syndrome=1041 waits=1 ms=2000",

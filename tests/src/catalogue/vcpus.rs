@@ -2,8 +2,8 @@
 
 use crate::scenario::Scenario;
 
-/// The interrupt controller and the timers do what the architecture says, also with more interrupts than
-/// list registers, and on vCPUs that share a CPU.
+/// The interrupt controller and the timers do what the architecture says, also with more interrupts
+/// than list registers, and on vCPUs that share a CPU.
 pub(super) fn interrupts() -> Vec<Scenario> {
     let interrupts = |name, cpus, cpu| {
         Scenario::new(name, "interrupts")
@@ -23,8 +23,8 @@ pub(super) fn interrupts() -> Vec<Scenario> {
     ]
 }
 
-/// Guests debug themselves, and find their own breakpoints, watchpoints and steps, on whichever CPU they go on: not
-/// those of other vCPUs or machines.
+/// Guests debug themselves, and find their own breakpoints, watchpoints and steps, on whichever CPU
+/// they go on: not those of other vCPUs or machines.
 pub(super) fn debugging() -> Vec<Scenario> {
     let debug = |name, cpus, cpu| {
         Scenario::new(name, "guest=hello,vcpus=3,append=mode=debug ms=1500")

@@ -1,8 +1,8 @@
 //! Files that a verb writes where the user says.
 //!
-//! A file that is there already is replaced only if it is empty or of the kind that is written, and is none that the
-//! verb reads: a slip in a name costs no file. And what was not written whole is an error, also where the system says so
-//! only when the file is closed.
+//! A file that is there already is replaced only if it is empty or of the kind that is written, and
+//! is none that the verb reads: a slip in a name costs no file. And what was not written whole is
+//! an error, also where the system says so only when the file is closed.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Write};
@@ -23,7 +23,8 @@ pub struct Kind {
     pub is_one: fn(&[u8]) -> bool,
 }
 
-/// A place for a file of a kind, which may be written: there is none yet, or one that may be replaced.
+/// A place for a file of a kind, which may be written: there is none yet, or one that may be
+/// replaced.
 pub struct Output {
     path: PathBuf,
     kind: Kind,

@@ -1,12 +1,12 @@
 //! What it takes to boot Linux to its shell, under the hypervisor and without.
 //!
 //! The guest's counter is of no use for that: while nothing runs it goes on. QEMU counts the
-//! instructions that it has retired where it records a run for a later replay, and tells how many on its
-//! monitor; it is asked when the shell's prompt comes. Nothing is replayed.
+//! instructions that it has retired where it records a run for a later replay, and tells how many
+//! on its monitor; it is asked when the shell's prompt comes. Nothing is replayed.
 //!
 //! Both boots have one CPU of the same model, the same kernel, initial RAM disk and memory for
-//! Linux. All that the hypervisor does from its own first instruction on counts, the loading of the kernel
-//! among it, which without one QEMU has done before the first instruction.
+//! Linux. All that the hypervisor does from its own first instruction on counts, the loading of the
+//! kernel among it, which without one QEMU has done before the first instruction.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -103,8 +103,8 @@ pub(super) fn measure(images: &Images, figures: &mut Figures) -> Result<()> {
     Ok(())
 }
 
-/// QEMU's name for a CPU model: `max` with an algorithm for pointer authentication that is fast to emulate,
-/// which changes no count.
+/// QEMU's name for a CPU model: `max` with an algorithm for pointer authentication that is fast to
+/// emulate, which changes no count.
 fn model(key: &str) -> String {
     let property = if key == "max" { ",pauth-impdef=on" } else { "" };
     format!("{key}{property}")

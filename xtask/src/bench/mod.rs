@@ -1,8 +1,8 @@
 //! `cargo xtask bench`: what exits and faults cost, in instructions.
 //!
 //! Boots the guest `touch` with QEMU's `-icount shift=0`, under which the guest's counter counts
-//! instructions, its own and the hypervisor's. So the figures do not depend on the machine that this
-//! runs on, and two runs of one build agree but for an interrupt here and there.
+//! instructions, its own and the hypervisor's. So the figures do not depend on the machine that
+//! this runs on, and two runs of one build agree but for an interrupt here and there.
 //!
 //! - `rows`: what is measured, and what others take;
 //! - `speculation`: what is done against attacks by speculation takes on top;
@@ -48,7 +48,8 @@ const FIGURES: Kind = Kind {
     is_one: |head| figures_in(head).is_some(),
 };
 
-/// Measures, prints the table, and returns the exit status: 0 also where a figure is above its limit.
+/// Measures, prints the table, and returns the exit status: 0 also where a figure is above its
+/// limit.
 ///
 /// # Errors
 ///

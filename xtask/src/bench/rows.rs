@@ -1,5 +1,5 @@
-//! What is measured: each row with where its figure comes from, what others were measured to take for
-//! the same, and what we allow ourselves.
+//! What is measured: each row with where its figure comes from, what others were measured to take
+//! for the same, and what we allow ourselves.
 
 /// A boot of the guest `touch`, by the policy for 2 MiB frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,8 +31,9 @@ impl Boot {
         self.hyp_args_with("off")
     }
 
-    /// The hypervisor's boot arguments, with this value of `mitigations`. But for [`Self::Compacted`] no compaction:
-    /// nothing else runs. The second vCPU is off but for the rows in which two take turns.
+    /// The hypervisor's boot arguments, with this value of `mitigations`. But for
+    /// [`Self::Compacted`] no compaction: nothing else runs. The second vCPU is off but for the
+    /// rows in which two take turns.
     pub(super) fn hyp_args_with(self, mitigations: &str) -> String {
         let policy = self.policy();
         let compaction = match self {
@@ -324,7 +325,8 @@ mod tests {
         assert_eq!(keys.len(), ROWS.len());
     }
 
-    /// What the hypervisor does not understand it leaves out, and would be measured with its default.
+    /// What the hypervisor does not understand it leaves out, and would be measured with its
+    /// default.
     #[test]
     fn boot_arguments_are_understood() {
         for boot in Boot::ALL {

@@ -1,8 +1,8 @@
 //! What the sequences against attacks by speculation add to an exit.
 //!
-//! Each that a CPU may need is executed, on a model that needs it or is made to believe so; what it does to
-//! predictors no emulator shows. The call of the firmware ends in QEMU, which knows no workaround and returns: what a
-//! firmware takes comes on top.
+//! Each that a CPU may need is executed, on a model that needs it or is made to believe so; what it
+//! does to predictors no emulator shows. The call of the firmware ends in QEMU, which knows no
+//! workaround and returns: what a firmware takes comes on top.
 
 use std::fmt::Write;
 

@@ -10,8 +10,8 @@ use super::linux;
 use super::rows::{Boot, ROWS, Row};
 use super::speculation;
 
-/// Instructions, by CPU model and row. In JSON `{"cortex-a57": {"hvc": 99.0, ...}, ...}`; rows that are
-/// not known are in no table.
+/// Instructions, by CPU model and row. In JSON `{"cortex-a57": {"hvc": 99.0, ...}, ...}`; rows that
+/// are not known are in no table.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(super) struct Figures(BTreeMap<String, BTreeMap<String, f64>>);

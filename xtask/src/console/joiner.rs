@@ -1,12 +1,14 @@
 //! Guests' lines put together again, where others' output has cut them on the console.
 //!
-//! The hypervisor prints a guest's line as soon as a piece of it is there: behind `vm0|` its start, and what comes after
-//! something else behind `vm0+`. Where more may come there is a backslash. That alone says nothing, since a guest may
-//! have written it: its line is complete if its next one begins with `vm0|`.
+//! The hypervisor prints a guest's line as soon as a piece of it is there: behind `vm0|` its start,
+//! and what comes after something else behind `vm0+`. Where more may come there is a backslash.
+//! That alone says nothing, since a guest may have written it: its line is complete if its next one
+//! begins with `vm0|`.
 
 use std::collections::BTreeMap;
 
-/// Longer lines are not kept, so that a guest that never ends its line cannot fill memory. In bytes.
+/// Longer lines are not kept, so that a guest that never ends its line cannot fill memory. In
+/// bytes.
 const LONGEST: usize = 64 * 1024;
 
 /// Joins the lines of one console.
@@ -17,8 +19,8 @@ pub struct Joiner {
 }
 
 impl Joiner {
-    /// Takes the next line of the console, and returns the lines that are complete by it, each as it was said. What goes
-    /// on where no start was is returned as it stands.
+    /// Takes the next line of the console, and returns the lines that are complete by it, each as
+    /// it was said. What goes on where no start was is returned as it stands.
     pub fn feed(&mut self, line: &str) -> Vec<String> {
         let Some(part) = Part::of(line) else {
             return vec![line.to_owned()];

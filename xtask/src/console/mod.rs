@@ -2,8 +2,8 @@
 //! about the run (the guest's verdict, a VM that was stopped, a panic, the end).
 //!
 //! Invariant: only the guest's own lines (`vm0| ...`) can give a verdict, and only the
-//! hypervisor's can tell of a panic or the end, so that neither is taken for the other. What is read for that are
-//! lines as they were said: [`Joiner`] makes them of the console's.
+//! hypervisor's can tell of a panic or the end, so that neither is taken for the other. What is
+//! read for that are lines as they were said: [`Joiner`] makes them of the console's.
 
 mod joiner;
 

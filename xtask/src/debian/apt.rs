@@ -58,7 +58,8 @@ impl Apt {
         fs::write(self.configuration(), configuration(&self.folder))
     }
 
-    /// Lets the user as whom apt downloads, when it is started as root, write to the folder for packages.
+    /// Lets the user as whom apt downloads, when it is started as root, write to the folder for
+    /// packages.
     fn admit_apts_user(&self) {
         if geteuid().is_root()
             && let Ok(Some(user)) = User::from_name("_apt")

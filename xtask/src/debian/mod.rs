@@ -1,6 +1,8 @@
-//! Guests that come from Debian: their files through apt, and for Linux an initial RAM disk made of them.
+//! Guests that come from Debian: their files through apt, and for Linux an initial RAM disk made of
+//! them.
 //!
-//! What was fetched is kept in `debian/` under the target directory, and used until that is removed.
+//! What was fetched is kept in `debian/` under the target directory, and used until that is
+//! removed.
 
 mod apt;
 mod fetch;
@@ -84,8 +86,8 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// Fetches the files of the guest called `name`, one of [`GUESTS`], if they are not there yet. For
-    /// Linux the programs are built and the initial RAM disk is made.
+    /// Fetches the files of the guest called `name`, one of [`GUESTS`], if they are not there yet.
+    /// For Linux the programs are built and the initial RAM disk is made.
     ///
     /// # Errors
     ///

@@ -39,7 +39,8 @@ fn copy_first(stream: impl Read, path: &str, target: &Path) -> io::Result<bool> 
         let mut entry = entry?;
         let wanted = String::from_utf8_lossy(&entry.path_bytes()).contains(path);
         if wanted && entry.header().entry_type().is_file() {
-            // A file that is there is whole: also after a power failure, and where the package was cut off.
+            // A file that is there is whole: also after a power failure, and where the package was
+            // cut off.
             let part = target.with_extension("part");
             let mut file = File::create(&part)?;
             let copied = io::copy(&mut entry, &mut file)?;

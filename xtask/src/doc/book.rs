@@ -1,7 +1,7 @@
 //! The book: each chapter of `hyp/doc/src` as a page, with the table of contents beside it.
 //!
-//! The chapters are laid out as mdBook has them, and mdBook makes more of them where it is installed. This needs
-//! nothing but a Markdown parser.
+//! The chapters are laid out as mdBook has them, and mdBook makes more of them where it is
+//! installed. This needs nothing but a Markdown parser.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,8 +1,9 @@
-//! `cargo xtask rules`: takes the rules of the table protocol out, one at a time, and shows that the
-//! model checker, or an ordinary test, notices each time. A test that never fails proves nothing.
+//! `cargo xtask rules`: takes the rules of the table protocol out, one at a time, and shows that
+//! the model checker, or an ordinary test, notices each time. A test that never fails proves
+//! nothing.
 //!
-//! The rules are patches in `hyp/stage2/tests/mutations`. They are applied to a copy of the source tree
-//! under the target directory; the tree itself is never touched.
+//! The rules are patches in `hyp/stage2/tests/mutations`. They are applied to a copy of the source
+//! tree under the target directory; the tree itself is never touched.
 
 mod patch;
 #[cfg(test)]
@@ -85,8 +86,8 @@ fn named(mut patches: Vec<Patch>, names: &[String]) -> Result<Vec<Patch>> {
 /// Where rules are taken out.
 struct Bench {
     tree: Tree,
-    /// Where builds go, and the output of tests: a folder that no other build uses, so that no test of the tree
-    /// itself runs patched code.
+    /// Where builds go, and the output of tests: a folder that no other build uses, so that no test
+    /// of the tree itself runs patched code.
     target: PathBuf,
 }
 
@@ -138,8 +139,8 @@ impl Bench {
         Ok(None)
     }
 
-    /// Builds the tests, for a checker or as usual, and returns their binary. The compiler's messages go to `log`, for
-    /// a source without a rule gives warnings that nobody needs.
+    /// Builds the tests, for a checker or as usual, and returns their binary. The compiler's
+    /// messages go to `log`, for a source without a rule gives warnings that nobody needs.
     fn build(&self, checker: Option<Checker>, log: &str) -> Result<PathBuf> {
         let mut command = self.cargo(checker);
         let (path, log) = self.log(&format!("{log}-build"))?;

@@ -1,4 +1,5 @@
-//! Checks that `hyp/stage2/tests/RACES.md` lists the races that tests and patches are for, and no others.
+//! Checks that `hyp/stage2/tests/RACES.md` lists the races that tests and patches are for, and no
+//! others.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -65,7 +66,8 @@ fn races_in(text: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// The races that have tests below `folder`, each with the test and with its file, as the list names it.
+/// The races that have tests below `folder`, each with the test and with its file, as the list
+/// names it.
 fn tests_below(folder: &Path, found: &mut BTreeSet<(usize, String)>) {
     for entry in fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("an entry").path();
@@ -140,7 +142,8 @@ fn every_patch_is_listed_with_the_races_that_it_lets_happen() {
     same(&pairs(&list(), |race| &race.patches), &there);
 }
 
-/// The words of a text that begin with [`PREFIX`] or end with `.patch`, by which people and patches name tests and patches.
+/// The words of a text that begin with [`PREFIX`] or end with `.patch`, by which people and patches
+/// name tests and patches.
 fn named(text: &str) -> impl Iterator<Item = &str> {
     let of_name = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
     text.split(move |c| !of_name(c))

@@ -1,5 +1,6 @@
-//! What a Rust toolchain really has: rustup, and the installers that it uses, keep a list of components, and of each the
-//! files that it consists of. A folder alone says nothing, since an interrupted installation leaves one.
+//! What a Rust toolchain really has: rustup, and the installers that it uses, keep a list of
+//! components, and of each the files that it consists of. A folder alone says nothing, since an
+//! interrupted installation leaves one.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -32,8 +33,8 @@ impl Installed {
         names.any(|name| self.has(&components, name))
     }
 
-    /// What an interrupted installation for `target` has left, which rustup would stumble over: a folder that belongs to
-    /// no component.
+    /// What an interrupted installation for `target` has left, which rustup would stumble over: a
+    /// folder that belongs to no component.
     pub(super) fn left_over(&self, target: &str) -> Option<PathBuf> {
         let components = self.components()?;
         let folder = self.rustlib().join(target);

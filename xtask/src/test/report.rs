@@ -1,4 +1,5 @@
-//! What came of the tests, as files for other programs: JUnit's XML, which CI systems show, and JSON.
+//! What came of the tests, as files for other programs: JUnit's XML, which CI systems show, and
+//! JSON.
 
 use anyhow::{Context, Result};
 use output::Kind;

@@ -27,8 +27,8 @@ const MIRI_LIMIT: Duration = Duration::from_secs(35 * 60);
 /// The folder of the hypervisor's crates.
 const HYP_FOLDER: &str = "hyp";
 
-/// The modules of guests' memory that Miri looks at: those with unsafe code or lock-free algorithms.
-/// In the others it would find nothing and take long.
+/// The modules of guests' memory that Miri looks at: those with unsafe code or lock-free
+/// algorithms. In the others it would find nothing and take long.
 const MEMORY_FOR_MIRI: [&str; 2] = ["gate::", "tests::bank"];
 
 /// The tests of whole tables that Miri looks at: threads that race on a few pages. The others take
@@ -41,8 +41,9 @@ const UNIT_TESTS: &[&str] = &["--lib"];
 /// The variable that names the browser to the tests that draw with one.
 const BROWSER: &str = "TESSERA_BROWSER";
 
-/// How often, at most, the model checker interrupts a thread with `--quick`, instead of three times. That shows every race of
-/// which a rule is in the way (`cargo xtask rules`), and takes seconds, where the third takes minutes.
+/// How often, at most, the model checker interrupts a thread with `--quick`, instead of three
+/// times. That shows every race of which a rule is in the way (`cargo xtask rules`), and takes
+/// seconds, where the third takes minutes.
 const QUICK_PREEMPTIONS: &str = "2";
 
 /// A step of `cargo xtask test`.
@@ -233,8 +234,8 @@ fn docs(workspace: &Workspace) -> Vec<Job> {
     jobs
 }
 
-/// What would be published of the table manager is made and built. Without the registry's index, which a test without a
-/// network has not.
+/// What would be published of the table manager is made and built. Without the registry's index,
+/// which a test without a network has not.
 fn package() -> Job {
     let mut command = cargo(&["package", "--locked", "--offline", "--allow-dirty"]);
     command.args(["--package", loom::PACKAGE]);
@@ -286,7 +287,8 @@ fn why_not<T>(there: anyhow::Result<T>) -> Option<String> {
     there.err().map(|reason| format!("{reason:#}"))
 }
 
-/// Those of a package's tests that need something which not every machine has, and whose names begin so.
+/// Those of a package's tests that need something which not every machine has, and whose names
+/// begin so.
 fn ignored(package: &str, target: &[&str], names: &str) -> Job {
     let mut command = cargo(&["test", "--locked", "--package", package]);
     command.args(target);
@@ -315,7 +317,8 @@ fn miri(package: &str, target: &[&str], names: &[&str]) -> Job {
         .current_dir(workspace::root())
         // Property tests look at the clock and the environment.
         .env("MIRIFLAGS", "-Zmiri-disable-isolation")
-        // A compiler that fails says so on the console; it need not leave a file in the source tree.
+        // A compiler that fails says so on the console; it need not leave a file in the source
+        // tree.
         .env("RUSTC_ICE", "0")
         // These name the toolchain that runs xtask.
         .env_remove("CARGO")

@@ -1,4 +1,5 @@
-//! How long a step took: by the clock, and of the CPUs' time, which does not depend on what else runs on the machine.
+//! How long a step took: by the clock, and of the CPUs' time, which does not depend on what else
+//! runs on the machine.
 
 use std::fmt;
 use std::time::{Duration, Instant};

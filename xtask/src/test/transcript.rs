@@ -128,8 +128,8 @@ fn test_result(line: &str) -> Option<Count> {
     Some(count)
 }
 
-/// The binary in cargo's lines `Running unittests src/lib.rs (target/debug/deps/arch-0123456789abcdef)`
-/// and `Doc-tests arch`.
+/// The binary in cargo's lines `Running unittests src/lib.rs
+/// (target/debug/deps/arch-0123456789abcdef)` and `Doc-tests arch`.
 fn suite(line: &str) -> Option<String> {
     let line = line.trim_start();
     if let Some(package) = line.strip_prefix("Doc-tests ") {

@@ -1,8 +1,8 @@
 //! `cargo xtask top`: what the hypervisor does, on the terminal, while it does it.
 //!
-//! The loop of [`run`] owns QEMU; this owns the terminal, and looks at the keys and draws whenever the
-//! loop comes by. The terminal is put right when the session is dropped, and by ratatui's hook if there
-//! is a panic.
+//! The loop of [`run`] owns QEMU; this owns the terminal, and looks at the keys and draws whenever
+//! the loop comes by. The terminal is put right when the session is dropped, and by ratatui's hook
+//! if there is a panic.
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests;

@@ -1,5 +1,6 @@
-//! What can be known of virtual machines before anything is built or booted. A boot that cannot work is refused
-//! here, where its user is told what to write instead, and not by a console some minutes later.
+//! What can be known of virtual machines before anything is built or booted. A boot that cannot
+//! work is refused here, where its user is told what to write instead, and not by a console some
+//! minutes later.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -15,11 +16,12 @@ use super::{Spec, disk, kernel};
 use crate::debian;
 use crate::size::Size;
 
-/// The longest boot arguments of a guest, in bytes: Linux takes no longer ones (`COMMAND_LINE_SIZE`), and the
-/// hypervisor's device trees have no room for them.
+/// The longest boot arguments of a guest, in bytes: Linux takes no longer ones
+/// (`COMMAND_LINE_SIZE`), and the hypervisor's device trees have no room for them.
 const LONGEST_APPEND: usize = 2047;
 
-/// The machine that virtual machines are to run on, and what they have there unless they say otherwise.
+/// The machine that virtual machines are to run on, and what they have there unless they say
+/// otherwise.
 #[derive(Clone, Copy, Debug)]
 pub struct Host<'a> {
     /// The machine's RAM, in bytes.
@@ -33,7 +35,8 @@ pub struct Host<'a> {
 }
 
 impl<'a> Host<'a> {
-    /// A machine with so much RAM, and a hypervisor with these boot arguments; `target` is the target directory.
+    /// A machine with so much RAM, and a hypervisor with these boot arguments; `target` is the
+    /// target directory.
     pub fn new(memory: Size, hyp_args: &'a str, target: &'a Path) -> Self {
         // What the hypervisor does not understand is refused elsewhere.
         let args = bootargs::parse(hyp_args, &mut |_| ());

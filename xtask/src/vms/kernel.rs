@@ -46,8 +46,9 @@ impl Room {
 
 const GZIP_MAGIC: &[u8] = b"\x1f\x8b";
 
-/// At byte 4 of a kernel that unpacks itself (Linux, `drivers/firmware/efi/libstub/zboot-header.S`). Where what is
-/// packed is, and how long, in bytes, is told at 8 and 12, and at 24 how it is packed.
+/// At byte 4 of a kernel that unpacks itself (Linux,
+/// `drivers/firmware/efi/libstub/zboot-header.S`). Where what is packed is, and how long, in bytes,
+/// is told at 8 and 12, and at 24 how it is packed.
 const ZBOOT_MAGIC: &[u8] = b"zimg";
 
 const ELF_MAGIC: &[u8] = b"\x7fELF";
@@ -173,8 +174,8 @@ pub(super) fn read(path: &Path, room: Room) -> Result<Vec<u8>> {
     bytes.with_context(|| format!("{name} cannot be booted"))
 }
 
-/// The bytes of memory that a kernel takes at least: its own, and what its header asks for. An ELF file says where it
-/// is put.
+/// The bytes of memory that a kernel takes at least: its own, and what its header asks for. An ELF
+/// file says where it is put.
 pub(super) fn needs(bytes: &[u8]) -> u64 {
     if let Ok(file) = ElfFile64::<LittleEndian>::parse(bytes) {
         let end = loaded(&file).map(|(_, end)| end).max();
@@ -265,7 +266,8 @@ fn check(bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Refuses ELF files that cannot be loaded, as far as that can be told without knowing the guest's memory.
+/// Refuses ELF files that cannot be loaded, as far as that can be told without knowing the guest's
+/// memory.
 fn check_elf(bytes: &[u8]) -> Result<()> {
     if let Some(machine) = other_machine(bytes) {
         bail!("it is an ELF file for {machine}; guests are 64-bit Arm");
@@ -343,9 +345,9 @@ fn is_text(bytes: &[u8]) -> bool {
     text.chars().all(|c| !c.is_control() || c.is_whitespace())
 }
 
-/// How long an Image with an EFI stub has to be, going by the sections of the Windows program that it also
-/// is (PE format: COFF header and section table); `None` if it says nothing of that. Other Images say
-/// only how much memory they use.
+/// How long an Image with an EFI stub has to be, going by the sections of the Windows program that
+/// it also is (PE format: COFF header and section table); `None` if it says nothing of that. Other
+/// Images say only how much memory they use.
 fn image_length(bytes: &[u8]) -> Option<usize> {
     let word = |at| word(bytes, at);
     let half = |at: usize| Some(word(at)? & 0xffff);

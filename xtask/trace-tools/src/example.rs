@@ -1,4 +1,5 @@
-//! An example on which tools are tested, recorded nowhere: a guest that faults, a collapse, a split.
+//! An example on which tools are tested, recorded nowhere: a guest that faults, a collapse, a
+//! split.
 
 use trace::event::{Access, Cause, NOBODY, Operation, Outcome, Reason, Step, WORDS};
 use trace::frame::{BEGIN, END, Header, LONGEST_TEXT, Writer};

@@ -1,8 +1,9 @@
 //! The file of a recording: the console as it came, between two marks.
 //!
-//! The first mark says of what run this is, and by it a file is known for a recording. The second stands there only if
-//! the recording is whole: where the disk was full, or this program was killed, it is missing. Both are application
-//! program commands, as frames are, so that terminals do not show them; a console that was kept in another way has none.
+//! The first mark says of what run this is, and by it a file is known for a recording. The second
+//! stands there only if the recording is whole: where the disk was full, or this program was
+//! killed, it is missing. Both are application program commands, as frames are, so that terminals
+//! do not show them; a console that was kept in another way has none.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -38,7 +39,8 @@ impl About {
         found.map(|(_, value)| value.as_str())
     }
 
-    /// Takes in what guests say on the console of seeds that nobody has named: `vm0| stress: 4 vcpus, seed 1`.
+    /// Takes in what guests say on the console of seeds that nobody has named: `vm0| stress: 4
+    /// vcpus, seed 1`.
     pub(super) fn hear(&mut self, console: &[u8]) {
         let console = String::from_utf8_lossy(console);
         for (vm, said) in console.lines().filter_map(|line| line.split_once("| ")) {
@@ -136,7 +138,8 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Takes what came next. If it cannot be written the recording ends there, and that is returned, once, in words.
+    /// Takes what came next. If it cannot be written the recording ends there, and that is
+    /// returned, once, in words.
     pub fn add(&mut self, bytes: &[u8]) -> Option<String> {
         if self.stopped.is_some() {
             return None;

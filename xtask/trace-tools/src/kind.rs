@@ -1,4 +1,5 @@
-//! What of the events is counted over time: the lanes of the page, and the rates of `cargo xtask top`.
+//! What of the events is counted over time: the lanes of the page, and the rates of `cargo xtask
+//! top`.
 
 use trace::Event;
 use trace::event::{Outcome, Step};

@@ -1,7 +1,7 @@
 //! Recorded traces: read, shown, summed up and turned into what other tools open.
 //!
-//! A recording is a console as it came, text and frames together, between the marks of [`file`], so a console that
-//! was kept in any other way does as well.
+//! A recording is a console as it came, text and frames together, between the marks of [`file`], so
+//! a console that was kept in any other way does as well.
 
 pub mod check;
 #[cfg(any(test, feature = "example"))]
@@ -41,8 +41,8 @@ pub use summary::{Figure, Summary};
 const CUT: &str =
     "is cut off: it ends before its run did, as the disk was full or the recording program killed";
 
-/// What is traced where the user asks for a recording and not for certain events: all but the entries
-/// and exits of vCPUs, which are too many for the console.
+/// What is traced where the user asks for a recording and not for certain events: all but the
+/// entries and exits of vCPUs, which are too many for the console.
 pub const DEFAULT: &str = "fault,map,change,race,free,tlb,sched,log";
 
 /// Files for Perfetto that are ours.
@@ -166,7 +166,8 @@ impl Recording {
 ///
 /// # Errors
 ///
-/// When the recording cannot be read, has nothing of what is asked for, or a file cannot be written.
+/// When the recording cannot be read, has nothing of what is asked for, or a file cannot be
+/// written.
 pub fn trace(options: &TraceOptions) -> Result<u8> {
     let perfetto = match &options.perfetto {
         Some(path) => Some((path, Output::new(path, PERFETTO, &[&options.file])?)),

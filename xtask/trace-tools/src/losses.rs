@@ -23,8 +23,9 @@ struct Count {
 pub struct Losses(BTreeMap<(u8, Stream), Count>);
 
 impl Losses {
-    /// Takes in a frame of so many records, before which so many frames came broken. Whose those were is not
-    /// known: what is missing between two frames with a broken one between them is taken to have been in that.
+    /// Takes in a frame of so many records, before which so many frames came broken. Whose those
+    /// were is not known: what is missing between two frames with a broken one between them is
+    /// taken to have been in that.
     pub fn add(&mut self, header: &Header, records: u64, broken: usize) {
         let count = self.0.entry((header.cpu, header.stream)).or_default();
         // A lower number than the next is that of a machine that was started anew.

@@ -1,7 +1,7 @@
 //! What events are called where people read of them, and where they ask for them.
 
-/// The name of an event, in small letters and with a hyphen between two words: `FetchesInvalidated` is
-/// `fetches-forgotten`.
+/// The name of an event, in small letters and with a hyphen between two words: `FetchesInvalidated`
+/// is `fetches-forgotten`.
 pub(crate) fn hyphened(name: &str) -> String {
     let mut text = String::with_capacity(name.len() + 2);
     for letter in name.chars() {
@@ -13,7 +13,8 @@ pub(crate) fn hyphened(name: &str) -> String {
     text
 }
 
-/// The event that a user means, hyphened: hyphens and capitals do not matter. `None` if there is none.
+/// The event that a user means, hyphened: hyphens and capitals do not matter. `None` if there is
+/// none.
 pub(crate) fn meant(text: &str) -> Option<String> {
     let letters = |name: &str| name.replace('-', "").to_lowercase();
     let mut names = trace::Event::NAMES.iter();

@@ -1,5 +1,5 @@
-//! A guest's memory as the events say it became: which pages and blocks are mapped, and what is being
-//! worked on.
+//! A guest's memory as the events say it became: which pages and blocks are mapped, and what is
+//! being worked on.
 //!
 //! Invariant: `pages` and `blocks` are the sums over the regions.
 

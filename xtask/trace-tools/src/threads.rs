@@ -1,5 +1,5 @@
-//! The hypervisor's threads, recognised by what they do: events have a thread's number only where one
-//! takes the CPU from another.
+//! The hypervisor's threads, recognised by what they do: events have a thread's number only where
+//! one takes the CPU from another.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -12,15 +12,16 @@ pub(crate) const INSTRUCTION: u64 = 4;
 /// What [`stepped`] stores to, once a round.
 pub(crate) static WATCHED: AtomicU64 = AtomicU64::new(0);
 
-/// Where in [`stepped`] the loop begins, where it stores, calls the kernel, and ends, and how many instructions there are.
+/// Where in [`stepped`] the loop begins, where it stores, calls the kernel, and ends, and how many
+/// instructions there are.
 const LOOP: u64 = 2;
 pub(crate) const STORE: u64 = 5;
 pub(crate) const CALL: u64 = 7;
 const LOOP_END: u64 = 9;
 pub(crate) const LENGTH: u64 = 11;
 
-/// Goes round `rounds` times, in which it reads the time, loads, stores how often it has to `watched`, and calls the
-/// kernel.
+/// Goes round `rounds` times, in which it reads the time, loads, stores how often it has to
+/// `watched`, and calls the kernel.
 #[unsafe(naked)]
 pub(crate) extern "C" fn stepped(rounds: u64, watched: *const AtomicU64) {
     naked_asm!(

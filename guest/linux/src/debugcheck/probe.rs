@@ -1,4 +1,5 @@
-//! Uprobes: the kernel puts a breakpoint into a function, and executes what was there elsewhere, by a single step.
+//! Uprobes: the kernel puts a breakpoint into a function, and executes what was there elsewhere, by
+//! a single step.
 
 use std::fs;
 use std::hint::black_box;
@@ -15,7 +16,8 @@ const TRACING: &str = "/sys/kernel/tracing";
 /// The names of two probes: at the function's begin, and when it returns.
 const PROBES: [(&str, char); 2] = [("debugcheck_begin", 'p'), ("debugcheck_return", 'r')];
 
-/// Has `threads` threads call a function that is probed, in turn without and with probes; returns how often those were hit.
+/// Has `threads` threads call a function that is probed, in turn without and with probes; returns
+/// how often those were hit.
 pub(crate) fn check(threads: usize) -> Result<u64> {
     let own_file = fs::read_link(guest_linux::OWN_FILE).context("where is this program?")?;
     let offset = file_offset(probed as *const () as u64)?;

@@ -1,5 +1,5 @@
-//! Hardware breakpoints and watchpoints as `ptrace` has them (`struct user_hwdebug_state` of Linux's
-//! `asm/ptrace.h`).
+//! Hardware breakpoints and watchpoints as `ptrace` has them (`struct user_hwdebug_state` of
+//! Linux's `asm/ptrace.h`).
 
 use std::io;
 
@@ -86,8 +86,8 @@ impl Kind {
             iov_base: (&raw mut *state).cast(),
             iov_len: size_of::<State>() - (SLOTS - slots) * size_of::<Slot>(),
         };
-        // SAFETY: The kernel reads or writes `iov_len` bytes of `state`, for which every pattern of bits is valid, and
-        // `vector`; neither is used by others meanwhile.
+        // SAFETY: The kernel reads or writes `iov_len` bytes of `state`, for which every pattern of
+        // bits is valid, and `vector`; neither is used by others meanwhile.
         let result = unsafe { libc::ptrace(request, pid.as_raw(), self as usize, &raw mut vector) };
         if result < 0 {
             return Err(io::Error::last_os_error()).with_context(|| format!("ptrace, {self:?}"));

@@ -12,7 +12,8 @@ use nix::unistd::{ForkResult, Pid, fork};
 use crate::code::{CALL, ROUNDS, STORE, WATCHED, address, stepped, trace};
 use crate::regset::Kind;
 
-/// How often the child calls the function that is debugged: to be stepped through, watched, and left alone.
+/// How often the child calls the function that is debugged: to be stepped through, watched, and
+/// left alone.
 const CALLS: usize = 3;
 
 /// What was counted.
@@ -106,7 +107,8 @@ impl Tracer {
                 address(n)
             );
             if n == CALL {
-                // The kernel makes up a trap of its own behind a system call, and the CPU's follows at the same place.
+                // The kernel makes up a trap of its own behind a system call, and the CPU's follows
+                // at the same place.
                 self.step(libc::SI_USER)?;
             }
             self.step(libc::TRAP_TRACE)?;

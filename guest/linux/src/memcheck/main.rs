@@ -1,9 +1,9 @@
 //! `memcheck`: looks after most of a Linux system's memory from user space, for a while, and says
 //! whether all of it stayed as it was written.
 //!
-//! Several processes at once fill areas with patterns, verify them, map and unmap, protect, discard,
-//! copy, fork and run programs, in an order that the seed decides. It runs on any Linux; in a guest it
-//! is a witness of what the hypervisor does to the memory below.
+//! Several processes at once fill areas with patterns, verify them, map and unmap, protect,
+//! discard, copy, fork and run programs, in an order that the seed decides. It runs on any Linux;
+//! in a guest it is a witness of what the hypervisor does to the memory below.
 //!
 //! - [`pattern`]: what areas are filled with; - [`area`]: mappings;
 //! - [`worker`]: what one process does; - [`random`]: its dice.

@@ -1,5 +1,5 @@
-//! What areas are filled with: words that depend on the pattern's number and on their place, so that a
-//! word from anywhere else, or from another time, is seen.
+//! What areas are filled with: words that depend on the pattern's number and on their place, so
+//! that a word from anywhere else, or from another time, is seen.
 
 use std::fmt;
 
@@ -51,8 +51,8 @@ impl Pattern {
         }
     }
 
-    /// Reads `words` once, and compares the hash of what was read with that of the pattern; where they
-    /// differ it reads again to find the first wrong word.
+    /// Reads `words` once, and compares the hash of what was read with that of the pattern; where
+    /// they differ it reads again to find the first wrong word.
     ///
     /// # Errors
     ///

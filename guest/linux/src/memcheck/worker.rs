@@ -218,8 +218,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Copies the area over the start of another one that is as large or larger, which then is filled
-    /// with the same pattern to its end.
+    /// Copies the area over the start of another one that is as large or larger, which then is
+    /// filled with the same pattern to its end.
     fn copy(&mut self, index: usize) -> Result<()> {
         let other = self.random.below(self.kept.len());
         if index == other || self.kept[other].area.pages() < self.kept[index].area.pages() {

@@ -1,11 +1,11 @@
-//! The cage: a few instructions run in it with registers, exception level and masks of their own, and
-//! whatever exception ends it, its caller goes on as after a call.
+//! The cage: a few instructions run in it with registers, exception level and masks of their own,
+//! and whatever exception ends it, its caller goes on as after a call.
 //!
-//! The vectors make no assumption but that they are fetched where they lie: with the MMU off, or through
-//! the runtime's tables. First they switch the MMU off, with `SCTLR_EL1` as it should be, so that data has
-//! the usual byte order; then they have the runtime's own code switch it on again. Till then they store
-//! nothing, since what is stored past the caches would be lost in them: registers are kept in `TPIDR_EL1`
-//! and in SIMD registers, which steps do not rely on.
+//! The vectors make no assumption but that they are fetched where they lie: with the MMU off, or
+//! through the runtime's tables. First they switch the MMU off, with `SCTLR_EL1` as it should be,
+//! so that data has the usual byte order; then they have the runtime's own code switch it on again.
+//! Till then they store nothing, since what is stored past the caches would be lost in them:
+//! registers are kept in `TPIDR_EL1` and in SIMD registers, which steps do not rely on.
 
 use core::arch::{asm, global_asm};
 use core::cell::UnsafeCell;
@@ -32,7 +32,8 @@ pub(crate) struct Caged {
 const _: () = assert!(size_of::<Caged>() == 512);
 
 impl Caged {
-    /// These registers, with the stack pointer as random as x0, the next instruction, and the state.
+    /// These registers, with the stack pointer as random as x0, the next instruction, and the
+    /// state.
     pub(crate) const fn new(x: [u64; 31], pc: u64, pstate: u64) -> Self {
         Self {
             x,
@@ -61,7 +62,8 @@ static CAGED: [Place<Caged>; MAX_VCPUS] =
 static CODE: [Place<Code>; MAX_VCPUS] =
     [const { Place(UnsafeCell::new(Code([0; 32]))) }; MAX_VCPUS];
 
-/// Writes a step's instructions to where vCPU `vcpu`, which calls, will run them. Returns the address.
+/// Writes a step's instructions to where vCPU `vcpu`, which calls, will run them. Returns the
+/// address.
 pub(crate) fn write(vcpu: usize, step: &Step) -> u64 {
     let code = CODE[vcpu].0.get();
     // SAFETY: the place is the caller's alone; no reference to it is alive.
@@ -84,13 +86,13 @@ pub(crate) fn write(vcpu: usize, step: &Step) -> u64 {
     start
 }
 
-/// Runs vCPU `vcpu`, which calls, with these registers until an exception comes, and returns its registers
-/// then.
+/// Runs vCPU `vcpu`, which calls, with these registers until an exception comes, and returns its
+/// registers then.
 pub(crate) fn run(vcpu: usize, caged: &Caged) -> Caged {
     let place = CAGED[vcpu].0.get();
     // SAFETY: the place is the caller's alone. What runs in the cage may do to the machine what it
-    // likes, but to this program's memory only what `places` allows; the vectors put the registers back
-    // on which compiled code relies.
+    // likes, but to this program's memory only what `places` allows; the vectors put the registers
+    // back on which compiled code relies.
     unsafe {
         *place = *caged;
         cage_enter(place);

@@ -1,5 +1,5 @@
-//! Where a vCPU starts that somebody switches on, whoever that was and whatever it gives it in x0: there is
-//! no other way to tell which it is than by its affinity.
+//! Where a vCPU starts that somebody switches on, whoever that was and whatever it gives it in x0:
+//! there is no other way to tell which it is than by its affinity.
 
 use core::arch::global_asm;
 

@@ -1,10 +1,12 @@
-//! Addresses to choose from. All are IPAs, and, below the end of what the guest maps, virtual addresses too.
+//! Addresses to choose from. All are IPAs, and, below the end of what the guest maps, virtual
+//! addresses too.
 
 use guest::{boot, machine::Machine, pool::PAGE_SIZE, random::Random, span::Span};
 
 /// Pages of RAM that steps may write to.
 const PLAYGROUND: usize = 2048;
-/// Pages at the end of RAM of which nothing is written but the last bytes: what is fetched there is zero.
+/// Pages at the end of RAM of which nothing is written but the last bytes: what is fetched there is
+/// zero.
 const DESERT: u64 = 256;
 /// Bytes of what one instruction accesses, at most, offset and write-back included.
 const REACH: u64 = 0x200;

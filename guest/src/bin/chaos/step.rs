@@ -27,8 +27,8 @@ const ALL_OFF: u64 = 0x30d0_0800;
 const MMU: u64 = 1;
 /// `SCTLR_EL1` as the guest's runtime sets it up, with MMU and caches on.
 const ALL_ON: u64 = ALL_OFF | 1 << 23 | 1 << 12 | 1 << 8 | 1 << 7 | 1 << 3 | 1 << 2 | MMU;
-/// What must stay off with the MMU on. `WXN`: memory that can be written, as all of the guest's can, cannot
-/// be run. `EE`: tables are big-endian.
+/// What must stay off with the MMU on. `WXN`: memory that can be written, as all of the guest's
+/// can, cannot be run. `EE`: tables are big-endian.
 const DEADLY: u64 = 1 << 19 | 1 << 25;
 
 /// Who takes a step.
@@ -112,8 +112,8 @@ impl Step {
         self.push(word);
     }
 
-    /// From here on with the MMU off, or with other random bits of `SCTLR_EL1` that leave the vectors
-    /// reachable.
+    /// From here on with the MMU off, or with other random bits of `SCTLR_EL1` that leave the
+    /// vectors reachable.
     pub(crate) fn push_control(&mut self, random: &mut Random) {
         let some = random.next() & random.next();
         let value = match random.below(4) {

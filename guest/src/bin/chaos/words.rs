@@ -59,8 +59,8 @@ pub(crate) struct Registers {
     pub(crate) data: [u32; 3],
 }
 
-/// A load or store of any kind and size: with and without write-back, of one register or a pair, of SIMD
-/// registers, exclusive, ordered, atomic. Some are not allocated.
+/// A load or store of any kind and size: with and without write-back, of one register or a pair, of
+/// SIMD registers, exclusive, ordered, atomic. Some are not allocated.
 pub(crate) fn access(random: &mut Random, registers: Registers) -> u32 {
     let Registers { base, data } = registers;
     let bits = random.next() as u32;

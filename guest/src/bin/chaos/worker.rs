@@ -158,8 +158,8 @@ fn compare(step: &Step, caged: &Caged, aborts: usize) -> Result<(), Wrong> {
     })
 }
 
-/// Lets all interrupts through, whatever the steps before have made of them. The addresses are those of
-/// the distributor and of the vCPU's redistributor.
+/// Lets all interrupts through, whatever the steps before have made of them. The addresses are
+/// those of the distributor and of the vCPU's redistributor.
 fn open_interrupts(distributor: u64, redistributor: u64) {
     let writes = [
         // GICD_CTLR, GICR_WAKER, GICR_IGROUPR0, GICR_ISENABLER0.
@@ -169,7 +169,8 @@ fn open_interrupts(distributor: u64, redistributor: u64) {
         (redistributor + 0x1_0100, u32::MAX),
     ];
     for (register, value) in writes {
-        // SAFETY: a register of the interrupt controller, mapped as device memory; interrupts are masked.
+        // SAFETY: a register of the interrupt controller, mapped as device memory; interrupts are
+        // masked.
         unsafe { (register as *mut u32).write_volatile(value) };
     }
 }
@@ -197,7 +198,8 @@ fn arm_timer() {
 fn take_interrupts() {
     for _ in 0..MOST_EXCEPTIONS {
         let (first, second): (u64, u64);
-        // SAFETY: interrupts are masked; only the interrupt controller's state and the timers change.
+        // SAFETY: interrupts are masked; only the interrupt controller's state and the timers
+        // change.
         unsafe {
             asm!(
                 "msr cntv_ctl_el0, xzr",

@@ -1,8 +1,8 @@
-//! Loads and stores that the syndrome of an abort does not describe: of a device's registers each must do what it does
-//! to memory.
+//! Loads and stores that the syndrome of an abort does not describe: of a device's registers each
+//! must do what it does to memory.
 //!
-//! Each instruction is executed twice, with x1 as base: on registers that keep what is stored, and on memory that held
-//! the same. Registers and contents must be the same afterwards.
+//! Each instruction is executed twice, with x1 as base: on registers that keep what is stored, and
+//! on memory that held the same. Registers and contents must be the same afterwards.
 
 use core::arch::naked_asm;
 
@@ -16,7 +16,8 @@ use guest::{
     probe::{self, Outcome},
 };
 
-/// What an instruction finds in the registers, and leaves there: x0 to x7, and the halves of v0 and v1.
+/// What an instruction finds in the registers, and leaves there: x0 to x7, and the halves of v0 and
+/// v1.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct State {
@@ -40,7 +41,8 @@ const BASE: usize = 16;
 /// Which place an instruction is executed on.
 #[derive(Clone, Copy)]
 enum Of {
-    /// `GICD_IPRIORITYR8` and further, of which the upper five bits of each byte are kept: accessed by bytes and words.
+    /// `GICD_IPRIORITYR8` and further, of which the upper five bits of each byte are kept: accessed
+    /// by bytes and words.
     Priorities,
     /// `GICD_IROUTER32` and further: accessed by words and doublewords.
     Routes,
@@ -274,7 +276,8 @@ impl Case {
             ],
             v: [0x1_0203_0405, 0x6_0708_090a, 0xb_0c0d_0e0f, 0x10_1112_1314].map(|half| half * 8),
         };
-        // SAFETY: the instruction accesses the place, round its base, and x0 to x7, v0 and v1, which it is given.
+        // SAFETY: the instruction accesses the place, round its base, and x0 to x7, v0 and v1,
+        // which it is given.
         unsafe { (self.run)(&raw mut state) };
         state.x[1] = state.x[1].wrapping_sub(base);
         state

@@ -1,4 +1,5 @@
-//! One instruction that runs where it may, and what the CPU is like at the vector of the exception that ends it.
+//! One instruction that runs where it may, and what the CPU is like at the vector of the exception
+//! that ends it.
 
 use core::arch::global_asm;
 use core::mem::offset_of;
@@ -20,15 +21,17 @@ pub(crate) struct Caught {
     pub(crate) x0: u64,
 }
 
-/// Goes to `pc` with the state `pstate`, a SPSR's value, zero in x0 and `argument` in x1, until an exception is taken to EL1.
+/// Goes to `pc` with the state `pstate`, a SPSR's value, zero in x0 and `argument` in x1, until an
+/// exception is taken to EL1.
 ///
 /// # Safety
 ///
-/// What runs there changes nothing but x0 and memory that the guest's Rust code does not use, and makes an exception
-/// other than SVC soon.
+/// What runs there changes nothing but x0 and memory that the guest's Rust code does not use, and
+/// makes an exception other than SVC soon.
 pub(crate) unsafe fn catch(pc: u64, pstate: u64, argument: u64) -> Caught {
     let mut caught = Caught::default();
-    // SAFETY: the caller says what runs meanwhile; the registers on which compiled code relies are put back.
+    // SAFETY: the caller says what runs meanwhile; the registers on which compiled code relies are
+    // put back.
     unsafe { catch_exception(&raw mut caught, pc, pstate, argument) };
     caught
 }
@@ -37,7 +40,8 @@ unsafe extern "C" {
     fn catch_exception(caught: *mut Caught, pc: u64, pstate: u64, argument: u64);
 }
 
-// The whole of PSTATE at the vector is what an SVC from there saves: nothing before it changes any field.
+// The whole of PSTATE at the vector is what an SVC from there saves: nothing before it changes any
+// field.
 global_asm!(
     r#"
     .macro  catch_callers instruction

@@ -1,5 +1,5 @@
-//! Leaves values in the machine's clock and switches the machine off. A machine that is made anew, or in the place of
-//! another, must find none of them.
+//! Leaves values in the machine's clock and switches the machine off. A machine that is made anew,
+//! or in the place of another, must find none of them.
 
 use guest::{machine::Machine, println, psci};
 

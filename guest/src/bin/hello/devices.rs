@@ -1,5 +1,5 @@
-//! Loads and stores of every kind to devices' registers, and other instructions that the hypervisor has to
-//! take apart: each must do what it does on hardware.
+//! Loads and stores of every kind to devices' registers, and other instructions that the hypervisor
+//! has to take apart: each must do what it does on hardware.
 
 use core::arch::asm;
 
@@ -10,7 +10,8 @@ use crate::sizes;
 /// `GICD_TYPER` and `GICD_PIDR2`, behind the distributor's first register.
 const TYPE: u64 = 0x4;
 const IDENTIFICATION_2: u64 = 0xffe8;
-/// `GICD_IPRIORITYR8`: the priorities of the first four shared interrupts, of which the upper five bits are kept.
+/// `GICD_IPRIORITYR8`: the priorities of the first four shared interrupts, of which the upper five
+/// bits are kept.
 const PRIORITIES: u64 = 0x420;
 /// `UARTPCellID1` and `UARTIBRD`, behind the PL011's first register.
 const CELL_1: u64 = 0xff4;
@@ -19,7 +20,8 @@ const BAUD_RATE: u64 = 0x24;
 const SCTLR_M: u64 = 1 << 0;
 const SCTLR_EE: u64 = 1 << 25;
 
-/// Executes one load of `$address`, with the register written as `$register`, which holds all ones before.
+/// Executes one load of `$address`, with the register written as `$register`, which holds all ones
+/// before.
 macro_rules! load {
     ($instruction:literal, $address:expr) => {{
         let value: u64;
@@ -127,8 +129,8 @@ fn stores(check: &mut Check, distributor: u64, uart: u64) {
 fn big_endian(check: &mut Check, register: u64) {
     let little: u32 = load!("ldr {value:w}", register) as u32;
     let big: u32;
-    // SAFETY: the code is mapped to itself, so it goes on while the MMU is off; between the two changes of
-    // SCTLR_EL1 no interrupt is taken and no memory but the device's is accessed.
+    // SAFETY: the code is mapped to itself, so it goes on while the MMU is off; between the two
+    // changes of SCTLR_EL1 no interrupt is taken and no memory but the device's is accessed.
     unsafe {
         asm!(
             "mrs {daif}, daif",

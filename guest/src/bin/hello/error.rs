@@ -1,4 +1,5 @@
-//! Waits for an asynchronous error (an SError interrupt) that it has the hypervisor find, or to see that none comes.
+//! Waits for an asynchronous error (an SError interrupt) that it has the hypervisor find, or to see
+//! that none comes.
 //!
 //! The hypervisor's boot argument `error-calls` allows it.
 
@@ -13,16 +14,17 @@ use crate::catch::catch;
 
 /// EL1 with its own stack pointer, everything masked but SError interrupts.
 const ERRORS_UNMASKED: u64 = 0b1011 << 6 | 0b0101;
-/// The vector of SError interrupts from EL1 with its own stack pointer, and that of synchronous exceptions.
+/// The vector of SError interrupts from EL1 with its own stack pointer, and that of synchronous
+/// exceptions.
 const SERROR: u64 = 7;
 const SYNCHRONOUS: u64 = 4;
 
 /// The virtual timer's interrupt.
 const TIMER: u32 = 27;
 
-/// Asks for an error with this syndrome, unless that is zero, goes on for `milliseconds` as if nothing had happened,
-/// and then takes what is there. `comes` says whether something must be. If so, and with a `machine`, it goes on with a
-/// WFI, which the error must end.
+/// Asks for an error with this syndrome, unless that is zero, goes on for `milliseconds` as if
+/// nothing had happened, and then takes what is there. `comes` says whether something must be. If
+/// so, and with a `machine`, it goes on with a WFI, which the error must end.
 pub(crate) fn run(
     syndrome: u64,
     comes: bool,
@@ -59,8 +61,8 @@ fn ask(syndrome: u64) {
     }
 }
 
-/// Asks for an error, and executes a WFI at once: before the hypervisor has had a reason to look for errors. The WFI must
-/// end before the timer ends it.
+/// Asks for an error, and executes a WFI at once: before the hypervisor has had a reason to look
+/// for errors. The WFI must end before the timer ends it.
 fn wait_for_interrupt(machine: &'static Machine<'static>, syndrome: u64, longest: u64) {
     let gic = Gic::of(machine, 0);
     gic.init_distributor();

@@ -84,7 +84,8 @@ fn check_psci(machine: &Machine<'static>) {
     );
 }
 
-/// What the firmware offers against attacks by speculation is there, and agrees with what the ID registers say.
+/// What the firmware offers against attacks by speculation is there, and agrees with what the ID
+/// registers say.
 fn check_workarounds() {
     let [targets, bypass, history] = WORKAROUNDS.map(psci::architecture_feature);
     let csv2 = ID_AA64PFR0_EL1.get() >> 56 & 0xf;

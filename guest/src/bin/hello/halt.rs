@@ -1,5 +1,5 @@
-//! Comes to where nothing gets a vCPU going again, as kernels do that give up. The hypervisor has to notice, and to
-//! say what it was.
+//! Comes to where nothing gets a vCPU going again, as kernels do that give up. The hypervisor has
+//! to notice, and to say what it was.
 
 use core::arch::asm;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -54,7 +54,8 @@ fn for_a_while(machine: &'static Machine<'static>) {
     CODE.store(pool.ipa(0), Ordering::Relaxed);
     boot::start_vcpu(machine, 1, |_| {
         HALTING.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the code is a branch to itself, and a return once that is overwritten; it changes no register.
+        // SAFETY: the code is a branch to itself, and a return once that is overwritten; it changes
+        // no register.
         unsafe {
             asm!(
                 "msr daifset, #0xf",
@@ -112,7 +113,8 @@ fn halt() -> ! {
 
 /// As a kernel that finds at its start that it is at the wrong exception level.
 fn early() -> ! {
-    // SAFETY: memory is mapped at its own address, so the code goes on without an MMU; nothing else follows.
+    // SAFETY: memory is mapped at its own address, so the code goes on without an MMU; nothing else
+    // follows.
     unsafe {
         asm!(
             "msr daifset, #0xf",
@@ -130,7 +132,8 @@ fn early() -> ! {
 
 /// As a hypervisor that does not ask where it is.
 fn privileged() -> ! {
-    // SAFETY: as for `early`; without vectors nothing is executed behind the last instruction, nor anything else.
+    // SAFETY: as for `early`; without vectors nothing is executed behind the last instruction, nor
+    // anything else.
     unsafe {
         asm!(
             "mrs x9, sctlr_el1",
@@ -149,7 +152,8 @@ fn privileged() -> ! {
 /// With vectors in memory that holds nothing yet.
 fn zeros(machine: &Machine<'static>) -> ! {
     let pool = boot::pool(machine);
-    // SAFETY: as for `privileged`; the vectors are in a page of the pool, which is zero and used by nobody.
+    // SAFETY: as for `privileged`; the vectors are in a page of the pool, which is zero and used by
+    // nobody.
     unsafe {
         asm!(
             "mrs x9, sctlr_el1",

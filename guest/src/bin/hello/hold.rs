@@ -5,7 +5,8 @@ use core::sync::atomic::Ordering;
 use guest::{boot, console, machine::Machine, println};
 use plural::count;
 
-/// Fills every `step`-th page, waits for something typed if it is to, and panics if a page has changed.
+/// Fills every `step`-th page, waits for something typed if it is to, and panics if a page has
+/// changed.
 pub(crate) fn run(machine: &'static Machine<'static>, step: usize, waits: bool) {
     let pool = boot::pool(machine);
     let pages = || (0..pool.pages()).step_by(step.max(1));

@@ -1,5 +1,5 @@
-//! The lower 4 GiB of addresses, half of them for EL0: the guest's own GiBs as ever, RAM once more with EL0's
-//! rights, and a GiB that leads where a test wants it.
+//! The lower 4 GiB of addresses, half of them for EL0: the guest's own GiBs as ever, RAM once more
+//! with EL0's rights, and a GiB that leads where a test wants it.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,8 +15,8 @@ pub(crate) const USER: u64 = 0x4000_0000;
 /// The first address of the GiB that leads anywhere.
 pub(crate) const ANYWHERE: u64 = 0xc000_0000;
 
-/// A level-1 block (Arm ARM, "Translation table descriptor formats"): inner shareable, accessed. Attributes as
-/// `boot` uses.
+/// A level-1 block (Arm ARM, "Translation table descriptor formats"): inner shareable, accessed.
+/// Attributes as `boot` uses.
 const BLOCK: u64 = 1 << 10 | 3 << 8 | 1;
 const NORMAL: u64 = BLOCK | 1 << 2;
 const EXECUTE_NEVER: u64 = 1 << 54 | 1 << 53;

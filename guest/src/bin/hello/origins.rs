@@ -1,5 +1,6 @@
-//! Exceptions that the hypervisor makes up, out of every state a guest can be in: each must be as one that the CPU
-//! takes there by itself, for stage 1's sake or for an instruction that nobody knows.
+//! Exceptions that the hypervisor makes up, out of every state a guest can be in: each must be as
+//! one that the CPU takes there by itself, for stage 1's sake or for an instruction that nobody
+//! knows.
 
 use aarch64_cpu::{
     asm::barrier,
@@ -27,7 +28,8 @@ const ZEN: u64 = 0b11 << 16;
 /// `ID_AA64PFR0_EL1.EL0`: there is AArch32.
 const EL0_AARCH32: u64 = 2;
 
-/// Status codes: a translation fault of the guest's own at level 1, and what comes from the hypervisor.
+/// Status codes: a translation fault of the guest's own at level 1, and what comes from the
+/// hypervisor.
 const TRANSLATION_1: u64 = 0x05;
 const EXTERNAL: u64 = 0x10;
 const EXTERNAL_ON_WALK: u64 = 0x14;
@@ -42,7 +44,8 @@ struct Code {
     trapped: [u32; 2],
     /// AArch32: reads DBGDIDR, which there is at EL0, too.
     debug: [u32; 2],
-    /// Loads w0 and a word more, of which no syndrome says anything; with AArch32 that is not known.
+    /// Loads w0 and a word more, of which no syndrome says anything; with AArch32 that is not
+    /// known.
     pair: [u32; 2],
     /// One that is permanently undefined.
     unknown: u32,
@@ -222,7 +225,8 @@ impl Tally {
                 lower::lead(target, origin.el0);
                 let expected = Caught {
                     esr: own.esr & !0x3f | status,
-                    // QEMU clears these flags when it takes an exception by itself; they ought to stay.
+                    // QEMU clears these flags when it takes an exception by itself; they ought to
+                    // stay.
                     pstate: own.pstate | own.spsr & FLAGS,
                     ..own
                 };
@@ -237,8 +241,8 @@ impl Tally {
         }
     }
 
-    /// An undefined instruction, and a load that is emulated before one. Some of these exceptions are the CPU's own
-    /// for either.
+    /// An undefined instruction, and a load that is emulated before one. Some of these exceptions
+    /// are the CPU's own for either.
     fn others(&mut self, origin: &Origin) {
         let same = |found: Caught| Caught {
             pstate: found.pstate & !FLAGS,
@@ -294,7 +298,8 @@ impl Tally {
         self.compare(origin, format_args!("DBGDIDR"), found, expected);
     }
 
-    /// A load of which no syndrome says anything, of a device that is emulated: by the instruction, or not at all.
+    /// A load of which no syndrome says anything, of a device that is emulated: by the instruction,
+    /// or not at all.
     fn pairs(&mut self, origin: &Origin) {
         lower::lead(Target::Block(RAM), origin.el0);
         let own = origin.runs(&raw const origin.code.pair[0], ANYWHERE);
@@ -370,8 +375,8 @@ impl Origin {
     }
 
     fn starts(&self, pc: u64, argument: u64) -> Caught {
-        // SAFETY: one of the instructions above, which do no more than they say there, with an undefined one behind
-        // it; or none.
+        // SAFETY: one of the instructions above, which do no more than they say there, with an
+        // undefined one behind it; or none.
         unsafe { catch(pc, self.pstate, argument) }
     }
 }

@@ -1,5 +1,5 @@
-//! Accesses outside RAM and devices. Each must give a synchronous external abort, with FAR the address
-//! and ELR the instruction, and none may harm anything else.
+//! Accesses outside RAM and devices. Each must give a synchronous external abort, with FAR the
+//! address and ELR the instruction, and none may harm anything else.
 
 use core::sync::atomic::Ordering;
 
@@ -93,8 +93,8 @@ pub(crate) fn run(machine: &'static Machine<'static>) {
     );
 }
 
-/// IPAs at which neither RAM nor a device may be: in and between the devices, just above RAM, far above
-/// it, and at the end of what the CPU can address.
+/// IPAs at which neither RAM nor a device may be: in and between the devices, just above RAM, far
+/// above it, and at the end of what the CPU can address.
 fn places(machine: &Machine<'static>) -> [u64; 7] {
     let top = 1 << facts::pa_bits().min(48);
     [

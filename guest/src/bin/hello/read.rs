@@ -5,8 +5,8 @@ use guest::{console, println, time};
 /// How many bytes are read between two pauses.
 const AT_ONCE: u64 = 100;
 
-/// Reads `bytes` digits, with pauses of `every` milliseconds. They must be 0, 1, 2 to 9, again and again, of which
-/// none is lost.
+/// Reads `bytes` digits, with pauses of `every` milliseconds. They must be 0, 1, 2 to 9, again and
+/// again, of which none is lost.
 pub(crate) fn run(bytes: u64, every: u64) {
     println!("read: ready");
     for index in 0..bytes {

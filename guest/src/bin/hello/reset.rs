@@ -1,6 +1,7 @@
-//! Resets the machine once. RAM is fresh after that, so the hypervisor has to tell which boot it is:
-//! `tessera,boot-count` in `/chosen`, 0 at first. The virtual timer's interrupt is pending, and never taken, when
-//! the machine is reset; it must come all the same when it is asked for after that.
+//! Resets the machine once. RAM is fresh after that, so the hypervisor has to tell which boot it
+//! is: `tessera,boot-count` in `/chosen`, 0 at first. The virtual timer's interrupt is pending, and
+//! never taken, when the machine is reset; it must come all the same when it is asked for after
+//! that.
 
 use core::sync::atomic::Ordering;
 
@@ -15,8 +16,8 @@ const MARK: u64 = 0x7e55_e7a0_0000_0002;
 /// The virtual timer's interrupt.
 const TIMER: u32 = 27;
 
-/// First boot: leaves a mark in some pages, has the timer fire, and resets. Second boot: looks that the mark is
-/// gone, and that the timer's interrupt comes.
+/// First boot: leaves a mark in some pages, has the timer fire, and resets. Second boot: looks that
+/// the mark is gone, and that the timer's interrupt comes.
 pub(crate) fn run(machine: &'static Machine<'static>) {
     let Some(count) = machine.boot_count() else {
         println!("reset: skipped, no tessera,boot-count in /chosen tells the boots apart");

@@ -2,7 +2,8 @@
 
 use guest::{println, time};
 
-/// Prints `lines` lines, one every `every` milliseconds. None may take more than `most` microseconds.
+/// Prints `lines` lines, one every `every` milliseconds. None may take more than `most`
+/// microseconds.
 pub(crate) fn run(lines: u64, every: u64, most: u64) {
     let ticks = every * time::frequency() / 1000;
     let mut longest = 0;

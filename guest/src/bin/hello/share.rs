@@ -1,4 +1,5 @@
-//! Measures how much of a CPU this machine gets: work of a known number of instructions, by the counter.
+//! Measures how much of a CPU this machine gets: work of a known number of instructions, by the
+//! counter.
 //!
 //! Only where instructions take a known time: QEMU's `-icount shift=0`, at one a nanosecond.
 

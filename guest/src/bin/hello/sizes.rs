@@ -1,5 +1,5 @@
-//! What loads of all sizes find in devices' registers, and what stores of eight bytes do there. The values are those
-//! of QEMU 7.2's board without a hypervisor.
+//! What loads of all sizes find in devices' registers, and what stores of eight bytes do there. The
+//! values are those of QEMU 7.2's board without a hypervisor.
 
 use guest::{machine::Machine, println, probe};
 
@@ -125,7 +125,8 @@ fn is(address: u64, size: u32, expected: u64) -> bool {
     found == expected
 }
 
-/// Items of `fw_cfg`, whose bytes come one after the other, and what is no register. Returns how many are wrong.
+/// Items of `fw_cfg`, whose bytes come one after the other, and what is no register. Returns how
+/// many are wrong.
 fn firmware() -> u32 {
     let mut wrong = 0;
     for (item, loads) in [

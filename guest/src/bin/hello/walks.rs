@@ -1,5 +1,5 @@
-//! Walks that come to a table where neither RAM is nor anything else that could be one. Each must give a
-//! synchronous external abort on the walk, with the level of that table.
+//! Walks that come to a table where neither RAM is nor anything else that could be one. Each must
+//! give a synchronous external abort on the walk, with the level of that table.
 
 use core::sync::atomic::Ordering;
 

@@ -66,8 +66,9 @@ pub(crate) fn open(ipa: u64, kind: Kind) -> u64 {
     base + (ipa & (GIB - 1))
 }
 
-/// Has the upper half of the addresses translated by the table at `root`, which has room for what `bits` bits of
-/// an address need with this granule, and drops what the TLBs hold. Returns the half's first address.
+/// Has the upper half of the addresses translated by the table at `root`, which has room for what
+/// `bits` bits of an address need with this granule, and drops what the TLBs hold. Returns the
+/// half's first address.
 pub(crate) fn use_table(root: u64, bits: u64, granule: Granule) -> u64 {
     TTBR1_EL1.set_baddr(root);
     TCR_EL1.modify(
@@ -90,7 +91,8 @@ pub(crate) fn use_table(root: u64, bits: u64, granule: Granule) -> u64 {
 /// Drops what the TLBs hold.
 pub(crate) fn forget() {
     barrier::isb(barrier::SY);
-    // SAFETY: dropping translations changes nothing for code that follows, since all tables are whole.
+    // SAFETY: dropping translations changes nothing for code that follows, since all tables are
+    // whole.
     unsafe { core::arch::asm!("tlbi vmalle1is", options(nostack, preserves_flags)) };
     barrier::dsb(barrier::ISH);
     barrier::isb(barrier::SY);

@@ -1,4 +1,5 @@
-//! What is done to an interrupt while a vCPU handles it, and what is done to those that others are in the way of.
+//! What is done to an interrupt while a vCPU handles it, and what is done to those that others are
+//! in the way of.
 
 use guest::gic::{Bits, Gic, NOTHING, interface};
 use guest::{println, time};
@@ -81,7 +82,8 @@ fn disabled(gic: Gic) {
     }
 }
 
-/// An interrupt of Group 1 to which `change` is done while it is active ends all the same, and comes again.
+/// An interrupt of Group 1 to which `change` is done while it is active ends all the same, and
+/// comes again.
 fn changed(gic: Gic, intid: u32, change: impl Fn(Gic)) {
     set(gic, Bits::SetPending, intid);
     expect("taken before the change", interface::acknowledge(), intid);
@@ -103,7 +105,8 @@ fn changed(gic: Gic, intid: u32, change: impl Fn(Gic)) {
     gic.set_priority(intid, 0x80);
 }
 
-/// An interrupt that becomes pending while it is active comes with the priority that it has when it ends.
+/// An interrupt that becomes pending while it is active comes with the priority that it has when it
+/// ends.
 fn pending_again(gic: Gic) {
     gic.set_priority(SGI, 0x60);
     set(gic, Bits::SetPending, SHARED);
@@ -124,8 +127,8 @@ fn pending_again(gic: Gic) {
     gic.set_priority(SHARED, 0x80);
 }
 
-/// Urgent interrupts of a group that is not let through hold back none of the other. On QEMU without a hypervisor they
-/// do: its interrupt controller looks at the most urgent one only.
+/// Urgent interrupts of a group that is not let through hold back none of the other. On QEMU
+/// without a hypervisor they do: its interrupt controller looks at the most urgent one only.
 fn held_back(gic: Gic) {
     const URGENT: u32 = 0xff << 4;
     interface::set_group0(0);
@@ -158,7 +161,8 @@ fn let_through_in_turns(gic: Gic) {
     interface::end0(4);
     gic.write_private(Bits::SetPending, 1 << SGI);
     interface::set_group0(0);
-    // QEMU does not tell a hypervisor that Group 0 is let through no longer, so it has to be made look.
+    // QEMU does not tell a hypervisor that Group 0 is let through no longer, so it has to be made
+    // look.
     expect("pending", gic.private(Bits::SetPending) >> SGI & 1, 1);
     expect("held back again", interface::acknowledge(), SGI);
     interface::end(SGI.into());

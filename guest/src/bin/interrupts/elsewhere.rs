@@ -10,8 +10,8 @@ use crate::timers::fire_after;
 
 /// A shared interrupt without a device.
 const SHARED: u32 = 43;
-/// The timers' interrupts, and how many milliseconds after it begins to wait vCPU 1's timer fires: before vCPU 0
-/// enables the interrupt, or after.
+/// The timers' interrupts, and how many milliseconds after it begins to wait vCPU 1's timer fires:
+/// before vCPU 0 enables the interrupt, or after.
 const WAITS: [(u32, u64); 4] = [(27, 0), (27, 200), (30, 0), (30, 200)];
 /// After how many milliseconds vCPU 1 is taken to be asleep.
 const ASLEEP: u64 = 50;
@@ -129,7 +129,8 @@ fn deactivates(gic: Gic, turn: u32, own: u32) {
     assert!(gic.private(Bits::SetActive) == 0, "own ones are left");
 }
 
-/// An interrupt that is active on vCPU 1, and pending, is routed to vCPU 0: there it comes when it has ended.
+/// An interrupt that is active on vCPU 1, and pending, is routed to vCPU 0: there it comes when it
+/// has ended.
 fn reroutes(gic: Gic, own: u64) {
     gic.write_shared(Bits::SetPending, SHARED);
     give_turn(30);

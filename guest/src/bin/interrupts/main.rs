@@ -1,9 +1,9 @@
 //! The guest that tries the interrupt controller and the timers, register by register.
 //!
-//! It never takes an interrupt as an exception: it reads the acknowledge register with interrupts masked,
-//! so every step is its own. With two vCPUs it tries as well what they do to each other. What it
-//! expects is what the architecture says (Arm IHI 0069, GICv3), so it passes on QEMU without a
-//! hypervisor, too.
+//! It never takes an interrupt as an exception: it reads the acknowledge register with interrupts
+//! masked, so every step is its own. With two vCPUs it tries as well what they do to each other.
+//! What it expects is what the architecture says (Arm IHI 0069, GICv3), so it passes on QEMU
+//! without a hypervisor, too.
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 

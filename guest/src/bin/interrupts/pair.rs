@@ -1,7 +1,7 @@
 //! What two vCPUs do to each other.
 //!
-//! vCPU 1 answers; vCPU 0 asks and judges. Where an interrupt does not say it, [`TURN`] says how far
-//! they are. vCPU 1's own failures end the guest as well.
+//! vCPU 1 answers; vCPU 0 asks and judges. Where an interrupt does not say it, [`TURN`] says how
+//! far they are. vCPU 1's own failures end the guest as well.
 
 use core::sync::atomic::{AtomicU32, Ordering};
 

@@ -78,7 +78,8 @@ fn nested(gic: Gic) {
     expect("idle priority", interface::running_priority(), 0xff);
 }
 
-/// With split ends, all are active at once though none is being handled, and each ends by its number.
+/// With split ends, all are active at once though none is being handled, and each ends by its
+/// number.
 fn ended_by_number(gic: Gic) {
     interface::split_ends(true);
     let before = interface_registers();
@@ -111,8 +112,9 @@ fn ended_by_number(gic: Gic) {
     interface::split_ends(false);
 }
 
-/// What the interface's registers say: the control register with and without split ends, which it has at the end, the
-/// running priority, and how the priority mask keeps some values, of which it has the last one at the end.
+/// What the interface's registers say: the control register with and without split ends, which it
+/// has at the end, the running priority, and how the priority mask keeps some values, of which it
+/// has the last one at the end.
 fn interface_registers() -> [u32; 7] {
     let control = |split| {
         interface::split_ends(split);

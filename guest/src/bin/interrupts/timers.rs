@@ -81,7 +81,8 @@ fn set_physical(at: u64, control: u64) {
     }
 }
 
-/// Has the timer with this interrupt, 27 or 30, fire after `delay` ticks. Returns what switches it off.
+/// Has the timer with this interrupt, 27 or 30, fire after `delay` ticks. Returns what switches it
+/// off.
 pub(crate) fn fire_after(intid: u32, delay: u64) -> fn() {
     let at = time::now() + delay;
     if intid == 27 {
@@ -177,7 +178,8 @@ impl Timer {
         interface::end(self.intid.into());
     }
 
-    /// Once it is pending its line falls again, in any way, and after any call or trap it is pending no longer.
+    /// Once it is pending its line falls again, in any way, and after any call or trap it is
+    /// pending no longer.
     fn falls(&self, gic: Gic) {
         let (past, future) = (time::now(), u64::MAX);
         let away: [(&str, u64, u64); 3] = [

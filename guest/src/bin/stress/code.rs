@@ -1,5 +1,5 @@
-//! Code that the guest writes itself: each function returns a word that names its page and generation,
-//! so that a stale one is found out by its result.
+//! Code that the guest writes itself: each function returns a word that names its page and
+//! generation, so that a stale one is found out by its result.
 
 use core::{arch::asm, sync::atomic::Ordering::Relaxed};
 
@@ -19,8 +19,8 @@ use crate::{
 const FUNCTION_WORDS: usize = 3;
 /// A function begins at a multiple of this many words, a line of 64 bytes.
 const LINE_WORDS: usize = 8;
-/// No cache line is shorter (CTR_EL0 counts them in words of 4 bytes, a power of two of them; all CPUs
-/// that exist have at least 16 bytes).
+/// No cache line is shorter (CTR_EL0 counts them in words of 4 bytes, a power of two of them; all
+/// CPUs that exist have at least 16 bytes).
 const SHORTEST_LINE: u64 = 16;
 
 /// One vCPU's functions, one in each of its pages for code.
@@ -79,8 +79,8 @@ impl Code {
     fn call(&self, index: usize) {
         let address = self.address(index);
         progress::of(self.vcpu).at(address);
-        // SAFETY: `renew` wrote a function of this type there and made it visible to fetches; the page
-        // is this vCPU's alone.
+        // SAFETY: `renew` wrote a function of this type there and made it visible to fetches; the
+        // page is this vCPU's alone.
         let function: extern "C" fn() -> u64 =
             unsafe { core::mem::transmute(address as *const ()) };
         report::compare(self.vcpu, address, self.result(index), function());
@@ -122,8 +122,8 @@ fn returning(result: u64) -> [u64; FUNCTION_WORDS] {
     ]
 }
 
-/// Makes the function at `address` visible to instruction fetch on every vCPU (Arm ARM, "Synchronization and
-/// coherency issues between data and instruction accesses").
+/// Makes the function at `address` visible to instruction fetch on every vCPU (Arm ARM,
+/// "Synchronization and coherency issues between data and instruction accesses").
 fn make_visible(address: u64) {
     let end = address + 8 * FUNCTION_WORDS as u64;
     for line in (address..end).step_by(SHORTEST_LINE as usize) {

@@ -1,5 +1,5 @@
-//! Counters that all vCPUs add to. Each vCPU keeps what it added to each, so that at the end the sums
-//! tell which counter is wrong.
+//! Counters that all vCPUs add to. Each vCPU keeps what it added to each, so that at the end the
+//! sums tell which counter is wrong.
 
 use core::{
     arch::asm,
@@ -70,8 +70,8 @@ fn add_lse(counter: &AtomicU64, amount: u64) {
     }
 }
 
-/// Compares every counter with the sum of what was added to it, and the words between with zero. For
-/// when every vCPU has stopped.
+/// Compares every counter with the sum of what was added to it, and the words between with zero.
+/// For when every vCPU has stopped.
 pub(crate) fn check_sums(plan: &Plan, vcpu: usize) {
     for (nth, number) in plan.areas.counters.clone().enumerate() {
         let (page, ipa) = (plan.pool.page(number), plan.pool.ipa(number));

@@ -1,9 +1,9 @@
 //! Pages that go from one vCPU to another.
 //!
-//! Each has a state word that says whether it is free or full and what it holds. Who moves it to busy by
-//! compare-and-swap has the page alone until it stores the next state; so contents pass from vCPU to
-//! vCPU with acquire and release and nothing else. Nobody waits: a page that is not in the wanted state
-//! is passed over.
+//! Each has a state word that says whether it is free or full and what it holds. Who moves it to
+//! busy by compare-and-swap has the page alone until it stores the next state; so contents pass
+//! from vCPU to vCPU with acquire and release and nothing else. Nobody waits: a page that is not in
+//! the wanted state is passed over.
 
 use core::sync::atomic::{
     AtomicU64,

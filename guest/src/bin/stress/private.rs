@@ -21,8 +21,8 @@ const RELEASED_AT_MOST: usize = 64;
 /// One in so many times it is a block.
 const BLOCK_RELEASES: usize = 4;
 
-/// One vCPU's use of its private pages. Two walks go over them, each through all of them in an order of
-/// its own: one writes, one only looks.
+/// One vCPU's use of its private pages. Two walks go over them, each through all of them in an
+/// order of its own: one writes, one only looks.
 pub(crate) struct Private {
     plan: &'static Plan,
     vcpu: usize,
@@ -81,8 +81,8 @@ impl Private {
         }
     }
 
-    /// Gives pages back to the hypervisor: a few from the one on that the checking walk comes to, or
-    /// all of that page's block. From then on they are pages that were never touched.
+    /// Gives pages back to the hypervisor: a few from the one on that the checking walk comes to,
+    /// or all of that page's block. From then on they are pages that were never touched.
     pub(crate) fn release_next(&mut self, random: &mut Random) {
         let found = self.checks.next(random);
         let in_block = self.page_number(found) % BLOCK_PAGES;

@@ -92,7 +92,8 @@ impl Registers {
         registers
     }
 
-    /// Checks that the registers hold what they were filled with, and fills them with something else.
+    /// Checks that the registers hold what they were filled with, and fills them with something
+    /// else.
     pub(crate) fn check_and_renew(&mut self, random: &mut Random) {
         let vectors = read_vectors();
         for (index, (&expected, &found)) in self.vectors.iter().zip(&vectors).enumerate() {
@@ -117,8 +118,9 @@ impl Registers {
 }
 
 fn write_vectors(values: &[u64; VECTOR_WORDS]) {
-    // SAFETY: loads 512 bytes of the array; the target's code never holds anything in these registers,
-    // which is also why they can't be named as clobbered. The entry code has enabled their use.
+    // SAFETY: loads 512 bytes of the array; the target's code never holds anything in these
+    // registers, which is also why they can't be named as clobbered. The entry code has enabled
+    // their use.
     unsafe {
         asm!(
             ".arch_extension fp",

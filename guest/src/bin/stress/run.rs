@@ -54,7 +54,8 @@ fn start_worker(vcpu: usize) {
     }
 }
 
-/// Waits until the vCPU has finished and turned itself off; panics if it makes no progress any more.
+/// Waits until the vCPU has finished and turned itself off; panics if it makes no progress any
+/// more.
 fn wait_for(vcpu: usize, mpidr: u64) {
     let progress = progress::of(vcpu);
     let patience = PATIENCE_SECONDS * time::frequency();

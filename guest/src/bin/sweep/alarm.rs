@@ -1,8 +1,8 @@
-//! How a vCPU gives up its CPU in a round: it works on until its slice is over, or it sleeps until a timer's interrupt is
-//! pending, so that others get to its CPU, and it goes on elsewhere.
+//! How a vCPU gives up its CPU in a round: it works on until its slice is over, or it sleeps until
+//! a timer's interrupt is pending, so that others get to its CPU, and it goes on elsewhere.
 //!
-//! The interrupt stays masked: WFI ends all the same, and then it is acknowledged as a handler would. Registers that an
-//! alarm uses are looked at in rounds that have another.
+//! The interrupt stays masked: WFI ends all the same, and then it is acknowledged as a handler
+//! would. Registers that an alarm uses are looked at in rounds that have another.
 
 use aarch64_cpu::asm::{barrier, wfi};
 use aarch64_cpu::registers::{CNTP_CTL_EL0, CNTP_CVAL_EL0, CNTV_CTL_EL0, CNTV_CVAL_EL0, Writeable};

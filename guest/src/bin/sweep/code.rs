@@ -1,5 +1,6 @@
-//! A function to read and one to write each register, written at run time: an MRS or MSR, and a return. Where that
-//! instruction has an exception, it does nothing but say so ([`probe::forgive`]).
+//! A function to read and one to write each register, written at run time: an MRS or MSR, and a
+//! return. Where that instruction has an exception, it does nothing but say so
+//! ([`probe::forgive`]).
 
 use core::arch::asm;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -55,7 +56,8 @@ pub(crate) fn write() {
             options(nostack, preserves_flags)
         );
     }
-    // SAFETY: each function is an access and a return. An access that did not happen leaves x0 as it is.
+    // SAFETY: each function is an access and a return. An access that did not happen leaves x0 as
+    // it is.
     unsafe { probe::forgive(bytes) };
 }
 

@@ -1,11 +1,12 @@
-//! The guest that tries every system register there could be, and compares what it meets with the contract
-//! ([`arch::contract`]).
+//! The guest that tries every system register there could be, and compares what it meets with the
+//! contract ([`arch::contract`]).
 //!
-//! First it reads and writes all encodings with Op0 2 and 3 once (`survey`), so that each is known to be undefined, or
-//! to answer. Then, in `rounds=` (100) rounds, it stores a pattern in each register that takes one, reads all of them,
-//! lets others have its CPU for a while, and reads all again (`rounds`). Other machines that run this guest with
-//! another `seed=` on the same CPUs store other patterns meanwhile, and the vCPU gets from one CPU to another: whatever
-//! is not as it was is seen by others, or lost.
+//! First it reads and writes all encodings with Op0 2 and 3 once (`survey`), so that each is known
+//! to be undefined, or to answer. Then, in `rounds=` (100) rounds, it stores a pattern in each
+//! register that takes one, reads all of them, lets others have its CPU for a while, and reads all
+//! again (`rounds`). Other machines that run this guest with another `seed=` on the same CPUs store
+//! other patterns meanwhile, and the vCPU gets from one CPU to another: whatever is not as it was
+//! is seen by others, or lost.
 //!
 //! What must hold, else the verdict is `failed`:
 //! - what the contract says is hidden, or does not name, is undefined;

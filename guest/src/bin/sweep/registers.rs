@@ -50,7 +50,8 @@ pub(crate) enum Expected {
 }
 
 impl Expected {
-    /// What the contract says of a register, where `shown` says whether guests are shown that it is there.
+    /// What the contract says of a register, where `shown` says whether guests are shown that it is
+    /// there.
     pub(crate) fn new(register: Encoding, shown: impl Fn(&Row) -> bool) -> Self {
         let Some(row) = contract::find(register) else {
             return Self::Undefined;
@@ -94,8 +95,8 @@ impl Expected {
     }
 }
 
-/// Whether it is for CPUs to say what the register is. QEMU lets guests read and write those that it has in spite of
-/// `HCR_EL2.TIDCP`; they hold nothing.
+/// Whether it is for CPUs to say what the register is. QEMU lets guests read and write those that
+/// it has in spite of `HCR_EL2.TIDCP`; they hold nothing.
 fn is_implementation_defined(register: Encoding) -> bool {
     matches!(register.crn(), 11 | 15)
 }

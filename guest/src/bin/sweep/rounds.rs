@@ -18,8 +18,8 @@ const LONGEST_WAIT: usize = 600;
 
 /// Stores the patterns of this round, gives up the CPU, and looks what has become of them.
 ///
-/// Between storing and the last look there is no exception, which would change ELR_EL1 and its like: registers that
-/// would have one are known.
+/// Between storing and the last look there is no exception, which would change ELR_EL1 and its
+/// like: registers that would have one are known.
 pub(crate) fn round(number: u64, seed: u64, mismatches: &mut Mismatches) {
     let alarm = Alarm::of(number, seed);
     alarm.set_up();

@@ -18,8 +18,8 @@ const UARTIMSC: u64 = 0x38;
 /// Offset of GICD_TYPER in the distributor.
 const GICD_TYPER: u64 = 4;
 
-/// Ticks that [`CALLS`] iterations of the given instructions take, with w0 = PSCI_VERSION's number and
-/// x20 = `$x20` before each; they may change x0 to x17.
+/// Ticks that [`CALLS`] iterations of the given instructions take, with w0 = PSCI_VERSION's number
+/// and x20 = `$x20` before each; they may change x0 to x17.
 macro_rules! time_calls {
     ($x20:expr, $($instruction:literal),*) => {{
         let begin = time::now();

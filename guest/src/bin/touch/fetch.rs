@@ -1,8 +1,8 @@
 //! Instructions fetched from memory that was never touched.
 //!
-//! It reads as zeros, which is no instruction (UDF): each call into it ends in an exception of this guest's
-//! own, from which a vector of this file returns to the caller. The second time round the same happens on
-//! memory that is mapped, and is subtracted.
+//! It reads as zeros, which is no instruction (UDF): each call into it ends in an exception of this
+//! guest's own, from which a vector of this file returns to the caller. The second time round the
+//! same happens on memory that is mapped, and is subtracted.
 
 use core::arch::{asm, global_asm};
 
@@ -14,7 +14,8 @@ use guest::{pool::PAGE_SIZE, span::Span, time};
 
 use crate::row;
 
-// A table of vectors (Arm ARM, "Exception vectors") of which one is of use: a synchronous exception of this level.
+// A table of vectors (Arm ARM, "Exception vectors") of which one is of use: a synchronous exception
+// of this level.
 global_asm!(
     ".pushsection .text.touch_vectors, \"ax\"",
     ".balign 2048",
@@ -44,9 +45,9 @@ pub(crate) fn measure(memory: Span) {
 /// Ticks that a call to the start of each page takes.
 fn call_each_page(memory: Span) -> u64 {
     let begin = time::now();
-    // SAFETY: the memory is zeros, stage 1 lets it be executed, and the vectors above are in place: each
-    // call raises an exception at once and comes back as if it had returned. No register but those named
-    // is changed, and no memory.
+    // SAFETY: the memory is zeros, stage 1 lets it be executed, and the vectors above are in place:
+    // each call raises an exception at once and comes back as if it had returned. No register but
+    // those named is changed, and no memory.
     unsafe {
         asm!(
             "2: blr {at}",

@@ -1,8 +1,9 @@
 //! How late an interrupt comes while the hypervisor works.
 //!
-//! The hypervisor does its work with interrupts masked, so the latest of many tells the longest time for which it
-//! does so without looking at what is pending, with the way into the guest added. What interrupts a store is taken
-//! by this guest's handler, which looks how long ago the timer fired; what ends a wait stays masked.
+//! The hypervisor does its work with interrupts masked, so the latest of many tells the longest
+//! time for which it does so without looking at what is pending, with the way into the guest added.
+//! What interrupts a store is taken by this guest's handler, which looks how long ago the timer
+//! fired; what ends a wait stays masked.
 
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};

@@ -1,7 +1,7 @@
 //! Memory that is touched for the first time, and given back.
 //!
-//! What a row means depends on how the hypervisor maps memory (its boot argument `huge`): with single
-//! pages a store to each page faults, with blocks the first store to each 2 MiB.
+//! What a row means depends on how the hypervisor maps memory (its boot argument `huge`): with
+//! single pages a store to each page faults, with blocks the first store to each 2 MiB.
 
 use guest::{boot, hypervisor, machine::Machine, pool::PAGE_SIZE, span::Span, tables, time};
 
@@ -14,8 +14,8 @@ pub(crate) const BLOCK_SIZE: u64 = 2 << 20;
 const PAGE_BLOCKS: u64 = 4;
 /// Stores at a stride of 2 MiB at most; fewer if memory is small.
 const BLOCKS: u64 = 32;
-/// Pages that are touched after each nap: the hypervisor zeroes so many frames ahead, and one may be
-/// needed for a table.
+/// Pages that are touched after each nap: the hypervisor zeroes so many frames ahead, and one may
+/// be needed for a table.
 const READY_PAGES: u64 = 31;
 /// Naps; their pages fit into one block.
 const NAPS: u64 = 16;

@@ -72,9 +72,9 @@ impl Timer {
 
 fn store(registers: Span, offset: u64, value: u32) {
     let register = registers.start + offset;
-    // SAFETY: the device tree says that the GIC's registers are there, which the stage-1 table maps as
-    // a device; the registers are those of this file, and no Rust value lies there. In assembly, since
-    // a store that also writes the address back cannot be emulated.
+    // SAFETY: the device tree says that the GIC's registers are there, which the stage-1 table maps
+    // as a device; the registers are those of this file, and no Rust value lies there. In assembly,
+    // since a store that also writes the address back cannot be emulated.
     unsafe { asm!("str {:w}, [{}]", in(reg) value, in(reg) register, options(nostack)) };
 }
 

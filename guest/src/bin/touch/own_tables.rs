@@ -1,8 +1,9 @@
 //! What is done to this guest's tables: dirty logging, splits, collapses, moves.
 //!
-//! Where memory is mapped by pages, the rows come from one region of 2 MiB, each from the state that the one
-//! before has left. Where it is mapped by blocks there are the rows for blocks only. What logging tells is
-//! checked here, page by page: a figure for a log that forgets would be worth nothing.
+//! Where memory is mapped by pages, the rows come from one region of 2 MiB, each from the state
+//! that the one before has left. Where it is mapped by blocks there are the rows for blocks only.
+//! What logging tells is checked here, page by page: a figure for a log that forgets would be worth
+//! nothing.
 
 use guest::{
     machine::Machine,

@@ -24,8 +24,8 @@ static ORDER: AtomicU64 = AtomicU64::new(REST);
 const REST: u64 = 0;
 const END: u64 = 1;
 
-/// Prints the rows, if there are two vCPUs; with more than one CPU they mean nothing. The page at `page` is
-/// this file's until it returns.
+/// Prints the rows, if there are two vCPUs; with more than one CPU they mean nothing. The page at
+/// `page` is this file's until it returns.
 pub(crate) fn measure(machine: &'static Machine<'static>, page: u64) {
     let Some(&second) = machine.mpidrs().get(1) else {
         return;

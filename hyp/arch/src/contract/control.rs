@@ -1,7 +1,8 @@
 //! The controls: bits of EL2's registers that decide what guests reach.
 //!
-//! Polarity is Arm's: most traps are on where the bit is set, and those of later years, and all that gate a feature,
-//! where it is clear. What is yet to be defined will be of the second kind, so zero hides it.
+//! Polarity is Arm's: most traps are on where the bit is set, and those of later years, and all
+//! that gate a feature, where it is clear. What is yet to be defined will be of the second kind, so
+//! zero hides it.
 
 use super::feature::{self, ALWAYS};
 use super::{Guest, Machine, ROWS};
@@ -48,9 +49,13 @@ impl When {
 }
 
 macro_rules! registers {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal $encoding:tt $(if $needs:ident)? $(, base $base:literal)?;)*) => {
-        /// A register whose value the contract knows, and that every CPU is given. Those of EL2 control guests; the
-        /// others are EL1's, are out of guests' reach, and would act all the same.
+    ($(
+        $(#[$doc:meta])*
+        $variant:ident = $name:literal $encoding:tt $(if $needs:ident)? $(, base $base:literal)?;
+    )*) => {
+        /// A register whose value the contract knows, and that every CPU is given. Those of EL2
+        /// control guests; the others are EL1's, are out of guests' reach, and would act all the
+        /// same.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum El2 {
             $($(#[$doc])* $variant,)*
@@ -94,9 +99,11 @@ registers! {
     Hcr = "HCR_EL2" (3, 4, 1, 1, 0);
     /// Hypervisor configuration, extended.
     Hcrx = "HCRX_EL2" (3, 4, 1, 2, 2) if HCX;
-    /// Traps of FP, SIMD, SVE, SME, trace and activity monitors. With E2H clear bits 13, 9 and 7 to 0 are RES1.
+    /// Traps of FP, SIMD, SVE, SME, trace and activity monitors. With E2H clear bits 13, 9 and 7 to
+    /// 0 are RES1.
     Cptr = "CPTR_EL2" (3, 4, 1, 1, 2), base 0x22ff;
-    /// Traps of debug and performance monitors. `HPMN` must name all event counters: whoever writes the value adds it.
+    /// Traps of debug and performance monitors. `HPMN` must name all event counters: whoever writes
+    /// the value adds it.
     Mdcr = "MDCR_EL2" (3, 4, 1, 1, 1);
     /// Traps of AArch32 registers: none.
     Hstr = "HSTR_EL2" (3, 4, 1, 1, 3);
@@ -138,7 +145,8 @@ registers! {
     Osdlr = "OSDLR_EL1" (2, 0, 1, 3, 4);
     /// Interrupts of the channel to an external debugger: off.
     Mdccint = "MDCCINT_EL1" (2, 0, 0, 2, 0);
-    /// Breakpoints, watchpoints and software step: off, but while a vCPU is on the CPU that has them on.
+    /// Breakpoints, watchpoints and software step: off, but while a vCPU is on the CPU that has
+    /// them on.
     Mdscr = "MDSCR_EL1" (2, 0, 0, 2, 2);
     /// Trace filters of EL1 and EL0: nothing may be traced.
     Trfcr1 = "TRFCR_EL1" (3, 0, 1, 2, 1) if TRF;
@@ -210,7 +218,8 @@ pub(super) const TTRF: Control = set("MDCR_EL2.TTRF", El2::Mdcr, 1 << 19).has(fe
 pub(super) const E2TB: Control = clear("MDCR_EL2.E2TB", El2::Mdcr, 0b11 << 24);
 pub(super) const ENSTEPOP: Control = clear("MDCR_EL2.EnSTEPOP", El2::Mdcr, 1 << 50);
 
-/// A fine-grained trap of reads that is on while its bit is clear; the register for writes has it in the same place.
+/// A fine-grained trap of reads that is on while its bit is clear; the register for writes has it
+/// in the same place.
 const fn untrapped(name: &'static str, register: El2, bit: u32) -> Control {
     clear(name, register, 1 << bit).has(feature::FGT)
 }
@@ -246,7 +255,8 @@ pub(super) const MPAM_TIDR: Control = set("MPAM2_EL2.TIDR", El2::Mpam2, 1 << 58)
 
 /// What is decided for guests beside registers.
 const OTHERS: &[Control] = &[
-    // Guest memory is translated, EL1 is AArch64, and interrupts, physical and system errors come to EL2.
+    // Guest memory is translated, EL1 is AArch64, and interrupts, physical and system errors come
+    // to EL2.
     set("HCR_EL2.VM", El2::Hcr, 1 << 0),
     set("HCR_EL2.FMO", El2::Hcr, 1 << 3),
     set("HCR_EL2.IMO", El2::Hcr, 1 << 4),
@@ -257,8 +267,8 @@ const OTHERS: &[Control] = &[
     clear("MDCR_EL2.TDE", El2::Mdcr, 1 << 8),
     clear("HCR_EL2.E2H", El2::Hcr, 1 << 34),
     clear("HCR_EL2.NV", El2::Hcr, 1 << 42),
-    // What a guest does to caches and TLBs of its CPU reaches all CPUs, as its vCPU may move; what would drop dirty
-    // lines by set and way cleans them.
+    // What a guest does to caches and TLBs of its CPU reaches all CPUs, as its vCPU may move; what
+    // would drop dirty lines by set and way cleans them.
     set("HCR_EL2.SWIO", El2::Hcr, 1 << 1),
     set("HCR_EL2.FB", El2::Hcr, 1 << 9),
     set("HCR_EL2.BSU", El2::Hcr, 0b01 << 10),
@@ -272,7 +282,8 @@ const OTHERS: &[Control] = &[
     set("HCR_EL2.API", El2::Hcr, 1 << 41).when(When::Shown(feature::PAUTH)),
     // Stage 2 makes all memory write-back.
     set("HCR_EL2.FWB", El2::Hcr, 1 << 46).when(When::AllHave(feature::S2FWB)),
-    // Features that it gates are hidden: no loads and stores of 64 bytes, no transactions, no copy instructions.
+    // Features that it gates are hidden: no loads and stores of 64 bytes, no transactions, no copy
+    // instructions.
     clear("HCRX_EL2", El2::Hcrx, !(1 << 6)),
     // Non-maskable interrupts are hidden, so nothing may mask them.
     set("HCRX_EL2.TALLINT", El2::Hcrx, 1 << 6).has(feature::NMI),

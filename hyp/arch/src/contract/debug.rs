@@ -5,8 +5,8 @@ use super::{contract, control::*};
 
 contract! {
     //                        Op0 Op1 CRn     CRm     Op2   needs   guest
-    // Each vCPU has its own, of which the hardware is told what is switched on. TDA is one trap for these and for what
-    // follows, so it is never lifted.
+    // Each vCPU has its own, of which the hardware is told what is switched on. TDA is one trap for
+    // these and for what follows, so it is never lifted.
     "MDCCINT_EL1"             2   0   0       2       0     ALWAYS  Modelled(&[TDA]);
     "MDSCR_EL1"               2   0   0       2       2     ALWAYS  Modelled(&[TDA]);
     "MDSELR_EL1"              2   0   0       4       2     FGT2    Hidden(&[FGT2_DEBUG]);

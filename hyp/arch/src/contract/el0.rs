@@ -6,7 +6,8 @@ use super::{contract, control::*};
 
 contract! {
     //                           Op0 Op1 CRn     CRm     Op2   needs    guest
-    // Who the CPU is, and its caches. CCSIDR shows what CSSELR selects; TID2 traps both (and CCSIDR2), too.
+    // Who the CPU is, and its caches. CCSIDR shows what CSSELR selects; TID2 traps both (and
+    // CCSIDR2), too.
     "CCSIDR_EL1"                 3   1   0       0       0     ALWAYS   Own(View);
     "CLIDR_EL1"                  3   1   0       0       1     ALWAYS   Emulated(&[TID2]);
     "CCSIDR2_EL1"                3   1   0       0       2     CCIDX    Own(View);

@@ -14,7 +14,8 @@ const STACK_POINTERS: &[(&str, Encoding)] = &[
     ("SP_EL1", Encoding::new(3, 4, 4, 1, 0)),
 ];
 
-/// With `HCR_EL2.AMO` set, a guest that names `DISR_EL1` reaches `VDISR_EL2`. What a virtual error would say goes with it.
+/// With `HCR_EL2.AMO` set, a guest that names `DISR_EL1` reaches `VDISR_EL2`. What a virtual error
+/// would say goes with it.
 const VIRTUAL_ERROR: &[(&str, Encoding)] = &[
     ("VDISR_EL2", Encoding::new(3, 4, 12, 1, 1)),
     ("VSESR_EL2", Encoding::new(3, 4, 5, 2, 3)),

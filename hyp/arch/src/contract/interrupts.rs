@@ -1,5 +1,5 @@
-//! The registers of the interrupt controller's CPU interface (Arm IHI 0069). EL1 reaches the virtual interface
-//! (`HCR_EL2.IMO` and `FMO`).
+//! The registers of the interrupt controller's CPU interface (Arm IHI 0069). EL1 reaches the
+//! virtual interface (`HCR_EL2.IMO` and `FMO`).
 
 use super::Guest::{Command, Emulated, Moving, Own};
 use super::Home::{Interface, View};

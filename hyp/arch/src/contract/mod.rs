@@ -1,19 +1,23 @@
-//! The contract for registers: one table with a [`Row`] for every register that EL1 and EL0 can name.
+//! The contract for registers: one table with a [`Row`] for every register that EL1 and EL0 can
+//! name.
 //!
-//! A row says what a guest meets ([`Guest`]): a value that nobody can change, one that is its vCPU's own and where it
-//! is kept, an answer of the hypervisor, or nothing, and by which [`Control`] of EL2 that is so. A register that no row
-//! names is undefined, or else the table lacks it: the guest `sweep` tries all encodings.
+//! A row says what a guest meets ([`Guest`]): a value that nobody can change, one that is its
+//! vCPU's own and where it is kept, an answer of the hypervisor, or nothing, and by which
+//! [`Control`] of EL2 that is so. A register that no row names is undefined, or else the table
+//! lacks it: the guest `sweep` tries all encodings.
 //!
 //! Generated from it are
 //! - what is saved and loaded when vCPUs take turns ([`SWITCHED`], [`is_switched`]);
-//! - the values of the registers by which EL2 controls guests ([`control_value`]), which every CPU is given at its
-//!   start, whatever firmware left there.
+//! - the values of the registers by which EL2 controls guests ([`control_value`]), which every CPU
+//!   is given at its start, whatever firmware left there.
 //!
-//! What is shown of features is in the table of [`ID registers`](crate::id); rows say which field they go with, and the
-//! tests here see to it that no feature is shown whose state is not switched, and none hidden that is in reach.
+//! What is shown of features is in the table of [`ID registers`](crate::id); rows say which field
+//! they go with, and the tests here see to it that no feature is shown whose state is not switched,
+//! and none hidden that is in reach.
 //!
-//! To give guests a register: show the field of its feature in `id`, and make its row `Own`. To take one away: hide the
-//! field, and name the controls in its row. A control with a bit of its own is a line in `control`.
+//! To give guests a register: show the field of its feature in `id`, and make its row `Own`. To
+//! take one away: hide the field, and name the controls in its row. A control with a bit of its own
+//! is a line in `control`.
 
 mod control;
 mod debug;
@@ -33,7 +37,8 @@ use crate::id::{AtLeast, Ids, Needs, at_least};
 pub enum Guest {
     /// A value that no guest can change: the CPU's, or what EL2 has set for the vCPU.
     Constant,
-    /// A value that changes by itself and tells nothing of others: time, random numbers, pending interrupts.
+    /// A value that changes by itself and tells nothing of others: time, random numbers, pending
+    /// interrupts.
     Moving,
     /// A command: the register has no value.
     Command,
@@ -41,11 +46,13 @@ pub enum Guest {
     Own(Home),
     /// What the hypervisor answers; accesses come to EL2 by these controls.
     Emulated(&'static [Control]),
-    /// The vCPU's own value, in a model of the hypervisor's: accesses come to EL2 by these controls.
+    /// The vCPU's own value, in a model of the hypervisor's: accesses come to EL2 by these
+    /// controls.
     Modelled(&'static [Control]),
     /// Nothing: the access is undefined, by these controls where the CPU has the register.
     Hidden(&'static [Control]),
-    /// Nothing where the CPU has these controls; where it has not, the register is in reach and so is the vCPU's own.
+    /// Nothing where the CPU has these controls; where it has not, the register is in reach and so
+    /// is the vCPU's own.
     HiddenOrOwn(&'static [Control], Home),
 }
 
@@ -54,13 +61,14 @@ pub enum Guest {
 pub enum Home {
     /// With the vCPU: the register itself is switched.
     Switched,
-    /// With the vCPU: what the guest accesses by this name is in these registers, which are switched.
+    /// With the vCPU: what the guest accesses by this name is in these registers, which are
+    /// switched.
     SwitchedAs(&'static [(&'static str, Encoding)]),
-    /// With the vCPU, as [`Self::Switched`]. A timer that is loaded interrupts also while EL2 runs, so it is loaded last
-    /// and switched off when its vCPU leaves.
+    /// With the vCPU, as [`Self::Switched`]. A timer that is loaded interrupts also while EL2 runs,
+    /// so it is loaded last and switched off when its vCPU leaves.
     Timer,
-    /// In `PSTATE`: `SPSR_EL2` has it while EL2 runs, and the thread keeps that. Each vCPU has its own of it, whether
-    /// the feature is shown or not.
+    /// In `PSTATE`: `SPSR_EL2` has it while EL2 runs, and the thread keeps that. Each vCPU has its
+    /// own of it, whether the feature is shown or not.
     Pstate,
     /// With the vector registers (`vcpu::fp`).
     Vectors,
@@ -145,12 +153,13 @@ impl Machine {
     }
 }
 
-/// A part of the table: a line for each row, with a name, an encoding in which blocks have bounds, what the CPU must
-/// have, and what a guest meets.
+/// A part of the table: a line for each row, with a name, an encoding in which blocks have bounds,
+/// what the CPU must have, and what a guest meets.
 macro_rules! contract {
     ($($name:literal
         $op0:literal $op1:literal
-        $crn:literal $(..=$last_crn:literal)? $crm:literal $(..=$last_crm:literal)? $op2:literal $(..=$last_op2:literal)?
+        $crn:literal $(..=$last_crn:literal)? $crm:literal $(..=$last_crm:literal)?
+        $op2:literal $(..=$last_op2:literal)?
         $needs:ident $guest:expr $(, reset $reset:expr)?;)*
     ) => {
         pub(super) const ROWS: &[super::Row] = &[$(super::Row {
@@ -180,7 +189,10 @@ mod feature {
     use super::{AtLeast, Needs, at_least};
 
     macro_rules! features {
-        ($($(#[$doc:meta])* $name:ident = $($register:literal . $field:literal >= $least:literal)|+;)*) => {
+        ($(
+            $(#[$doc:meta])*
+            $name:ident = $($register:literal . $field:literal >= $least:literal)|+;
+        )*) => {
             $(
                 $(#[$doc])*
                 pub(super) const $name: Needs = {

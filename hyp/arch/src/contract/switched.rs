@@ -40,7 +40,8 @@ enum Reach {
 /// The registers that are switched, in the order of the table.
 pub const SWITCHED: [Switched; count()] = list();
 
-/// Whether the register at this place of [`SWITCHED`] is switched on a CPU that has `cpu`, in this machine.
+/// Whether the register at this place of [`SWITCHED`] is switched on a CPU that has `cpu`, in this
+/// machine.
 pub fn is_switched(place: usize, cpu: &Ids, machine: &Machine) -> bool {
     let Switched { needs, reach, .. } = &SWITCHED[place];
     needs.met(cpu)

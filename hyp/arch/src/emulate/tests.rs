@@ -291,8 +291,8 @@ fn only_what_aborted_is_carried_out() {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever a guest makes of its instruction, it is over after four accesses to the device, and those are within
-    /// the length that was checked.
+    /// Whatever a guest makes of its instruction, it is over after four accesses to the device, and
+    /// those are within the length that was checked.
     #[test]
     fn any_instruction_stays_within_its_length(word: u32, big_endian: bool, has: u8) {
         let instruction = word & !(1 << 25) | 1 << 27;

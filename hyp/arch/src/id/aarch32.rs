@@ -1,5 +1,5 @@
-//! The ID registers of AArch32, in which EL0 may run. EL1 is AArch64, so what they say of its translation is of no
-//! use to anybody; what they say of instructions is.
+//! The ID registers of AArch32, in which EL0 may run. EL1 is AArch64, so what they say of its
+//! translation is of no use to anybody; what they say of instructions is.
 
 use super::Show::{All, Hidden, UpTo};
 use super::{Field, IdRegister, f, index, register};

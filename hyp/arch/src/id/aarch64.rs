@@ -109,8 +109,8 @@ const FPFR0: &[Field] = &[
     f("F8MM8 to F8CVT", 28, Hidden),
 ];
 
-/// Breakpoints, watchpoints and breakpoints that compare contexts are counted from one; what there is beyond Armv8.0's
-/// debugging is hidden.
+/// Breakpoints, watchpoints and breakpoints that compare contexts are counted from one; what there
+/// is beyond Armv8.0's debugging is hidden.
 const DFR0: &[Field] = &[
     f("DebugVer", 0, Fixed(6)),
     f("TraceVer", 4, Hidden),

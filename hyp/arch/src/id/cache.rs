@@ -1,5 +1,5 @@
-//! `CTR_EL0`: how caches are made. Software maintains them line by line, so a line must not be taken for longer than it
-//! is on any CPU.
+//! `CTR_EL0`: how caches are made. Software maintains them line by line, so a line must not be
+//! taken for longer than it is on any CPU.
 
 /// Bits that say that something need not be done: IDC and DIC.
 const NEEDLESS: u64 = 0b11 << 28;
@@ -9,8 +9,8 @@ const RES1: u64 = 1 << 31;
 /// A field by its lowest bit and its width.
 type Field = (u32, u32);
 
-/// IminLine, DminLine and TminLine, of which the shortest counts; and L1Ip, of which the highest value, physically
-/// indexed caches, promises what others do not.
+/// IminLine, DminLine and TminLine, of which the shortest counts; and L1Ip, of which the highest
+/// value, physically indexed caches, promises what others do not.
 const LOWER: [Field; 4] = [(0, 4), (16, 4), (32, 6), (14, 2)];
 /// ERG and CWG, of which the longest counts; zero says that it is not known.
 const LONGER: [Field; 2] = [(20, 4), (24, 4)];

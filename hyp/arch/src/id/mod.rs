@@ -1,12 +1,13 @@
 //! The ID registers, field by field (Arm ARM, "AArch64 System register descriptions").
 //!
-//! Guests read them in the space Op0 3, Op1 0, CRn 0, CRm 1 to 7, where all reads are trapped (`HCR_EL2.TID3`). For
-//! every field the table says what they find: a feature is shown if a guest can use it as it is, which is so if it
-//! has no state of its own, or if the [contract](crate::contract) says where its state is switched. A field that is
-//! not in the table reads as zero, those that the architecture has yet to define among them.
+//! Guests read them in the space Op0 3, Op1 0, CRn 0, CRm 1 to 7, where all reads are trapped
+//! (`HCR_EL2.TID3`). For every field the table says what they find: a feature is shown if a guest
+//! can use it as it is, which is so if it has no state of its own, or if the
+//! [contract](crate::contract) says where its state is switched. A field that is not in the table
+//! reads as zero, those that the architecture has yet to define among them.
 //!
-//! The CPUs of a machine may differ, and a vCPU runs on all of them. So what is shown is what [all have](Ids::common),
-//! and that too is said field by field.
+//! The CPUs of a machine may differ, and a vCPU runs on all of them. So what is shown is what [all
+//! have](Ids::common), and that too is said field by field.
 
 mod aarch32;
 mod aarch64;
@@ -163,7 +164,8 @@ impl Ids {
         }
     }
 
-    /// The same on CPUs with this `CTR_EL0`, which is no register of the space and is kept beside it.
+    /// The same on CPUs with this `CTR_EL0`, which is no register of the space and is kept beside
+    /// it.
     #[must_use]
     pub const fn with_cache_type(self, cache_type: u64) -> Self {
         Self { cache_type, ..self }
@@ -174,12 +176,14 @@ impl Ids {
         self.cache_type
     }
 
-    /// The value of the register at `index`, of which the bits beyond [`COUNT`] do not count: a guest may have chosen it.
+    /// The value of the register at `index`, of which the bits beyond [`COUNT`] do not count: a
+    /// guest may have chosen it.
     pub const fn get(&self, index: usize) -> u64 {
         self.values[index % COUNT]
     }
 
-    /// What the CPUs with these values and with those have in common. Of bits that are in no field, nothing.
+    /// What the CPUs with these values and with those have in common. Of bits that are in no field,
+    /// nothing.
     #[must_use]
     pub fn common(&self, other: &Self) -> Self {
         let merge = |field: &Field, index| field.common(self.get(index), other.get(index));
@@ -251,7 +255,8 @@ impl Needs {
     }
 }
 
-/// The field of a register by their names, with `least` in it or more. To be evaluated at compile time.
+/// The field of a register by their names, with `least` in it or more. To be evaluated at compile
+/// time.
 ///
 /// # Panics
 ///

@@ -17,7 +17,8 @@ fn field(register: &str, name: &str) -> (usize, Field) {
     (register.index, *field.expect("a field"))
 }
 
-/// Reserved in the registers whose other fields are shown, lowest bits: nothing is defined there that could be hidden.
+/// Reserved in the registers whose other fields are shown, lowest bits: nothing is defined there
+/// that could be hidden.
 const RESERVED: [(&str, &[u32]); 6] = [
     ("ID_AA64PFR0_EL1", &[]),
     ("ID_AA64PFR1_EL1", &[20]),
@@ -86,7 +87,8 @@ fn what_the_hardware_lacks_is_not_made_up() {
     let nothing = Ids::new([0; COUNT]);
     let guest = nothing.guest();
     for index in 0..COUNT {
-        // There is no debugging that is older than Armv8, and DoubleLock says so when it is missing.
+        // There is no debugging that is older than Armv8, and DoubleLock says so when it is
+        // missing.
         let is_dfr0 = index == field("ID_AA64DFR0_EL1", "DebugVer").0;
         let left = if is_dfr0 { 0xf0_0000_0006 } else { 0 };
         assert_eq!(guest.get(index), left, "number {index}");

@@ -1,4 +1,5 @@
-//! What is decoded against what a disassembler says, and a few instructions as an assembler has them.
+//! What is decoded against what a disassembler says, and a few instructions as an assembler has
+//! them.
 
 use super::*;
 use proptest::prelude::*;
@@ -199,7 +200,8 @@ proptest! {
         prop_assert_eq!(LoadStore::decode(instruction), said(instruction), "{:#010x}", instruction);
     }
 
-    /// Those with the fields that only few words have: compare and swap, exclusive and ordered ones.
+    /// Those with the fields that only few words have: compare and swap, exclusive and ordered
+    /// ones.
     #[test]
     fn a_disassembler_says_the_same_of_exclusive_ones(word: u32) {
         let instruction = word & !(0b11_1111 << 24) | 0b00_1000 << 24 | 0x1f << 10;
@@ -300,8 +302,8 @@ fn said(instruction: u32) -> Option<LoadStore> {
     })
 }
 
-/// Two that the disassembler knows and the architecture does not: of a vector at an offset by a register with `option`
-/// 00x or 10x, and LDAPR with a register where ones should be.
+/// Two that the disassembler knows and the architecture does not: of a vector at an offset by a
+/// register with `option` 00x or 10x, and LDAPR with a register where ones should be.
 fn is_taken_for_another(instruction: u32) -> bool {
     let vector_at_register = instruction & 0x3f20_4c00 == 0x3c20_0800;
     let ordered = instruction & 0x3fe0_fc00 == 0x38a0_c000;

@@ -11,8 +11,8 @@ use std::thread;
 
 const CPU: usize = 0;
 
-/// Allocates frames and returns them sorted, each used as `data(1, n)` where n is its place in `order`
-/// of the sorted ones.
+/// Allocates frames and returns them sorted, each used as `data(1, n)` where n is its place in
+/// `order` of the sorted ones.
 fn allocated(
     frames: &FrameAllocator<Arena>,
     count: usize,

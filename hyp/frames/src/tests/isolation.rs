@@ -7,8 +7,8 @@ use stage2::Pa;
 
 const CPU: usize = 0;
 
-/// So many 2 MiB blocks and their metadata, all allocated as single frames of a guest's data, at page numbers
-/// that equal the frames'.
+/// So many 2 MiB blocks and their metadata, all allocated as single frames of a guest's data, at
+/// page numbers that equal the frames'.
 fn full(blocks: u64, cpus: usize) -> (super::FrameAllocator<super::Arena>, Vec<Pa>) {
     let setup = Setup {
         ram: &[range(16, 2 + 2 * blocks)],

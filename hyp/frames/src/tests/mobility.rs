@@ -43,8 +43,8 @@ fn page(frames: &FrameAllocator<Arena>, cpu: usize, used: Use) -> Option<Pa> {
     frames.alloc(cpu, Order::PAGE, contents, used).ok()
 }
 
-/// Data and tables come and go on two CPUs, in any order, while up to `most` frames are in use. Returns both, and
-/// the most blocks that were pinned.
+/// Data and tables come and go on two CPUs, in any order, while up to `most` frames are in use.
+/// Returns both, and the most blocks that were pinned.
 fn mixed(frames: &FrameAllocator<Arena>, most: usize, steps: usize) -> (Vec<Pa>, Vec<Pa>, usize) {
     let (mut datas, mut fixed, mut peak) = (Vec::new(), Vec::new(), 0);
     let mut numbers = Numbers(most as u64);
@@ -78,7 +78,8 @@ fn tables_stay_together_among_data_that_comes_and_goes() {
     let total = frames.usage().total;
     let (datas, fixed, peak) = mixed(frames, total * 9 / 10, 60_000);
     assert!(datas.len() > total / 2 && fixed.len() > BLOCK, "too little");
-    // The block that has the metadata is half free; the rest, and what the CPUs keep at hand, is less than a block.
+    // The block that has the metadata is half free; the rest, and what the CPUs keep at hand, is
+    // less than a block.
     assert_eq!(peak, 1, "blocks that have been pinned");
     audit(frames);
 }

@@ -9,7 +9,8 @@ use stage2::Pa;
 use std::collections::BTreeMap;
 
 const CPUS: usize = 2;
-/// MiB of memory behind the hole: more than one 2 MiB block, and less than two where it is interpreted.
+/// MiB of memory behind the hole: more than one 2 MiB block, and less than two where it is
+/// interpreted.
 const RAM: u64 = if cfg!(miri) { 3 } else { 13 };
 /// Fewer than so many pages are zeroed ahead by one call.
 const AHEAD: usize = if cfg!(miri) { 48 } else { 700 };

@@ -155,7 +155,8 @@ fn isolation_gathers_a_block_while_others_allocate_and_free() {
     assert_eq!(audit(frames).isolated, 0);
 }
 
-/// A frame that is handed on by its state alone: under Miri, stores that are not ordered by it are found.
+/// A frame that is handed on by its state alone: under Miri, stores that are not ordered by it are
+/// found.
 #[test]
 fn who_changes_the_use_of_a_frame_finds_what_was_stored_there() {
     let frames = &allocator(&[range(16, 4)], 2);
@@ -172,7 +173,8 @@ fn who_changes_the_use_of_a_frame_finds_what_was_stored_there() {
                         continue;
                     }
                     let word = frames.map().pointer(pa).cast::<u32>();
-                    // SAFETY: a word of a frame whose use this thread has just changed: it is its owner.
+                    // SAFETY: a word of a frame whose use this thread has just changed: it is its
+                    // owner.
                     unsafe { *word.as_ptr() += 1 };
                     assert!(frames.try_change_use(cpu, pa, taken, lies));
                     done += 1;

@@ -1,9 +1,9 @@
 //! Which regions to collapse, and how.
 //!
-//! A region is the 2 MiB that one level-2 entry covers. If not enough of it is mapped it is left alone until
-//! the next round. If its pages lie in their order in one 2 MiB frame, as those of a reservation do, the
-//! rest of the reservation is mapped too, and it becomes a block where it is. Else it is copied into a
-//! new block.
+//! A region is the 2 MiB that one level-2 entry covers. If not enough of it is mapped it is left
+//! alone until the next round. If its pages lie in their order in one 2 MiB frame, as those of a
+//! reservation do, the rest of the reservation is mapped too, and it becomes a block where it is.
+//! Else it is copied into a new block.
 
 use super::defragment::Defragmenter;
 use crate::guest_frames::of_data;
@@ -27,8 +27,8 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// With so few, guests are held up for less than it takes to copy 8 pages: what comes to these is a
-    /// flush, and looking at 512 entries.
+    /// With so few, guests are held up for less than it takes to copy 8 pages: what comes to these
+    /// is a flush, and looking at 512 entries.
     pub const MAX_HOT: usize = 2;
     /// Pages that are written again in each of so many rounds will be in one more.
     pub const ROUNDS: usize = 3;
@@ -64,8 +64,8 @@ impl<'m, M: LinearMap> Compactor<'m, M> {
 
     /// Works for one step. Called outside read sections, with no lock held.
     ///
-    /// Leaves memory alone whose dirt is logged: a block is noted as written as a whole, and would be
-    /// split at the next store.
+    /// Leaves memory alone whose dirt is logged: a block is noted as written as a whole, and would
+    /// be split at the next store.
     pub fn step<P: Parts<Map = M>>(&mut self, memory: &GuestMemory<'m, P>) {
         if memory.is_logging() {
             self.defragmenter.give_up();
@@ -103,8 +103,8 @@ impl<'m, M: LinearMap> Compactor<'m, M> {
         IpaRange::new(start, end.min(ram.end().align_down(Level::L2)))
     }
 
-    /// Looks at one region, in whose table there is enough, and collapses it if that pays; returns the pages
-    /// that it took.
+    /// Looks at one region, in whose table there is enough, and collapses it if that pays; returns
+    /// the pages that it took.
     fn visit<P: Parts<Map = M>>(&mut self, memory: &GuestMemory<'m, P>, region: IpaRange) -> usize {
         let survey = survey(memory, region);
         memory.machine().cond_resched();
@@ -141,13 +141,14 @@ impl<'m, M: LinearMap> Compactor<'m, M> {
             rounds: self.policy.rounds,
         };
         let mut copier = PageCopier::new(memory.machine());
-        // An error says that the region has changed, or changes all the time: it will be seen again.
+        // An error says that the region has changed, or changes all the time: it will be seen
+        // again.
         let _ = collapse_into(memory, region, block, plan, &mut copier);
     }
 }
 
-/// Whether all pages of a region lie in one 2 MiB frame, in their order, after those were mapped that are
-/// still reserved for it: zeroing these is less than copying all others.
+/// Whether all pages of a region lie in one 2 MiB frame, in their order, after those were mapped
+/// that are still reserved for it: zeroing these is less than copying all others.
 fn fill_up<P: Parts>(memory: &GuestMemory<'_, P>, region: IpaRange, survey: &Survey) -> bool {
     let missing = ENTRIES - survey.pages;
     match survey.first {

@@ -1,8 +1,9 @@
 //! Making a free 2 MiB block by moving pages out of one.
 //!
 //! Owns the search for the block that is cheapest to empty, and its isolation while it is being
-//! emptied: none of its free frames is handed out meanwhile. A page that cannot be moved (pinned, or
-//! of another VM than the one at hand) ends the attempt, and the search goes on behind the block.
+//! emptied: none of its free frames is handed out meanwhile. A page that cannot be moved (pinned,
+//! or of another VM than the one at hand) ends the attempt, and the search goes on behind the
+//! block.
 
 use crate::page_copier::PageCopier;
 use crate::{GuestMemory, Parts};
@@ -15,8 +16,8 @@ const LOOK: u32 = 64;
 const MOST_TO_MOVE: u32 = 384;
 /// Pages moved before other threads of the CPU get their turn.
 const SLICE: usize = 8;
-/// Frames that must be free beside those of a block that is being emptied and those that its pages are moved
-/// to, since a fault that finds none ends its machine.
+/// Frames that must be free beside those of a block that is being emptied and those that its pages
+/// are moved to, since a fault that finds none ends its machine.
 const LEFT_FREE: usize = 128;
 
 /// Empties one block after the other.

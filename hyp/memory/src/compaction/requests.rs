@@ -1,7 +1,7 @@
 //! What compaction does, done to a guest's memory because the guest asks for it.
 //!
-//! Owns the answers to the calls of [`psci::table_calls`]. Nothing that a guest asks for reaches memory that is not
-//! its own, and what its memory holds stays as it is.
+//! Owns the answers to the calls of [`psci::table_calls`]. Nothing that a guest asks for reaches
+//! memory that is not its own, and what its memory holds stays as it is.
 
 use super::collapse::{collapse_into, new_block};
 use super::defragment::replace_frame_by;
@@ -16,15 +16,15 @@ use stage2::{
     Ipa, IpaRange, Level, Observer, PAGE_SIZE, Pa, Unmapped, Unreadable,
 };
 
-/// What an answer may hold behind its status, for the registers from x1 on: a bit for each page of 2 MiB, or
-/// ticks in the first.
+/// What an answer may hold behind its status, for the registers from x1 on: a bit for each page of
+/// 2 MiB, or ticks in the first.
 pub type Values = [u64; 8];
 
 /// The status of a call that did what it was asked for.
 const DONE: u64 = 0;
 
-/// Answers the call with the guest's x0 to x3: returns its status, for x0, and changes `values` if there is more
-/// to tell. Called outside read sections, with no lock held.
+/// Answers the call with the guest's x0 to x3: returns its status, for x0, and changes `values` if
+/// there is more to tell. Called outside read sections, with no lock held.
 pub fn answer<P: Parts>(
     memory: &GuestMemory<'_, P>,
     arguments: [u64; 4],
@@ -117,7 +117,8 @@ fn collect<P: Parts>(memory: &GuestMemory<'_, P>, range: IpaRange, pages: &mut V
     count.into()
 }
 
-/// Collapses a region; returns for how many ticks a store would have been held up at most, if it could be done.
+/// Collapses a region; returns for how many ticks a store would have been held up at most, if it
+/// could be done.
 // On its own: what it has on the stack is not for every other call to make room for.
 #[inline(never)]
 fn collapse_by_copying<P: Parts>(

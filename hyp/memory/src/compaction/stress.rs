@@ -2,8 +2,8 @@
 //!
 //! Nothing that it does may be visible to the guest. It is there to make races frequent that would
 //! be rare otherwise: regions are collapsed and split again at once, pages are moved under stores,
-//! pages of zeros are unmapped while others fault them back, tables are emptied and taken away, and stores
-//! are made to trap. Nor is anything lost of what dirty logging notes.
+//! pages of zeros are unmapped while others fault them back, tables are emptied and taken away, and
+//! stores are made to trap. Nor is anything lost of what dirty logging notes.
 
 use super::collapse::{collapse_into, new_block};
 use super::defragment::replace_frame;

@@ -5,7 +5,8 @@ use bootargs::HugePolicy;
 use frames::{Order, Use, VmId};
 use stage2::Level;
 
-/// The root, and a table below it, are neither free nor data while a guest's addresses are translated by them.
+/// The root, and a table below it, are neither free nor data while a guest's addresses are
+/// translated by them.
 #[test]
 fn the_allocator_gives_no_table_away() {
     let machine = machine();

@@ -127,7 +127,8 @@ fn the_end_of_a_table_is_told_step_by_step() {
     memory.destroy();
 }
 
-/// Frames that the hypervisor takes for itself, one that it shows, and that all of a VM's go back after its tree's end.
+/// Frames that the hypervisor takes for itself, one that it shows, and that all of a VM's go back
+/// after its tree's end.
 #[test]
 fn whose_frames_are_whose_is_told() {
     let machine = machine();

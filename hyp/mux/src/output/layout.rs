@@ -1,7 +1,7 @@
 //! How what several speakers say becomes lines of one console.
 //!
-//! The hypervisor says whole lines. Guests say pieces of lines, each as soon as it is there, and others may speak in
-//! between. So a guest's line may take several lines of the console:
+//! The hypervisor says whole lines. Guests say pieces of lines, each as soon as it is there, and
+//! others may speak in between. So a guest's line may take several lines of the console:
 //!
 //! ```text
 //! vm0| verd\
@@ -9,9 +9,10 @@
 //! vm0+ ict: passed
 //! ```
 //!
-//! `vm0|` begins a line of the guest's and `vm0+` goes on with it: no guest can write either, since its text is never
-//! where a line of the console begins. That is all that is needed to put the line together again. The backslash tells
-//! who reads that more may come; by itself it means nothing, since a guest can write one, too.
+//! `vm0|` begins a line of the guest's and `vm0+` goes on with it: no guest can write either, since
+//! its text is never where a line of the console begins. That is all that is needed to put the line
+//! together again. The backslash tells who reads that more may come; by itself it means nothing,
+//! since a guest can write one, too.
 
 use core::fmt::{self, Write};
 
@@ -21,8 +22,8 @@ use bootargs::MAX_VMS;
 
 /// Ends a line of the console if a guest's line is not complete by it.
 const CUT: &str = "\\\n";
-/// A line of the console that has this many characters of a guest's goes on in another one, so that who reads need not
-/// keep more than a few thousand.
+/// A line of the console that has this many characters of a guest's goes on in another one, so that
+/// who reads need not keep more than a few thousand.
 const LONGEST: usize = 2048;
 
 /// Whose output the last line of the console is, where it has not ended.

@@ -1,11 +1,12 @@
-//! A guest's text as it may stand on the console: whatever acts on a terminal rather than being seen is shown as an
-//! escape, so that a guest can neither forge the hypervisor's lines nor change how others' look.
+//! A guest's text as it may stand on the console: whatever acts on a terminal rather than being
+//! seen is shown as an escape, so that a guest can neither forge the hypervisor's lines nor change
+//! how others' look.
 
 use core::fmt::{self, Write};
 use core::ops::RangeInclusive;
 
-/// Letters and marks that leave nothing to see (Unicode's Default_Ignorable_Code_Point), as far as their category does
-/// not say so: joiners, fillers and selectors.
+/// Letters and marks that leave nothing to see (Unicode's Default_Ignorable_Code_Point), as far as
+/// their category does not say so: joiners, fillers and selectors.
 const UNSEEN: [RangeInclusive<char>; 9] = [
     '\u{34f}'..='\u{34f}',
     '\u{115f}'..='\u{1160}',
@@ -18,10 +19,10 @@ const UNSEEN: [RangeInclusive<char>; 9] = [
     '\u{e0000}'..='\u{e0fff}',
 ];
 
-/// Text of which only what can be seen is shown as it is. Escaped are controls (C0 but for tabs, DEL, C1), format
-/// characters (which have no width, or change the direction of text), separators of lines and paragraphs, blanks other
-/// than a space, private and unassigned characters, and a mark that would go onto what stands before the text. What is
-/// no UTF-8 is replaced.
+/// Text of which only what can be seen is shown as it is. Escaped are controls (C0 but for tabs,
+/// DEL, C1), format characters (which have no width, or change the direction of text), separators
+/// of lines and paragraphs, blanks other than a space, private and unassigned characters, and a
+/// mark that would go onto what stands before the text. What is no UTF-8 is replaced.
 #[derive(Clone, Copy, Debug)]
 pub struct Printable<'a>(pub &'a [u8]);
 
@@ -54,7 +55,8 @@ fn is_seen(character: char, at_start: bool) -> bool {
     if UNSEEN.iter().any(|range| range.contains(&character)) {
         return false;
     }
-    // What `Debug` of a string leaves as it is is printable, by Unicode's categories; of its first character, no mark.
+    // What `Debug` of a string leaves as it is is printable, by Unicode's categories; of its first
+    // character, no mark.
     let mut buffer = [b'x'; 5];
     let length = character.encode_utf8(&mut buffer[1..]).len();
     let from = usize::from(at_start);

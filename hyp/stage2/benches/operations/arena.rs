@@ -1,4 +1,5 @@
-//! Frames for tables, from each thread's own store: taking one writes nothing that other threads use.
+//! Frames for tables, from each thread's own store: taking one writes nothing that other threads
+//! use.
 //!
 //! A frame is known by its address, as in a linear map.
 
@@ -32,15 +33,16 @@ pub(crate) struct Arena<T> {
     stores: Box<[Store]>,
 }
 
-// SAFETY: a frame's contents are replaced only in `take`, by the one who gets it; all else is shared
-// references to a `T` that may be shared.
+// SAFETY: a frame's contents are replaced only in `take`, by the one who gets it; all else is
+// shared references to a `T` that may be shared.
 unsafe impl<T: Send + Sync> Sync for Arena<T> {}
 
 impl<T> Arena<T> {
     /// So many frames for each CPU.
     pub(crate) fn new(cpus: usize, each: usize, empty: impl Fn() -> T) -> Self {
         let frames: Box<[_]> = (0..cpus * each).map(|_| UnsafeCell::new(empty())).collect();
-        // The host may have promised zeroes and no more: what it takes to have them is not measured.
+        // The host may have promised zeroes and no more: what it takes to have them is not
+        // measured.
         for frame in &frames {
             // SAFETY: nobody else has the frame yet.
             unsafe { frame.get().write_volatile(empty()) };
@@ -70,7 +72,8 @@ impl<T> Arena<T> {
     pub(crate) fn take(&self, contents: T) -> Option<usize> {
         let address = self.store().pop()?;
         let frame = self.frames[self.index(address)].get();
-        // SAFETY: the frame was in a store, so it is nobody's: no reference to its contents is left.
+        // SAFETY: the frame was in a store, so it is nobody's: no reference to its contents is
+        // left.
         unsafe { frame.write(contents) };
         Some(address)
     }
@@ -92,8 +95,8 @@ impl<T> Arena<T> {
     /// It has been taken from this arena, and not been given back.
     #[inline]
     pub(crate) unsafe fn get(&self, address: usize) -> &T {
-        // SAFETY: by the caller's word there is a `T` at the address, and while its frame is taken it is
-        // only shared. The arena keeps the memory.
+        // SAFETY: by the caller's word there is a `T` at the address, and while its frame is taken
+        // it is only shared. The arena keeps the memory.
         unsafe { &*with_exposed_provenance(address) }
     }
 }

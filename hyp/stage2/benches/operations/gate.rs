@@ -1,11 +1,13 @@
-//! Threads that are to do something at the same time: where they run, and where they wait for each other.
+//! Threads that are to do something at the same time: where they run, and where they wait for each
+//! other.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Looks at a gate before a thread lets others run.
 const SPINS: usize = 20_000;
 
-/// Where so many threads wait for each other, without being put to sleep if they come at about one time.
+/// Where so many threads wait for each other, without being put to sleep if they come at about one
+/// time.
 pub(crate) struct Gate {
     arrived: AtomicUsize,
     pub(crate) threads: usize,
@@ -41,8 +43,8 @@ pub(crate) fn cpus() -> usize {
     std::thread::available_parallelism().map_or(1, |n| n.get())
 }
 
-/// Keeps the current thread on a CPU of its own, as far as there are enough: the scheduler of a busy
-/// host needs longer than an operation takes to see that two threads share one.
+/// Keeps the current thread on a CPU of its own, as far as there are enough: the scheduler of a
+/// busy host needs longer than an operation takes to see that two threads share one.
 pub(crate) fn stay(thread: usize) {
     #[cfg(target_os = "linux")]
     {

@@ -1,8 +1,9 @@
-//! Counting the cache lines that threads share where they would not have to, and the instructions of a call.
+//! Counting the cache lines that threads share where they would not have to, and the instructions
+//! of a call.
 //!
-//! Two threads do the same operation, one after the other. A line that the first one's writes, and the
-//! second one's uses, would have to travel between their CPUs for every operation if they did it at
-//! once. It is the least there can be: a thread that has to wait writes more.
+//! Two threads do the same operation, one after the other. A line that the first one's writes, and
+//! the second one's uses, would have to travel between their CPUs for every operation if they did
+//! it at once. It is the least there can be: a thread that has to wait writes more.
 
 use std::sync::Mutex;
 
@@ -29,8 +30,8 @@ pub(crate) struct Counted {
     pub(crate) cost: Cost,
 }
 
-/// For each of `operations` that the subject can do, what two threads share, and what it takes the first of them. They
-/// must be in an order in which each finds what it needs.
+/// For each of `operations` that the subject can do, what two threads share, and what it takes the
+/// first of them. They must be in an order in which each finds what it needs.
 pub(crate) fn counted<S: Subject>(operations: &[Operation], second: Where) -> Vec<Option<Counted>> {
     let subject = S::new(2);
     let gate = Gate::new(2);
@@ -54,7 +55,8 @@ pub(crate) fn counted<S: Subject>(operations: &[Operation], second: Where) -> Ve
     };
     let [first, second] = std::thread::scope(|scope| {
         let work = &work;
-        // Both before either is waited for: a thread that has ended may leave its stack to the other.
+        // Both before either is waited for: a thread that has ended may leave its stack to the
+        // other.
         let threads = [0, 1].map(|thread| scope.spawn(move || work(thread)));
         threads.map(|thread| thread.join().expect("no subject fails"))
     });

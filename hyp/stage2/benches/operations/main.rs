@@ -1,17 +1,17 @@
-//! What the table manager's operations take on this machine, against what a user would pick instead.
+//! What the table manager's operations take on this machine, against what a user would pick
+//! instead.
 //!
 //! `cargo bench -p stage2` prints:
-//! - Nanoseconds a page (or a block), one operation a call and a whole 2 MiB a call: the best of many
-//!   rounds, each with fresh tables, all subjects in turn within each round, so that they meet the same
-//!   noise. (That is why no harness runs them, which would finish one before it begins the next.)
-//!   Below each table stands what this crate takes beside the best of the others, and how much that should be at
-//!   most; a `!` marks what is more.
-//!   With several threads it is the time that passes for a page of any: half is twice as fast.
-//!   *Apart*: each thread has regions of 2 MiB to itself. *Together*: all work in each region, on every
-//!   other page.
-//! - Its instructions, and the cache lines that it writes and another thread's uses, counted (`lines`, `step`): no
-//!   other work on the machine disturbs that.
-//!   `cargo bench -p stage2 -- count` does only that.
+//! - Nanoseconds a page (or a block), one operation a call and a whole 2 MiB a call: the best of
+//!   many rounds, each with fresh tables, all subjects in turn within each round, so that they meet
+//!   the same noise. (That is why no harness runs them, which would finish one before it begins the
+//!   next.) Below each table stands what this crate takes beside the best of the others, and how
+//!   much that should be at most; a `!` marks what is more. With several threads it is the time
+//!   that passes for a page of any: half is twice as fast. *Apart*: each thread has regions of 2
+//!   MiB to itself. *Together*: all work in each region, on every other page.
+//! - Its instructions, and the cache lines that it writes and another thread's uses, counted
+//!   (`lines`, `step`): no other work on the machine disturbs that. `cargo bench -p stage2 --
+//!   count` does only that.
 //! - What follows from both for many CPUs: a model, and said to be one (`scaling`).
 
 mod arena;

@@ -1,4 +1,5 @@
-//! Other crates for such tables, with one lock round them, which is what their `&mut self` asks for.
+//! Other crates for such tables, with one lock round them, which is what their `&mut self` asks
+//! for.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::hint::black_box;

@@ -1,12 +1,12 @@
 //! The same tables without a lock of their own, under one lock for the guest, as other hypervisors
-//! guard theirs. Both variants do no more than they must, which is in their favour: they keep no count of
-//! entries in use, no metadata that tells a table from another frame, and no statistics.
+//! guard theirs. Both variants do no more than they must, which is in their favour: they keep no
+//! count of entries in use, no metadata that tells a table from another frame, and no statistics.
 //!
 //! - [`Exclusive`]: one reader-writer lock, as Xen. A thread that changes anything holds it for writing;
 //!   looking takes it for reading.
 //! - [`SideBySide`]: faults take the lock for reading and put entries in by compare-and-swap, as KVM's
-//!   parallel faults do. What takes entries away holds it for writing, so that a thread that holds it for
-//!   reading sees only tables that stay.
+//!   parallel faults do. What takes entries away holds it for writing, so that a thread that holds
+//!   it for reading sees only tables that stay.
 
 use std::hint::black_box;
 use std::marker::PhantomData;
@@ -97,8 +97,8 @@ impl<D: Discipline> Plain<D> {
 
     #[inline(always)]
     fn table(&self, address: usize) -> &Table {
-        // SAFETY: an entry named it, or it is the root. It was taken before it was named, and is given back
-        // under the lock that keeps everybody else out.
+        // SAFETY: an entry named it, or it is the root. It was taken before it was named, and is
+        // given back under the lock that keeps everybody else out.
         unsafe { self.tables.get(address) }
     }
 

@@ -28,7 +28,8 @@ pub(crate) struct Best {
     pub(crate) times: [Times; SUBJECTS],
 }
 
-/// Measures all subjects and prints it: on one thread, and on as many as there are CPUs, by doubling.
+/// Measures all subjects and prints it: on one thread, and on as many as there are CPUs, by
+/// doubling.
 pub(crate) fn all() -> Vec<Best> {
     let mut settings = vec![(1, Share::Apart)];
     let mut threads = 2;

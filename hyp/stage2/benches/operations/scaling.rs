@@ -1,8 +1,8 @@
 //! What the measured times and the counted lines say about many CPUs: a model, not a measurement.
 //!
-//! CPUs map pages one by one, each in regions of its own. A call takes `t` on one CPU; it writes `s`
-//! lines that the others' calls write too, the one written most `w` times; a line takes `c` to come
-//! from another CPU. Then n CPUs together make
+//! CPUs map pages one by one, each in regions of its own. A call takes `t` on one CPU; it writes
+//! `s` lines that the others' calls write too, the one written most `w` times; a line takes `c` to
+//! come from another CPU. Then n CPUs together make
 //!
 //! ```text
 //! calls(n) = min(n / (t + s c), 1 / k)    where k = t + c  if a call keeps all others out,
@@ -11,11 +11,12 @@
 //! ```
 //!
 //! `t` and `c` are measured here, `s` and `w` counted. The model takes for granted that
-//! - a shared line goes to another CPU after each call, as with a fair lock. An unfair one lets a CPU keep it
-//!   for several calls while the others starve: so two threads measured can make more than the model says.
-//!   Whatever the order, calls that keep each other out are no more than 1 / t;
-//! - `c` is the same between any two CPUs as between two here. On larger machines it is larger, and grows when many
-//!   CPUs want a line: that is in favour of those who share;
+//! - a shared line goes to another CPU after each call, as with a fair lock. An unfair one lets a
+//!   CPU keep it for several calls while the others starve: so two threads measured can make more
+//!   than the model says. Whatever the order, calls that keep each other out are no more than 1 /
+//!   t;
+//! - `c` is the same between any two CPUs as between two here. On larger machines it is larger, and
+//!   grows when many CPUs want a line: that is in favour of those who share;
 //! - nothing else is short: memory bandwidth, and frames for the pages, which are not part of it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -100,8 +101,8 @@ const fn is_exclusive<S: Subject>() -> bool {
     S::EXCLUSIVE
 }
 
-/// How long a line takes from one CPU to another, in nanoseconds: the best of many short rounds, in which
-/// two threads take turns in writing one.
+/// How long a line takes from one CPU to another, in nanoseconds: the best of many short rounds, in
+/// which two threads take turns in writing one.
 fn hand_over() -> f64 {
     #[repr(align(128))]
     struct Line(AtomicU64);

@@ -1,5 +1,6 @@
-//! Faults in different regions of 2 MiB write no cache line that the other uses: counted, instruction by
-//! instruction, on the production source. That is what lets it scale to more CPUs than a test has.
+//! Faults in different regions of 2 MiB write no cache line that the other uses: counted,
+//! instruction by instruction, on the production source. That is what lets it scale to more CPUs
+//! than a test has.
 #![cfg(all(target_arch = "x86_64", target_os = "linux", not(loom), not(miri)))]
 #![allow(dead_code)] // the benchmark's parts, of which this needs not all
 
@@ -49,8 +50,8 @@ fn locks_are_seen() {
     }
 }
 
-/// A read section is announced behind a fence, and a table's lock taken by one locked instruction; letting both go
-/// waits for nothing. Counting, statistics and entries take no further one.
+/// A read section is announced behind a fence, and a table's lock taken by one locked instruction;
+/// letting both go waits for nothing. Counting, statistics and entries take no further one.
 #[test]
 fn a_call_waits_for_its_stores_twice() {
     let waits = of_each::<Ours>(Where::NextRegion, |counted| counted.cost.waiting);

@@ -1,9 +1,10 @@
-//! Runs a piece of code one instruction at a time, and tells what these were and which cache lines they read and wrote.
+//! Runs a piece of code one instruction at a time, and tells what these were and which cache lines
+//! they read and wrote.
 //!
 //! The CPU traps after each instruction while EFLAGS.TF is set (Intel SDM 3A, 18.3.1.4); the trap's
-//! signal handler notes the registers, from which the addresses of all operands follow afterwards. So
-//! every access is seen, whichever code makes it, and nothing has to be compiled for it. System calls
-//! are not looked into.
+//! signal handler notes the registers, from which the addresses of all operands follow afterwards.
+//! So every access is seen, whichever code makes it, and nothing has to be compiled for it. System
+//! calls are not looked into.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -135,8 +136,8 @@ impl Registers {
     fn get(&self, register: Register) -> Option<u64> {
         match register {
             Register::FS => Some(thread_pointer()),
-            // The bases of the other segments are 0 in 64-bit mode, but for GS, which Linux's user code
-            // does not use.
+            // The bases of the other segments are 0 in 64-bit mode, but for GS, which Linux's user
+            // code does not use.
             _ if register.is_segment_register() => Some(0),
             Register::RIP => Some(self.rip),
             _ if register.is_gpr() => Some(self.general[register.full_register().number()]),
@@ -158,7 +159,8 @@ thread_local! {
     static STEPS: Cell<*mut Vec<Registers>> = const { Cell::new(null_mut()) };
 }
 
-/// Notes the registers of the instruction that comes next. No allocation: there is room, or it is left out.
+/// Notes the registers of the instruction that comes next. No allocation: there is room, or it is
+/// left out.
 extern "C" fn trapped(_: c_int, _: *mut siginfo_t, context: *mut c_void) {
     // SAFETY: the kernel hands a handler with SA_SIGINFO a context of this type.
     let registers = unsafe { &(*context.cast::<ucontext_t>()).uc_mcontext.gregs };
@@ -166,7 +168,8 @@ extern "C" fn trapped(_: c_int, _: *mut siginfo_t, context: *mut c_void) {
     if steps.is_null() {
         return;
     }
-    // SAFETY: set by `steps_of` for the time of the steps, during which nobody else uses the vector.
+    // SAFETY: set by `steps_of` for the time of the steps, during which nobody else uses the
+    // vector.
     let steps = unsafe { &mut *steps };
     if steps.len() < steps.capacity() {
         let of = |place: c_int| registers[place as usize] as u64;
@@ -196,8 +199,9 @@ pub(crate) fn steps_of(work: impl FnOnce()) -> Steps {
     let mut info = InstructionInfoFactory::new();
     let mut noted = Steps::default();
     for state in &steps {
-        // SAFETY: the CPU fetched the instruction from there. The longest may reach beyond its end, and
-        // so beyond the code only where that is the last of its mapping: what ends the program is.
+        // SAFETY: the CPU fetched the instruction from there. The longest may reach beyond its end,
+        // and so beyond the code only where that is the last of its mapping: what ends the program
+        // is.
         let code = unsafe {
             std::slice::from_raw_parts(with_exposed_provenance(state.rip as usize), LONGEST)
         };

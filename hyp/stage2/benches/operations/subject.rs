@@ -4,8 +4,8 @@
 pub(crate) const REGIONS: usize = 64;
 /// Where the guest's memory begins.
 pub(crate) const BASE: u64 = 1 << 30;
-/// Tables that each CPU may need: the root, one below it, one for each region, and one for each that
-/// another CPU made first or that is kept for a split.
+/// Tables that each CPU may need: the root, one below it, one for each region, and one for each
+/// that another CPU made first or that is kept for a split.
 pub(crate) const TABLES: usize = 2 * REGIONS + 4;
 
 /// What is done, and how much at a time.

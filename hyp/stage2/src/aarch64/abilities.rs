@@ -5,7 +5,8 @@ use crate::geometry::{Geometry, GeometryError};
 use crate::meta::Owner;
 use crate::stage2::Config;
 
-/// The ID registers that tell what CPUs can do for stage 2. On a machine whose CPUs differ, what all have in common.
+/// The ID registers that tell what CPUs can do for stage 2. On a machine whose CPUs differ, what
+/// all have in common.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IdRegisters {
     /// ID_AA64MMFR0_EL1.
@@ -22,8 +23,8 @@ pub struct IdRegisters {
 
 /// What CPUs can do for stage 2.
 ///
-/// Fields of ID registers are read as unsigned "at least" values, so that a CPU newer than this crate is taken for the
-/// newest one that it knows.
+/// Fields of ID registers are read as unsigned "at least" values, so that a CPU newer than this
+/// crate is taken for the newest one that it knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Abilities {
     /// Bits of a physical address (`PARange`).
@@ -34,7 +35,8 @@ pub struct Abilities {
     pub range_tlbi: bool,
     /// FEAT_TTL: TLB invalidation with a level hint.
     pub level_hint: bool,
-    /// FEAT_BBM: how a live entry may change its size, level 0 (only through break-before-make) to 2.
+    /// FEAT_BBM: how a live entry may change its size, level 0 (only through break-before-make)
+    /// to 2.
     pub bbm_level: u8,
     /// FEAT_HAFDBS: the hardware sets the access flag.
     pub hardware_access_flag: bool,
@@ -109,8 +111,8 @@ impl Abilities {
         }
     }
 
-    /// Bits of an address in 64-bit descriptors of 4 KiB tables: physical addresses beyond 48 bits take FEAT_LPA2's
-    /// descriptors, which are not used.
+    /// Bits of an address in 64-bit descriptors of 4 KiB tables: physical addresses beyond 48 bits
+    /// take FEAT_LPA2's descriptors, which are not used.
     pub const fn table_pa_bits(&self) -> u8 {
         if self.pa_bits > 48 { 48 } else { self.pa_bits }
     }
@@ -141,7 +143,8 @@ impl Abilities {
         }
     }
 
-    /// VTCR_EL2 for tables of this shape, with all that the CPUs can do: inner shareable, write-back walks.
+    /// VTCR_EL2 for tables of this shape, with all that the CPUs can do: inner shareable,
+    /// write-back walks.
     pub const fn vtcr(&self, geometry: Geometry) -> u64 {
         const RES1: u64 = 1 << 31;
         const SH0_INNER: u64 = 0b11 << 12;
@@ -166,8 +169,9 @@ impl Abilities {
             | RES1
     }
 
-    /// The bits of HCR_EL2 that have a guest in AArch64 at EL1 translated by stage 2: VM, RW, and FWB where memory can be
-    /// forced to be write-back. What else is trapped is the hypervisor's business.
+    /// The bits of HCR_EL2 that have a guest in AArch64 at EL1 translated by stage 2: VM, RW, and
+    /// FWB where memory can be forced to be write-back. What else is trapped is the hypervisor's
+    /// business.
     pub const fn hcr(&self) -> u64 {
         HCR_VM | HCR_RW | if self.force_write_back { HCR_FWB } else { 0 }
     }

@@ -1,4 +1,5 @@
-//! What `ESR_EL2` says of a data or instruction abort from a guest, and where it was (Arm ARM, `ESR_EL2`, `HPFAR_EL2`).
+//! What `ESR_EL2` says of a data or instruction abort from a guest, and where it was (Arm ARM,
+//! `ESR_EL2`, `HPFAR_EL2`).
 
 use crate::addr::{Ipa, Level, PAGE_SIZE};
 use crate::descriptor::Privilege;
@@ -82,13 +83,13 @@ impl Abort {
         }
     }
 
-    /// What the guest needs of the memory; `fetch` is the level at which it fetched, if it is an instruction
-    /// abort.
+    /// What the guest needs of the memory; `fetch` is the level at which it fetched, if it is an
+    /// instruction abort.
     ///
-    /// A walk reads the guest's tables, and if reading was not the trouble it wants to set a flag in
-    /// them. A cache maintenance instruction is reported as a write (Arm ARM, `ESR_EL2`, WnR). Most need no
-    /// more than a valid mapping, but DC IVAC needs the right to store: where a permission was the trouble
-    /// it was that one, or the instruction will never be allowed.
+    /// A walk reads the guest's tables, and if reading was not the trouble it wants to set a flag
+    /// in them. A cache maintenance instruction is reported as a write (Arm ARM, `ESR_EL2`, WnR).
+    /// Most need no more than a valid mapping, but DC IVAC needs the right to store: where a
+    /// permission was the trouble it was that one, or the instruction will never be allowed.
     #[inline]
     pub fn access(self, fetch: Option<Privilege>) -> Access {
         if self.intersects(Self::STAGE1_WALK.union(Self::CACHE_MAINTENANCE)) {
@@ -117,19 +118,21 @@ impl Abort {
         self.contains(Self::CACHE_MAINTENANCE) && !self.contains(Self::STAGE1_WALK)
     }
 
-    /// Whether `HPFAR_EL2` holds the page of the address that stage 2 did not translate, or not as the access wanted it. Some
-    /// CPUs do not set it for a permission fault of the access itself: then the guest's own tables have to be asked, by
-    /// AT S1E1R with the guest's registers loaded (which has to be recovered from where a table of the guest's cannot be
-    /// read), or in software.
+    /// Whether `HPFAR_EL2` holds the page of the address that stage 2 did not translate, or not as
+    /// the access wanted it. Some CPUs do not set it for a permission fault of the access itself:
+    /// then the guest's own tables have to be asked, by AT S1E1R with the guest's registers loaded
+    /// (which has to be recovered from where a table of the guest's cannot be read), or in
+    /// software.
     #[inline]
     pub const fn is_reported(self) -> bool {
         !matches!(self.cause(), Cause::Permission) || self.contains(Self::STAGE1_WALK)
     }
 
-    /// The guest physical address of the fault, from `HPFAR_EL2` and `FAR_EL2`, where it [is reported](Self::is_reported).
+    /// The guest physical address of the fault, from `HPFAR_EL2` and `FAR_EL2`, where it [is
+    /// reported](Self::is_reported).
     ///
-    /// On the access of a stage-1 walk it is the first of the page: `FAR_EL2` holds the address that was being translated,
-    /// not that of the guest's table.
+    /// On the access of a stage-1 walk it is the first of the page: `FAR_EL2` holds the address
+    /// that was being translated, not that of the guest's table.
     #[inline]
     pub const fn reported_ipa(self, hpfar: u64, far: u64) -> Ipa {
         let page = page_of(hpfar).get();

@@ -1,5 +1,5 @@
-//! Cache maintenance of memory for guests, to the point of coherency: what a guest with its caches off, as at its start, reads and
-//! stores behind them. Needless where FEAT_S2FWB is used.
+//! Cache maintenance of memory for guests, to the point of coherency: what a guest with its caches
+//! off, as at its start, reads and stores behind them. Needless where FEAT_S2FWB is used.
 
 use core::arch::asm;
 use core::ptr::NonNull;
@@ -21,7 +21,8 @@ fn for_each_line(start: NonNull<u8>, bytes: usize, maintain: impl Fn(usize)) {
     unsafe { asm!("dsb ish", options(nostack, preserves_flags)) };
 }
 
-/// Cleans memory: what this CPU has stored is what a guest reads whose caches are off. The memory is mapped at `start`.
+/// Cleans memory: what this CPU has stored is what a guest reads whose caches are off. The memory
+/// is mapped at `start`.
 pub fn clean(start: NonNull<u8>, bytes: usize) {
     for_each_line(start, bytes, |address| {
         // SAFETY: cleaning changes no contents.
@@ -29,8 +30,8 @@ pub fn clean(start: NonNull<u8>, bytes: usize) {
     });
 }
 
-/// Cleans and invalidates memory: what a guest has stored with its caches off is what this CPU reads. The memory is mapped at
-/// `start`.
+/// Cleans and invalidates memory: what a guest has stored with its caches off is what this CPU
+/// reads. The memory is mapped at `start`.
 pub fn clean_and_invalidate(start: NonNull<u8>, bytes: usize) {
     for_each_line(start, bytes, |address| {
         // SAFETY: as above; what is dirty is written back before it is invalidated.

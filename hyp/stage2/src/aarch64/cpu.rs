@@ -32,8 +32,9 @@ macro_rules! read {
     }};
 }
 
-// SAFETY: each method is the instruction that it is named after. The range forms are written as SYS, since the assembler
-// takes their names from Armv8.4 on; their operands are encoded by `tlbi`, which uses them only with FEAT_TLBIRANGE.
+// SAFETY: each method is the instruction that it is named after. The range forms are written as
+// SYS, since the assembler takes their names from Armv8.4 on; their operands are encoded by `tlbi`,
+// which uses them only with FEAT_TLBIRANGE.
 unsafe impl Instructions for Cpu {
     #[inline(always)]
     fn dsb_ishst(&self) {
@@ -100,7 +101,8 @@ unsafe impl Instructions for Cpu {
 }
 
 impl Abilities {
-    /// What the CPU that runs this can do. For a machine whose CPUs differ, [decode](Self::decode) what they have in common.
+    /// What the CPU that runs this can do. For a machine whose CPUs differ, [decode](Self::decode)
+    /// what they have in common.
     pub fn detect() -> Self {
         Self::decode(&IdRegisters {
             mmfr0: read!("id_aa64mmfr0_el1"),
@@ -113,8 +115,8 @@ impl Abilities {
     }
 }
 
-/// The data or instruction abort that has just brought this CPU from a guest to EL2, and its guest physical address, if that
-/// [is reported](Abort::is_reported).
+/// The data or instruction abort that has just brought this CPU from a guest to EL2, and its guest
+/// physical address, if that [is reported](Abort::is_reported).
 pub fn reported_fault() -> (Abort, Option<Ipa>) {
     let abort = Abort::new(read!("esr_el2"));
     let ipa = || abort.reported_ipa(read!("hpfar_el2"), read!("far_el2"));

@@ -2,15 +2,16 @@
 
 use super::tlbi::Operation;
 
-/// The instructions of which TLB maintenance is made, at EL2 with HCR_EL2.E2H clear. An implementation may do more
-/// beside, such as tracing each.
+/// The instructions of which TLB maintenance is made, at EL2 with HCR_EL2.E2H clear. An
+/// implementation may do more beside, such as tracing each.
 ///
-/// TLBIs work on the VMID in VTTBR_EL2. Those whose name says nothing else reach all CPUs of the inner shareable domain.
+/// TLBIs work on the VMID in VTTBR_EL2. Those whose name says nothing else reach all CPUs of the
+/// inner shareable domain.
 ///
 /// # Safety
 ///
-/// Each method executes the instruction that it is named after, and none of them anything else that translates, or writes
-/// VTTBR_EL2.
+/// Each method executes the instruction that it is named after, and none of them anything else that
+/// translates, or writes VTTBR_EL2.
 pub unsafe trait Instructions {
     /// `dsb ishst`: descriptors stored before it are what walks after it find.
     fn dsb_ishst(&self);

@@ -1,13 +1,14 @@
-//! What an embedder needs at EL2 of an aarch64 CPU, and would else write again: a [`Tlb`](crate::Tlb), what the ID registers say
-//! and the values of VTCR_EL2 and HCR_EL2 that follow, the address of a fault, cache maintenance, a linear window, a
-//! small pool of frames, and the simplest CPUs.
+//! What an embedder needs at EL2 of an aarch64 CPU, and would else write again: a
+//! [`Tlb`](crate::Tlb), what the ID registers say and the values of VTCR_EL2 and HCR_EL2 that
+//! follow, the address of a fault, cache maintenance, a linear window, a small pool of frames, and
+//! the simplest CPUs.
 //!
-//! What touches registers or executes instructions (`Cpu`, `Abilities::detect`, `cache`, `reported_fault`) is there where
-//! the target is an aarch64 CPU; all of it is for EL2. The rest is plain computation, there on every target, and tested on
-//! the host.
+//! What touches registers or executes instructions (`Cpu`, `Abilities::detect`, `cache`,
+//! `reported_fault`) is there where the target is an aarch64 CPU; all of it is for EL2. The rest is
+//! plain computation, there on every target, and tested on the host.
 //!
-//! A whole program that uses this, from the loader's jump to a guest that runs on tables of this crate, is `tests/embed`
-//! in the repository.
+//! A whole program that uses this, from the loader's jump to a guest that runs on tables of this
+//! crate, is `tests/embed` in the repository.
 
 mod abilities;
 mod abort;

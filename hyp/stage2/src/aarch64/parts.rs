@@ -8,7 +8,8 @@ use crate::sync::Lock;
 use crate::vmid::VmidAllocator;
 use core::{fmt, ptr};
 
-/// A linear map: the memory at physical address `x` is at the address `x + offset`, all of it and at all times.
+/// A linear map: the memory at physical address `x` is at the address `x + offset`, all of it and
+/// at all times.
 #[derive(Clone, Copy, Debug)]
 pub struct LinearWindow {
     offset: u64,
@@ -19,8 +20,9 @@ impl LinearWindow {
     ///
     /// # Safety
     ///
-    /// It does: every frame that is given to [`Frames`](crate::Frames) of the same environment is mapped there, readable and
-    /// writable, as Normal memory that is inner shareable and write-back.
+    /// It does: every frame that is given to [`Frames`](crate::Frames) of the same environment is
+    /// mapped there, readable and writable, as Normal memory that is inner shareable and
+    /// write-back.
     pub const unsafe fn new(offset: u64) -> Self {
         Self { offset }
     }
@@ -33,16 +35,17 @@ unsafe impl TableWindow for LinearWindow {
     #[inline(always)]
     fn table(&self, table: TableFrame) -> &Table {
         let address = table.pa().get().wrapping_add(self.offset);
-        // SAFETY: a table frame is 4 KiB of memory, mapped here, aligned as `Table` is, and used as a table only: all
-        // accesses to it are atomic. It is not freed while a read section lasts.
+        // SAFETY: a table frame is 4 KiB of memory, mapped here, aligned as `Table` is, and used as
+        // a table only: all accesses to it are atomic. It is not freed while a read section lasts.
         unsafe { &*ptr::with_exposed_provenance(address as usize) }
     }
 }
 
-/// `N` frames for tables in memory of the program's own, with their metadata: enough for a small hypervisor, or for the first
-/// steps of a large one.
+/// `N` frames for tables in memory of the program's own, with their metadata: enough for a small
+/// hypervisor, or for the first steps of a large one.
 ///
-/// Made in a `static`, so that its frames stay where they are. The program's memory is at its physical address.
+/// Made in a `static`, so that its frames stay where they are. The program's memory is at its
+/// physical address.
 pub struct FramePool<const N: usize> {
     tables: [Table; N],
     metas: [TableMeta; N],
@@ -86,8 +89,9 @@ impl<const N: usize> FramePool<N> {
     }
 }
 
-// SAFETY: a frame is handed out once until it is given back, under the lock; it was zero at first, and is zeroed when it
-// is given back. Runs are aligned by their address. Each frame has its own metadata, in a field that stays where it is.
+// SAFETY: a frame is handed out once until it is given back, under the lock; it was zero at first,
+// and is zeroed when it is given back. Runs are aligned by their address. Each frame has its own
+// metadata, in a field that stays where it is.
 unsafe impl<const N: usize> Frames for &'static FramePool<N> {
     fn allocate_tables(&self, order: u32) -> Result<Pa, OutOfFrames> {
         let count = 1usize << order;
@@ -146,7 +150,8 @@ impl OneCpu {
     }
 }
 
-// SAFETY: as the maker of the value has promised; the slot, the grace periods and the VMIDs are fields of it.
+// SAFETY: as the maker of the value has promised; the slot, the grace periods and the VMIDs are
+// fields of it.
 unsafe impl Cpus for OneCpu {
     type Pinned<'c> = ();
 
@@ -186,8 +191,8 @@ impl<F: Frames, W: TableWindow, T: Tlb, C: Cpus> Parts<F, W, T, C> {
     ///
     /// # Safety
     ///
-    /// They are parts of one machine, and all environments of the machine have the same: the window leads to the frames, and the
-    /// TLB is that of the CPUs.
+    /// They are parts of one machine, and all environments of the machine have the same: the window
+    /// leads to the frames, and the TLB is that of the CPUs.
     pub const unsafe fn new(frames: F, window: W, tlb: T, cpus: C) -> Self {
         Self {
             frames,

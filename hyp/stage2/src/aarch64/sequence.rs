@@ -1,19 +1,20 @@
-//! In which order translations, and what was fetched through them, are invalidated (Arm ARM, "TLB maintenance").
+//! In which order translations, and what was fetched through them, are invalidated (Arm ARM, "TLB
+//! maintenance").
 //!
 //! The instructions themselves are [`Instructions`], so the order can be tested on any machine.
 //!
-//! - Stage 1 comes after a DSB behind stage 2: what is cached of stage 1 may be combined with stage 2, and
-//!   until stage 2 is gone, a walk may combine the two anew.
-//! - Instruction caches come after a DSB behind both, where they do not follow data (`CTR_EL0.DIC`): until then
-//!   a CPU may still fetch through what is invalidated. So none holds anything of a frame that no guest has
-//!   mapped.
+//! - Stage 1 comes after a DSB behind stage 2: what is cached of stage 1 may be combined with stage
+//!   2, and until stage 2 is gone, a walk may combine the two anew.
+//! - Instruction caches come after a DSB behind both, where they do not follow data
+//!   (`CTR_EL0.DIC`): until then a CPU may still fetch through what is invalidated. So none holds
+//!   anything of a frame that no guest has mapped.
 
 use super::instructions::Instructions;
 use super::tlbi::{Operations, leaves_only};
 use crate::env::Scope;
 
-/// Invalidates what `operations` reach, after a `dsb ishst` behind what was changed. `follow` is whether
-/// instruction caches follow data.
+/// Invalidates what `operations` reach, after a `dsb ishst` behind what was changed. `follow` is
+/// whether instruction caches follow data.
 #[inline(always)]
 pub(super) fn invalidate(
     on: &impl Instructions,
@@ -41,8 +42,8 @@ pub(super) fn invalidate_everything(on: &impl Instructions, follow: bool) {
     on.isb();
 }
 
-/// Empties the instruction caches, unless they follow data. Before the call, no CPU has a translation any
-/// more by which it might fetch what they are to forget.
+/// Empties the instruction caches, unless they follow data. Before the call, no CPU has a
+/// translation any more by which it might fetch what they are to forget.
 #[inline(always)]
 pub(super) fn invalidate_instruction_caches(on: &impl Instructions, follow: bool) {
     if !follow {
@@ -71,8 +72,8 @@ mod tests {
         Held,
     }
 
-    /// Another CPU, which does all that it may at the worst moment: it walks, combines and fetches before each
-    /// instruction, and forgets only when it has to.
+    /// Another CPU, which does all that it may at the worst moment: it walks, combines and fetches
+    /// before each instruction, and forgets only when it has to.
     #[derive(Default)]
     struct Other {
         /// The descriptor was taken out, and walks find that.
@@ -239,8 +240,9 @@ mod tests {
         assert_eq!(*other.executed.borrow(), all);
     }
 
-    /// For a VM that is not loaded here, VTTBR_EL2 has its VMID meanwhile with tables that translate nothing, after the walks of
-    /// the VM that was loaded have ended; and then again what it had.
+    /// For a VM that is not loaded here, VTTBR_EL2 has its VMID meanwhile with tables that
+    /// translate nothing, after the walks of the VM that was loaded have ended; and then again what
+    /// it had.
     #[test]
     fn a_vm_that_is_not_loaded_is_flushed_under_its_vmid() {
         let range = IpaRange::entry(Ipa::new(0x4000_0000), Level::L3);
@@ -263,7 +265,8 @@ mod tests {
         }
     }
 
-    /// One leaf of this CPU: stage 2 is gone before stage 1 is, and both before the guest is entered.
+    /// One leaf of this CPU: stage 2 is gone before stage 1 is, and both before the guest is
+    /// entered.
     #[test]
     fn a_leaf_of_this_cpu_goes_in_order() {
         let tlb = El2Tlb::new(Other::new(true), Abilities::NONE);

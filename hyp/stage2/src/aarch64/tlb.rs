@@ -1,10 +1,11 @@
 //! TLB maintenance for stage 2 (Arm ARM, "TLB maintenance").
 //!
-//! TLBI by IPA works on the VMID in VTTBR_EL2. For a VM that is not loaded on this CPU the register is
-//! changed for the moment, with the root of tables that map nothing: whatever the CPU may walk
-//! speculatively under that VMID meanwhile, it finds nothing to cache. Before the register changes, the walks
-//! have ended that the CPU began before it left its guest: they go on at EL2, until a DSB, and would take what they
-//! find for the other VM's (Arm ARM, "Out-of-context translation regimes").
+//! TLBI by IPA works on the VMID in VTTBR_EL2. For a VM that is not loaded on this CPU the register
+//! is changed for the moment, with the root of tables that map nothing: whatever the CPU may walk
+//! speculatively under that VMID meanwhile, it finds nothing to cache. Before the register changes,
+//! the walks have ended that the CPU began before it left its guest: they go on at EL2, until a
+//! DSB, and would take what they find for the other VM's (Arm ARM, "Out-of-context translation
+//! regimes").
 
 use super::abilities::Abilities;
 use super::instructions::Instructions;
@@ -23,9 +24,11 @@ struct EmptyRoot([AtomicU64; 0x10000 / 8]);
 /// Tables that translate nothing. Never written; atomic so that it takes no room in an image.
 static EMPTY_ROOT: EmptyRoot = EmptyRoot([const { AtomicU64::new(0) }; 0x10000 / 8]);
 
-/// VTTBR_EL2 for a root and a VMID; for none, tables that translate nothing under VMID 0, which is no guest's.
+/// VTTBR_EL2 for a root and a VMID; for none, tables that translate nothing under VMID 0, which is
+/// no guest's.
 ///
-/// The latter takes for granted that this program's memory is at its own physical address, as stage 1 of EL2 has it.
+/// The latter takes for granted that this program's memory is at its own physical address, as stage
+/// 1 of EL2 has it.
 #[inline]
 pub fn vttbr(tables: Option<Loaded>) -> u64 {
     match tables {
@@ -94,8 +97,8 @@ impl<I: Instructions> El2Tlb<I> {
         });
     }
 
-    /// Invalidates this CPU's stage-1 translations of the VMID in VTTBR_EL2, and what was made of both stages: when another
-    /// vCPU of the same VM arrives.
+    /// Invalidates this CPU's stage-1 translations of the VMID in VTTBR_EL2, and what was made of
+    /// both stages: when another vCPU of the same VM arrives.
     #[inline(always)]
     pub fn invalidate_stage1_local(&self) {
         self.instructions.tlbi_stage1_local();
@@ -103,7 +106,8 @@ impl<I: Instructions> El2Tlb<I> {
         self.instructions.isb();
     }
 
-    /// Invalidates all of this CPU's translations of the VMID in VTTBR_EL2: the answer to a TLB conflict abort.
+    /// Invalidates all of this CPU's translations of the VMID in VTTBR_EL2: the answer to a TLB
+    /// conflict abort.
     #[inline(always)]
     pub fn invalidate_vmid_local(&self) {
         self.instructions.tlbi_vmid_local();
@@ -111,8 +115,8 @@ impl<I: Instructions> El2Tlb<I> {
         self.instructions.isb();
     }
 
-    /// Empties the instruction caches of all CPUs, unless they follow the data caches: once, before the first guest runs, for
-    /// what was executed from its memory before.
+    /// Empties the instruction caches of all CPUs, unless they follow the data caches: once, before
+    /// the first guest runs, for what was executed from its memory before.
     pub fn invalidate_instruction_caches(&self) {
         sequence::invalidate_instruction_caches(
             &self.instructions,
@@ -152,9 +156,10 @@ impl<I: Instructions> El2Tlb<I> {
     }
 }
 
-// SAFETY: the invalidations are the sequences that the trait asks for (see the tests of `sequence`), on the inner
-// shareable domain that all CPUs are in; their operations reach all of the range (see those of `tlbi`). Nothing else
-// than `load` writes VTTBR_EL2, but `with_vmid`, which loads an empty root and then again what was there.
+// SAFETY: the invalidations are the sequences that the trait asks for (see the tests of
+// `sequence`), on the inner shareable domain that all CPUs are in; their operations reach all of
+// the range (see those of `tlbi`). Nothing else than `load` writes VTTBR_EL2, but `with_vmid`,
+// which loads an empty root and then again what was there.
 unsafe impl<I: Instructions> Tlb for El2Tlb<I> {
     #[inline(always)]
     fn publish(&self) {

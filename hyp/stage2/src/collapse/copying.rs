@@ -2,17 +2,21 @@
 //!
 //! In this order:
 //! 1. The table is *claimed*: from here on it stays in its place, and nobody else collapses it.
-//! 2. All stores to the region are made to trap, and what TLBs hold is flushed, a part of the entries under
-//!    each hold of the lock. A page that is stored to from now on shows it in its entry.
+//! 2. All stores to the region are made to trap, and what TLBs hold is flushed, a part of the
+//!    entries under each hold of the lock. A page that is stored to from now on shows it in its
+//!    entry.
 //! 3. The pages are copied, with no lock held. Those that changed meanwhile are made to trap and
 //!    copied again, [`CopyPlan::rounds`] times at most, until they are few.
-//! 4. The table is taken away, leaving a marker, and flushed: nothing can change it or the pages any more.
-//! 5. What was written or mapped since 2 is copied again, what was unmapped is zeroed. If that is too much, the entries are no
-//!    parts of one block any more, or a page cannot be read, the table is put back, and nothing has happened.
+//! 4. The table is taken away, leaving a marker, and flushed: nothing can change it or the pages
+//!    any more.
+//! 5. What was written or mapped since 2 is copied again, what was unmapped is zeroed. If that is
+//!    too much, the entries are no parts of one block any more, or a page cannot be read, the table
+//!    is put back, and nothing has happened.
 //! 6. The block takes the marker's place.
 //!
-//! Guests are held up by 2, if they fault, for as long as the lock is held at a time, and by 4 to 6: for the
-//! flush, a few instructions an entry, and the copies of at most [`CopyPlan::max_hot`] pages.
+//! Guests are held up by 2, if they fault, for as long as the lock is held at a time, and by 4 to
+//! 6: for the flush, a few instructions an entry, and the copies of at most [`CopyPlan::max_hot`]
+//! pages.
 
 use super::pages::PageSet;
 use super::survey::{Copies, Rest, is_hot, survey};
@@ -36,8 +40,9 @@ use crate::unmap::Unmapped;
 /// Pages copied in one step, after which other threads of the CPU get their turn.
 const STEP: usize = 16;
 
-/// Entries whose stores are made to trap under one hold of the lock, at most: few enough that this takes no
-/// longer than what is done to all of them at the end, and no fewer, since each time TLBs are flushed.
+/// Entries whose stores are made to trap under one hold of the lock, at most: few enough that this
+/// takes no longer than what is done to all of them at the end, and no fewer, since each time TLBs
+/// are flushed.
 const TRAPPED_AT_ONCE: usize = 64;
 
 /// A table that stays in its place, and is nobody else's to collapse, until this is dropped.
@@ -109,8 +114,8 @@ impl<E: Environment> Stage2<E> {
         Ok(page)
     }
 
-    /// Copies all pages while the guest runs, and then those that it changed meanwhile, until they are few.
-    /// Returns a page that stands for all, and which were empty and have been zeroed.
+    /// Copies all pages while the guest runs, and then those that it changed meanwhile, until they
+    /// are few. Returns a page that stands for all, and which were empty and have been zeroed.
     fn copy_ahead(
         &self,
         claim: &Claim<'_, E>,
@@ -138,8 +143,8 @@ impl<E: Environment> Stage2<E> {
         Err(CollapseError::Hot)
     }
 
-    /// Makes all stores to the pages of the table trap, from when this returns. Returns the pages that must be
-    /// copied: those that were written, or mapped, since they were last made to trap.
+    /// Makes all stores to the pages of the table trap, from when this returns. Returns the pages
+    /// that must be copied: those that were written, or mapped, since they were last made to trap.
     fn trap_stores_to(
         &self,
         claim: &Claim<'_, E>,
@@ -179,8 +184,8 @@ impl<E: Environment> Stage2<E> {
         Ok(())
     }
 
-    /// Copies pages, with no lock held. Those that were empty are zeroed, which is noted; a page that is
-    /// unmapped or written meanwhile will be found not to be as it was.
+    /// Copies pages, with no lock held. Those that were empty are zeroed, which is noted; a page
+    /// that is unmapped or written meanwhile will be found not to be as it was.
     fn copy_pages(
         &self,
         claim: &Claim<'_, E>,
@@ -203,8 +208,8 @@ impl<E: Environment> Stage2<E> {
         Ok(())
     }
 
-    /// Copies a page to its place in the block at `to`, from where it is mapped. What is not mapped is
-    /// zeroed.
+    /// Copies a page to its place in the block at `to`, from where it is mapped. What is not mapped
+    /// is zeroed.
     fn copy_page(
         &self,
         claim: &Claim<'_, E>,
@@ -229,8 +234,8 @@ impl<E: Environment> Stage2<E> {
         }
     }
 
-    /// Looks whether the claimed table could still be collapsed, and what would have to be copied then, or
-    /// zeroed. Returns a page that stands for all.
+    /// Looks whether the claimed table could still be collapsed, and what would have to be copied
+    /// then, or zeroed. Returns a page that stands for all.
     fn survey_copies(
         &self,
         claim: &Claim<'_, E>,
@@ -338,7 +343,8 @@ impl<E: Environment> Stage2<E> {
 
 impl<E: Environment> Drop for Claim<'_, E> {
     fn drop(&mut self) {
-        // The claim keeps the table where it is or, once detached, from being used for something else before this.
+        // The claim keeps the table where it is or, once detached, from being used for something
+        // else before this.
         if let Some(meta) = self.stage2.env().frames().table_meta(self.table) {
             let _held = TableGuard::lock(self.stage2, meta, self.table, self.ipa, Level::L3);
             meta.release_claim();

@@ -1,7 +1,8 @@
 //! Looking at a table's entries: whether they could be, or have become, the parts of one block.
 //!
-//! Entry by entry with no lock held, where an error has to be told: what is found there is a hint. At the
-//! moment that counts, while the guest is held up, all entries are compared at once with what was found.
+//! Entry by entry with no lock held, where an error has to be told: what is found there is a hint.
+//! At the moment that counts, while the guest is held up, all entries are compared at once with
+//! what was found.
 
 use core::ops::BitOr;
 
@@ -13,11 +14,12 @@ use crate::env::{Environment, Table};
 use crate::lookup::{Unlocked, View};
 use crate::sync::{Entry, Ordering};
 
-/// Entries compared in one go. Small enough to be unrolled, and to be looked at one by one if one of them
-/// is not as expected.
+/// Entries compared in one go. Small enough to be unrolled, and to be looked at one by one if one
+/// of them is not as expected.
 const CHUNK: usize = if cfg!(loom) { ENTRIES } else { 16 };
 
-/// Looks whether all entries of a table could be parts of one block; returns a leaf that stands for all.
+/// Looks whether all entries of a table could be parts of one block; returns a leaf that stands for
+/// all.
 pub(super) fn survey<E: Environment>(
     table: &View<'_, E>,
     max_empty: usize,
@@ -69,16 +71,16 @@ pub(super) struct Run {
     step: u64,
 }
 
-/// Why the leaves of a table are not the parts of a block where they are, or what has changed there since they
-/// were found not to be.
+/// Why the leaves of a table are not the parts of a block where they are, or what has changed there
+/// since they were found not to be.
 #[cold]
 pub(super) fn why_no_run<E: Environment>(table: &View<'_, E>) -> CollapseError {
     survey(table, 0).err().unwrap_or(CollapseError::Scattered)
 }
 
 impl Run {
-    /// The run that the leaves of a table would be in a block of `level`, from a look at the first and the last
-    /// one: enough to tell most tables that are none without a lock.
+    /// The run that the leaves of a table would be in a block of `level`, from a look at the first
+    /// and the last one: enough to tell most tables that are none without a lock.
     pub(super) fn of<E: Environment>(
         table: &Unlocked<'_, E>,
         level: Level,
@@ -89,7 +91,8 @@ impl Run {
             step: table.level().size(),
         };
         let behind = run.first.bits() + run.step * (ENTRIES as u64 - 1);
-        let likely = matches!(first.kind(table.level()), EntryKind::Leaf(pa) if pa.is_aligned(level))
+        let kind = first.kind(table.level());
+        let likely = matches!(kind, EntryKind::Leaf(pa) if pa.is_aligned(level))
             && !first.is_pinned()
             && first.memory() == MemoryType::Normal
             && table.entries_in_use() == ENTRIES
@@ -101,8 +104,8 @@ impl Run {
         }
     }
 
-    /// What the entries of the table differ in from what they would be if all were used as the first was when it was
-    /// looked at.
+    /// What the entries of the table differ in from what they would be if all were used as the
+    /// first was when it was looked at.
     pub(super) fn difference<E: Environment>(&self, table: &View<'_, E>) -> Difference {
         let mut expected = self.first.bits();
         let mut difference = Difference::default();
@@ -129,8 +132,8 @@ pub(super) fn marks<E: Environment>(table: &View<'_, E>) -> Descriptor {
     })
 }
 
-/// What the entries of a table are as long as nothing is left to do of a copy that was made while the guest
-/// ran.
+/// What the entries of a table are as long as nothing is left to do of a copy that was made while
+/// the guest ran.
 pub(super) struct Copies {
     like: Descriptor,
     expected: [Descriptor; ENTRIES],
@@ -173,10 +176,11 @@ impl Copies {
         }
     }
 
-    /// Compares the entries of the table with what they would be. More than `most` pages must not be left to
-    /// do. A hint, unless nobody can change the table any more.
+    /// Compares the entries of the table with what they would be. More than `most` pages must not
+    /// be left to do. A hint, unless nobody can change the table any more.
     ///
-    /// A guest is held up meanwhile: this is a few instructions an entry, as long as there is nothing to do.
+    /// A guest is held up meanwhile: this is a few instructions an entry, as long as there is
+    /// nothing to do.
     pub(super) fn rest(&self, table: &Table, most: usize) -> Result<Rest, CollapseError> {
         let mut marks = Descriptor::EMPTY;
         let (mut pages, mut left) = (PageSet::default(), most);
@@ -226,7 +230,8 @@ fn chunks(entries: &[Entry; ENTRIES]) -> &[[Entry; CHUNK]] {
     entries.as_chunks().0
 }
 
-/// Relaxed: what counts is looked at under the table's lock, or when nobody can reach the table any more.
+/// Relaxed: what counts is looked at under the table's lock, or when nobody can reach the table any
+/// more.
 #[inline(always)]
 fn load(entry: &Entry) -> Descriptor {
     Descriptor::from_bits(entry.load(Ordering::Relaxed))

@@ -1,8 +1,8 @@
 //! Comparing many entries with what they should be, at once.
 //!
-//! The entries of a table that becomes a block are looked at while a guest is held up. So they are not taken
-//! apart one by one: what each differs in from what is expected of it is gathered in one word, of which
-//! questions are asked at the end.
+//! The entries of a table that becomes a block are looked at while a guest is held up. So they are
+//! not taken apart one by one: what each differs in from what is expected of it is gathered in one
+//! word, of which questions are asked at the end.
 
 use super::{ACCESS_FLAG, ADDRESS, COPIED, DIRTY, Descriptor, MARKS, USE_BITS};
 use crate::addr::Pa;
@@ -25,8 +25,8 @@ impl Descriptor {
         Self(self.0 & !(ADDRESS | USE_BITS) | pa.get())
     }
 
-    /// What the entries of pages like this one have in common when a collapse has copied them and nothing
-    /// was stored to them since: [`Difference::is_of_copy`] holds for them.
+    /// What the entries of pages like this one have in common when a collapse has copied them and
+    /// nothing was stored to them since: [`Difference::is_of_copy`] holds for them.
     #[inline]
     pub(crate) const fn copy(self) -> Self {
         Self(self.unused_at(Pa::new(0)).0 | COPIED)
@@ -52,14 +52,15 @@ impl Difference {
         self.0 & !(USE_BITS | ADDRESS) == 0
     }
 
-    /// Whether pages differ from [`Descriptor::copy`] at most in what they may without being copied again:
-    /// their address, and marks from before the copy.
+    /// Whether pages differ from [`Descriptor::copy`] at most in what they may without being copied
+    /// again: their address, and marks from before the copy.
     #[inline]
     pub(crate) const fn is_of_copy(self) -> bool {
         self.0 & !(ADDRESS | ACCESS_FLAG | DIRTY) == 0
     }
 
-    /// The marks of use (access flag, written) in which they differ: those of entries that were expected to have none.
+    /// The marks of use (access flag, written) in which they differ: those of entries that were
+    /// expected to have none.
     #[inline]
     pub(crate) const fn marks_of_use(self) -> Descriptor {
         Descriptor(self.0 & MARKS)

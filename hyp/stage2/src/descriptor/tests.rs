@@ -209,7 +209,8 @@ fn marks_of_use_add_up() {
     assert_eq!(unused.with_use_of(Descriptor(PINNED | COPIED)), unused);
 }
 
-/// Neither that a block has a table in the deposit is true of its parts, nor that a page was copied of the block.
+/// Neither that a block has a table in the deposit is true of its parts, nor that a page was copied
+/// of the block.
 #[test]
 fn parts_and_blocks_begin_with_marks_of_their_own() {
     let pa = Pa::new(0x4020_0000);

@@ -1,7 +1,7 @@
 //! Which thread is which CPU.
 //!
-//! Owns the CPUs' slots and the thread's memory of the CPU that it is. Threads are not moved between
-//! CPUs, and a CPU is one thread at a time; breaking this is a panic.
+//! Owns the CPUs' slots and the thread's memory of the CPU that it is. Threads are not moved
+//! between CPUs, and a CPU is one thread at a time; breaking this is a panic.
 
 use crate::env::Cpus;
 use crate::grace::{CpuSlot, Grace};
@@ -38,8 +38,8 @@ pub(super) fn current_if_any() -> Option<usize> {
     CPU.with(Cell::get)
 }
 
-/// To the model checker a yield means that the thread cannot go on before another one has: needed where
-/// a thread waits, which is in a loop, but not to be believed of a single call.
+/// To the model checker a yield means that the thread cannot go on before another one has: needed
+/// where a thread waits, which is in a loop, but not to be believed of a single call.
 #[cfg(loom)]
 fn yield_every_other_time() {
     let calls = RELAXED.with(|calls| calls.replace(calls.get() + 1));
@@ -126,8 +126,8 @@ impl Drop for OnCpu<'_> {
     }
 }
 
-/// Keeps a thread on its CPU: going to another one, and waiting, is a panic as long as it lives. So is looking up the CPU
-/// without one. (The checkers have enough to do without.)
+/// Keeps a thread on its CPU: going to another one, and waiting, is a panic as long as it lives. So
+/// is looking up the CPU without one. (The checkers have enough to do without.)
 pub struct FakePin(PhantomData<*const ()>);
 
 impl FakePin {

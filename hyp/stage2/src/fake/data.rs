@@ -1,8 +1,8 @@
 //! Guest memory: pages of one word each.
 //!
-//! A page has a single cell instead of 4096 bytes: enough to see whether a store was lost, and little
-//! enough for the model checker. A page belongs to a VM from its allocation to its release; who reaches it
-//! at other times was let through by a stale translation.
+//! A page has a single cell instead of 4096 bytes: enough to see whether a store was lost, and
+//! little enough for the model checker. A page belongs to a VM from its allocation to its release;
+//! who reaches it at other times was let through by a stale translation.
 
 use super::witness::Witness;
 use crate::addr::{Level, PAGE_SIZE, Pa};
@@ -65,8 +65,8 @@ impl FakeData {
         ))
     }
 
-    /// A frame that nobody has allocated, anywhere. Nothing but cells and panics is behind any address
-    /// here, so that this takes no promise.
+    /// A frame that nobody has allocated, anywhere. Nothing but cells and panics is behind any
+    /// address here, so that this takes no promise.
     pub fn frame(pa: Pa, level: Level) -> GuestFrame {
         GuestFrame::of(pa, level)
     }
@@ -135,7 +135,8 @@ pub struct Copier<'d> {
 
 impl CopyPages for Copier<'_> {
     fn copy(&mut self, from: GuestPage<'_>, to: GuestPage<'_>) -> Result<(), Unreadable> {
-        // The page may have been unmapped and released since it was found; the copy is thrown away then.
+        // The page may have been unmapped and released since it was found; the copy is thrown away
+        // then.
         let value = self.data.page(from.pa()).cell.load(Ordering::Relaxed);
         self.data.write(to.pa(), value);
         Ok(())

@@ -1,9 +1,9 @@
 //! Table frames: an allocator that notices every misuse.
 //!
-//! A frame has a *life* from allocation to free, or until it is filled anew. A thread that reaches a table's memory remembers the
-//! life in which it was found, and each use checks that this life lasts. Under the model checker
-//! each use is announced to it as well, so that a use which merely happened to come before the
-//! free, with nothing to order the two, is an error too.
+//! A frame has a *life* from allocation to free, or until it is filled anew. A thread that reaches
+//! a table's memory remembers the life in which it was found, and each use checks that this life
+//! lasts. Under the model checker each use is announced to it as well, so that a use which merely
+//! happened to come before the free, with nothing to order the two, is an error too.
 
 use super::witness::Witness;
 use crate::addr::{PAGE_SIZE, Pa};
@@ -78,7 +78,8 @@ impl FakeFrames {
         self.frames.iter().filter(|frame| frame.lives()).count()
     }
 
-    /// Puts these bits into an entry, past the table manager: what a broken DIMM or a stray store does.
+    /// Puts these bits into an entry, past the table manager: what a broken DIMM or a stray store
+    /// does.
     pub fn corrupt(&self, table: Pa, index: usize, bits: u64) {
         self.table(TableFrame::at(table)).entries[index].store(bits, Ordering::Release);
     }
@@ -133,8 +134,8 @@ impl Frame {
         );
         self.witness.changed();
         self.life.fetch_add(1, Ordering::AcqRel);
-        // The model checker's witness sees more than poison shows, and costs it nothing. In random schedules each
-        // store is a chance for other threads.
+        // The model checker's witness sees more than poison shows, and costs it nothing. In random
+        // schedules each store is a chance for other threads.
         #[cfg(not(any(loom, shuttle)))]
         for entry in &self.table.entries {
             entry.store(POISON, Ordering::Relaxed);
@@ -142,8 +143,8 @@ impl Frame {
     }
 }
 
-// SAFETY: a frame is handed out only while its life count is even, and made odd under the allocator's lock;
-// the metadata is a field of the frame and stays where it is.
+// SAFETY: a frame is handed out only while its life count is even, and made odd under the
+// allocator's lock; the metadata is a field of the frame and stays where it is.
 unsafe impl Frames for FakeFrames {
     fn allocate_tables(&self, order: u32) -> Result<Pa, OutOfFrames> {
         let mut allocator = self.allocator.lock();
@@ -186,7 +187,8 @@ unsafe impl Frames for FakeFrames {
     }
 }
 
-// SAFETY: the reference that is handed out leads to the table of the frame at `pa`, and to no other.
+// SAFETY: the reference that is handed out leads to the table of the frame at `pa`, and to no
+// other.
 unsafe impl TableWindow for FakeFrames {
     type Ref<'a> = FakeTableRef<'a>;
 
@@ -202,8 +204,8 @@ unsafe impl TableWindow for FakeFrames {
     }
 
     fn fill(&self, table: TableFrame, first: u64, step: u64) {
-        // Nobody else can reach the table, and an environment may fill it by plain stores: a reader that found it before
-        // must not look again.
+        // Nobody else can reach the table, and an environment may fill it by plain stores: a reader
+        // that found it before must not look again.
         self.known(table.pa()).life.fetch_add(2, Ordering::AcqRel);
         let mut value = first;
         for entry in &self.table(table).entries {
@@ -231,7 +233,8 @@ impl FakeTableRef<'_> {
         self.life
     }
 
-    /// An entry, for a walker that may be late: it need not be ordered behind the making of the table.
+    /// An entry, for a walker that may be late: it need not be ordered behind the making of the
+    /// table.
     #[cfg(any(loom, shuttle))]
     pub(super) fn entry(&self, index: usize) -> &Entry {
         self.check_life();

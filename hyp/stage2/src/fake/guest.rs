@@ -1,4 +1,5 @@
-//! The guest's accesses, as the hardware makes them: by a cached translation if there is one, and by a walk if not.
+//! The guest's accesses, as the hardware makes them: by a cached translation if there is one, and
+//! by a walk if not.
 
 use super::FakeMachine;
 use super::walker::Walker;
@@ -62,12 +63,14 @@ impl<'m> Guest<'m> {
         self.access(ipa, Access::Execute(level), |pa| self.machine.data.read(pa))
     }
 
-    /// Loads from the page at `ipa` and stores to it, as a walk of the guest's own tables does that sets a flag.
+    /// Loads from the page at `ipa` and stores to it, as a walk of the guest's own tables does that
+    /// sets a flag.
     pub fn update(&self, ipa: Ipa, value: u64) -> Result<(), Fault> {
         self.access(ipa, Access::Update, |pa| self.machine.data.write(pa, value))
     }
 
-    /// Walks the tables from the root for `ipa`, as the hardware may at any time, and caches what is found.
+    /// Walks the tables from the root for `ipa`, as the hardware may at any time, and caches what
+    /// is found.
     pub fn prefetch(&self, ipa: Ipa) {
         // What the walk ends in is of no consequence: nobody made an access.
         let _ = self.walker().walk(ipa, false);

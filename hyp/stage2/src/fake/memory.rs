@@ -1,22 +1,26 @@
 //! Table entries as CPUs and walkers see them: not always the same.
 //!
-//! Owns [`Entry`], which stands in for an atomic where schedules are explored (`--cfg loom`, `--cfg shuttle`), and
-//! [`Completed`], what the DSBs have done. CPUs load and store an entry as the atomic that it replaces. A walker
-//! may find
+//! Owns [`Entry`], which stands in for an atomic where schedules are explored (`--cfg loom`, `--cfg
+//! shuttle`), and [`Completed`], what the DSBs have done. CPUs load and store an entry as the
+//! atomic that it replaces. A walker may find
 //!
-//! - any store from the last one on of which its CPU knows by a DSB that it was completed by a DSB, the newest included;
-//! - of a table that it found through an entry: at least what the CPU which stored that entry, with release, had
-//!   stored before. That much follows from the walk's addresses; from it nothing follows for the next walk;
+//! - any store from the last one on of which its CPU knows by a DSB that it was completed by a DSB,
+//!   the newest included;
+//! - of a table that it found through an entry: at least what the CPU which stored that entry, with
+//!   release, had stored before. That much follows from the walk's addresses; from it nothing
+//!   follows for the next walk;
 //! - never an older one than its CPU's walker has found there before.
 //!
-//! A DSB completes the stores of the CPU that executes it, and makes known to its own walker what was completed until
-//! then, by whatever CPU; an invalidation makes it known to all walkers that it reaches. Nothing else does: no lock, no
-//! release, no fence. That is what the Arm ARM's text promises, and less than its formal model: there a DSB also
-//! completes what its CPU has observed of other CPUs' stores. The protocol does without.
+//! A DSB completes the stores of the CPU that executes it, and makes known to its own walker what
+//! was completed until then, by whatever CPU; an invalidation makes it known to all walkers that it
+//! reaches. Nothing else does: no lock, no release, no fence. That is what the Arm ARM's text
+//! promises, and less than its formal model: there a DSB also completes what its CPU has observed
+//! of other CPUs' stores. The protocol does without.
 //!
-//! That a walker's knowledge is as old as its CPU's last DSB stands for a walk that the hardware makes early: before
-//! the stores that the CPU made since can be seen by other CPUs. So a store of the VMID with no DSB
-//! behind it shows as a walk that misses what other CPUs had completed before they looked for that VMID.
+//! That a walker's knowledge is as old as its CPU's last DSB stands for a walk that the hardware
+//! makes early: before the stores that the CPU made since can be seen by other CPUs. So a store of
+//! the VMID with no DSB behind it shows as a walk that misses what other CPUs had completed before
+//! they looked for that VMID.
 
 use super::cpus;
 use crate::sync::{AtomicU64, Ordering};
@@ -26,15 +30,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// The order of all stores to entries, which is that in which they were executed.
 static STAMPS: PlainAtomicU64 = PlainAtomicU64::new(1);
 
-/// How many stores of an entry are remembered. A walker that may find an older one finds the oldest of these.
+/// How many stores of an entry are remembered. A walker that may find an older one finds the oldest
+/// of these.
 const REMEMBERED: usize = 8;
 
 fn latest_stamp() -> u64 {
     STAMPS.load(Ordering::Relaxed) - 1
 }
 
-/// What detects nothing and decides nothing by itself is not the checker's, and is not poisoned for those that look
-/// on after a failure.
+/// What detects nothing and decides nothing by itself is not the checker's, and is not poisoned for
+/// those that look on after a failure.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -159,7 +164,8 @@ impl Entry {
         });
     }
 
-    /// What a walk finds here: what `choose` takes among as many stores, from the oldest on, as the walk may find.
+    /// What a walk finds here: what `choose` takes among as many stores, from the oldest on, as the
+    /// walk may find.
     pub(super) fn walk(&self, walk: &mut View, choose: impl FnOnce(usize) -> usize) -> u64 {
         // Shows the checker that the entry is read, whatever is found.
         #[cfg(loom)]
@@ -215,8 +221,8 @@ struct Stamps {
 /// Which stores were completed, by the DSBs of all CPUs.
 pub(super) struct Completed {
     stamps: Mutex<Stamps>,
-    /// Shows the checker that the order of DSBs matters, and that of DSBs and walks; and that what a DSB completes
-    /// comes before the walks that find it.
+    /// Shows the checker that the order of DSBs matters, and that of DSBs and walks; and that what
+    /// a DSB completes comes before the walks that find it.
     order: AtomicU64,
 }
 

@@ -1,16 +1,16 @@
 //! A machine made of ordinary Rust values: memory, TLBs and CPUs for tests and examples.
 //!
-//! Owns [`FakeMachine`], an [`Environment`] that distrusts the table manager. What real hardware does
-//! in silence is a panic here: the use of a table frame that was given back, a second free, a
+//! Owns [`FakeMachine`], an [`Environment`] that distrusts the table manager. What real hardware
+//! does in silence is a panic here: the use of a table frame that was given back, a second free, a
 //! walk that finds a translation at odds with a cached one (a broken break-before-make), a store
-//! that lands in a page which was released. On each CPU there is a walker, which may walk any address at any
-//! moment in the tables that the CPU has loaded, and caches what it finds; after a reset the TLBs are full of
-//! rubbish.
+//! that lands in a page which was released. On each CPU there is a walker, which may walk any
+//! address at any moment in the tables that the CPU has loaded, and caches what it finds; after a
+//! reset the TLBs are full of rubbish.
 //!
-//! It works under the model checker (`--cfg loom`) and in random schedules (`--cfg shuttle`) too. There walkers are
-//! late as well, as far as the architecture lets them: see `memory`. What the CPUs would share is made of
-//! the checker's types; bookkeeping that only detects errors is made of plain ones, which tell what has really happened
-//! in the interleaving at hand.
+//! It works under the model checker (`--cfg loom`) and in random schedules (`--cfg shuttle`) too.
+//! There walkers are late as well, as far as the architecture lets them: see `memory`. What the
+//! CPUs would share is made of the checker's types; bookkeeping that only detects errors is made of
+//! plain ones, which tell what has really happened in the interleaving at hand.
 //!
 //! ```
 //! # #[cfg(not(any(loom, shuttle)))] {
@@ -58,14 +58,16 @@ use crate::meta::Owner;
 use crate::stage2::{Config, Stage2};
 use walker::Walker;
 
-/// What walkers find of an entry, among what they may find. Without a checker it is what is in memory.
+/// What walkers find of an entry, among what they may find. Without a checker it is what is in
+/// memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Walks {
     /// What was stored last: every store is seen at once.
     Newest,
     /// What was stored first: a store is seen when a DSB has completed it, and not before.
     Oldest,
-    /// Of level 3 what was stored first, and else what was stored last: new tables with old contents.
+    /// Of level 3 what was stored first, and else what was stored last: new tables with old
+    /// contents.
     OldestLeaves,
     /// Anything, as the random schedule has it; walks begin anywhere in the walk cache, too.
     Any,
@@ -165,7 +167,8 @@ impl FakeMachine {
         self.cpus.occupy(cpu)
     }
 
-    /// Loads a VM onto the calling thread's CPU: gives it a VMID, and the means of touching its memory.
+    /// Loads a VM onto the calling thread's CPU: gives it a VMID, and the means of touching its
+    /// memory.
     pub fn enter<E: Environment>(&self, stage2: &Stage2<E>) -> Guest<'_> {
         self.enter_on(cpus::current(), stage2)
     }
@@ -187,8 +190,8 @@ impl FakeMachine {
         }
     }
 
-    /// Has the walker of the CPU of this index walk for `ipa`, as the hardware may at any time, in the tables of the
-    /// VM that is loaded there, if one is; what it finds is cached.
+    /// Has the walker of the CPU of this index walk for `ipa`, as the hardware may at any time, in
+    /// the tables of the VM that is loaded there, if one is; what it finds is cached.
     pub fn walk_on(&self, cpu: usize, ipa: Ipa) {
         if let Some(mut walker) = Walker::of(self, cpu) {
             // What the walk ends in is of no consequence: nobody made an access.

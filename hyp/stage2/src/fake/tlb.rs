@@ -3,7 +3,8 @@
 //! Each CPU caches leaves and, apart from them, table descriptors (the walk cache), by VMID. An
 //! invalidation takes away exactly what the architecture says it does: with a leaf hint no table
 //! descriptor, with a level hint leaves of that level alone. A walk that finds something at odds
-//! with what is cached is a broken break-before-make, and a panic. At reset the caches are full of rubbish.
+//! with what is cached is a broken break-before-make, and a panic. At reset the caches are full of
+//! rubbish.
 
 use super::Setup;
 #[cfg(any(loom, shuttle))]
@@ -105,8 +106,8 @@ impl CpuTlb {
         });
     }
 
-    /// What a TLB may hold after a reset: under each of the first numbers that a guest can get, blocks of
-    /// memory that is nobody's.
+    /// What a TLB may hold after a reset: under each of the first numbers that a guest can get,
+    /// blocks of memory that is nobody's.
     fn rubbish(level: Level) -> Vec<Cached> {
         const NUMBERS: u16 = 8;
         let block = |vmid, range: IpaRange| Cached {
@@ -129,8 +130,8 @@ impl CpuTlb {
     }
 }
 
-/// Whether two descriptors of overlapping ranges may be cached at once (Arm ARM, "TLB maintenance": break-before-make
-/// and the levels of FEAT_BBM).
+/// Whether two descriptors of overlapping ranges may be cached at once (Arm ARM, "TLB maintenance":
+/// break-before-make and the levels of FEAT_BBM).
 fn agree(a: &Cached, b: &Cached, direct: bool) -> bool {
     match (a.is_leaf(), b.is_leaf()) {
         (true, true) => {
@@ -153,7 +154,8 @@ struct Vttbr {
     lingers: Option<Loaded>,
 }
 
-/// The translation caches of all CPUs of a [`FakeMachine`](super::FakeMachine), and what their walkers find.
+/// The translation caches of all CPUs of a [`FakeMachine`](super::FakeMachine), and what their
+/// walkers find.
 pub struct FakeTlb {
     cpus: Box<[Lock<CpuTlb>]>,
     vttbr: Box<[Mutex<Vttbr>]>,
@@ -174,8 +176,8 @@ impl FakeTlb {
         }
     }
 
-    /// One CPU's cache. The thread that holds it is in the middle of an access: an invalidation waits
-    /// until the access is done, as DSB does.
+    /// One CPU's cache. The thread that holds it is in the middle of an access: an invalidation
+    /// waits until the access is done, as DSB does.
     pub(super) fn of(&self, cpu: usize) -> LockGuard<'_, CpuTlb> {
         self.cpus[cpu].lock()
     }
@@ -185,7 +187,8 @@ impl FakeTlb {
         self.vttbr(cpu).loaded
     }
 
-    /// What a walk of this CPU may be in: what is loaded, or what was before. The thread that asks holds the cache.
+    /// What a walk of this CPU may be in: what is loaded, or what was before. The thread that asks
+    /// holds the cache.
     pub(super) fn walked(&self, cpu: usize) -> Option<Loaded> {
         let vttbr = self.vttbr(cpu);
         vttbr.lingers.or(vttbr.loaded)
@@ -217,7 +220,8 @@ impl FakeTlb {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a walk that begins on this CPU knows of what CPUs have stored; none where walkers are never late.
+    /// What a walk that begins on this CPU knows of what CPUs have stored; none where walkers are
+    /// never late.
     #[cfg(any(loom, shuttle))]
     pub(super) fn view(&self, cpu: usize) -> Option<View> {
         self.completed.as_ref().map(|completed| completed.view(cpu))
@@ -239,7 +243,8 @@ impl FakeTlb {
         if let Some(completed) = &self.completed {
             completed.dsb(cpus::current());
         }
-        // What a DSB is to CPUs. Where walkers are not late, also to walks: it pairs with the fence at their beginning.
+        // What a DSB is to CPUs. Where walkers are not late, also to walks: it pairs with the fence
+        // at their beginning.
         fence(Ordering::SeqCst);
     }
 
@@ -258,8 +263,8 @@ impl FakeTlb {
     }
 }
 
-// SAFETY: the caches are walked one by one, each under its lock, which an access holds from its walk to its effect.
-// Where a walker may be late, `completed` keeps what it must find.
+// SAFETY: the caches are walked one by one, each under its lock, which an access holds from its
+// walk to its effect. Where a walker may be late, `completed` keeps what it must find.
 unsafe impl Tlb for FakeTlb {
     fn publish(&self) {
         self.dsb();

@@ -1,9 +1,10 @@
 //! The walker of a CPU: the hardware that reads tables, fills TLBs and marks entries.
 //!
-//! A walk can happen at any moment, for any address, in whatever tables VTTBR_EL2 has loaded, with a translation
-//! cached or not. It begins at the root or at any table that the walk cache has, and finds of each entry what
-//! [`Walks`] says. It has hardware management of access flag and dirty state if the machine has: both are set by an
-//! exchange in the entry's memory, the access flag also where nobody made an access.
+//! A walk can happen at any moment, for any address, in whatever tables VTTBR_EL2 has loaded, with
+//! a translation cached or not. It begins at the root or at any table that the walk cache has, and
+//! finds of each entry what [`Walks`] says. It has hardware management of access flag and dirty
+//! state if the machine has: both are set by an exchange in the entry's memory, the access flag
+//! also where nobody made an access.
 
 use super::frames::FakeTableRef;
 use super::guest::Fault;
@@ -64,7 +65,8 @@ impl<'m> Walker<'m> {
         }
     }
 
-    /// Walks for `ipa` and caches what is found, whatever is cached; from a table of the walk cache only if `partial`.
+    /// Walks for `ipa` and caches what is found, whatever is cached; from a table of the walk cache
+    /// only if `partial`.
     pub(super) fn walk(&mut self, ipa: Ipa, partial: bool) -> Result<Cached, Fault> {
         let geometry = self.machine.geometry();
         let start = geometry.start();
@@ -81,7 +83,8 @@ impl<'m> Walker<'m> {
         }
     }
 
-    /// The table of the walk cache, with its level and its life, at which a walk begins; none for the root.
+    /// The table of the walk cache, with its level and its life, at which a walk begins; none for
+    /// the root.
     fn beginning(&self, ipa: Ipa, partial: bool) -> Option<(Level, Pa, u64)> {
         if !partial {
             return None;

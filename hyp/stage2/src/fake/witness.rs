@@ -1,9 +1,10 @@
 //! What the model checker is told of memory that comes and goes.
 //!
-//! A use that merely happened to come before the free, with nothing to order the two, is an error in every
-//! interleaving; no particular one has to be found.
+//! A use that merely happened to come before the free, with nothing to order the two, is an error
+//! in every interleaving; no particular one has to be found.
 
-/// Tells the model checker of each use of some memory, and of each change between free and allocated.
+/// Tells the model checker of each use of some memory, and of each change between free and
+/// allocated.
 #[cfg(loom)]
 pub(super) struct Witness(loom::cell::UnsafeCell<()>);
 

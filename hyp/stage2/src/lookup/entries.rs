@@ -1,7 +1,8 @@
 //! Changing the entries of a locked table.
 //!
-//! Each by one atomic store or exchange; none loses a mark that the hardware sets meanwhile. A checker is told
-//! of every write, with a number from before it where the entry was not valid, and from after it where it was.
+//! Each by one atomic store or exchange; none loses a mark that the hardware sets meanwhile. A
+//! checker is told of every write, with a number from before it where the entry was not valid, and
+//! from after it where it was.
 
 use core::ops::Range;
 
@@ -33,8 +34,8 @@ impl<E: Environment> Locked<'_, E> {
         self.meta.add_live(1);
     }
 
-    /// Fills the entries of these indices, in order, with what `value` gives for each, up to the first
-    /// that is not empty or has no value; says how many. Nobody watches.
+    /// Fills the entries of these indices, in order, with what `value` gives for each, up to the
+    /// first that is not empty or has no value; says how many. Nobody watches.
     #[inline]
     pub(crate) fn fill_run(
         &mut self,
@@ -75,7 +76,8 @@ impl<E: Environment> Locked<'_, E> {
         self.stale(index, old)
     }
 
-    /// Break: puts a marker in the place of a valid entry, and returns what the entry was at that moment.
+    /// Break: puts a marker in the place of a valid entry, and returns what the entry was at that
+    /// moment.
     // Always inline, with all else that a split does: the table need not be in memory for it.
     #[inline(always)]
     pub(crate) fn break_entry(&mut self, index: usize, marker: Marker) -> (Descriptor, Stale) {
@@ -124,8 +126,9 @@ impl<E: Environment> Locked<'_, E> {
         (old, self.stale(index, old))
     }
 
-    /// Makes the stores to the leaves of these indices trap, and marks them as copied by a collapse; shows each
-    /// to `seen` as it was. Returns what must be flushed, if stores went through to any.
+    /// Makes the stores to the leaves of these indices trap, and marks them as copied by a
+    /// collapse; shows each to `seen` as it was. Returns what must be flushed, if stores went
+    /// through to any.
     #[inline]
     pub(crate) fn mark_copied(
         &mut self,
@@ -149,7 +152,8 @@ impl<E: Environment> Locked<'_, E> {
         })
     }
 
-    /// Changes an entry, losing nothing that is added meanwhile; returns what it was and what it is now.
+    /// Changes an entry, losing nothing that is added meanwhile; returns what it was and what it is
+    /// now.
     #[inline]
     fn revise(
         &mut self,
@@ -213,8 +217,8 @@ impl<E: Environment> Locked<'_, E> {
     }
 }
 
-/// Puts `new` in the place of what an entry of `level` holds, whose lock is held, and returns that with all marks
-/// that the hardware has set.
+/// Puts `new` in the place of what an entry of `level` holds, whose lock is held, and returns that
+/// with all marks that the hardware has set.
 #[inline(always)]
 pub(crate) fn replace(entry: &Entry, level: Level, new: Descriptor) -> Descriptor {
     // The lock orders this after what other CPUs have stored here; the hardware only adds marks.
@@ -227,8 +231,8 @@ pub(crate) fn replace(entry: &Entry, level: Level, new: Descriptor) -> Descripto
     seen
 }
 
-/// Entries filled in a locked table; they are counted when this is dropped, so also where the one who
-/// gives their values panics.
+/// Entries filled in a locked table; they are counted when this is dropped, so also where the one
+/// who gives their values panics.
 struct Filled<'r>(&'r TableMeta, usize);
 
 impl Drop for Filled<'_> {

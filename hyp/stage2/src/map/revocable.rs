@@ -1,8 +1,8 @@
 //! Mapping memory whose owner may revoke it at any time.
 //!
-//! A fault handler that looks the frame up before it maps it may map what was revoked in between. Under the lock of the
-//! table that gets the entry there is no in between: who revokes and then unmaps either finds the entry, or has revoked
-//! before the look.
+//! A fault handler that looks the frame up before it maps it may map what was revoked in between.
+//! Under the lock of the table that gets the entry there is no in between: who revokes and then
+//! unmaps either finds the entry, or has revoked before the look.
 
 use super::MapError;
 use crate::addr::{Ipa, Level};
@@ -27,16 +27,17 @@ pub enum MapWithError<R> {
 }
 
 impl<E: Environment> Stage2<E> {
-    /// Maps a page to `ipa`, as [`map_page`](Self::map_page), and asks for its `frame` when nothing can come in between:
-    /// for memory that its owner may revoke.
+    /// Maps a page to `ipa`, as [`map_page`](Self::map_page), and asks for its `frame` when nothing
+    /// can come in between: for memory that its owner may revoke.
     ///
-    /// `frame` runs with the table locked that gets the entry: it must be short, must not wait for anything but
-    /// a lock that is held as shortly, and calls nothing of this crate. It is asked at most once, and only where the page can
-    /// be mapped.
+    /// `frame` runs with the table locked that gets the entry: it must be short, must not wait for
+    /// anything but a lock that is held as shortly, and calls nothing of this crate. It is asked at
+    /// most once, and only where the page can be mapped.
     ///
-    /// An owner who revokes memory says so first, where `frame` looks, and [unmaps](Self::unmap) it then: a call of `frame`
-    /// that has not seen the first is undone by the second. For that to be so, what `frame` looks at changes under a lock (or
-    /// by read-modify-write operations that acquire and release, on both sides).
+    /// An owner who revokes memory says so first, where `frame` looks, and [unmaps](Self::unmap) it
+    /// then: a call of `frame` that has not seen the first is undone by the second. For that to be
+    /// so, what `frame` looks at changes under a lock (or by read-modify-write operations that
+    /// acquire and release, on both sides).
     ///
     /// ```
     /// use stage2::fake::{FakeMachine, Setup};

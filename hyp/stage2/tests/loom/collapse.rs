@@ -26,15 +26,18 @@ fn fault_against_collapse(setup: Setup, plan: CopyPlan) {
 
 /// A fault finds nothing mapped while a collapse is between break and make.
 ///
-/// Rule: between them stands a marker, never an empty entry. Taken out by `11-empty-between-break-and-make.patch`.
+/// Rule: between them stands a marker, never an empty entry. Taken out by
+/// `11-empty-between-break-and-make.patch`.
 #[test]
 fn race_11_a_fault_installs_a_table_under_a_collapse() {
     explore(|| fault_against_collapse(small(), ANYTHING));
 }
 
-/// A fault has locked the table just before the collapse takes it away, and fills an entry just after.
+/// A fault has locked the table just before the collapse takes it away, and fills an entry just
+/// after.
 ///
-/// Rule: whoever held the child's lock is drained by taking it. Taken out by `12-holders-not-drained.patch`.
+/// Rule: whoever held the child's lock is drained by taking it. Taken out by
+/// `12-holders-not-drained.patch`.
 #[test]
 fn race_12_a_fault_holds_the_lock_of_a_table_that_is_detached() {
     explore(|| fault_against_collapse(small(), ANYTHING));
@@ -42,7 +45,8 @@ fn race_12_a_fault_holds_the_lock_of_a_table_that_is_detached() {
 
 /// The collapse has looked at all entries when one of them is given to another page.
 ///
-/// Rule: the check and the break are under one hold of the lock. Taken out by `13-unlocked-before-break.patch`.
+/// Rule: the check and the break are under one hold of the lock. Taken out by
+/// `13-unlocked-before-break.patch`.
 #[test]
 fn race_13_a_page_is_replaced_after_the_survey() {
     explore(|| {
@@ -79,7 +83,8 @@ fn race_13_rights_change_after_the_survey() {
 
 /// A collapse gives up and puts the old table back, while a fault wants a table there.
 ///
-/// Rule: between break and make stands a marker. Taken out by `11-empty-between-break-and-make.patch`.
+/// Rule: between break and make stands a marker. Taken out by
+/// `11-empty-between-break-and-make.patch`.
 #[test]
 fn race_16_a_collapse_is_undone_under_a_fault() {
     let none_hot = CopyPlan {
@@ -129,8 +134,8 @@ fn race_17_a_store_while_a_collapse_copies() {
     });
 }
 
-/// As before, with a second round of copying while the guest runs, and nothing left for the time when it
-/// is held up.
+/// As before, with a second round of copying while the guest runs, and nothing left for the time
+/// when it is held up.
 ///
 /// Rule: as before. Taken out by `17-no-flush-before-the-first-copy.patch`.
 #[test]
@@ -175,7 +180,8 @@ fn race_18_a_block_is_made_over_cached_pages() {
 
 /// A block takes the place of pages that were written, with no break.
 ///
-/// Rule: what went through before goes through all the time. Taken out by `18-block-made-unused.patch`.
+/// Rule: what went through before goes through all the time. Taken out by
+/// `18-block-made-unused.patch`.
 #[test]
 fn race_18_a_store_while_a_block_takes_the_place_of_its_pages() {
     explore(|| {
@@ -192,8 +198,8 @@ fn race_18_a_store_while_a_block_takes_the_place_of_its_pages() {
     });
 }
 
-/// Two compactors collapse one region, each to a block of its own; a page is written after the first
-/// has copied it, and then made to look as if it had been copied last by the second.
+/// Two compactors collapse one region, each to a block of its own; a page is written after the
+/// first has copied it, and then made to look as if it had been copied last by the second.
 ///
 /// Rule: a table is claimed by one of them. Taken out by `19-claims-not-kept.patch`.
 #[test]

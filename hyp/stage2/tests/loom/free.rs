@@ -1,8 +1,8 @@
 //! Taking tables away, and whole VMs: races 14, 35 to 39 and 41.
 //!
-//! 37 in part, *against the order only by try-lock*: nothing in the crate locks against the order. For its
-//! users there is `Unlocked::try_lock`, which the model checker cannot follow: its own try-lock waits for
-//! the lock once somebody else has taken it. See `scenario/races.rs`.
+//! 37 in part, *against the order only by try-lock*: nothing in the crate locks against the order.
+//! For its users there is `Unlocked::try_lock`, which the model checker cannot follow: its own
+//! try-lock waits for the lock once somebody else has taken it. See `scenario/races.rs`.
 
 use crate::support::world::{
     ANYTHING, World, collapse_in_place, explore, free_tables, only, page, small,
@@ -13,7 +13,8 @@ use std::sync::Arc;
 
 /// A table looks empty, and a page is mapped in it before it is taken away.
 ///
-/// Rule: it is found empty under the locks under which it is detached. Taken out by `14-empty-before-the-lock.patch`.
+/// Rule: it is found empty under the locks under which it is detached. Taken out by
+/// `14-empty-before-the-lock.patch`.
 #[test]
 fn race_14_a_page_is_mapped_in_a_table_that_looked_empty() {
     explore(|| {
@@ -26,9 +27,11 @@ fn race_14_a_page_is_mapped_in_a_table_that_looked_empty() {
     });
 }
 
-/// A fault finds a table there, so it brings none; when it comes to install its page the table is gone.
+/// A fault finds a table there, so it brings none; when it comes to install its page the table is
+/// gone.
 ///
-/// Rule: what was seen without the lock is seen again under it. Taken out by `35-table-thought-to-be-there.patch`.
+/// Rule: what was seen without the lock is seen again under it. Taken out by
+/// `35-table-thought-to-be-there.patch`.
 #[test]
 fn race_35_a_table_is_gone_that_a_fault_relied_on() {
     explore(|| {
@@ -59,8 +62,8 @@ fn race_36_a_free_and_a_collapse_of_one_table() {
     });
 }
 
-/// As before, and the table is emptied while its pages are copied, when the collapse holds no lock. Another table in
-/// its place would be taken for the one that was looked at.
+/// As before, and the table is emptied while its pages are copied, when the collapse holds no lock.
+/// Another table in its place would be taken for the one that was looked at.
 ///
 /// Rule: a claimed table stays in its place, and that is seen under the parent's lock. Taken out by
 /// `36-claim-not-seen.patch`.
@@ -107,7 +110,8 @@ impl CopyPages for EmptiedMeanwhile<'_> {
 
 /// Two CPUs free one empty table.
 ///
-/// Rule: the second one sees it under the parent's lock. Taken out by `36-slot-not-seen-under-the-lock.patch`.
+/// Rule: the second one sees it under the parent's lock. Taken out by
+/// `36-slot-not-seen-under-the-lock.patch`.
 #[test]
 fn race_36_two_frees_of_one_table() {
     explore(|| {
@@ -170,8 +174,8 @@ fn race_39_a_walk_cache_outlives_its_table() {
 /// The VM ends while a compaction step and a vCPU are still about.
 ///
 /// Rule: only the last user destroys it (the type takes the value; a documentation test of
-/// `Stage2` shows that a walker keeps it from being given away), and nothing of it stays in a TLB. Taken out by
-/// `41-destroyed-without-a-flush.patch`.
+/// `Stage2` shows that a walker keeps it from being given away), and nothing of it stays in a TLB.
+/// Taken out by `41-destroyed-without-a-flush.patch`.
 #[test]
 fn race_41_the_vm_ends_under_compaction() {
     explore(|| {

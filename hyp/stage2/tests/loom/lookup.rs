@@ -4,10 +4,11 @@
 //!
 //! - 6, *the table from one load, the lock from a second*: `Slot::resolve` makes both from the one
 //!   value that it is given, and a table's lock is not to be had in any other way.
-//! - 8, *the parent is loaded twice*: the load returns a value, not a reference, from an atomic that the compiler
-//!   may not read again, and all that follows takes the value.
-//! - 1 in part: entries are reached through a `Reader` alone, which is a read section; 7 in part: an
-//!   `Unlocked` table has no method that writes. Documentation tests of `lookup` show that neither compiles.
+//! - 8, *the parent is loaded twice*: the load returns a value, not a reference, from an atomic
+//!   that the compiler may not read again, and all that follows takes the value.
+//! - 1 in part: entries are reached through a `Reader` alone, which is a read section; 7 in part:
+//!   an `Unlocked` table has no method that writes. Documentation tests of `lookup` show that
+//!   neither compiles.
 
 use crate::support::world::{
     ANYTHING, World, collapse_in_place, explore, explore_with, free_tables, only, page, small,
@@ -22,9 +23,10 @@ use stage2::{
 
 /// A reader has a table in hand while it is emptied, detached and freed.
 ///
-/// Rule: a frame is freed a grace period after it was detached. Taken out by `01-no-grace-period.patch`, and
-/// the reader's half of it by `01-unannounced-section.patch`, `01-unfenced-section.patch`,
-/// `01-section-ends-unordered.patch` and `01-end-seen-unordered.patch`.
+/// Rule: a frame is freed a grace period after it was detached. Taken out by
+/// `01-no-grace-period.patch`, and the reader's half of it by `01-unannounced-section.patch`,
+/// `01-unfenced-section.patch`, `01-section-ends-unordered.patch` and
+/// `01-end-seen-unordered.patch`.
 #[test]
 fn race_01_a_table_is_freed_under_its_reader() {
     explore(|| {
@@ -67,11 +69,12 @@ fn race_01_a_reader_comes_back() {
     });
 }
 
-/// A grace period is awaited by one CPU, and another one, which relies on its having ended, frees a table that the
-/// first one has looked at.
+/// A grace period is awaited by one CPU, and another one, which relies on its having ended, frees a
+/// table that the first one has looked at.
 ///
-/// Rule: who is told that a grace period has passed is past all that was read before its end. (No patch shows it: with
-/// two threads the fence in front of the look at the slots orders all that there is.)
+/// Rule: who is told that a grace period has passed is past all that was read before its end. (No
+/// patch shows it: with two threads the fence in front of the look at the slots orders all that
+/// there is.)
 #[test]
 fn race_01_the_end_of_a_grace_period_that_another_cpu_has_seen() {
     explore(|| {
@@ -102,9 +105,11 @@ fn race_02_collapse_between_map_and_lock() {
     });
 }
 
-/// As 2, but the table is freed, and by the time at which it is locked another one stands in its place.
+/// As 2, but the table is freed, and by the time at which it is locked another one stands in its
+/// place.
 ///
-/// Rule: the re-check compares the whole value. Taken out by `03-recheck-asks-only-for-a-table.patch`.
+/// Rule: the re-check compares the whole value. Taken out by
+/// `03-recheck-asks-only-for-a-table.patch`.
 #[test]
 fn race_03_another_table_comes_between_map_and_lock() {
     explore_with(2, || {
@@ -136,9 +141,11 @@ fn race_03_another_table_comes_between_map_and_lock() {
     });
 }
 
-/// A table is freed and comes back in the same slot, as the same value, while another CPU waits for its lock.
+/// A table is freed and comes back in the same slot, as the same value, while another CPU waits for
+/// its lock.
 ///
-/// Rule: a frame is freed a grace period after it was detached. Taken out by `01-no-grace-period.patch`.
+/// Rule: a frame is freed a grace period after it was detached. Taken out by
+/// `01-no-grace-period.patch`.
 #[test]
 fn race_04_a_table_comes_back_in_its_slot() {
     explore(|| {
@@ -163,11 +170,11 @@ fn race_04_a_table_comes_back_in_its_slot() {
     });
 }
 
-/// A table that a collapse has kept is taken back by a split while a reader that found it before the collapse looks
-/// at it.
+/// A table that a collapse has kept is taken back by a split while a reader that found it before
+/// the collapse looks at it.
 ///
-/// Rule: a kept table is used a grace period after it was detached. Taken out by `04-kept-table-used-at-once.patch` and
-/// `04-moment-not-noted.patch`.
+/// Rule: a kept table is used a grace period after it was detached. Taken out by
+/// `04-kept-table-used-at-once.patch` and `04-moment-not-noted.patch`.
 #[test]
 fn race_04_a_kept_table_is_taken_back_under_a_reader() {
     explore(|| {
@@ -202,7 +209,8 @@ fn race_04_a_kept_table_is_taken_back_under_a_reader() {
 
 /// A table is freed and becomes another VM's while a reader looks into it for its first VM.
 ///
-/// Rule: a frame is freed a grace period after it was detached. Taken out by `01-no-grace-period.patch`.
+/// Rule: a frame is freed a grace period after it was detached. Taken out by
+/// `01-no-grace-period.patch`.
 #[test]
 fn race_05_a_table_becomes_another_vms() {
     explore(|| {
@@ -231,7 +239,8 @@ fn race_05_a_table_becomes_another_vms() {
     });
 }
 
-/// An operation unlocks a table, keeps the way back, and locks it again: the table may be gone by then.
+/// An operation unlocks a table, keeps the way back, and locks it again: the table may be gone by
+/// then.
 ///
 /// Rule: after locking, the parent entry is loaded again. Taken out by `02-no-recheck.patch`.
 #[test]
@@ -263,7 +272,8 @@ fn race_07_a_table_is_detached_before_it_is_locked_again() {
 
 /// Two faults meet an entry that can't be, here one that names a table at PA 0.
 ///
-/// Rule: a bad entry is cleared, so that nobody can loop on it. Taken out by `09-bad-entry-stays.patch`.
+/// Rule: a bad entry is cleared, so that nobody can loop on it. Taken out by
+/// `09-bad-entry-stays.patch`.
 #[test]
 fn race_09_a_bad_entry_is_cleared_and_the_faults_end() {
     const TABLE_AT_0: u64 = 0b11;

@@ -1,5 +1,5 @@
-//! Mapping several pages by one call, while others change their table, races 13 and 14 as they meet it; and mapping
-//! memory that may be revoked: race 50.
+//! Mapping several pages by one call, while others change their table, races 13 and 14 as they meet
+//! it; and mapping memory that may be revoked: race 50.
 
 use crate::support::world::{World, explore, free_tables, only, page, small};
 use loom::sync::{Arc, Mutex};
@@ -7,7 +7,8 @@ use stage2::{Attributes, DirtyState, MapWithError};
 
 /// A call finds the entries of two pages empty, and a fault fills one of them.
 ///
-/// Rule: an entry is filled where it is empty under the lock. Taken out by `13-run-over-what-is-there.patch`.
+/// Rule: an entry is filled where it is empty under the lock. Taken out by
+/// `13-run-over-what-is-there.patch`.
 #[test]
 fn race_13_a_fault_amid_a_run() {
     explore(|| {

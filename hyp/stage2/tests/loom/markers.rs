@@ -1,7 +1,8 @@
 //! Busy markers: races 27 to 32.
 //!
-//! 27, *the waiter has no reference and what it waits on is freed*: nobody waits on a thing here. Whoever
-//! meets a marker lets go of everything, gives the CPU away once, and comes back by address.
+//! 27, *the waiter has no reference and what it waits on is freed*: nobody waits on a thing here.
+//! Whoever meets a marker lets go of everything, gives the CPU away once, and comes back by
+//! address.
 
 use crate::support::world::{ANYTHING, World, explore, free_tables, only, page, small};
 use stage2::{

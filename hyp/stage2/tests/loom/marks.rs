@@ -4,7 +4,8 @@ use crate::support::world::{ANYTHING, World, collapse_in_place, explore, only, p
 use stage2::fake::Setup;
 use stage2::{Access, DirtyGranule, Level, Resolution};
 
-/// Two vCPUs fault on one page that is clean; the one that comes second has the old entry in its TLB.
+/// Two vCPUs fault on one page that is clean; the one that comes second has the old entry in its
+/// TLB.
 ///
 /// Rule: also a fault that finds nothing to do invalidates its own TLB. Taken out by
 /// `46-no-local-flush.patch`.
@@ -77,7 +78,8 @@ fn race_48_a_store_after_the_page_was_collected() {
 
 /// The hardware marks a page as written while software changes another mark of the entry.
 ///
-/// Rule: a live entry changes only by an atomic operation. Taken out by `49-store-over-the-hardware.patch`.
+/// Rule: a live entry changes only by an atomic operation. Taken out by
+/// `49-store-over-the-hardware.patch`.
 #[test]
 fn race_49_the_hardware_marks_an_entry_that_is_being_aged() {
     explore(|| {
@@ -162,7 +164,8 @@ fn store_against_collapse_in_place(direct_size_change: bool) {
 
 /// A vCPU's TLB holds a page of a table that has been taken out of the tree.
 ///
-/// Rule: what the hardware has marked is read after the flush. Taken out by `49-marks-read-before-the-flush.patch`.
+/// Rule: what the hardware has marked is read after the flush. Taken out by
+/// `49-marks-read-before-the-flush.patch`.
 #[test]
 fn race_49_the_hardware_marks_a_page_that_becomes_part_of_a_block() {
     explore(|| store_against_collapse_in_place(false));
@@ -176,8 +179,8 @@ fn race_49_the_hardware_marks_a_page_that_becomes_part_of_a_block_at_once() {
     explore(|| store_against_collapse_in_place(true));
 }
 
-/// A collapse has made the stores to a page trap, but a TLB does not know that yet, when somebody else
-/// wants them to trap and finds nothing to do.
+/// A collapse has made the stores to a page trap, but a TLB does not know that yet, when somebody
+/// else wants them to trap and finds nothing to do.
 ///
 /// Rule: what was changed is flushed before the lock is let go. Taken out by
 /// `48-flushed-without-the-lock.patch`.

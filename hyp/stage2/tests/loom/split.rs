@@ -40,7 +40,8 @@ fn race_22_two_splits_of_one_block() {
 
 /// An unmap has two blocks to split and gets a frame for one, while a guest uses what is to stay.
 ///
-/// Rule: what may fail comes before what cannot be undone. Taken out by `23-no-split-beforehand.patch`.
+/// Rule: what may fail comes before what cannot be undone. Taken out by
+/// `23-no-split-beforehand.patch`.
 #[test]
 fn race_23_no_frame_for_the_second_split() {
     explore(|| {
@@ -70,8 +71,8 @@ fn race_23_no_frame_for_the_second_split() {
 
 /// A walk meets the new table at the moment at which it is installed, here without a break.
 ///
-/// Rule: a new table is complete before it can be seen. Taken out by `24-table-seen-before-its-parts.patch`
-/// and `24-table-not-released.patch`.
+/// Rule: a new table is complete before it can be seen. Taken out by
+/// `24-table-seen-before-its-parts.patch` and `24-table-not-released.patch`.
 #[test]
 fn race_24_a_walk_of_a_table_that_was_just_installed() {
     explore(|| {
@@ -93,7 +94,8 @@ fn race_24_a_walk_of_a_table_that_was_just_installed() {
 
 /// Somebody looks into a table at the moment at which a fault installs it, holding no lock.
 ///
-/// Rule: what is stored before a table can be seen is seen with it. Taken out by `24-read-unordered.patch`.
+/// Rule: what is stored before a table can be seen is seen with it. Taken out by
+/// `24-read-unordered.patch`.
 #[test]
 fn race_24_a_reader_of_a_table_that_was_just_installed() {
     explore(|| {
@@ -106,8 +108,9 @@ fn race_24_a_reader_of_a_table_that_was_just_installed() {
 
 /// A block made by a collapse is split when no frame is left.
 ///
-/// Rule: the collapse keeps its old table for that, and lets nobody have it before it has given the old pages back.
-/// Taken out by `26-nothing-kept-for-the-split.patch` and `26-kept-table-used-while-claimed.patch`.
+/// Rule: the collapse keeps its old table for that, and lets nobody have it before it has given the
+/// old pages back. Taken out by `26-nothing-kept-for-the-split.patch` and
+/// `26-kept-table-used-while-claimed.patch`.
 #[test]
 fn race_26_no_frame_for_splitting_a_collapsed_block() {
     explore(|| {

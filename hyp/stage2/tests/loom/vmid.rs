@@ -4,7 +4,8 @@ use crate::support::world::{World, explore, only, page, small};
 use stage2::fake::{FakeMachine, Setup};
 use std::sync::Arc;
 
-/// A vCPU runs on, and is loaded again, while another CPU uses up the numbers and a new generation begins.
+/// A vCPU runs on, and is loaded again, while another CPU uses up the numbers and a new generation
+/// begins.
 ///
 /// Rule: what runs keeps its number. Taken out by
 /// `52-running-vm-not-reserved.patch`.
@@ -31,7 +32,8 @@ fn race_52_rollover_under_a_running_vcpu() {
     });
 }
 
-/// A CPU goes from one VM to another, whose number is of the current generation still, when a new one begins.
+/// A CPU goes from one VM to another, whose number is of the current generation still, when a new
+/// one begins.
 ///
 /// Rule: loading a VM notices a generation that began meanwhile. Taken out by
 /// `52-loaded-without-an-exchange.patch`.
@@ -56,11 +58,11 @@ fn race_52_rollover_while_a_vm_is_loaded() {
     });
 }
 
-/// A page is unmapped when the VM has never run, so there is nothing to invalidate; it runs for the first time
-/// at that moment.
+/// A page is unmapped when the VM has never run, so there is nothing to invalidate; it runs for the
+/// first time at that moment.
 ///
-/// Rule: whoever changes entries sees under which number the VM runs, or whoever runs it sees the changed
-/// entries. Taken out by `44-number-looked-up-too-early.patch`.
+/// Rule: whoever changes entries sees under which number the VM runs, or whoever runs it sees the
+/// changed entries. Taken out by `44-number-looked-up-too-early.patch`.
 #[test]
 fn race_44_a_vm_first_runs_while_a_page_is_unmapped() {
     explore(|| {

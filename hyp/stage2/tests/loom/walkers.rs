@@ -1,6 +1,7 @@
 //! Walkers, which are no CPUs: races 56 to 58, and what other races come to where a walker is late.
 //!
-//! A late walker finds a store when a DSB has completed it, and its CPU has executed one since; not before.
+//! A late walker finds a store when a DSB has completed it, and its CPU has executed one since; not
+//! before.
 
 use crate::support::world::{
     ANYTHING, World, collapse_in_place, explore, explore_with, free_tables, late, only, page,
@@ -10,12 +11,13 @@ use stage2::fake::{FakeMachine, Fault, Setup, Walks};
 use stage2::{Access, DirtyGranule, Environment, Level, Resolution, Tlb, unload};
 use std::sync::Arc;
 
-/// A page is unmapped when the VM has never run, and so nothing is invalidated; it runs for the first time at
-/// that moment, and its walker is late.
+/// A page is unmapped when the VM has never run, and so nothing is invalidated; it runs for the
+/// first time at that moment, and its walker is late.
 ///
-/// Rule: a DSB stands between the change and the look for a VMID, and one between the giving of a VMID and the
-/// walks under it. Taken out by `56-changed-without-a-dsb.patch` and `56-activated-without-a-dsb.patch`, made a
-/// barrier among CPUs by `56-changed-behind-a-dmb.patch` and `56-activated-behind-a-dmb.patch`.
+/// Rule: a DSB stands between the change and the look for a VMID, and one between the giving of a
+/// VMID and the walks under it. Taken out by `56-changed-without-a-dsb.patch` and
+/// `56-activated-without-a-dsb.patch`, made a barrier among CPUs by `56-changed-behind-a-dmb.patch`
+/// and `56-activated-behind-a-dmb.patch`.
 #[test]
 fn race_56_a_vm_first_runs_while_a_page_is_unmapped() {
     explore(|| {
@@ -47,10 +49,12 @@ fn crowd<const N: usize>() -> [World; N] {
     std::array::from_fn(|n| World::beside(&machine, 1 + n as u32))
 }
 
-/// As 56, where the VM has had a VMID, which is another VM's by now: the invalidation goes to that one.
+/// As 56, where the VM has had a VMID, which is another VM's by now: the invalidation goes to that
+/// one.
 ///
-/// Rule: as for 56. Taken out by `56-changed-without-a-dsb.patch` and `56-activated-without-a-dsb.patch`, made a
-/// barrier among CPUs by `56-activated-behind-a-dmb.patch`.
+/// Rule: as for 56. Taken out by `56-changed-without-a-dsb.patch` and
+/// `56-activated-without-a-dsb.patch`, made a barrier among CPUs by
+/// `56-activated-behind-a-dmb.patch`.
 #[test]
 fn race_57_a_vm_gets_another_number_while_a_page_is_unmapped() {
     explore(|| {
@@ -66,11 +70,11 @@ fn race_57_a_vm_gets_another_number_while_a_page_is_unmapped() {
     });
 }
 
-/// A CPU goes from VM `a` to VM `b` when a new generation begins, in which a third VM gets the number of `a`. The
-/// walks that the CPU began for `a` are still under way.
+/// A CPU goes from VM `a` to VM `b` when a new generation begins, in which a third VM gets the
+/// number of `a`. The walks that the CPU began for `a` are still under way.
 ///
-/// Rule: a CPU waits for its walks before the number of what it ran is reserved no longer. Taken out by
-/// `57-walks-not-awaited.patch`.
+/// Rule: a CPU waits for its walks before the number of what it ran is reserved no longer. Taken
+/// out by `57-walks-not-awaited.patch`.
 #[test]
 fn race_57_a_walk_goes_on_under_a_number_that_is_anothers() {
     explore_with(2, || {
@@ -124,10 +128,11 @@ fn race_58_a_walk_outlives_its_vm() {
     });
 }
 
-/// A walker sets access flags in the pages of a table that becomes a block, and that is freed when the block goes.
+/// A walker sets access flags in the pages of a table that becomes a block, and that is freed when
+/// the block goes.
 ///
-/// Rule: a table is detached, then invalidated, then it waits for readers, and then it is something else: so the
-/// last mark has been set before. Taken out by `58-kept-before-the-flush.patch`.
+/// Rule: a table is detached, then invalidated, then it waits for readers, and then it is something
+/// else: so the last mark has been set before. Taken out by `58-kept-before-the-flush.patch`.
 #[test]
 fn race_58_a_walker_marks_a_table_that_was_detached() {
     explore(|| {
@@ -149,7 +154,8 @@ fn race_58_a_walker_marks_a_table_that_was_detached() {
 
 /// As 58, with a table that has become empty.
 ///
-/// Rule: as before. Taken out by `38-freed-before-the-flush.patch` and `39-leaf-hint-for-a-table.patch`.
+/// Rule: as before. Taken out by `38-freed-before-the-flush.patch` and
+/// `39-leaf-hint-for-a-table.patch`.
 #[test]
 fn race_38_a_late_walker_is_in_a_table_that_is_freed() {
     explore(|| {
@@ -190,11 +196,14 @@ fn race_24_a_walker_finds_a_new_table_and_old_contents() {
     });
 }
 
-/// What a call has made is there when it returns: no walk that begins later misses it, on whatever CPU.
+/// What a call has made is there when it returns: no walk that begins later misses it, on whatever
+/// CPU.
 ///
-/// Rule: a DSB follows the store. Taken out by `56-root-without-a-dsb.patch`, `56-mapped-without-a-dsb.patch`,
-/// `56-run-mapped-without-a-dsb.patch`, `56-split-without-a-dsb.patch`, `56-collapsed-without-a-dsb.patch`,
-/// `56-copied-without-a-dsb.patch`, `56-moved-without-a-dsb.patch` and `56-resolved-without-a-dsb.patch`.
+/// Rule: a DSB follows the store. Taken out by `56-root-without-a-dsb.patch`,
+/// `56-mapped-without-a-dsb.patch`, `56-run-mapped-without-a-dsb.patch`,
+/// `56-split-without-a-dsb.patch`, `56-collapsed-without-a-dsb.patch`,
+/// `56-copied-without-a-dsb.patch`, `56-moved-without-a-dsb.patch` and
+/// `56-resolved-without-a-dsb.patch`.
 #[test]
 fn race_56_what_was_made_is_found() {
     explore(|| {

@@ -1,5 +1,5 @@
-//! Random operations on a gigabyte that is a block, a table of blocks, or deeper, with the same frame
-//! behind each address throughout. A few pages are looked at after each operation.
+//! Random operations on a gigabyte that is a block, a table of blocks, or deeper, with the same
+//! frame behind each address throughout. A few pages are looked at after each operation.
 
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -258,13 +258,17 @@ proptest! {
 
     #[test]
     #[cfg_attr(miri, ignore = "takes minutes when interpreted")]
-    fn a_gigabyte(start in prop_oneof![Just(Level::L0), Just(Level::L1)], direct: bool, ops in prop::collection::vec(op(), 1..16)) {
+    fn a_gigabyte(
+        start in prop_oneof![Just(Level::L0), Just(Level::L1)],
+        direct: bool,
+        ops in prop::collection::vec(op(), 1..16),
+    ) {
         run(start, direct, &ops);
     }
 }
 
-/// Rule: a block that becomes part of a larger one needs no table kept for it any more. Taken out by
-/// `26-kept-for-blocks-that-are-gone.patch`.
+/// Rule: a block that becomes part of a larger one needs no table kept for it any more. Taken out
+/// by `26-kept-for-blocks-that-are-gone.patch`.
 #[test]
 #[cfg_attr(miri, ignore = "takes minutes when interpreted")]
 fn race_26_nothing_is_kept_for_blocks_that_are_gone() {

@@ -82,7 +82,11 @@ proptest! {
 
     #[test]
     #[cfg_attr(miri, ignore = "takes minutes when interpreted")]
-    fn three_levels_and_two_root_tables(shape in shape(40, Level::L1), steps in steps(), unmap: bool) {
+    fn three_levels_and_two_root_tables(
+        shape in shape(40, Level::L1),
+        steps in steps(),
+        unmap: bool,
+    ) {
         run(shape, &steps, unmap);
     }
 }
@@ -92,7 +96,11 @@ proptest! {
 
     #[test]
     #[cfg_attr(miri, ignore = "takes minutes when interpreted")]
-    fn two_levels_and_sixteen_root_tables(shape in shape(34, Level::L2), steps in steps(), unmap: bool) {
+    fn two_levels_and_sixteen_root_tables(
+        shape in shape(34, Level::L2),
+        steps in steps(),
+        unmap: bool,
+    ) {
         run(shape, &steps, unmap);
     }
 }

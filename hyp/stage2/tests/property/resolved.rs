@@ -113,8 +113,8 @@ fn mapped(machine: &FakeMachine, past: Past) -> Stage2<&FakeMachine> {
     vm
 }
 
-/// Answers faults until the access goes through, or is refused. An access may need a block to be split, and its
-/// page to be opened, and no more.
+/// Answers faults until the access goes through, or is refused. An access may need a block to be
+/// split, and its page to be opened, and no more.
 fn until_it_ends(guest: &Guest<'_>, vm: &Stage2<&FakeMachine>, access: Access, split: bool) {
     let mut resolved = false;
     for _ in 0..3 {
@@ -139,8 +139,8 @@ proptest! {
         ..ProptestConfig::default()
     })]
 
-    /// Rule: an access is resolved only if the hardware lets it through now, each by what it needs. Taken out by
-    /// `60-fetches-of-any-level.patch` and `60-walks-store-only.patch`.
+    /// Rule: an access is resolved only if the hardware lets it through now, each by what it needs.
+    /// Taken out by `60-fetches-of-any-level.patch` and `60-walks-store-only.patch`.
     #[test]
     fn race_60_what_is_resolved_goes_through(past in past(), access in access(), split: bool) {
         let machine = FakeMachine::new(Setup {

@@ -1,7 +1,9 @@
-//! What code without `unsafe` can do to the tables, and to what else is in memory: nothing that they must not.
+//! What code without `unsafe` can do to the tables, and to what else is in memory: nothing that
+//! they must not.
 //!
-//! The machine is a fake one, whose memory needs no promise. That elsewhere an address is no [`GuestFrame`], and that
-//! nobody has two of what was mapped once, are documentation tests of `GuestFrame`.
+//! The machine is a fake one, whose memory needs no promise. That elsewhere an address is no
+//! [`GuestFrame`], and that nobody has two of what was mapped once, are documentation tests of
+//! `GuestFrame`.
 #![forbid(unsafe_code)]
 
 use stage2::fake::{FakeData, FakeMachine, Setup};
@@ -112,7 +114,8 @@ fn no_guest_is_given_a_table() {
     }
 }
 
-/// A block is looked at to its end: where the table in it is not its first page, it is refused as well.
+/// A block is looked at to its end: where the table in it is not its first page, it is refused as
+/// well.
 #[test]
 fn no_guest_is_given_a_block_with_a_table_in_it() {
     let machine = machine();
@@ -333,7 +336,8 @@ fn race_62_nothing_is_changed_inside_a_section() {
     fn ignore<T>(_: T) {}
 }
 
-/// Readers are forgotten: their sections stay open. (How many it takes to wrap is for a unit test of `grace`.)
+/// Readers are forgotten: their sections stay open. (How many it takes to wrap is for a unit test
+/// of `grace`.)
 #[test]
 fn a_forgotten_reader_leaves_its_section_open() {
     let machine = machine();

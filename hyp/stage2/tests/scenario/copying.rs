@@ -1,5 +1,6 @@
-//! Races of a collapse by copying that need no second thread: things happen between the copies of two pages.
-//! Each test says which rule it is for and which patch in `tests/mutations` takes that out.
+//! Races of a collapse by copying that need no second thread: things happen between the copies of
+//! two pages. Each test says which rule it is for and which patch in `tests/mutations` takes that
+//! out.
 
 use crate::support::region::{REGION, dirty, fill, machine, page, store, vm};
 use stage2::fake::{Copier, FakeMachine};
@@ -140,7 +141,8 @@ fn unmap(machine: &FakeMachine, vm: &Stage2<&FakeMachine>, index: usize) {
 
 /// The guest gives pages back that were copied already: they are zeroed in the next round.
 ///
-/// Rule: the rounds go by what the end goes by. Taken out by `17-unmapped-pages-left-to-the-end.patch`.
+/// Rule: the rounds go by what the end goes by. Taken out by
+/// `17-unmapped-pages-left-to-the-end.patch`.
 #[test]
 fn race_17_pages_that_are_unmapped_meanwhile_are_zeroed() {
     let machine = machine();
@@ -159,7 +161,8 @@ fn race_17_pages_that_are_unmapped_meanwhile_are_zeroed() {
 
 /// A page is mapped where nothing was, copied in the second round, and unmapped.
 ///
-/// Rule: a page is zero when its last copy was. Taken out by `17-copied-still-taken-for-zeroed.patch`.
+/// Rule: a page is zero when its last copy was. Taken out by
+/// `17-copied-still-taken-for-zeroed.patch`.
 #[test]
 fn race_17_a_page_that_was_copied_is_not_zero() {
     let machine = machine();

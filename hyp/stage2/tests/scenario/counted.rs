@@ -164,7 +164,8 @@ fn moves_are_counted_done_or_not_begun() {
     assert_eq!((again, counts), (Err(MigrateError::Changed), [0, 1]));
 }
 
-/// One flush does for all that was changed under one hold of a table's lock; a VM that has not run needs none.
+/// One flush does for all that was changed under one hold of a table's lock; a VM that has not run
+/// needs none.
 #[test]
 fn flushes_are_counted_where_there_was_something_to_flush() {
     let machine = FakeMachine::new(Setup::default());

@@ -1,5 +1,5 @@
-//! What each operation does where it cannot go on: at a marker, at an entry that cannot be, beyond the VM's addresses, and
-//! when the VMIDs are used up.
+//! What each operation does where it cannot go on: at a marker, at an entry that cannot be, beyond
+//! the VM's addresses, and when the VMIDs are used up.
 #![forbid(unsafe_code)]
 
 use stage2::fake::{Copier, FakeData, FakeMachine, Setup};
@@ -88,8 +88,8 @@ fn table_at(vm: &Vm<'_>, ipa: Ipa, wanted: Level) -> Pa {
     found.expect("a table of this level")
 }
 
-/// While a page is looked at, a marker stands for it: nobody else changes it, nothing of its table goes, and afterwards the
-/// page is as it was.
+/// While a page is looked at, a marker stands for it: nobody else changes it, nothing of its table
+/// goes, and afterwards the page is as it was.
 #[test]
 fn a_page_that_is_away_is_busy_for_everybody() {
     let machine = machine();
@@ -188,7 +188,8 @@ fn what_is_below_a_marker_is_busy() {
     assert_eq!(vm.query(page(3)).unwrap().descriptor.output(), from);
 }
 
-/// A copier that does something when the first page is copied, when all are, and when the first old frame is free.
+/// A copier that does something when the first page is copied, when all are, and when the first old
+/// frame is free.
 struct Meanwhile<'a> {
     copier: Copier<'a>,
     copied: Option<&'a dyn Fn()>,
@@ -216,7 +217,8 @@ impl CopyPages for Meanwhile<'_> {
     }
 }
 
-/// The region is claimed from the first copy until the last old frame is free; in between a marker stands for it.
+/// The region is claimed from the first copy until the last old frame is free; in between a marker
+/// stands for it.
 #[test]
 #[cfg_attr(miri, ignore = "takes minutes when interpreted")]
 fn a_region_is_collapsed_by_one_at_a_time() {
@@ -265,7 +267,8 @@ fn a_region_is_collapsed_by_one_at_a_time() {
     assert_eq!(vm.split_block(REGION, Level::L2), Ok(()));
 }
 
-/// What is unmapped or mapped otherwise while the pages are copied ends the collapse: what is left stays where it is.
+/// What is unmapped or mapped otherwise while the pages are copied ends the collapse: what is left
+/// stays where it is.
 #[test]
 #[cfg_attr(miri, ignore = "takes minutes when interpreted")]
 fn what_changes_during_the_copy_is_noticed() {
@@ -356,7 +359,8 @@ fn a_hole_is_found_before_the_copy() {
     assert_eq!(refused.reason, CollapseError::TooEmpty);
 }
 
-/// An entry that cannot be, above what is changed, is cleared by whoever meets it; then the answer is that of an empty one.
+/// An entry that cannot be, above what is changed, is cleared by whoever meets it; then the answer
+/// is that of an empty one.
 #[test]
 fn a_bad_entry_above_is_cleared_by_every_change() {
     type Change = fn(&FakeMachine, &Vm<'_>);
@@ -402,7 +406,8 @@ fn a_bad_entry_above_is_cleared_by_every_change() {
     }
 }
 
-/// A collapse says what is wrong with an entry among its pages, and leaves the pages where they are.
+/// A collapse says what is wrong with an entry among its pages, and leaves the pages where they
+/// are.
 #[test]
 #[cfg_attr(miri, ignore = "takes minutes when interpreted")]
 fn a_bad_page_stops_a_collapse() {
@@ -420,7 +425,8 @@ fn a_bad_page_stops_a_collapse() {
     assert_eq!(vm.query(page(0)), there);
 }
 
-/// A block's mark says that a table was kept for it, and none was: the bit fell over. It is split all the same.
+/// A block's mark says that a table was kept for it, and none was: the bit fell over. It is split
+/// all the same.
 #[test]
 fn a_block_marked_for_nothing_is_split() {
     // A software bit of the descriptor.
@@ -526,7 +532,8 @@ fn what_must_keep_its_frame_is_not_moved() {
     }
 }
 
-/// Beyond the VM's addresses there is nothing to find and nothing to do, at whatever level the tables start.
+/// Beyond the VM's addresses there is nothing to find and nothing to do, at whatever level the
+/// tables start.
 #[test]
 #[cfg_attr(miri, ignore = "takes minutes when interpreted")]
 fn tables_of_every_height_end_where_their_addresses_do() {
@@ -578,7 +585,8 @@ fn tables_of_every_height_end_where_their_addresses_do() {
     assert_eq!(Geometry::new(20, 40), Err(GeometryError::TooNarrow));
 }
 
-/// Three VMIDs for seven VMs: one of them runs on CPU 1 all the time, the others take turns on CPU 0.
+/// Three VMIDs for seven VMs: one of them runs on CPU 1 all the time, the others take turns on
+/// CPU 0.
 #[test]
 fn a_running_vm_keeps_its_number_when_all_are_used_up() {
     let machine = FakeMachine::new(Setup {
@@ -609,7 +617,8 @@ fn a_running_vm_keeps_its_number_when_all_are_used_up() {
     }
 }
 
-/// Seven VMIDs for eight VMs: the eighth begins a new generation, in which the others keep what is still free.
+/// Seven VMIDs for eight VMs: the eighth begins a new generation, in which the others keep what is
+/// still free.
 #[test]
 fn a_vm_keeps_its_number_in_a_new_generation() {
     let machine = FakeMachine::new(Setup {

@@ -1,4 +1,5 @@
-//! What an interrupt handler finds that looks at tables, whatever it has interrupted; and when other threads get the CPU.
+//! What an interrupt handler finds that looks at tables, whatever it has interrupted; and when
+//! other threads get the CPU.
 
 use stage2::fake::{Copier, FakeCpus, FakeFrames, FakeMachine, FakePin, FakeTlb, Setup};
 use stage2::grace::{CpuSlot, Grace};
@@ -19,8 +20,8 @@ thread_local! {
     static HANDLER: Cell<Option<Handler<'static>>> = const { Cell::new(None) };
 }
 
-/// CPUs that are interrupted where a section is about to be announced: the grace period is asked for between the
-/// look at what is announced and the store.
+/// CPUs that are interrupted where a section is about to be announced: the grace period is asked
+/// for between the look at what is announced and the store.
 struct Interrupted {
     machine: FakeMachine,
     waits: AtomicUsize,
@@ -102,10 +103,11 @@ fn interrupt(handler: Handler<'_>, interrupted: impl FnOnce()) {
     assert!(HANDLER.take().is_none(), "nobody was interrupted");
 }
 
-/// A handler comes when a section has begun and is not yet announced, and looks at tables, while another CPU waits
-/// for a grace period.
+/// A handler comes when a section has begun and is not yet announced, and looks at tables, while
+/// another CPU waits for a grace period.
 ///
-/// Rule: a section begins inside another one only where an announcement stands. Taken out by `61-count-taken-for-announcement.patch`.
+/// Rule: a section begins inside another one only where an announcement stands. Taken out by
+/// `61-count-taken-for-announcement.patch`.
 #[test]
 fn race_61_a_handlers_section_is_announced() {
     let env = Interrupted {
@@ -177,7 +179,8 @@ impl CopyPages for InARow<'_> {
     }
 }
 
-/// Other threads of the CPU need not wait for a whole region: after every 16 pages they get their turn.
+/// Other threads of the CPU need not wait for a whole region: after every 16 pages they get their
+/// turn.
 #[test]
 fn a_copy_gives_way_between_its_steps() {
     let env = Interrupted {

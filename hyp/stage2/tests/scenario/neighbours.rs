@@ -1,5 +1,5 @@
-//! What other hypervisors' tables got wrong: ends of ranges, invalidations that are too small or too
-//! large, entries that can't be.
+//! What other hypervisors' tables got wrong: ends of ranges, invalidations that are too small or
+//! too large, entries that can't be.
 //!
 //! The TLB here writes down what it is asked for.
 
@@ -129,7 +129,8 @@ fn map_block(recorder: &Recorder, vm: &Stage2<&Recorder>, ipa: Ipa) {
         .unwrap();
 }
 
-/// A change of one page invalidates one page, on the level where it is, and mapping invalidates nothing.
+/// A change of one page invalidates one page, on the level where it is, and mapping invalidates
+/// nothing.
 #[test]
 fn one_page_is_one_page_for_the_tlb() {
     let recorder = Recorder::new(Setup::default());
@@ -188,8 +189,8 @@ fn pages_mapped_together_are_published_together() {
     assert_eq!(mapped, 2 + 9 + 100 + 12 + 3);
 }
 
-/// A CPU that goes to another VM waits for the walks that it began for the one before; one that comes back to its VM does
-/// not.
+/// A CPU that goes to another VM waits for the walks that it began for the one before; one that
+/// comes back to its VM does not.
 #[test]
 fn walks_are_awaited_where_the_vm_changes() {
     let recorder = Recorder::new(Setup::default());
@@ -282,7 +283,8 @@ fn a_run_has_its_leaves_in_their_places() {
     );
 }
 
-/// Stores trap in a block of which only a part is looked at, too, and none of it is taken for clean.
+/// Stores trap in a block of which only a part is looked at, too, and none of it is taken for
+/// clean.
 #[test]
 fn a_block_that_is_collected_in_part_traps_and_stays_written() {
     let recorder = Recorder::new(Setup::default());
@@ -309,7 +311,8 @@ fn a_block_that_is_collected_in_part_traps_and_stays_written() {
 
 /// A table that goes takes the walk caches' copies of it along.
 ///
-/// Rule (race 39): no leaf hint where a table descriptor was. Taken out by `39-table-as-leaf.patch`.
+/// Rule (race 39): no leaf hint where a table descriptor was. Taken out by
+/// `39-table-as-leaf.patch`.
 #[test]
 fn race_39_a_table_is_invalidated_without_a_leaf_hint() {
     let recorder = Recorder::new(Setup::default());
@@ -343,7 +346,8 @@ fn race_39_a_table_is_invalidated_without_a_leaf_hint() {
     assert_eq!(recorder.invalidated(), [region, all_below]);
 }
 
-/// Ranges that begin and end exactly where blocks do split nothing; the others split the two at their ends.
+/// Ranges that begin and end exactly where blocks do split nothing; the others split the two at
+/// their ends.
 #[test]
 fn exactly_block_sized_ranges() {
     let size = ENTRIES;
@@ -472,7 +476,8 @@ fn race_09_bad_entries_do_not_spoil_the_count() {
     }
 }
 
-/// A descriptor that names a frame which is no table, or not one of that level, or not there at all.
+/// A descriptor that names a frame which is no table, or not one of that level, or not there at
+/// all.
 #[test]
 fn race_09_descriptors_of_what_is_no_table() {
     let recorder = Recorder::new(Setup::default());

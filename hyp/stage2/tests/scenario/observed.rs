@@ -1,4 +1,5 @@
-//! What an environment that watches is told: enough to build the tables anew, each topic on its own, and as it was.
+//! What an environment that watches is told: enough to build the tables anew, each topic on its
+//! own, and as it was.
 
 use stage2::fake::{FakeCpus, FakeFrames, FakeMachine, FakeTlb, Setup};
 use stage2::{
@@ -302,7 +303,8 @@ impl Shadow {
     }
 }
 
-/// After every change, the entries that were told of are those in memory; and at the end no table and no lock is left.
+/// After every change, the entries that were told of are those in memory; and at the end no table
+/// and no lock is left.
 #[test]
 #[cfg_attr(miri, ignore = "takes minutes when interpreted")]
 fn what_is_told_rebuilds_the_tables() {
@@ -521,7 +523,8 @@ fn a_marker_that_is_met_is_told() {
     assert_eq!(traced.told(), [met]);
 }
 
-/// A search for empty tables locks only those that have one below them, and what they say of themselves is true.
+/// A search for empty tables locks only those that have one below them, and what they say of
+/// themselves is true.
 #[test]
 fn where_no_table_is_empty_nothing_is_locked() {
     let traced = Watched::new(&[Topic::Protocol]);
@@ -571,7 +574,8 @@ fn a_wait_for_a_lock_is_told_with_its_length() {
     assert_eq!(traced.told(), [awaited]);
 }
 
-/// The hardware sets the access flag of a block whose parts are being made: no part is without it, and the checker is told.
+/// The hardware sets the access flag of a block whose parts are being made: no part is without it,
+/// and the checker is told.
 #[test]
 fn a_mark_set_during_a_split_is_that_of_all_parts() {
     let all = [(false, false), (false, true), (true, false), (true, true)];

@@ -1,5 +1,5 @@
-//! Every allocation that can fail is made to: the operation says so, the guest's memory is as it was,
-//! nothing is lost, and the same operation succeeds when there is a frame again.
+//! Every allocation that can fail is made to: the operation says so, the guest's memory is as it
+//! was, nothing is lost, and the same operation succeeds when there is a frame again.
 
 use crate::support::model::{Op, Pages, Place, Shape, Vm};
 use stage2::fake::{FakeMachine, Setup};
@@ -27,7 +27,8 @@ const MIDDLE: Pages = Pages {
     count: 500,
 };
 
-/// Does `op` after `before`, with each of its allocations failing in turn, and returns how many there are.
+/// Does `op` after `before`, with each of its allocations failing in turn, and returns how many
+/// there are.
 fn fail_each(before: &[Op], op: &Op) -> u64 {
     for n in 1.. {
         let vm = Vm::new(SHAPE);

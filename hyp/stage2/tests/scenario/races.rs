@@ -1,5 +1,6 @@
-//! Races that need no second thread: what a collapse, a split or a failed change must keep of what was
-//! there. Each test says which rule it is for and which patch in `tests/mutations` takes that out.
+//! Races that need no second thread: what a collapse, a split or a failed change must keep of what
+//! was there. Each test says which rule it is for and which patch in `tests/mutations` takes that
+//! out.
 
 use crate::support::dirty_state;
 use crate::support::region::{REGION, dirty, fill, machine, page, region, store, vm};
@@ -66,8 +67,8 @@ fn race_20_rights_and_attributes_never_widen() {
     }
 }
 
-/// A page that must keep its frame, or that is a device's registers, stands among others, or all are
-/// such pages.
+/// A page that must keep its frame, or that is a device's registers, stands among others, or all
+/// are such pages.
 ///
 /// Rule: pinned and device pages are neither moved nor made part of a block. Taken out by
 /// `20-pinned-pages-collapsed.patch`.
@@ -122,7 +123,8 @@ fn race_20_a_block_is_as_dirty_as_its_pages() {
     }
 }
 
-/// The frames of 512 pages are not those of a block: out of order, or in order from a wrong address.
+/// The frames of 512 pages are not those of a block: out of order, or in order from a wrong
+/// address.
 ///
 /// Rule: both are looked at. Taken out by `21-order-not-looked-at.patch` and
 /// `21-alignment-not-looked-at.patch`.
@@ -153,7 +155,8 @@ fn race_21_scattered_frames_are_no_block() {
     assert_eq!(result, Err(CollapseError::Scattered));
 }
 
-/// A block that was made of pages where they are is split: the table that it takes back has entries from before.
+/// A block that was made of pages where they are is split: the table that it takes back has entries
+/// from before.
 ///
 /// Rule: they are taken as they are only if that is what the block's parts are now. Taken out by
 /// `26-parts-taken-as-they-are.patch` and `26-marks-of-the-first-part.patch`.
@@ -238,10 +241,11 @@ fn race_25_parts_are_as_their_block() {
     }
 }
 
-/// Who holds a child's lock wants that of its parent, which another may hold who waits for the child's.
+/// Who holds a child's lock wants that of its parent, which another may hold who waits for the
+/// child's.
 ///
-/// Rule: against the order only by trying; and what was locked so is checked as ever. Not for the model checker,
-/// whose own try-lock waits.
+/// Rule: against the order only by trying; and what was locked so is checked as ever. Not for the
+/// model checker, whose own try-lock waits.
 #[test]
 fn race_37_against_the_order_only_by_trying() {
     let machine = machine();
@@ -303,7 +307,8 @@ fn race_47_dirt_outlives_the_right_to_store() {
 
 /// Stores that do not take place: not allowed, or without a frame for the split they need.
 ///
-/// Rule: a leaf is marked when the store can no longer fail. Taken out by `47-marked-too-early.patch`.
+/// Rule: a leaf is marked when the store can no longer fail. Taken out by
+/// `47-marked-too-early.patch`.
 #[test]
 fn race_47_a_store_that_fails_leaves_no_dirt() {
     let machine = machine();
@@ -390,7 +395,8 @@ fn race_45_every_root_table_is_reached() {
 
 /// A guest touches memory of which nothing is mapped, on a machine that was just switched on.
 ///
-/// Rule: each CPU empties its TLBs when it comes up. Taken out by `59-tlbs-as-they-are-at-reset.patch`.
+/// Rule: each CPU empties its TLBs when it comes up. Taken out by
+/// `59-tlbs-as-they-are-at-reset.patch`.
 #[test]
 fn race_59_nothing_is_translated_by_what_a_reset_has_left() {
     let machine = machine();

@@ -58,7 +58,8 @@ fn level_at(vm: &Stage2<&FakeMachine>, ipa: Ipa) -> Level {
     entry.level
 }
 
-/// A page of which the first copy fails, or the last, or the one that is made with the region taken away.
+/// A page of which the first copy fails, or the last, or the one that is made with the region taken
+/// away.
 #[test]
 fn a_region_of_which_a_page_cannot_be_read_is_not_collapsed() {
     for fails in [1, 2, ENTRIES, ENTRIES + 1] {

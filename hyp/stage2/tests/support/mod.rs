@@ -9,7 +9,8 @@ pub(crate) mod strategy;
 #[cfg(loom)]
 pub(crate) mod world;
 
-/// The state of a leaf that was written when it was mapped, or not: choices at random are of two things.
+/// The state of a leaf that was written when it was mapped, or not: choices at random are of two
+/// things.
 #[cfg(not(any(loom, shuttle)))]
 pub(crate) fn dirty_state(written: bool) -> stage2::DirtyState {
     if written {

@@ -77,7 +77,8 @@ fn short_op() -> BoxedStrategy<Op> {
             Op::Access { cpu, place, access, split_blocks }
         }),
         1 => (0..CPUS, pages()).prop_map(|(cpu, pages)| Op::Prefetch { cpu, pages }),
-        2 => (place(), attributes(), any::<bool>()).prop_map(|(place, a, w)| Op::MapPage(place, a, w)),
+        2 => (place(), attributes(), any::<bool>())
+            .prop_map(|(place, a, w)| Op::MapPage(place, a, w)),
         1 => (pages(), attributes(), any::<bool>())
             .prop_map(|(pages, a, w)| Op::MapPages(pages, a, w)),
         1 => pages().prop_map(Op::Unmap),

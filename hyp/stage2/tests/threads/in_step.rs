@@ -51,10 +51,11 @@ fn page(index: usize) -> Ipa {
     REGION.offset(index as u64 * PAGE_SIZE)
 }
 
-/// A page is taken away to be looked at when a collapse copies its region, and is put back before the
-/// collapse surveys the region again.
+/// A page is taken away to be looked at when a collapse copies its region, and is put back before
+/// the collapse surveys the region again.
 ///
-/// Rule: a page that was away counts as not copied. Taken out by `13-zeroed-taken-for-copied.patch`.
+/// Rule: a page that was away counts as not copied. Taken out by
+/// `13-zeroed-taken-for-copied.patch`.
 #[test]
 fn race_13_a_page_is_away_while_the_others_are_copied() {
     let machine = FakeMachine::new(Setup::default());

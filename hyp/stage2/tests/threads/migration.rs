@@ -1,9 +1,9 @@
 //! A guest that is swapped out, compacted and copied away while it runs, on real threads.
 //!
-//! Two guest CPUs write and read pages of their own and know what each holds. A manager unmaps pages
-//! to a swap space, changes rights, and copies what the dirty bitmap names to another machine, as a
-//! live migration does. A compactor collapses, splits, moves and frees tables. At the end the
-//! guest's memory, swapped or not, and the copy of it must be what the guest wrote last.
+//! Two guest CPUs write and read pages of their own and know what each holds. A manager unmaps
+//! pages to a swap space, changes rights, and copies what the dirty bitmap names to another
+//! machine, as a live migration does. A compactor collapses, splits, moves and frees tables. At the
+//! end the guest's memory, swapped or not, and the copy of it must be what the guest wrote last.
 //!
 //! Lock order: the copy, the swap space, and what the machine locks.
 
@@ -107,8 +107,8 @@ impl CopyPages for SlowCopier<'_> {
     }
 }
 
-/// Runs a thread's part. One that panics may leave a marker behind, for which others would wait for ever:
-/// then all end.
+/// Runs a thread's part. One that panics may leave a marker behind, for which others would wait for
+/// ever: then all end.
 fn or_abort(part: impl FnOnce()) {
     use std::io::Write;
     if let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(part)) {

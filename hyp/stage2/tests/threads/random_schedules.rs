@@ -1,9 +1,11 @@
-//! The protocol in random schedules: tables of 512 entries, and more threads than the model checker can follow.
+//! The protocol in random schedules: tables of 512 entries, and more threads than the model checker
+//! can follow.
 //!
-//! Two vCPUs of a VM touch its memory, a manager takes pages away and writes down what was written, a compactor makes
-//! blocks and takes them apart, other VMs use up the VMIDs, and on each CPU a walker walks whenever it likes, finding
-//! whatever it may find (`Walks::Any`). What a vCPU has stored it must load again; whatever else goes wrong is a panic
-//! of the fake machine. Run by shuttle, which says after a failure how to run that schedule again.
+//! Two vCPUs of a VM touch its memory, a manager takes pages away and writes down what was written,
+//! a compactor makes blocks and takes them apart, other VMs use up the VMIDs, and on each CPU a
+//! walker walks whenever it likes, finding whatever it may find (`Walks::Any`). What a vCPU has
+//! stored it must load again; whatever else goes wrong is a panic of the fake machine. Run by
+//! shuttle, which says after a failure how to run that schedule again.
 
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::scheduler::RandomScheduler;

@@ -1,5 +1,6 @@
-//! Every address of the distributor's and a redistributor's frames, with every size of access, against the
-//! register maps of Arm IHI 0069 (12.8, 12.9, 12.10), written down here a second time as tables.
+//! Every address of the distributor's and a redistributor's frames, with every size of access,
+//! against the register maps of Arm IHI 0069 (12.8, 12.9, 12.10), written down here a second time
+//! as tables.
 
 use super::*;
 
@@ -56,8 +57,8 @@ const PRIORITY: Ones = Ones::Bits(0xf8f8_f8f8, 4);
 const TRIGGER: Ones = Ones::Bits(0xaaaa_aaaa, 4);
 const ROUTE: Ones = Ones::Bits(0xff_00ff_ffff, 8);
 
-/// The distributor of a machine with 96 interrupts, affinity routing and one Security state. The fields of the
-/// first 32 interrupts are reserved.
+/// The distributor of a machine with 96 interrupts, affinity routing and one Security state. The
+/// fields of the first 32 interrupts are reserved.
 const DISTRIBUTOR: &[Row] = &[
     // CTLR: DS and ARE are fixed.
     row(0x0000, 0x0004, WORD, 0x50, Ones::Bits(0x53, 4)),

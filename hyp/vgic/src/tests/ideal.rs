@@ -1,16 +1,17 @@
-//! The guest cannot tell that there are only four list registers: whatever two vCPUs do, they take the same
-//! interrupts as from a controller that needs none.
+//! The guest cannot tell that there are only four list registers: whatever two vCPUs do, they take
+//! the same interrupts as from a controller that needs none.
 //!
-//! Each vCPU that is concerned by a step looks at its interrupts before the next one. What is not played, since
-//! the architecture leaves open what becomes of it: a change of EOImode while interrupts are being handled, and
-//! making active again what software has made inactive while it was handled.
+//! Each vCPU that is concerned by a step looks at its interrupts before the next one. What is not
+//! played, since the architecture leaves open what becomes of it: a change of EOImode while
+//! interrupts are being handled, and making active again what software has made inactive while it
+//! was handled.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// The interrupts that are played with: SGIs, of which each vCPU has its own, and shared ones with levels and with
-/// edges.
+/// The interrupts that are played with: SGIs, of which each vCPU has its own, and shared ones with
+/// levels and with edges.
 const INTERRUPTS: [u32; 12] = [0, 1, 2, 3, 4, 5, 33, 34, 35, 36, 37, 38];
 /// Of these the last three are edge-triggered.
 const EDGES: u64 = 0b10_1010 << 8;

@@ -36,8 +36,9 @@ struct Machine {
     cpus: [Interface; 2],
 }
 
-/// A virtual CPU interface as the hardware has it (Arm IHI 0069, 12.4, and the pseudocode of `ICV_IARn_EL1`,
-/// `ICV_EOIRn_EL1` and maintenance interrupts), with as few list registers as small hardware.
+/// A virtual CPU interface as the hardware has it (Arm IHI 0069, 12.4, and the pseudocode of
+/// `ICV_IARn_EL1`, `ICV_EOIRn_EL1` and maintenance interrupts), with as few list registers as small
+/// hardware.
 #[derive(Clone, Copy)]
 struct Interface {
     registers: [u64; 4],
@@ -82,7 +83,8 @@ impl Interface {
             .filter(|register| u32::from(priority_of(**register) >> 3) < level)
     }
 
-    /// Drops the most urgent priority at which the guest runs, if that is one of the group's. Returns its level.
+    /// Drops the most urgent priority at which the guest runs, if that is one of the group's.
+    /// Returns its level.
     fn drop_priority(&mut self, group1: bool) -> Option<u32> {
         let [group0, group_1] = self.running.map(u32::trailing_zeros);
         let running = &mut self.running[usize::from(group1)];

@@ -1,12 +1,13 @@
 //! Which translations the TLBs and walk caches may still hold.
 //!
-//! What an entry translated to before it was changed may be cached until this has happened, all of it
-//! on one CPU (Arm ARM, "TLB maintenance"): the CPU that wrote the entry has executed a DSB; a TLBI reached
-//! the addresses (one without leaf hint, if the entry named a table); `dsb ish`; `tlbi vmalle1is` for
-//! what was made of both stages; `dsb ish`. TLBIs by VMID or of everything do for both stages.
+//! What an entry translated to before it was changed may be cached until this has happened, all of
+//! it on one CPU (Arm ARM, "TLB maintenance"): the CPU that wrote the entry has executed a DSB; a
+//! TLBI reached the addresses (one without leaf hint, if the entry named a table); `dsb ish`; `tlbi
+//! vmalle1is` for what was made of both stages; `dsb ish`. TLBIs by VMID or of everything do for
+//! both stages.
 //!
-//! Where instruction caches do not follow data caches, they may hold what was fetched through the translation
-//! until then, and go on doing so until `ic ialluis; dsb ish`.
+//! Where instruction caches do not follow data caches, they may hold what was fetched through the
+//! translation until then, and go on doing so until `ic ialluis; dsb ish`.
 
 use trace::event::{Barrier, Tlbi};
 
@@ -46,8 +47,8 @@ pub(super) struct Stale {
     dormant: bool,
 }
 
-/// A change that hardware walks may not see: no DSB of the CPU that made it has followed. (Acquire, release and DMB
-/// say nothing of walks.)
+/// A change that hardware walks may not see: no DSB of the CPU that made it has followed. (Acquire,
+/// release and DMB say nothing of walks.)
 #[derive(Clone, Debug)]
 struct Unseen {
     /// What a walk would find.
@@ -140,7 +141,8 @@ pub(super) struct Caches {
 }
 
 impl Caches {
-    /// An entry has changed, and `stale` may be cached under the VMIDs in `cached`. The VM had `current` last.
+    /// An entry has changed, and `stale` may be cached under the VMIDs in `cached`. The VM had
+    /// `current` last.
     pub(super) fn add(&mut self, stale: Stale, cached: Vec<u16>, current: Option<u16>) {
         self.stale.extend(cached.iter().map(|&vmid| Stale {
             vmid,
@@ -150,7 +152,8 @@ impl Caches {
         self.unseen.push(Unseen { stale, cached });
     }
 
-    /// The VM gets this VMID back: what may be cached under it can be found again. Returns the entry of some of that.
+    /// The VM gets this VMID back: what may be cached under it can be found again. Returns the
+    /// entry of some of that.
     pub(super) fn wake(&mut self, vm: u8, vmid: u16) -> Option<u64> {
         let mut entry = None;
         for stale in &mut self.stale {
@@ -162,8 +165,9 @@ impl Caches {
         entry
     }
 
-    /// The VM is about to be loaded under this VMID, under which nothing of it was cached: from now on what it was
-    /// before changes that walks may not see can be. Returns their entries, and who made each.
+    /// The VM is about to be loaded under this VMID, under which nothing of it was cached: from now
+    /// on what it was before changes that walks may not see can be. Returns their entries, and who
+    /// made each.
     pub(super) fn load(&mut self, vm: u8, vmid: u16) -> Vec<(u64, u8)> {
         let mine = |unseen: &mut Unseen| unseen.stale.vm == vm && !unseen.cached.contains(&vmid);
         let found: Vec<_> = self.unseen.extract_if(.., mine).collect();
@@ -262,8 +266,8 @@ impl Caches {
         self.in_tlbs().find(|stale| stale.entry == entry)
     }
 
-    /// What may be cached, and should have been flushed, of entries of the table at `pa`; `ready` says of an entry
-    /// whether it is to be flushed by now.
+    /// What may be cached, and should have been flushed, of entries of the table at `pa`; `ready`
+    /// says of an entry whether it is to be flushed by now.
     pub(super) fn of_entries(&self, pa: u64, ready: impl Fn(u64) -> bool) -> Option<u64> {
         let entries = self.in_tlbs().map(|stale| stale.entry);
         entries
@@ -271,7 +275,8 @@ impl Caches {
             .find(|&entry| ready(entry))
     }
 
-    /// The entry of a leaf that may be cached, of those for which this holds; it gets the entry's level, too.
+    /// The entry of a leaf that may be cached, of those for which this holds; it gets the entry's
+    /// level, too.
     pub(super) fn of_leaf(&self, holds: impl Fn(u64, u8) -> bool) -> Option<u64> {
         let leaves = self.in_tlbs().filter(|stale| stale.table.is_none());
         leaves
@@ -284,8 +289,8 @@ impl Caches {
         self.in_tlbs().find(|stale| stale.table == Some(pa))
     }
 
-    /// What stands in the way of a new leaf: a cached one that translates an address of it otherwise, or
-    /// leads to a frame of it from elsewhere.
+    /// What stands in the way of a new leaf: a cached one that translates an address of it
+    /// otherwise, or leads to a frame of it from elsewhere.
     pub(super) fn against(&self, vm: u8, leaf: &Leaf) -> Option<(&Stale, &Leaf)> {
         Self::leaves(self.in_tlbs()).find(|(stale, old)| {
             let same = stale.vm == vm && leaf.is_like(old);

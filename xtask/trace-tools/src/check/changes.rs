@@ -1,6 +1,7 @@
 //! What became of entries: each change once, however many markers stood between.
 //!
-//! They say which parts of the protocol a recording has seen at work: rules of the other parts were not tried.
+//! They say which parts of the protocol a recording has seen at work: rules of the other parts were
+//! not tried.
 
 use std::collections::{BTreeMap, HashMap};
 

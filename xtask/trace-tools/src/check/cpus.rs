@@ -1,8 +1,8 @@
 //! What each CPU has in its registers, holds, and still owes.
 //!
-//! Owns the rules that are about one CPU alone: the order of its TLBIs and barriers, and what it has to forget
-//! when another vCPU of a VM comes to run on it. Who watches the guest's entry is not needed for
-//! that: what is owed must be done before VTTBR_EL2 is written again.
+//! Owns the rules that are about one CPU alone: the order of its TLBIs and barriers, and what it
+//! has to forget when another vCPU of a VM comes to run on it. Who watches the guest's entry is not
+//! needed for that: what is owed must be done before VTTBR_EL2 is written again.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -74,8 +74,8 @@ impl Cpu {
         (self.vttbr >> 48) as u16
     }
 
-    /// The CPU takes this value for VTTBR_EL2, which is for `vcpu` of `vm`, if it is for one. Says what it
-    /// should have forgotten before.
+    /// The CPU takes this value for VTTBR_EL2, which is for `vcpu` of `vm`, if it is for one. Says
+    /// what it should have forgotten before.
     pub(super) fn load(&mut self, vttbr: u64, vm: Option<u8>, vcpu: u8) -> Option<String> {
         let forgotten = self.owed.take().map(|owed| {
             format!(
@@ -100,7 +100,8 @@ impl Cpu {
     /// The CPU is about to execute a TLBI; says which rule that breaks, and how.
     pub(super) fn tlbi(&mut self, tlbi: Tlbi) -> Option<(&'static str, &'static str)> {
         let unsettled = self.unsettled && tlbi != Tlbi::Alle1is;
-        // What was made of both stages goes last: else a walk of stage 1 makes it anew of what stage 2 was.
+        // What was made of both stages goes last: else a walk of stage 1 makes it anew of what
+        // stage 2 was.
         let combined = matches!(tlbi, Tlbi::Vmalle1 | Tlbi::Vmalle1is);
         let wrong = if unsettled {
             let what = "a TLBI follows a write of VTTBR_EL2 with no ISB between";
@@ -147,7 +148,8 @@ impl Cpus {
         self.0.entry(cpu).or_default()
     }
 
-    /// The CPU takes this value for VTCR_EL2; says how its walks differ from others' or from what they were.
+    /// The CPU takes this value for VTCR_EL2; says how its walks differ from others' or from what
+    /// they were.
     pub(super) fn set_shape(&mut self, cpu: u8, vtcr: u64) -> Option<String> {
         let state = self.get(cpu);
         let loaded = state.vm.filter(|_| state.vtcr != Some(vtcr));
@@ -173,8 +175,9 @@ impl Cpus {
         all.find_map(|(&number, cpu)| (cpu.vm == Some(vm) && holds(cpu)).then_some(number))
     }
 
-    /// CPU `by` is about to execute a TLBI under this VMID: what of stage 1 the others have to forget when a vCPU
-    /// comes is less by what it reaches. Where the VMID is in use, stage 1 is walked again at once.
+    /// CPU `by` is about to execute a TLBI under this VMID: what of stage 1 the others have to
+    /// forget when a vCPU comes is less by what it reaches. Where the VMID is in use, stage 1 is
+    /// walked again at once.
     pub(super) fn forget(&mut self, by: u8, tlbi: Tlbi, vmid: u16) {
         let Some(domain) = forgets_stage1(tlbi) else {
             return;

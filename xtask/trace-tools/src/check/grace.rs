@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-/// The grace periods of all CPUs. Each may be told of by several CPUs that wait for one, or ask for it in vain.
+/// The grace periods of all CPUs. Each may be told of by several CPUs that wait for one, or ask for
+/// it in vain.
 #[derive(Debug, Default)]
 pub(super) struct Graces {
     /// When each was begun, by number.

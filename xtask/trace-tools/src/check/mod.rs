@@ -1,8 +1,9 @@
-//! A checker of the protocol: replays what was recorded with `trace=replay` and looks for broken rules.
+//! A checker of the protocol: replays what was recorded with `trace=replay` and looks for broken
+//! rules.
 //!
-//! It knows nothing of the hypervisor but what the events say (`trace::replay`): it builds its own tables from
-//! the writes, remembers which translations the TLBs may still hold, and has them forgotten by the
-//! invalidations and barriers that the architecture asks for. Rules:
+//! It knows nothing of the hypervisor but what the events say (`trace::replay`): it builds its own
+//! tables from the writes, remembers which translations the TLBs may still hold, and has them
+//! forgotten by the invalidations and barriers that the architecture asks for. Rules:
 //!
 //! | rule | broken if |
 //! |---|---|
@@ -200,7 +201,8 @@ impl Checked {
         found.copied().unwrap_or(0)
     }
 
-    /// Whether all was checked but the last events, which had not been sent when the machine went off.
+    /// Whether all was checked but the last events, which had not been sent when the machine went
+    /// off.
     pub fn is_complete(&self, recording: &Recording) -> bool {
         let came_whole = recording.lost.of(Stream::Replay) == 0 && recording.broken == 0;
         !recording.is_cut && (self.missing.is_none() || came_whole)

@@ -1,5 +1,5 @@
-//! Tables as the writes have made them, and what their entries mean (Arm ARM, "Translation table descriptor
-//! formats").
+//! Tables as the writes have made them, and what their entries mean (Arm ARM, "Translation table
+//! descriptor formats").
 
 use std::collections::HashMap;
 
@@ -171,7 +171,8 @@ impl Tables {
         Some((table, (entry % PAGE / 8) as usize))
     }
 
-    /// The leaves of the table at `pa` and of those below it, as they would translate from `ipa` on.
+    /// The leaves of the table at `pa` and of those below it, as they would translate from `ipa`
+    /// on.
     pub(super) fn leaves(&self, pa: u64, ipa: u64) -> Vec<Leaf> {
         let Some(table) = self.0.get(&pa) else {
             return Vec::new();

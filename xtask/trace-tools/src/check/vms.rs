@@ -154,7 +154,8 @@ impl Vms {
         });
     }
 
-    /// The VM's tables are about to be taken down. Says how a translation by them is still possible, if one is.
+    /// The VM's tables are about to be taken down. Says how a translation by them is still
+    /// possible, if one is.
     pub(super) fn end(&mut self, vm: u8) -> Option<String> {
         let running = self.cpus.running(vm, |_| true);
         let how = running.map(|cpu| format!("cpu{cpu} can walk to them"));

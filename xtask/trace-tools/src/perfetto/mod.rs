@@ -1,21 +1,24 @@
 //! A recording as the JSON that Perfetto's UI and Chrome's tracing open.
 //!
-//! Tracks: CPUs with the threads that run on them; threads that are no vCPU's, compaction first of all,
-//! with the CPUs they are on and the grace periods they await; vCPUs with their faults and the times
-//! they are in the guest; for each VM its changes (collapses, splits, moves); counters of free frames and
-//! of what blocks and pages map. An arrow leads from a collapse to each fault that met its marker.
+//! Tracks: CPUs with the threads that run on them; threads that are no vCPU's, compaction first of
+//! all, with the CPUs they are on and the grace periods they await; vCPUs with their faults and the
+//! times they are in the guest; for each VM its changes (collapses, splits, moves); counters of
+//! free frames and of what blocks and pages map. An arrow leads from a collapse to each fault that
+//! met its marker.
 //!
-//! Invariants, which the tests check: events are sorted by time; slices of one track nest; an arrow begins
-//! and ends in a slice; every track has a name. And what Perfetto's importer of JSON needs beside the format:
-//! no two tracks have the same number (`tid`), whatever their groups, since it names them by that alone, and none
-//! is 0, which it takes for the group's own; a slice that sticks out of another by a nanosecond is dropped;
-//! no key that it does not know stands before the events, so what run it was is said by a label;
-//! and nothing is said of `displayTimeUnit`, by which older ones multiply times.
+//! Invariants, which the tests check: events are sorted by time; slices of one track nest; an arrow
+//! begins and ends in a slice; every track has a name. And what Perfetto's importer of JSON needs
+//! beside the format: no two tracks have the same number (`tid`), whatever their groups, since it
+//! names them by that alone, and none is 0, which it takes for the group's own; a slice that sticks
+//! out of another by a nanosecond is dropped; no key that it does not know stands before the
+//! events, so what run it was is said by a label; and nothing is said of `displayTimeUnit`, by
+//! which older ones multiply times.
 //!
-//! Perfetto's own format, protobuf, would need the first two of these no longer, and slices that nest all the same.
-//! It would need types for packets, tracks, events and their annotations (`perfetto-protos` generates all of Perfetto's;
-//! by hand some hundred lines), and Chrome's tracing, and a look with a text editor or `jq`, would be lost. So it is
-//! JSON, which needs this paragraph.
+//! Perfetto's own format, protobuf, would need the first two of these no longer, and slices that
+//! nest all the same. It would need types for packets, tracks, events and their annotations
+//! (`perfetto-protos` generates all of Perfetto's; by hand some hundred lines), and Chrome's
+//! tracing, and a look with a text editor or `jq`, would be lost. So it is JSON, which needs this
+//! paragraph.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
@@ -294,8 +297,9 @@ impl Writer<'_> {
         self.coverage(record);
     }
 
-    /// Shows the waits for locks that came before a fault of this vCPU was told, which began at `begin`. Those of the
-    /// fault are in it. Its time was taken some moments before it was stamped, so it may seem to begin after them.
+    /// Shows the waits for locks that came before a fault of this vCPU was told, which began at
+    /// `begin`. Those of the fault are in it. Its time was taken some moments before it was
+    /// stamped, so it may seem to begin after them.
     fn show_waits_in(&mut self, vcpu: Track, begin: u64) {
         for (ipa, since, end) in self.waits.remove(&vcpu).unwrap_or_default() {
             let since = if end > begin { since.max(begin) } else { since };

@@ -115,7 +115,8 @@ fn assert_valid(events: &[Value]) {
     }
 }
 
-/// Checks that of two slices of a track one is in the other, or behind it. They come by their beginning.
+/// Checks that of two slices of a track one is in the other, or behind it. They come by their
+/// beginning.
 fn assert_nested(slices: &[(u64, u64)]) {
     let mut open: Vec<u64> = Vec::new();
     for &(from, to) in slices {

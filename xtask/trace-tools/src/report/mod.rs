@@ -132,8 +132,8 @@ impl Latencies {
         self.vcpus.insert(vcpu);
     }
 
-    /// Bars, each with its ends in nanoseconds, how many of its faults were resolved and how many were not; and
-    /// percentiles.
+    /// Bars, each with its ends in nanoseconds, how many of its faults were resolved and how many
+    /// were not; and percentiles.
     fn finish(mut self, name: &str) -> Value {
         self.nanoseconds.sort_unstable();
         let (low, high) = match (self.bars.keys().next(), self.bars.keys().next_back()) {

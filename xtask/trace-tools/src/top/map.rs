@@ -1,4 +1,5 @@
-//! A VM's memory as cells, as many as there is room for: a cell is some regions, or a part of one, down to a page.
+//! A VM's memory as cells, as many as there is room for: a cell is some regions, or a part of one,
+//! down to a page.
 
 use crate::space::{PAGES, REGION, Region, Space};
 

@@ -1,7 +1,8 @@
-//! The picture that `cargo xtask top` draws: what the hypervisor does, made of what comes over its console.
+//! The picture that `cargo xtask top` draws: what the hypervisor does, made of what comes over its
+//! console.
 //!
-//! [`Picture`] takes in the console and the keys that are pressed, and draws itself. Who uses it owns the terminal, and
-//! QEMU.
+//! [`Picture`] takes in the console and the keys that are pressed, and draws itself. Who uses it
+//! owns the terminal, and QEMU.
 
 mod keys;
 mod map;

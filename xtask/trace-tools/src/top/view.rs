@@ -32,8 +32,8 @@ const RATES_WIDTH: u16 = 44;
 
 /// The lines of title, gauges and keys.
 const FIXED: u16 = 3;
-/// Of the height without those: the most that the lists of CPUs and vCPUs make the counts' part grow to, and of the rest
-/// what the map gets if it can fill it.
+/// Of the height without those: the most that the lists of CPUs and vCPUs make the counts' part
+/// grow to, and of the rest what the map gets if it can fill it.
 const LISTS: (u16, u16) = (2, 5);
 const MAP: (u16, u16) = (3, 5);
 

@@ -6,7 +6,8 @@ use crate::places::Places;
 use crate::step::{EL1H, Step, Taker};
 use crate::words::{self, DSB_SY, ISB, System, TCR_EL1, TTBR1_EL1};
 
-/// Accesses of every kind to addresses that `place` chooses; one time in four after a change of the MMU.
+/// Accesses of every kind to addresses that `place` chooses; one time in four after a change of the
+/// MMU.
 fn accesses(step: &mut Step, random: &mut Random, place: impl Fn(&mut Random) -> u64) {
     if random.below(4) == 0 {
         step.push_control(random);
@@ -63,8 +64,8 @@ pub(super) fn fetch(step: &mut Step, random: &mut Random, taker: Taker<'_>) {
 
 /// `TCR_EL1` as the guest has it, for addresses of the lower half, with 40-bit physical addresses.
 const LOWER_HALF: u64 = 2 << 32 | 0b11_0101 << 8 | 25;
-/// `TCR_EL1`: the fields for the upper half, where the guest has nothing, but for EPD1, which would forbid
-/// it.
+/// `TCR_EL1`: the fields for the upper half, where the guest has nothing, but for EPD1, which would
+/// forbid it.
 const UPPER_HALF: u64 = 0xff7f_0000;
 
 /// Tables for the upper half of virtual addresses that lie anywhere, and accesses through them.

@@ -8,11 +8,11 @@ use crate::words::{
     TTBR0_EL1, VBAR_EL1, WFE, WFI,
 };
 
-/// The registers on which it hangs that the vectors are reached: they are not written at random, but by
-/// the kinds `control` and `lost`.
+/// The registers on which it hangs that the vectors are reached: they are not written at random,
+/// but by the kinds `control` and `lost`.
 const VITAL: [System; 5] = [SCTLR_EL1, TTBR0_EL1, TCR_EL1, VBAR_EL1, MAIR_EL1];
-/// `ICC_BPR0_EL1` and `ICC_BPR1_EL1`: QEMU (7.2) ends in an assertion some time after a guest writes more
-/// than three bits to them.
+/// `ICC_BPR0_EL1` and `ICC_BPR1_EL1`: QEMU (7.2) ends in an assertion some time after a guest
+/// writes more than three bits to them.
 const BINARY_POINTS: [System; 2] = [System(3, 0, 12, 8, 3), System(3, 0, 12, 12, 3)];
 
 /// Any system register, and any system instruction.
@@ -69,8 +69,8 @@ pub(super) fn interface(step: &mut Step, random: &mut Random, _: Taker<'_>) {
 
 /// Gives memory back, by [`release`].
 const RELEASE_MEMORY: u64 = 0xc600_0001;
-/// PSCI calls that end something, or that do not come back at once: SYSTEM_OFF and SYSTEM_RESET with its
-/// variants would end the run early; the others are for [`power`].
+/// PSCI calls that end something, or that do not come back at once: SYSTEM_OFF and SYSTEM_RESET
+/// with its variants would end the run early; the others are for [`power`].
 const APART: [u64; 10] = [1, 2, 3, 8, 9, 0xc, 0xd, 0xe, 0x12, 0x15];
 
 /// A call of any function with any arguments.

@@ -154,8 +154,8 @@ fn watched(offset: u64) -> u64 {
     &raw const WATCHED as u64 + offset
 }
 
-/// Runs the access with the address of what is watched, or so many bytes behind it; it must hit, with this bit in the
-/// syndrome, or not.
+/// Runs the access with the address of what is watched, or so many bytes behind it; it must hit,
+/// with this bit in the syndrome, or not.
 fn accesses(what: &str, level: Level, code: &Code<2>, offset: u64, hit: Option<u64>) {
     let address = level.sees(watched(offset));
     let caught = level.runs(code.at(0), address, 0);

@@ -1,5 +1,6 @@
-//! Self-hosted debugging, as the architecture has it: breakpoints and watchpoints hit what they are set to and nothing
-//! else, a step is one instruction also where the hypervisor carries it out, and each vCPU has its own registers.
+//! Self-hosted debugging, as the architecture has it: breakpoints and watchpoints hit what they are
+//! set to and nothing else, a step is one instruction also where the hypervisor carries it out, and
+//! each vCPU has its own registers.
 //!
 //! - [`registers`]: the registers; - [`hits`]: breakpoints and watchpoints; - [`steps`]: software step;
 //! - [`turns`]: all vCPUs use them at once, on whichever CPU they are.
@@ -92,13 +93,14 @@ impl Level {
     /// Runs what lies at `address`, which is EL1's, with `argument` in x1, and bits of PSTATE set.
     fn runs(self, address: u64, argument: u64, pstate: u64) -> Caught {
         let pstate = self.pstate() | pstate;
-        // SAFETY: Code of this mode, which does no more than load or store what is the mode's own, or what the test of it
-        // says, and ends in an undefined instruction.
+        // SAFETY: Code of this mode, which does no more than load or store what is the mode's own,
+        // or what the test of it says, and ends in an undefined instruction.
         unsafe { catch(self.sees(address), pstate, argument) }
     }
 }
 
-/// The class of an exception, and the address at which EL1 has the instruction that it was taken from.
+/// The class of an exception, and the address at which EL1 has the instruction that it was taken
+/// from.
 fn what_and_where(caught: &Caught, level: Level) -> (u64, u64) {
     let address = caught.elr.wrapping_sub(level.sees(0));
     (caught.esr >> 26, address)

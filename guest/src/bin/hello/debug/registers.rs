@@ -4,7 +4,8 @@ use core::arch::asm;
 
 use aarch64_cpu::asm::barrier;
 
-/// Bits of `MDSCR_EL1`: software step, no channel for EL0, exceptions within EL1, breakpoints and watchpoints.
+/// Bits of `MDSCR_EL1`: software step, no channel for EL0, exceptions within EL1, breakpoints and
+/// watchpoints.
 pub(super) const SS: u64 = 1 << 0;
 pub(super) const TDCC: u64 = 1 << 12;
 pub(super) const KDE: u64 = 1 << 13;

@@ -17,11 +17,13 @@ const NOT_SUPPORTED: u64 = u64::MAX;
 /// Where nothing is.
 const NOWHERE: u64 = 0x70_0000_0000;
 
-/// Status codes: a translation fault of the guest's own at level 1, and what comes from the hypervisor.
+/// Status codes: a translation fault of the guest's own at level 1, and what comes from the
+/// hypervisor.
 const TRANSLATION_1: u64 = 0x05;
 const EXTERNAL: u64 = 0x10;
 
-/// An MRS of `MDCCSR_EL0` into x0 that is trapped: its class, and Op0 2, Op1 3, CRn 0, CRm 1, Op2 0.
+/// An MRS of `MDCCSR_EL0` into x0 that is trapped: its class, and Op0 2, Op1 3, CRn 0, CRm 1,
+/// Op2 0.
 const TRAPPED_CHANNEL: u64 = 0x18 << 26 | 1 << 25 | 2 << 20 | 3 << 14 | 1 << 1 | 1;
 
 /// The argument of an instruction, in x1.
@@ -87,8 +89,8 @@ static EL1_ONLY: [Instruction; 10] = [
 
 /// Branch to x1.
 static BRANCH: Code<2> = Code([0xd61f_0020, 0]);
-/// Instructions that cannot be carried out: one that nobody knows, and one that the hypervisor traps and knows nothing
-/// of (mrs x0, pmcr_el0), unless EL1 traps it from EL0.
+/// Instructions that cannot be carried out: one that nobody knows, and one that the hypervisor
+/// traps and knows nothing of (mrs x0, pmcr_el0), unless EL1 traps it from EL0.
 static UNKNOWN_TO_ALL: Code<2> = Code([0, 0]);
 static UNKNOWN_TO_EL2: Code<2> = Code([0xd53b_9c00, 0]);
 /// Load from x1.
@@ -117,7 +119,8 @@ pub(super) fn run(machine: &'static Machine<'static>, registers: &Registers) {
     registers.clear();
 }
 
-/// Has an interrupt be pending from now on that this vCPU does not take, so that a WFI is over at once.
+/// Has an interrupt be pending from now on that this vCPU does not take, so that a WFI is over at
+/// once.
 fn await_nothing(machine: &'static Machine<'static>) {
     let gic = gic::Gic::of(machine, 0);
     gic.init_distributor();

@@ -1,5 +1,5 @@
-//! All vCPUs debug at once, and leave their CPU in between: each finds its own registers again, on whichever CPU it goes
-//! on, and nothing of another vCPU's or machine's.
+//! All vCPUs debug at once, and leave their CPU in between: each finds its own registers again, on
+//! whichever CPU it goes on, and nothing of another vCPU's or machine's.
 
 use core::hint::spin_loop;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -80,7 +80,8 @@ fn pause(round: u64) {
     }
 }
 
-/// One breakpoint and one watchpoint are on, all others hold something; a pause; they hit, and nothing has changed.
+/// One breakpoint and one watchpoint are on, all others hold something; a pause; they hit, and
+/// nothing has changed.
 fn uses_them(registers: &Registers, round: u64) {
     let (own, place, word) = (
         (

@@ -113,8 +113,8 @@ impl Vm {
     fn look_around(&self) {
         for look in 0..LOOKS {
             let step = self.step.replace(self.step.get() + 1);
-            // Pages that operations prefer in turn with others: the stride has nothing in common with
-            // the number of pages, so it reaches them all.
+            // Pages that operations prefer in turn with others: the stride has nothing in common
+            // with the number of pages, so it reaches them all.
             let index = if look % 2 == 0 {
                 step / 2 % 5
             } else {

@@ -13,7 +13,8 @@ pub(super) struct Copying<'v> {
     vm: &'v Vm,
     region: usize,
     calls: usize,
-    /// The guest runs for so many calls: one for each page, and nobody knows how many more if there are rounds.
+    /// The guest runs for so many calls: one for each page, and nobody knows how many more if there
+    /// are rounds.
     held_up_from: usize,
     /// The page that is held up, when it is one alone.
     only: Option<usize>,
@@ -104,7 +105,8 @@ impl Vm {
                 self.adopt_copy(region, block);
             }
             Err(Refused { reason, frame }) => {
-                // Whatever else happened, an undisturbed collapse of what can be collapsed succeeds.
+                // Whatever else happened, an undisturbed collapse of what can be collapsed
+                // succeeds.
                 let no_deposit = reason == CollapseError::OutOfFrames;
                 assert!(!could || !meanwhile.is_empty() || no_deposit, "{reason:?}");
                 out_of_frames |= no_deposit;

@@ -1,9 +1,9 @@
 //! A reference model of a VM's memory, and a VM that is compared with it.
 //!
-//! The model knows nothing of tables: each page of a few regions of 2 MiB has a frame, attributes, a
-//! value, and whether it was used and written. Of structure it knows one thing a region: nothing,
-//! a table, or a block. [`Vm::check`] compares all of it with the tables, by walking them, and with what a
-//! guest sees through TLBs that forget nothing by themselves.
+//! The model knows nothing of tables: each page of a few regions of 2 MiB has a frame, attributes,
+//! a value, and whether it was used and written. Of structure it knows one thing a region: nothing,
+//! a table, or a block. [`Vm::check`] compares all of it with the tables, by walking them, and with
+//! what a guest sees through TLBs that forget nothing by themselves.
 
 mod apply;
 mod check;
@@ -57,8 +57,8 @@ impl Shape {
         }
     }
 
-    /// First addresses of the regions, in order: the first two of the VM, the two on both sides of the
-    /// border between root tables (or in the middle of the only one), and the last.
+    /// First addresses of the regions, in order: the first two of the VM, the two on both sides of
+    /// the border between root tables (or in the middle of the only one), and the last.
     fn regions(self) -> [Ipa; REGIONS] {
         let size = Level::L2.size();
         let end = 1 << self.ipa_bits;
@@ -157,8 +157,8 @@ impl Vm {
         }
     }
 
-    /// Does an operation while the `n`-th allocation of a table fails (0 for none), and says whether the
-    /// operation ran out of frames for that.
+    /// Does an operation while the `n`-th allocation of a table fails (0 for none), and says
+    /// whether the operation ran out of frames for that.
     pub(crate) fn apply_failing(&self, op: &Op, n: u64) -> bool {
         self.machine.frames().fail_nth(n);
         let result = self.apply(op);

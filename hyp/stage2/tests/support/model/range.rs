@@ -233,7 +233,8 @@ impl Vm {
         self.clean(range);
     }
 
-    /// What was collected is clean; a block covered in part was not collected as a whole, and is not.
+    /// What was collected is clean; a block covered in part was not collected as a whole, and is
+    /// not.
     fn clean(&self, range: IpaRange) {
         let is_whole = |(region, pages): &(usize, Range<usize>)| {
             self.mapped(*region) != Mapped::Block || *pages == (0..PAGES)

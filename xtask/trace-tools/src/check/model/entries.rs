@@ -1,5 +1,5 @@
-//! The rules about what an entry of the tree becomes: what was there may be cached, what is there now must
-//! neither contradict that nor be somebody else's.
+//! The rules about what an entry of the tree becomes: what was there may be cached, what is there
+//! now must neither contradict that nor be somebody else's.
 
 use super::super::caches::Stale;
 use super::super::tables::{self, Kind, Leaf, State, kind, leaf, restricts};
@@ -173,8 +173,8 @@ impl Model {
         }
     }
 
-    /// A leaf of the table `child` translates from now on. What is cached through that table, or of the
-    /// block that it was part of, does not differ.
+    /// A leaf of the table `child` translates from now on. What is cached through that table, or of
+    /// the block that it was part of, does not differ.
     fn leaf_of_table_made(&mut self, vm: u8, child: u64, leaf: Leaf) {
         let old = self.caches.against(vm, &leaf);
         let same = old.is_none_or(|(stale, old)| {
@@ -194,7 +194,8 @@ impl Model {
             } else {
                 (REUSE, "the frame")
             };
-            // A block that its parts have replaced directly, or the other way round, is no other translation.
+            // A block that its parts have replaced directly, or the other way round, is no other
+            // translation.
             if !(rule == BREAK && self.direct && leaf.agrees(old)) {
                 let what = format!(
                     "vm{vm} gets {:#x} mapped to {:#x}, {} KiB, while another translation of {why} may be cached (vm{}, {:#x} to {:#x})",

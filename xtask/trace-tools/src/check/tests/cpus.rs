@@ -1,4 +1,5 @@
-//! What a CPU owes: the order of its TLBIs, stage 1 of a vCPU that goes, what instruction caches hold.
+//! What a CPU owes: the order of its TLBIs, stage 1 of a vCPU that goes, what instruction caches
+//! hold.
 
 use trace::event::{Barrier, Tlbi};
 
@@ -142,7 +143,8 @@ fn a_vm_has_one_vmid_at_a_time() {
     assert_eq!(in_turn.broken(), [""; 0]);
 }
 
-/// A page goes from one VM to another; `forget` is what is done between with the instruction caches.
+/// A page goes from one VM to another; `forget` is what is done between with the instruction
+/// caches.
 fn given_on(dic: u8, forget: impl Fn(&mut Story)) -> Vec<&'static str> {
     let mut story = Story::running();
     story.events[0].2 = Event::Allowed {

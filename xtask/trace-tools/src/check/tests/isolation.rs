@@ -1,4 +1,5 @@
-//! What belongs to whom: frames and addresses, VMIDs that come back, and what a VM that comes to run may find.
+//! What belongs to whom: frames and addresses, VMIDs that come back, and what a VM that comes to
+//! run may find.
 
 use trace::event::{Barrier, Holder, Tlbi};
 
@@ -176,8 +177,8 @@ fn a_vm_stores_to_its_ram_only() {
     assert_eq!(outside(LEAF & !(1 << 7)), [""; 0]);
 }
 
-/// VM 0 runs under VMID 1, then under 2, and under 1 again; `flush` is done while it has 2 and before its page is
-/// unmapped, which is flushed under 2.
+/// VM 0 runs under VMID 1, then under 2, and under 1 again; `flush` is done while it has 2 and
+/// before its page is unmapped, which is flushed under 2.
 fn back_again(unmaps: bool, flush: impl Fn(&mut Story)) -> Vec<&'static str> {
     let mut story = Story::running();
     story.load(0, NOTHING, 0).load(0, ROOT, 2);
@@ -270,7 +271,8 @@ fn a_new_generation_begins_with_empty_tlbs() {
     assert_eq!(rollover(false), [VMID]);
 }
 
-/// CPU 0 takes a page away from a VM that has no VMID yet; CPU 1 comes to run it. `between` is what CPU 0 does first.
+/// CPU 0 takes a page away from a VM that has no VMID yet; CPU 1 comes to run it. `between` is what
+/// CPU 0 does first.
 fn first_run(between: impl Fn(&mut Story)) -> Vec<&'static str> {
     let mut story = Story::running();
     story

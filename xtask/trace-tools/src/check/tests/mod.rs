@@ -233,7 +233,8 @@ impl Story {
             .unlock(0, L3)
     }
 
-    /// The level-3 table, emptied, makes way for a marker, by this TLBI and with its parent's lock held.
+    /// The level-3 table, emptied, makes way for a marker, by this TLBI and with its parent's lock
+    /// held.
     fn take_out(&mut self, tlbi: Tlbi, operand: u64) -> &mut Self {
         self.unmap()
             .lock(0, L2, 2)

@@ -87,7 +87,9 @@ fn an_entry_is_made_after_the_flush_of_what_it_was() {
         );
     }
     // Stage 1 not invalidated; no DSB before the TLBI, between the two, or after them.
-    let second = |wanted| move |event: &Event| matches!(event, Event::TlbiDone { tlbi, .. } if *tlbi == wanted);
+    let is =
+        |event: &Event, wanted| matches!(event, Event::TlbiDone { tlbi, .. } if *tlbi == wanted);
+    let second = |wanted| move |event: &Event| is(event, wanted);
     assert_eq!(
         whole
             .clone()
