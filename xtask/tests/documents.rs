@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use pulldown_cmark::{Event, HeadingLevel, Options, Parser, Tag, TagEnd};
+use serde_json::Value;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -159,6 +161,58 @@ fn links_lead_somewhere_and_paths_exist() {
         .flat_map(|document| complaints(&root, document))
         .collect();
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+/// The arrows in the picture of the crates.
+fn arrows(text: &str) -> Vec<(&str, &str)> {
+    let (_, picture) = text.split_once("graph TD\n").expect("a picture");
+    let (picture, _) = picture.split_once("```").expect("its end");
+    picture
+        .lines()
+        .map(|line| line.trim().split_once(" --> ").expect("an arrow"))
+        .collect()
+}
+
+/// The pairs of crates of the workspace of which the first uses the second, other than for its tests.
+fn uses() -> Vec<(String, String)> {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--no-deps", "--format-version", "1"])
+        .current_dir(root())
+        .output()
+        .expect("cargo runs");
+    let metadata: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let packages = metadata["packages"].as_array().expect("packages");
+    let is_ours = |name: &Value| packages.iter().any(|package| package["name"] == *name);
+    let text = |name: &Value| name.as_str().expect("a name").to_owned();
+    let uses = packages.iter().flat_map(|user| {
+        let used = user["dependencies"].as_array().expect("dependencies");
+        let used = used.iter().filter(|used| used["kind"].is_null());
+        let used = used.filter(|used| is_ours(&used["name"]));
+        used.map(|used| (text(&user["name"]), text(&used["name"])))
+    });
+    uses.collect()
+}
+
+/// Whether arrows lead from one crate to another.
+fn leads(arrows: &[(&str, &str)], from: &str, to: &str) -> bool {
+    from == to
+        || arrows
+            .iter()
+            .any(|&(user, used)| user == from && leads(arrows, used, to))
+}
+
+#[test]
+fn the_picture_of_the_crates_is_true() {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).expect("the map");
+    let (arrows, uses) = (arrows(&text), uses());
+    for (from, to) in &arrows {
+        let is_true = uses.iter().any(|(user, used)| user == from && used == to);
+        assert!(is_true, "{from} does not use {to}");
+    }
+    // Programs for Linux guests stand apart.
+    for (user, used) in uses.iter().filter(|(user, _)| user != "guest-linux") {
+        assert!(leads(&arrows, user, used), "{user} uses {used}");
+    }
 }
 
 #[test]
