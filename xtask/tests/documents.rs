@@ -173,7 +173,7 @@ fn arrows(text: &str) -> Vec<(&str, &str)> {
         .collect()
 }
 
-/// The pairs of crates of the workspace of which the first uses the second, other than for its tests.
+/// The pairs of crates of the workspace of which the first uses the second, not only in tests.
 fn uses() -> Vec<(String, String)> {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--no-deps", "--format-version", "1"])
