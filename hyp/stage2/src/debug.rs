@@ -21,6 +21,26 @@ macro_rules! opaque {
 
 opaque!(Grace, Table, VmidAllocator,);
 
+#[cfg(all(feature = "alloc", not(any(loom, shuttle))))]
+mod checked {
+    use super::{Debug, Environment, Formatter, Result};
+    use crate::checked::{Checked, CheckedPin};
+
+    impl<E: Debug> Debug for Checked<E> {
+        fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+            f.debug_tuple("Checked").field(&self.env).finish()
+        }
+    }
+
+    impl<E: Environment> Debug for CheckedPin<'_, E> {
+        fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+            f.debug_struct("CheckedPin")
+                .field("cpu", &self.cpu)
+                .finish_non_exhaustive()
+        }
+    }
+}
+
 #[cfg(feature = "fake")]
 mod fake {
     use super::{Debug, Formatter, Result};

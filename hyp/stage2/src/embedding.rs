@@ -3,10 +3,9 @@
 //!
 //! There is no code in this module.
 //!
-//! To depend on it, name the crate by its path or repository: it needs Rust 1.90, neither `std` nor
-//! `alloc` (on Unix and Windows, for tests, `std`), and no feature; `fake` is for tests on a host.
-//! Of memory it wants 32 bytes for each frame that may become a table (a pool of them will do), 256
-//! bytes a CPU, and 8 KiB for the VMIDs.
+//! The crate needs Rust 1.93, neither `std` nor `alloc` (on Unix and Windows, for tests, `std`),
+//! and no feature; `fake` is for tests on a host. Of memory it wants 40 bytes for each frame that may
+//! become a table (a pool of them will do), 256 bytes a CPU, and 8 KiB for the VMIDs.
 //!
 //! # What to implement
 //!
@@ -112,6 +111,40 @@
 //! that change a range, move a page, or collapse wait for the operation that works there
 //! ([`Cpus::yield_now`](crate::Cpus::yield_now)), and those that free tables may wait for a grace
 //! period as well: make them from a thread, where other threads may run meanwhile.
+//!
+//! # What callbacks may do
+//!
+//! | callback | runs | must not |
+//! |---|---|---|
+//! | `Frames::allocate_tables`, `allocate_filled_table`, `free_tables`; `Cpus::yield_now`, `cond_resched` | with no lock of this crate, outside read sections, unpinned by it | |
+//! | `Frames::table_meta`, `holds_tables`; `TableWindow`; `Tlb`; `Cpus::current`, `slot` | in read sections and under table locks | wait, allocate, call this crate |
+//! | `Observer` | anywhere | acquire a lock, wait, call this crate |
+//! | `CopyPages::copy`, `zero`, `complete` | with no lock; a marker keeps other operations away | wait for what a guest controls |
+//! | `CopyPages::release`, the sinks of `unmap` and `destroy` | with no lock | |
+//! | closures of `age`, `collect_dirty`, `map_pages`, `map_page_with`, `resolve_fault_with` | under the lock of one table | wait, allocate, call this crate |
+//!
+//! What calls this crate against these rules, and would change tables, panics before anything has
+//! changed.
+//!
+//! # Testing an environment
+//!
+//! - **With `Checked`**, which the feature `alloc` adds: wrap your environment and run your own
+//!   tests. It panics with the name of the promise that is broken: a frame that is not zero or is
+//!   given twice, metadata that two frames share or that moves, a window that leads elsewhere,
+//!   parts that are not the same at all times, a pinned thread that moves, two threads on one CPU,
+//!   an observer that calls this crate or numbers twice, and a call that may wait in a read
+//!   section.
+//! - **Under Miri.** Tables are ordinary memory to this crate. If your `Frames` and `TableWindow`
+//!   can be compiled for a host, `cargo miri test` finds a reference to a table that is still used
+//!   when its frame is given to another owner, and memory that is reached through the wrong
+//!   pointer. Take a small geometry: a start at level 2 has two levels.
+//! - **In races.** Run threads that map, unmap and look up on two CPUs of yours, with `Checked`
+//!   round the environment and `-Zmiri-many-seeds`, or natively under ThreadSanitizer. The crate's
+//!   own protocol is explored with loom and shuttle, by `--cfg loom` and `--cfg shuttle`, which
+//!   replace its atomics and locks; `Checked` is not built then. An environment of yours needs them
+//!   only if it has lock-free algorithms itself: put those into a crate with tests of its own.
+//! - **With `fake`** in the place of the hardware, your policy of faults and compaction is tested:
+//!   it panics where hardware would go on with a stale translation.
 //!
 //! # A whole environment
 //!

@@ -149,6 +149,9 @@ extern crate std;
 #[cfg(feature = "aarch64")]
 pub mod aarch64;
 mod addr;
+#[cfg(all(feature = "alloc", not(any(loom, shuttle))))]
+#[allow(unsafe_code)] // implements the traits of `env`
+mod checked;
 mod collapse;
 mod copy;
 mod debug;
@@ -188,6 +191,8 @@ mod unmap;
 pub mod vmid;
 
 pub use addr::{ENTRIES, INDEX_BITS, Ipa, IpaRange, Level, PAGE_SHIFT, PAGE_SIZE, Pa};
+#[cfg(all(feature = "alloc", not(any(loom, shuttle))))]
+pub use checked::{Checked, CheckedPin};
 pub use collapse::{CollapseError, CopyPlan};
 pub use copy::{CopyPages, Unreadable};
 pub use descriptor::{

@@ -1,6 +1,7 @@
 //! What one sequence of calls, written down in the test, comes to.
 
 mod boundary;
+mod checked;
 mod copying;
 mod counted;
 mod in_the_way;
