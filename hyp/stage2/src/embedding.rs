@@ -4,8 +4,8 @@
 //! There is no code in this module.
 //!
 //! The crate needs Rust 1.93, neither `std` nor `alloc` (on Unix and Windows, for tests, `std`),
-//! and no feature; `fake` is for tests on a host. Of memory it wants 40 bytes for each frame that may
-//! become a table (a pool of them will do), 256 bytes a CPU, and 8 KiB for the VMIDs.
+//! and no feature; `fake` is for tests on a host. Of memory it wants 40 bytes for each frame that
+//! may become a table (a pool of them will do), 256 bytes a CPU, and 8 KiB for the VMIDs.
 //!
 //! # What to implement
 //!
