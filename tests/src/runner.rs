@@ -310,7 +310,7 @@ impl Typist {
             && start.contains(prompt)
         {
             self.left.pop_front();
-            // Who has ended does not read.
+            // A QEMU that has ended does not read.
             let _ = self.writer.write_all(text.as_bytes());
             self.has_typed = true;
         }

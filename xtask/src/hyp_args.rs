@@ -118,7 +118,7 @@ mod tests {
                 "{error}"
             );
         }
-        // Who has a key right is told what it takes, and nothing else.
+        // A user who has the key right is told what it takes, and nothing else.
         for (text, reason) in [
             (
                 "compaction=offf",

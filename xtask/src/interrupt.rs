@@ -1,5 +1,5 @@
 //! Ctrl-C, and the signals that ask a program to end, as a flag that waiting loops look at, so
-//! that whoever started a child ends it and puts the terminal right.
+//! that the code that started a child ends it and restores the terminal.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

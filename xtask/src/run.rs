@@ -35,7 +35,7 @@ pub enum Outcome {
     TimedOut,
     /// Ctrl-C, or a signal that asks to end.
     Interrupted,
-    /// Whoever watches has seen enough.
+    /// The user has left the display.
     Left,
     /// QEMU ended with this error status before anything was on the console.
     Refused(ExitStatus),

@@ -11,7 +11,7 @@ use std::process::Stdio;
 
 use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
 
-/// Whether bars and spinners suit whoever looks at standard error: a person, and not CI.
+/// Whether bars and spinners suit the reader of standard error: a person, and not CI.
 pub fn is_animated() -> bool {
     stderr().is_terminal() && env::var_os("CI").is_none()
 }

@@ -232,7 +232,7 @@ fn others() -> Vec<Scenario> {
         .on(2, "neoverse-n1")
         .memory(Size::mib(1536))
         .args("guest-memory=512M compaction=stress")
-        // Ctrl-A q: nobody is there to install anything.
+        // Ctrl-A q: the test installs nothing.
         .types("Choose language", "\u{1}q")
         .ends(Ending::PoweredOff)
         .wants("Debian installer main menu")

@@ -96,7 +96,7 @@ impl Output {
     }
 }
 
-/// Shows text on standard output, where somebody may have seen enough.
+/// Shows text on standard output, whose reader may have closed it.
 ///
 /// # Errors
 ///
@@ -110,7 +110,7 @@ pub fn show(text: &str) -> Result<()> {
 ///
 /// # Errors
 ///
-/// Any, but that nobody reads on.
+/// Any, but that the reader has closed it.
 pub fn shown(result: io::Result<()>) -> Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),

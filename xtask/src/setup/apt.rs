@@ -1,4 +1,4 @@
-//! Installing packages with apt-get on Debian and Ubuntu, where nobody has to be asked.
+//! Installing packages with apt-get on Debian and Ubuntu, where that asks no question.
 
 use std::fs;
 use std::path::Path;

@@ -21,7 +21,7 @@ impl Installed {
     pub(super) fn has_target(&self, target: &str) -> bool {
         match self.components() {
             Some(components) => self.has(&components, &format!("rust-std-{target}")),
-            // A system's package, or a toolchain that somebody has built: all or nothing.
+            // A system's package, or a toolchain built by hand: all or nothing.
             None => self.has_core(target),
         }
     }

@@ -1,4 +1,4 @@
-//! QEMU: found, installed with apt-get where nobody has to be asked, or asked for.
+//! QEMU: found, installed with apt-get where that asks no question, or asked for.
 
 use std::ffi::OsStr;
 use std::fmt;

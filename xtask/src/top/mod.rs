@@ -139,7 +139,7 @@ impl Top {
             match event::read()? {
                 Event::Key(key) => match self.picture.press(key) {
                     Asked::Quit => return Ok(false),
-                    // Where QEMU has ended, nobody reads it.
+                    // A QEMU that has ended reads nothing.
                     Asked::Send(bytes) => drop(self.keys.write_all(&bytes)),
                     Asked::Draw => {}
                     Asked::Nothing => continue,

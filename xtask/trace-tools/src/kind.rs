@@ -19,7 +19,7 @@ pub(crate) enum Kind {
     Migrate,
     /// A busy marker was met.
     Marker,
-    /// A table had been detached under whoever had found it.
+    /// A table had been detached under the thread that had found it.
     Retry,
     /// An invalidation of the TLB.
     Tlbi,

@@ -62,7 +62,7 @@ const PAGE: Kind = Kind {
 pub struct Recording {
     /// What run it is of, as far as it says.
     pub about: About,
-    /// It ends before the run did: the disk was full, or whoever wrote it was killed.
+    /// It ends before the run did: the disk was full, or its writer was killed.
     pub is_cut: bool,
     /// The events, by time.
     pub records: Vec<Record>,

@@ -13,7 +13,7 @@ pub(super) struct Place {
     pub(super) ipa: u64,
 }
 
-/// Who has addresses up to an end.
+/// The holder of addresses up to an end.
 #[derive(Clone, Copy, Debug)]
 struct Area {
     end: u64,

@@ -13,7 +13,7 @@ pub(super) struct Graces {
 }
 
 impl Graces {
-    /// A grace period begins, or somebody waits for it.
+    /// A grace period begins, or a thread waits for it.
     pub(super) fn begin(&mut self, number: u64, order: u64) {
         self.begun.entry(number).or_insert(order);
     }

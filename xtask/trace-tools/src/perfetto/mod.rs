@@ -371,7 +371,7 @@ impl Writer<'_> {
         }
     }
 
-    /// An arrow from the collapse that goes on to whoever met its marker.
+    /// An arrow from the collapse that goes on to the faults that met its marker.
     fn marker(&mut self, record: &Record, operation: Operation, ipa: u64, met: Track) {
         let (vm, now) = (record.stamp.vm, record.stamp.time);
         let args = json!({"ipa": format!("{ipa:#x}"), "work": operation.text()});

@@ -17,7 +17,7 @@ pub(super) struct Film {
     columns: Vec<String>,
     /// For each step KiB that pages map, and that blocks map.
     mapped: Vec<(u64, u64)>,
-    /// Regions that somebody has worked on since the last picture.
+    /// Regions that were changed since the last picture.
     busy: Vec<bool>,
 }
 

@@ -1,5 +1,5 @@
 //! The rules about what an entry of the tree becomes: what was there may be cached, what is there
-//! now must neither contradict that nor be somebody else's.
+//! now must neither contradict that nor belong to another holder.
 
 use super::super::caches::Stale;
 use super::super::tables::{self, Kind, Leaf, State, kind, leaf, restricts};

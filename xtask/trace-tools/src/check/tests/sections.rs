@@ -40,7 +40,7 @@ fn a_table_ends_after_a_grace_period_that_began_when_it_was_out() {
     assert_eq!(older.clone().broken(), [""; 0]);
     older.ended(L3);
     assert_eq!(older.broken(), [GRACE]);
-    // One that somebody else has awaited does as well, whatever the CPU.
+    // One that another thread has awaited does as well, whatever the CPU.
     let mut others = emptied();
     others.grace_begins(2).grace(3).ended(L3);
     assert_eq!(others.broken(), [""; 0]);
