@@ -471,7 +471,8 @@ impl Model {
             self.breaks(VMID, what);
         }
         for (entry, by) in self.caches.load(vm, vmid) {
-            // The holder of the lock will flush, or break another rule. So will the owner of a marker.
+            // The holder of the lock will flush, or break another rule. So will the owner of a
+            // marker.
             let holder = self.tables.at(entry).and_then(|(table, _)| table.holder);
             if holder != Some(by) && self.is_settled(entry) {
                 let what = format!(
