@@ -25,7 +25,7 @@
 //!
 //! Each floor uses those above it in this list. It calls those below it through what they have
 //! handed it when they were started. A test reads the source and holds this
-//! (`xtask/tests/floors.rs`).
+//! (`xtask/tests/imports`).
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 

@@ -2,8 +2,9 @@
 //!
 //! The loader enters the first CPU at `image_header` as Linux's arm64 boot protocol says: EL2, MMU
 //! off, caches clean for the image, x0 = physical address of the device tree. PSCI `CPU_ON` enters
-//! the others at [`secondary_entry`]: EL2, MMU off, x0 = address of their [`PerCpu`]. Both put EL2's
-//! registers into a known state before anything else, so that nothing of the firmware shows later.
+//! the others at [`secondary_entry`]: EL2, MMU off, x0 = address of their [`PerCpu`]. Both put
+//! EL2's registers into a known state before anything else, so that nothing of the firmware shows
+//! later.
 
 use core::arch::global_asm;
 use core::mem::offset_of;
@@ -69,9 +70,9 @@ primary_entry:
     bl      {describe}
     bl      el2_mmu_on
     mov     x30, xzr                // back traces end here
+    adr     x0, secondary_entry
     b       {primary}
 
-    .global secondary_entry
 secondary_entry:
     mov     x19, x0
     bl      el2_known_state
@@ -157,13 +158,3 @@ el2_mmu_on:
     cptr = const CPTR_EL2,
     registers = sym BOOT_REGISTERS,
 );
-
-unsafe extern "C" {
-    /// Where PSCI starts the other CPUs; never called.
-    fn secondary_entry();
-}
-
-/// The physical address at which PSCI starts a CPU.
-pub(super) fn secondary_entry_address() -> u64 {
-    secondary_entry as *const () as u64
-}

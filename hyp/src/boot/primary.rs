@@ -11,13 +11,13 @@ use platform::board::{Conduit, Mpidr, Uart};
 use platform::uart::Console;
 
 use super::{fault_injection, secondary, work};
-use crate::board::{self, clock, gic};
+use crate::board::{self, clock};
 use crate::cpu::{features, speculation};
 use crate::el2::{mmu, tables};
 use crate::exits::{hypercall, vectors};
 use crate::percpu::PER_CPU;
 use crate::services::senders;
-use crate::{console, crash, logging, mm, percpu, sched, vcpu};
+use crate::{console, crash, logging, mm, sched, vcpu};
 
 /// The device tree's physical address, kept from [`before_mmu`] to [`with_mmu`].
 static DEVICE_TREE: AtomicU64 = AtomicU64::new(0);
@@ -82,8 +82,9 @@ pub(super) extern "C" fn before_mmu(address: u64) {
     }
 }
 
-/// Goes on with MMU and caches on.
-pub(super) extern "C" fn with_mmu() -> ! {
+/// Goes on with MMU and caches on. The firmware is to start the other CPUs at the physical address
+/// `secondary_entry`.
+pub(super) extern "C" fn with_mmu(secondary_entry: u64) -> ! {
     let board = board::set(read_board);
     console::open(&board.uart);
     clock::start(board);
@@ -94,7 +95,7 @@ pub(super) extern "C" fn with_mmu() -> ! {
     features::add_this_cpu();
     speculation::start(arguments.mitigations);
     vectors::use_sequence(speculation::protect_this_cpu());
-    secondary::start_all(board);
+    secondary::start_all(board, secondary_entry);
     features::fix();
     speculation::fix();
     if let Some(way) = arguments.panic {
@@ -129,14 +130,7 @@ fn start_interrupts() {
     if let Err(error) = unsafe { board::start_gic() } {
         panic!("{error}");
     }
-    join_interrupts();
-}
-
-/// Makes the CPU that calls this able to take interrupts.
-pub(super) fn join_interrupts() {
-    if let Err(error) = gic().init_cpu(percpu::this().mpidr()) {
-        panic!("{error}");
-    }
+    secondary::join_interrupts();
 }
 
 /// Parses the boot arguments, applies the log level, and names what was not understood.

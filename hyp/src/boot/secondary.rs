@@ -6,9 +6,8 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use log::info;
 use platform::{Board, timer};
 
-use super::entry::secondary_entry_address;
-use super::primary::join_interrupts;
 use super::work;
+use crate::board::gic;
 use crate::cpu::{features, speculation};
 use crate::exits::vectors;
 use crate::percpu::{self, PER_CPU};
@@ -27,14 +26,14 @@ pub(super) fn release() {
     RELEASED.store(true, Ordering::Release);
 }
 
-/// Starts all other CPUs and waits until they are up.
+/// Has the firmware start all other CPUs at the physical address `entry`, and waits until they are
+/// up.
 ///
 /// # Panics
 ///
 /// If the firmware refuses to start one, or one does not come up: the machine is not what its
 /// device tree says.
-pub(super) fn start_all(board: &Board<'_>) {
-    let entry = secondary_entry_address();
+pub(super) fn start_all(board: &Board<'_>, entry: u64) {
     for (cpu, &mpidr) in PER_CPU.iter().zip(&board.cpus).skip(1) {
         let context = core::ptr::from_ref(cpu) as u64;
         // SAFETY: The entry code runs with the MMU off and expects the CPU's PerCpu, prepared.
@@ -55,6 +54,13 @@ pub(super) fn start_all(board: &Board<'_>) {
             board.cpus.len()
         );
         spin_loop();
+    }
+}
+
+/// Makes the CPU that calls this able to take interrupts.
+pub(super) fn join_interrupts() {
+    if let Err(error) = gic().init_cpu(percpu::this().mpidr()) {
+        panic!("{error}");
     }
 }
 

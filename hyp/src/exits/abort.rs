@@ -19,7 +19,7 @@ use crate::{sched, tlb, tracing};
 use psci::power::StopReason;
 
 /// The page offset of an address.
-pub(super) const OFFSET: u64 = 0xfff;
+const OFFSET: u64 = 0xfff;
 /// `PAR_EL1.PA`: bits 51:12.
 const PAR_PAGE: u64 = 0xf_ffff_ffff_f000;
 

@@ -5,9 +5,8 @@ use aarch64_cpu::registers::{Readable, SCTLR_EL1, TCR_EL1, TTBR0_EL1, TTBR1_EL1}
 use arch::stage1::{Last, Stage1, Untranslated};
 use arch::syndrome::{EXTERNAL_ABORT, external_abort_on_walk};
 use memory::peek::Unreadable;
-use stage2::Ipa;
+use stage2::{Ipa, PAGE_SHIFT};
 
-use super::abort::OFFSET;
 use crate::vm::Vm;
 
 /// The status code of an external abort on the walk for `address`, which stage 2 stopped at `page`;
@@ -19,7 +18,7 @@ pub(super) fn status(vm: &Vm, address: u64, page: u64) -> Option<u64> {
             unread: Some(Unreadable::Busy),
             ..
         }) => None,
-        Some(Last { level, ipa, .. }) if ipa & !OFFSET == page => {
+        Some(Last { level, ipa, .. }) if ipa >> PAGE_SHIFT == page >> PAGE_SHIFT => {
             Some(external_abort_on_walk(level))
         }
         // The hardware's walk was another: the guest has changed its tables since, or not told the

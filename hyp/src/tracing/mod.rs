@@ -5,6 +5,7 @@
 
 mod rings;
 mod sender;
+mod writer;
 
 use core::ops::Range;
 use core::ptr::NonNull;
@@ -22,7 +23,7 @@ use trace::{Categories, Category, Event};
 
 pub(crate) use sender::{drain, send_round};
 
-use self::rings::{write, write_here};
+use self::writer::{write, write_here};
 use crate::board::board;
 use crate::cpu;
 use crate::el2::layout;
@@ -188,7 +189,7 @@ pub(crate) fn register(register: Register, value: u64) {
 /// A thread leaves the CPU for another, which is that of `vcpu`, if it is one's.
 #[cold]
 pub(crate) fn switched(from: u64, to: u64, vcpu: Option<(u8, u8)>) {
-    rings::set_who(vcpu);
+    writer::set_who(vcpu);
     if wants(Category::Sched) {
         write_here(Event::Switch { from, to });
     }
@@ -204,7 +205,7 @@ pub(crate) fn wants_exits() -> bool {
 /// The guest has left for `exit`; the syndrome, if there is one, is `esr`.
 #[cold]
 pub(crate) fn left(exit: Exit, esr: u64, pc: u64) {
-    rings::note_exit();
+    writer::note_exit();
     if wants(Category::Vcpu) {
         write_here(Event::Exit { exit, esr, pc });
     }
@@ -223,7 +224,7 @@ pub(crate) fn entering() {
 #[cold]
 pub(crate) fn faulted(ipa: Ipa, access: Access, kind: FaultKind, outcome: Outcome) {
     let met = Fault { ipa, access, kind };
-    write_here(fault(met, outcome, rings::since_exit()));
+    write_here(fault(met, outcome, writer::since_exit()));
 }
 
 /// A line was logged by `module`.

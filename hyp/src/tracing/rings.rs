@@ -1,27 +1,17 @@
-//! Each CPU's rings of events, and who is on it.
-//!
-//! A CPU writes to its own rings only, of which it has one for each [`Stream`]. EL2 runs with
-//! interrupts masked and nothing here switches threads, so a write is never interrupted by another.
-//!
-//! Events for a checker are not overwritten: a CPU whose ring of them is full sends what is in it
-//! itself (`super::sender`), with whatever table locks it holds.
+//! Each CPU's rings of events, one for each [`Stream`](trace::Stream), and the vCPU that is on it.
 
 use core::ptr::NonNull;
 use core::slice;
-use core::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use core::sync::atomic::AtomicU16;
 
-use bootargs::{MAX_VCPUS, MAX_VMS};
 use frames::Order;
 use platform::board::MAX_CPUS;
-use platform::timer;
 use spin::Once;
-use trace::event::{EVENT_WORDS, NOBODY, REPLAY_WORDS, WORDS};
+use trace::event::{REPLAY_WORDS, WORDS};
 use trace::ring::{Ring, Slot};
-use trace::{Categories, Category, Event, Stamp, Stream};
+use trace::{Categories, Category};
 
-use super::sender;
 use crate::board::board;
-use crate::percpu;
 
 /// The size of a ring of what happens often: 1 MiB, 32768 records.
 const BUSY_ORDER: u8 = 8;
@@ -40,17 +30,8 @@ pub(super) struct Rings {
     pub(super) rare: Place<WORDS>,
     pub(super) replay: Place<REPLAY_WORDS>,
     /// VM and vCPU whose thread is on the CPU, VM in the upper byte.
-    who: AtomicU16,
+    pub(super) who: AtomicU16,
 }
-
-/// When a vCPU last left its guest, in ticks, if somebody wants to know of exits. The vCPU's, and
-/// not its CPU's: one that waits in a fault lets others have the CPU, and may go on on another.
-#[repr(align(64))]
-struct Left(AtomicU64);
-
-/// Each vCPU's.
-static LEFT: [[Left; MAX_VCPUS]; MAX_VMS] =
-    [const { [const { Left(AtomicU64::new(0)) }; MAX_VCPUS] }; MAX_VMS];
 
 /// Each CPU's.
 pub(super) static RINGS: [Rings; MAX_CPUS] = [const {
@@ -99,105 +80,4 @@ fn new_slots<const N: usize>(
     // handed to us alone and is never given back, as `start` asks for. Zeroes are slots, which are
     // atomics throughout.
     Some(unsafe { slice::from_raw_parts(first.as_ptr(), count) })
-}
-
-/// This CPU's.
-#[inline(always)]
-fn here() -> (u8, &'static Rings) {
-    let cpu = percpu::this().index();
-    (cpu as u8, &RINGS[cpu])
-}
-
-/// Writes an event of VM `vm`, or of nobody's.
-///
-/// What the kind of an event decides, its head and its ring, is known where it happens. So this is
-/// inlined there, and what is left to be done gets its words in registers.
-#[inline(always)]
-pub(super) fn write(vm: u8, event: Event) {
-    let (head, words) = (event.head(), event.words());
-    match event.stream() {
-        Stream::Busy => write_busy(vm, head, words[0], words[1]),
-        Stream::Rare => write_rare(vm, head, words[0], words[1]),
-        Stream::Replay => write_for_replay(vm, head, words),
-    }
-}
-
-/// Writes an event of whoever is on this CPU.
-#[inline(always)]
-pub(super) fn write_here(event: Event) {
-    let [vm, _] = here().1.who.load(Ordering::Relaxed).to_be_bytes();
-    write(vm, event);
-}
-
-/// What is written of an event that is of VM `vm`, on the CPU `cpu` with these rings.
-#[inline(always)]
-fn stamp(vm: u8, cpu: u8, rings: &Rings) -> Stamp {
-    let [_, vcpu] = rings.who.load(Ordering::Relaxed).to_be_bytes();
-    Stamp {
-        time: timer::now(),
-        cpu,
-        vm,
-        vcpu,
-    }
-}
-
-#[cold]
-#[inline(never)]
-fn write_busy(vm: u8, head: u64, first: u64, second: u64) {
-    let (cpu, rings) = here();
-    if let Some(ring) = rings.busy.get() {
-        let stamp = stamp(vm, cpu, rings);
-        ring.write([stamp.time, head | stamp.head(), first, second]);
-    }
-}
-
-#[cold]
-#[inline(never)]
-fn write_rare(vm: u8, head: u64, first: u64, second: u64) {
-    let (cpu, rings) = here();
-    if let Some(ring) = rings.rare.get() {
-        let stamp = stamp(vm, cpu, rings);
-        ring.write([stamp.time, head | stamp.head(), first, second]);
-    }
-}
-
-/// Writes an event of which none may be lost: makes room where there is none.
-#[cold]
-#[inline(never)]
-fn write_for_replay(vm: u8, head: u64, [a, b, c, d]: [u64; EVENT_WORDS]) {
-    let (cpu, rings) = here();
-    if let Some(ring) = rings.replay.get() {
-        let stamp = stamp(vm, cpu, rings);
-        while !ring.offer([stamp.time, head | stamp.head(), a, b, c, d]) {
-            sender::send(cpu.into(), Stream::Replay);
-        }
-    }
-}
-
-/// From now on the thread of `vcpu` of a VM is on this CPU, or nobody's.
-pub(super) fn set_who(vcpu: Option<(u8, u8)>) {
-    let (vm, vcpu) = vcpu.unwrap_or((NOBODY, NOBODY));
-    let who = u16::from_be_bytes([vm, vcpu]);
-    here().1.who.store(who, Ordering::Relaxed);
-}
-
-/// Notes that the vCPU whose thread is on this CPU has left its guest.
-#[inline(always)]
-pub(super) fn note_exit() {
-    if let Some(Left(left)) = left_here() {
-        left.store(timer::now(), Ordering::Relaxed);
-    }
-}
-
-/// How long ago the vCPU whose thread is on this CPU left its guest, in ticks.
-#[inline(always)]
-pub(super) fn since_exit() -> u64 {
-    let left = left_here().map(|Left(left)| left.load(Ordering::Relaxed));
-    left.map_or(0, |left| timer::now().saturating_sub(left))
-}
-
-#[inline(always)]
-fn left_here() -> Option<&'static Left> {
-    let [vm, vcpu] = here().1.who.load(Ordering::Relaxed).to_be_bytes();
-    LEFT.get(usize::from(vm))?.get(usize::from(vcpu))
 }

@@ -8,9 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use syn::spanned::Spanned;
-use syn::visit::Visit;
-use syn::{File, ItemMod, ItemUse, Macro, UseTree};
+use super::paths::{Named, files, paths};
 
 /// The image's source.
 fn source() -> PathBuf {
@@ -36,90 +34,6 @@ fn modules(main: &str) -> Vec<String> {
     main.lines().filter_map(declared).collect()
 }
 
-/// A path that a file of the image names: the line, and the segments from the image's root on.
-type Named = (usize, Vec<String>);
-
-/// Gathers the paths of one file.
-struct Paths {
-    /// Where the file is in the tree of modules.
-    module: Vec<String>,
-    named: Vec<Named>,
-}
-
-impl Paths {
-    fn add(&mut self, line: usize, segments: &[String]) {
-        let ups = segments.iter().take_while(|name| *name == "super").count();
-        let base = match segments.first().map(String::as_str) {
-            Some("crate") => return self.named.push((line, segments[1..].to_vec())),
-            Some("super") => self.module.len().saturating_sub(ups),
-            _ => return,
-        };
-        let path = [&self.module[..base], &segments[ups..]].concat();
-        self.named.push((line, path));
-    }
-
-    fn add_tree(&mut self, line: usize, before: &[String], tree: &UseTree) {
-        let with = |name: &dyn ToString| [before, &[name.to_string()]].concat();
-        match tree {
-            UseTree::Path(path) => self.add_tree(line, &with(&path.ident), &path.tree),
-            UseTree::Group(group) => {
-                for tree in &group.items {
-                    self.add_tree(tree.span().start().line, before, tree);
-                }
-            }
-            UseTree::Name(name) => self.add(line, &with(&name.ident)),
-            UseTree::Rename(rename) => self.add(line, &with(&rename.ident)),
-            UseTree::Glob(_) => self.add(line, before),
-        }
-    }
-}
-
-impl<'ast> Visit<'ast> for Paths {
-    fn visit_item_use(&mut self, item: &'ast ItemUse) {
-        self.add_tree(item.span().start().line, &[], &item.tree);
-    }
-
-    fn visit_path(&mut self, path: &'ast syn::Path) {
-        let segments: Vec<_> = path
-            .segments
-            .iter()
-            .map(|segment| segment.ident.to_string())
-            .collect();
-        self.add(path.span().start().line, &segments);
-        syn::visit::visit_path(self, path);
-    }
-
-    /// What a macro is given is no Rust as long as it is not expanded: paths are looked for in its
-    /// words.
-    fn visit_macro(&mut self, called: &'ast Macro) {
-        let line = called.span().start().line;
-        let text = called.tokens.to_string().replace(" :: ", "::");
-        let words = text.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':'));
-        for word in words {
-            let segments: Vec<_> = word.split("::").map(str::to_owned).collect();
-            self.add(line, &segments);
-        }
-        syn::visit::visit_macro(self, called);
-    }
-
-    fn visit_item_mod(&mut self, item: &'ast ItemMod) {
-        self.module.push(item.ident.to_string());
-        syn::visit::visit_item_mod(self, item);
-        self.module.pop();
-    }
-}
-
-/// The paths that the file at `path`, with this text, names.
-fn paths(module: Vec<String>, text: &str) -> Vec<Named> {
-    let file: File = syn::parse_file(text).expect("the source is Rust");
-    let mut paths = Paths {
-        module,
-        named: Vec::new(),
-    };
-    paths.visit_file(&file);
-    paths.named
-}
-
 /// What is wrong with the paths that a file of `module` names.
 fn breaches(
     floors: &BTreeMap<String, usize>,
@@ -127,7 +41,7 @@ fn breaches(
     module: &str,
     named: &[Named],
 ) -> Vec<String> {
-    let up = |(line, path): &Named| {
+    let up = |Named { line, path, .. }: &Named| {
         let target = path.first()?;
         let (own, other) = (floors.get(module)?, floors.get(target)?);
         (other > own).then(|| {
@@ -139,25 +53,6 @@ fn breaches(
         })
     };
     named.iter().filter_map(up).collect()
-}
-
-/// Every file of the image, with its place in the tree of modules.
-fn files(directory: &Path, module: &[String], found: &mut Vec<(PathBuf, Vec<String>)>) {
-    let entries = fs::read_dir(directory).expect("the image's source can be read");
-    for entry in entries.map(|entry| entry.expect("an entry can be read").path()) {
-        let name = entry
-            .file_stem()
-            .expect("a name")
-            .to_string_lossy()
-            .into_owned();
-        let inner = [module, std::slice::from_ref(&name)].concat();
-        if entry.is_dir() {
-            files(&entry, &inner, found);
-        } else if entry.extension().is_some_and(|extension| extension == "rs") {
-            let is_root = name == "mod" || name == "main";
-            found.push((entry, if is_root { module.to_vec() } else { inner }));
-        }
-    }
 }
 
 #[test]
@@ -176,9 +71,8 @@ fn every_module_of_the_image_is_on_a_floor() {
 #[test]
 fn no_module_of_the_image_uses_one_above_it() {
     let main = fs::read_to_string(source().join("main.rs")).expect("main.rs can be read");
-    let (floors, mut found) = (floors(&main), Vec::new());
-    files(&source(), &[], &mut found);
-    let breaches: Vec<_> = found
+    let floors = floors(&main);
+    let breaches: Vec<_> = files(&source())
         .into_iter()
         .filter(|(_, module)| !module.is_empty())
         .flat_map(|(path, module)| {
@@ -193,7 +87,7 @@ fn no_module_of_the_image_uses_one_above_it() {
                 &floors,
                 &format!("hyp/src/{file}"),
                 &top,
-                &paths(module, &text),
+                &paths(module, &text).named,
             )
         })
         .collect();
@@ -205,7 +99,7 @@ fn no_module_of_the_image_uses_one_above_it() {
 fn ways_up_are_seen() {
     let floors = BTreeMap::from([("low".to_owned(), 0), ("high".to_owned(), 1)]);
     let complaints = |text: &str| {
-        let named = paths(vec!["low".to_owned(), "file".to_owned()], text);
+        let named = paths(vec!["low".to_owned(), "file".to_owned()], text).named;
         breaches(&floors, "low/file.rs", "low", &named).len()
     };
     for up in [
@@ -230,7 +124,7 @@ fn ways_up_are_seen() {
     ] {
         assert_eq!(complaints(fine), 0, "{fine}");
     }
-    let upstairs = paths(vec!["high".to_owned()], "use crate::low::thing;");
+    let upstairs = paths(vec!["high".to_owned()], "use crate::low::thing;").named;
     assert_eq!(
         breaches(&floors, "high.rs", "high", &upstairs),
         Vec::<String>::new()
