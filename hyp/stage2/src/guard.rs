@@ -1,6 +1,6 @@
-//! A table's lock, held, and what the observer is told of it.
+//! A table's lock, held, and what is traced of it.
 //!
-//! Whether there is an observer is asked once, when the lock is acquired. What is told under it is
+//! Whether there is an observer is asked once, when the lock is acquired. What is traced under it is
 //! then decided by a flag that is in a register, and costs next to nothing where there is none.
 
 use crate::addr::{Ipa, Level, Pa};
@@ -10,7 +10,7 @@ use crate::observer::{Observation, Observer, Topic};
 use crate::stage2::Stage2;
 use crate::sync::LockGuard;
 
-/// What is told by those who hold a table's lock.
+/// What the holder of a table's lock traces.
 const TOPICS: [Topic; 3] = [Topic::Races, Topic::Maps, Topic::Protocol];
 
 /// What of that is of taking the lock itself.
@@ -78,7 +78,7 @@ impl<'r, E: Environment> TableGuard<'r, E> {
         self.traced
     }
 
-    /// The number of this moment, if there is a checker to be told.
+    /// The number of this moment, if events are traced for a checker.
     #[inline(always)]
     pub(crate) fn order(&self) -> u64 {
         if self.traced { self.stage2.order() } else { 0 }

@@ -1,6 +1,6 @@
 //! Tracing: what happens to the tables, for an observer.
 //!
-//! Owns the events ([`Observation`]) and the trait of those who trace them ([`Observer`]).
+//! Owns the events ([`Observation`]) and the trait of what traces them ([`Observer`]).
 
 use crate::addr::{Ipa, IpaRange, Level, Pa};
 use crate::collapse::CollapseError;
@@ -24,7 +24,7 @@ pub enum Topic {
     /// Invalidations.
     Invalidations,
     /// All that a checker of the protocol needs: entries written, locks, the life of tables. What
-    /// [`Tlb`](crate::Tlb)'s calls execute is told by their implementation.
+    /// [`Tlb`](crate::Tlb)'s calls execute is traced by their implementation.
     Protocol,
 }
 
@@ -267,7 +267,7 @@ pub trait Observer {
 impl Observer for () {}
 
 impl<E: Environment> Stage2<E> {
-    /// Tells the environment, if it wants to know. Here and not in a function of its own, so that
+    /// Traces an event of this topic, if it is traced. Here and not in a function of its own, so that
     /// an environment whose [`Observer::trace`] is inlined sees which observation it is.
     #[inline(always)]
     pub(crate) fn trace(&self, topic: Topic, what: impl FnOnce() -> Observation) {
@@ -276,13 +276,13 @@ impl<E: Environment> Stage2<E> {
         }
     }
 
-    /// Tells that `marker` stood in the entry of `level` for `ipa`.
+    /// Traces that `marker` stood in the entry of `level` for `ipa`.
     pub(crate) fn trace_marker(&self, ipa: Ipa, level: Level, marker: Marker) {
         let met = move || Observation::MarkerMet { ipa, level, marker };
         self.trace(Topic::Races, met);
     }
 
-    /// Tells a checker what happened, with the number of this moment.
+    /// Traces for a checker what happened, with the number of this moment.
     #[inline(always)]
     pub(crate) fn trace_protocol(&self, what: impl FnOnce(u64) -> Observation) {
         if self.env().observer().traces(Topic::Protocol) {
@@ -290,7 +290,7 @@ impl<E: Environment> Stage2<E> {
         }
     }
 
-    /// The number of this moment, if there is a checker to be told.
+    /// The number of this moment, if events are traced for a checker.
     #[inline(always)]
     pub(crate) fn order(&self) -> u64 {
         if self.env().observer().traces(Topic::Protocol) {
@@ -300,7 +300,7 @@ impl<E: Environment> Stage2<E> {
         }
     }
 
-    /// Tells a checker of an entry that was written, `order` being its number.
+    /// Traces for a checker that an entry was written, `order` being its number.
     // One by one, since a pair would go by memory, whether or not there is an observer.
     #[cold]
     #[inline(never)]
@@ -328,7 +328,7 @@ impl<E: Environment> Stage2<E> {
         self.trace_written(self.order(), entry, old, new, true);
     }
 
-    /// Kept out of the way of those who do not watch. What to tell comes by value (`move`), so that
+    /// Kept out of the way of callers that trace nothing. What to trace comes by value (`move`), so that
     /// nothing has to be in memory for it that else were in a register.
     #[cold]
     #[inline(never)]

@@ -147,7 +147,7 @@ events! {
         /// The first IPA that the table translates.
         ipa,
     }
-    /// Somebody else had a table's lock.
+    /// Another thread had a table's lock.
     LockWait = 4 in Race {
         /// The table's level.
         level: u8, ;
@@ -377,7 +377,7 @@ events! {
         /// Its place in the order.
         order,
     }
-    /// A grace period began: whoever waits for it looks at the CPUs' read sections from here on.
+    /// A grace period began: a thread that waits for it looks at the CPUs' read sections from here on.
     GraceBegun = 31 in Replay { ;
         /// Its place in the order.
         order,

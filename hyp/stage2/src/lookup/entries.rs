@@ -60,7 +60,7 @@ impl<E: Environment> Locked<'_, E> {
     }
 
     /// The entries, for a run of changes; each by an atomic operation that loses no mark of the
-    /// hardware's, with the count of entries in use kept right, and told to the observer.
+    /// hardware's, with the count of entries in use kept right, and traced.
     #[inline]
     pub(crate) fn entries(&mut self) -> &[Entry; ENTRIES] {
         &self.view.table.entries
@@ -188,7 +188,7 @@ impl<E: Environment> Locked<'_, E> {
         old
     }
 
-    /// Tells of an entry that was written just now, if there is an observer.
+    /// Traces an entry that was written just now, if the table is traced.
     // By value, so that the table need not be in memory for it.
     #[inline(always)]
     fn trace_now(&self, index: usize, old: Descriptor, new: Descriptor) {
@@ -198,7 +198,7 @@ impl<E: Environment> Locked<'_, E> {
         }
     }
 
-    /// Tells of an entry whose writing has this number, if there is an observer.
+    /// Traces an entry whose writing has this number, if the table is traced.
     #[inline(always)]
     fn trace(&self, order: u64, index: usize, old: Descriptor, new: Descriptor) {
         if self.guard.is_traced() {
