@@ -1,7 +1,7 @@
 //! A table's lock, held, and what is traced of it.
 //!
-//! Whether there is an observer is asked once, when the lock is acquired. What is traced under it is
-//! then decided by a flag that is in a register, and costs next to nothing where there is none.
+//! Whether there is an observer is asked once, when the lock is acquired. What is traced under it
+//! is then decided by a flag that is in a register, and costs next to nothing where there is none.
 
 use crate::addr::{Ipa, Level, Pa};
 use crate::env::{Cpus, Environment};

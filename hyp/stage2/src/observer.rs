@@ -267,8 +267,8 @@ pub trait Observer {
 impl Observer for () {}
 
 impl<E: Environment> Stage2<E> {
-    /// Traces an event of this topic, if it is traced. Here and not in a function of its own, so that
-    /// an environment whose [`Observer::trace`] is inlined sees which observation it is.
+    /// Traces an event, if its topic is traced. Inlined, so that an environment whose
+    /// [`Observer::trace`] is inlined, too, sees which observation it is.
     #[inline(always)]
     pub(crate) fn trace(&self, topic: Topic, what: impl FnOnce() -> Observation) {
         if self.env().observer().traces(topic) {
@@ -328,8 +328,8 @@ impl<E: Environment> Stage2<E> {
         self.trace_written(self.order(), entry, old, new, true);
     }
 
-    /// Kept out of the way of callers that trace nothing. What to trace comes by value (`move`), so that
-    /// nothing has to be in memory for it that else were in a register.
+    /// Kept out of the way of callers that trace nothing. What to trace comes by value (`move`), so
+    /// that nothing has to be in memory for it that else were in a register.
     #[cold]
     #[inline(never)]
     fn trace_protocol_now(&self, what: impl FnOnce(u64) -> Observation) {

@@ -377,7 +377,8 @@ events! {
         /// Its place in the order.
         order,
     }
-    /// A grace period began: a thread that waits for it looks at the CPUs' read sections from here on.
+    /// A grace period began: a thread that waits for it looks at the CPUs' read sections from here
+    /// on.
     GraceBegun = 31 in Replay { ;
         /// Its place in the order.
         order,
