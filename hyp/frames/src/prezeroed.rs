@@ -9,7 +9,6 @@
 
 use super::FrameAllocator;
 use super::buddy::Buddy;
-use super::cache::CpuCache;
 use super::frame::Index;
 use super::inventory::Inventory;
 use super::linear::LinearMap;
@@ -121,8 +120,8 @@ impl<M: LinearMap> FrameAllocator<M> {
     /// Zeroes one more page of this CPU's block, if it was asked for one; whether there was one to
     /// be zeroed.
     pub(super) fn prezero_block(&self, cpu: usize) -> bool {
-        let wanted = |cache: &CpuCache| cache.ahead.lock().wanted;
-        self.caches.get(cpu).is_some_and(wanted)
+        let cache = self.caches.get(cpu);
+        cache.is_some_and(|cache| cache.ahead.lock().wanted)
             && self.zero_part_of_block(cpu, 1, self.total / PLENTY)
     }
 

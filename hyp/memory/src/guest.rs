@@ -9,6 +9,7 @@
 
 use super::dirty_log::Logging;
 use super::env::{Hardware, Machine, Parts};
+use super::fault::{Fault, FaultKind, Outcome};
 use super::page_copier::PageCopier;
 use super::reserve::Reservations;
 use super::tracing;
@@ -25,41 +26,6 @@ use trace::event::Holder;
 /// Bytes that are mapped ahead before others get their turn: that of 16 pages, each of which is
 /// zeroed.
 const FILLED_AT_ONCE: u64 = 16 * stage2::PAGE_SIZE;
-
-/// What kind of stage-2 fault was taken (ESR_EL2.xFSC).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FaultKind {
-    /// Nothing is mapped at this level: where the walk stopped.
-    Translation(Level),
-    /// The access flag is clear, or a right is missing, in an entry of this level.
-    Mapped(Level),
-}
-
-/// A stage-2 fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// The address that faulted.
-    pub ipa: Ipa,
-    /// What the guest was doing.
-    pub access: Access,
-    /// What was in the way.
-    pub kind: FaultKind,
-}
-
-/// What is to be done after a fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Let the guest try again.
-    Resume,
-    /// Another thread works on the region: let other threads run, then let the guest try again.
-    Busy,
-    /// No memory is there: a device, or nothing.
-    Outside,
-    /// No frame is left. Nothing was changed.
-    OutOfMemory,
-    /// The hypervisor has made a mistake, which it has logged: the machine cannot go on.
-    Mistake,
-}
 
 /// What a VM's memory is like.
 #[derive(Clone, Copy, Debug)]
@@ -478,6 +444,35 @@ impl<'m, P: Parts> GuestMemory<'m, P> {
         match destroyed {
             Ok(()) => reservations.free(machine),
             Err(loaded) => log::error!("the memory of a machine is lost: {loaded}"),
+        }
+    }
+}
+
+/// Dirty logging.
+impl<P: Parts> GuestMemory<'_, P> {
+    /// Whether it is noted which pages the guest writes to.
+    #[inline]
+    pub fn is_logging(&self) -> bool {
+        self.logging.is_on()
+    }
+
+    /// Switches logging on or off. It begins, for a range, with the next
+    /// [`collect_dirty`](Self::collect_dirty) of it, whose answer is of no use.
+    ///
+    /// Waits for memory that is being taken back: called outside read sections, with no lock held.
+    pub fn set_logging(&self, on: bool) {
+        if on {
+            self.logging.switch_on(|| self.machine().yield_now());
+        } else {
+            self.logging.switch_off();
+        }
+    }
+
+    /// Calls `dirty` for what was written in `range` since this was last called for it, and begins
+    /// anew: see [`stage2::Stage2::collect_dirty`]. What was mapped since counts as written.
+    pub fn collect_dirty(&self, range: IpaRange, dirty: impl FnMut(IpaRange)) {
+        if let Some(range) = range.intersection(&self.ram()) {
+            self.stage2().collect_dirty(range, dirty);
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! - [`bank`]: what a flash bank holds;
 //! - [`env`](mod@env): the frame allocator as the table manager's environment;
+//! - [`fault`]: stage-2 faults, and what is to be done after one;
 //! - `guest_frames`: the machine's frames as memory that guests may have;
 //! - [`guest`]: one VM's memory: what a fault does, releasing, the end;
 //! - `dirty_log`: whether it is noted which pages a guest writes to;
@@ -28,6 +29,7 @@ pub mod bank;
 pub mod compaction;
 mod dirty_log;
 pub mod env;
+pub mod fault;
 pub mod gate;
 pub mod guest;
 pub(crate) mod guest_frames;
@@ -43,4 +45,5 @@ mod tests;
 pub mod tracing;
 
 pub use env::{Hardware, Machine, Parts};
-pub use guest::{Fault, FaultKind, GuestMemory, Outcome, ReleaseError};
+pub use fault::{Fault, FaultKind, Outcome};
+pub use guest::{GuestMemory, ReleaseError};

@@ -5,7 +5,8 @@
 //! meanwhile, so nothing here competes with a guest.
 
 use super::env::{Hardware, Parts};
-use super::guest::{Fault, FaultKind, GuestMemory, Outcome, outcome_of};
+use super::fault::{Fault, FaultKind, Outcome};
+use super::guest::{GuestMemory, outcome_of};
 use bootargs::HugePolicy;
 use frames::{Fill, LinearMap};
 use stage2::{

@@ -1,6 +1,6 @@
 //! What the table manager and the fault path say of themselves, as trace events.
 
-use super::guest::{Fault, FaultKind, Outcome};
+use super::fault::{Fault, FaultKind, Outcome};
 use stage2::{
     Access, CollapseError, CollapseStep, Ipa, IpaRange, Level, MapError, Observation, Operation,
     Owner, Pa, Scope, Topic,
