@@ -9,7 +9,7 @@ use stage2::{
     Level, Stage2, Unmapped, Unreadable,
 };
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A handler that interrupts its CPU.
 type Handler<'h> = &'h dyn Fn();
@@ -103,6 +103,55 @@ fn interrupt(handler: Handler<'_>, interrupted: impl FnOnce()) {
     assert!(HANDLER.take().is_none(), "nobody was interrupted");
 }
 
+/// A CPU that waits for grace periods, one after the other, as it is asked to. They are counted
+/// from 1.
+#[derive(Default)]
+struct Waiter {
+    asked: AtomicUsize,
+    begun: AtomicUsize,
+    ended: AtomicUsize,
+}
+
+impl Waiter {
+    const NO_MORE: usize = usize::MAX;
+
+    fn run(&self, env: &Interrupted, vm: &Stage2<&Interrupted>) {
+        for number in 1.. {
+            while self.asked.load(Ordering::Acquire) < number {
+                std::thread::yield_now();
+            }
+            if self.asked.load(Ordering::Acquire) == Self::NO_MORE {
+                return;
+            }
+            env.waits.store(0, Ordering::Relaxed);
+            self.begun.store(number, Ordering::Release);
+            vm.synchronize();
+            self.ended.store(number, Ordering::Release);
+        }
+    }
+
+    /// It ends when it has done what it was asked to.
+    fn end(&self) {
+        self.asked.store(Self::NO_MORE, Ordering::Release);
+    }
+
+    /// Asks for grace period `number`, and returns when the waiter has looked at this CPU's slot:
+    /// whether it waits, or has found that it need not.
+    fn waits_for_this_cpu(&self, env: &Interrupted, number: usize) -> bool {
+        self.asked.store(number, Ordering::Release);
+        loop {
+            if self.ended.load(Ordering::Acquire) >= number {
+                return false;
+            }
+            let begun = self.begun.load(Ordering::Acquire) >= number;
+            if begun && env.waits.load(Ordering::Relaxed) > 0 {
+                return true;
+            }
+            std::thread::yield_now();
+        }
+    }
+}
+
 /// A handler comes when a section has begun and is not yet announced, and looks at tables, while
 /// another CPU waits for a grace period.
 ///
@@ -118,37 +167,39 @@ fn race_61_a_handlers_section_is_announced() {
     let page = env.machine.data().allocate(Level::L3).unwrap();
     vm.map_page(Ipa::new(0), page, Attributes::RAM, DirtyState::Dirty)
         .unwrap();
-    let (begin, ended) = (AtomicBool::new(false), AtomicBool::new(false));
+    let waiter = Waiter::default();
+    // Looked at when the waiter has ended: it would wait for ever if this thread panicked.
+    let (handler_is_waited_for, interrupted_is_waited_for) = (Cell::new(false), Cell::new(false));
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let _cpu = env.machine.on_cpu(1);
-            while !begin.load(Ordering::Acquire) {
-                std::thread::yield_now();
-            }
-            vm.synchronize();
-            ended.store(true, Ordering::Release);
+            waiter.run(&env, &vm);
         });
         let handler = || {
             let reader = vm.read();
-            begin.store(true, Ordering::Release);
-            // Either the other CPU waits for this one, or it does not.
-            while env.waits.load(Ordering::Relaxed) == 0 && !ended.load(Ordering::Acquire) {
-                std::thread::yield_now();
-            }
-            assert!(
-                !ended.load(Ordering::Acquire),
-                "what the handler looks at may be freed"
-            );
+            handler_is_waited_for.set(waiter.waits_for_this_cpu(&env, 1));
             drop(reader);
         };
         interrupt(&handler, || {
             let reader = vm.read();
-            // What the handler has ended is not the section that it interrupted.
-            assert!(!ended.load(Ordering::Acquire), "nobody waits for this one");
+            // The waiter may have seen that the handler's section ended, and that this one was not
+            // announced yet. So this one counts from the next grace period on.
+            if handler_is_waited_for.get() {
+                interrupted_is_waited_for.set(waiter.waits_for_this_cpu(&env, 2));
+            }
             drop(reader);
         });
+        waiter.end();
     });
-    assert!(ended.load(Ordering::Acquire));
+    assert!(
+        handler_is_waited_for.get(),
+        "what the handler looks at may be freed"
+    );
+    assert!(
+        interrupted_is_waited_for.get(),
+        "the end of the handler's section was taken for the end of this one"
+    );
+    assert_eq!(waiter.ended.load(Ordering::Acquire), 2);
     assert!(!env.slots()[0].in_section());
 }
 
