@@ -2,7 +2,7 @@
 //!
 //! The loader enters the first CPU at `image_header` as Linux's arm64 boot protocol says: EL2, MMU
 //! off, caches clean for the image, x0 = physical address of the device tree. PSCI `CPU_ON` enters
-//! the others at [`secondary_entry`]: EL2, MMU off, x0 = address of their [`PerCpu`]. Both put
+//! the others at `secondary_entry`: EL2, MMU off, x0 = address of their [`PerCpu`]. Both put
 //! EL2's registers into a known state before anything else, so that nothing of the firmware shows
 //! later.
 
