@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use super::count::Count;
 use super::progress::Progress;
+use super::tail::Tail;
 use super::transcript::{COMMANDS, Case, Outcome, Transcript};
 use crate::child::{Child, Reach, pump};
 use crate::console::LineReader;
@@ -57,6 +58,8 @@ pub(super) struct Ran {
     pub(super) error: Option<String>,
     /// Whether it was cut short by Ctrl-C or the like, which is no failure.
     pub(super) interrupted: bool,
+    /// The end of what it printed.
+    pub(super) tail: Tail,
 }
 
 /// Why a command was not left to run to its end.
@@ -135,12 +138,13 @@ impl Job {
 
         let bytes = pump(reader);
         let mut lines = LineReader::default();
-        let mut transcript = Transcript::new(suite);
+        let (mut transcript, mut tail) = (Transcript::new(suite), Tail::default());
         let mut read = |piece: &[u8]| -> Result<()> {
             log.write_all(piece).context("could not write a log")?;
             for line in lines.feed(piece) {
                 transcript.read(&line);
                 progress.note(&line);
+                tail.add(line);
             }
             Ok(())
         };
@@ -170,7 +174,8 @@ impl Job {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
-        Ok(judge(counts, transcript, cut, status, &words, limit))
+        let ran = judge(counts, transcript, cut, status, &words, limit);
+        Ok(Ran { tail, ..ran })
     }
 }
 
@@ -216,6 +221,7 @@ fn judge(
         cases,
         error,
         interrupted,
+        tail: Tail::default(),
     }
 }
 

@@ -8,6 +8,7 @@ mod progress;
 mod report;
 mod steps;
 mod summary;
+mod tail;
 mod took;
 mod transcript;
 
@@ -34,9 +35,6 @@ use steps::Step;
 pub use steps::StepName;
 use summary::{Row, Summary};
 use took::Stopwatch;
-
-/// How much of a failed step's output is shown, in lines. The whole is in its log.
-const TAIL: usize = 200;
 
 /// Why a step is left out once one was interrupted.
 const INTERRUPTED: &str = "interrupted";
@@ -142,18 +140,20 @@ fn run_step(step: Step, logs: &Path, progress: &mut Progress) -> Result<Row> {
     let log =
         fs::File::create(&path).with_context(|| format!("could not write {}", path.display()))?;
     let (mut count, mut cases, mut is_whole) = (Count::default(), Vec::new(), true);
+    let mut shown = String::new();
     for ran in run_jobs(name, step.jobs, step.at_once, log, progress)? {
         count += ran.count;
         cases.extend(ran.cases);
         is_whole &= !ran.interrupted;
+        if ran.count.failed > 0 {
+            shown.push_str(&ran.tail.to_string());
+        }
     }
     let row = Row::ran(name, count, cases, watch.took());
     let row = if is_whole { row } else { row.interrupted() };
     progress.finish(&row);
     if count.failed > 0 {
-        let text = fs::read(&path).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        progress.print(&format!("{}\n(the whole: {})", tail(&text), path.display()));
+        progress.print(&format!("{shown}(the whole: {})", path.display()));
     }
     for command in row.again() {
         progress.print(&format!("run again with: {command}"));
@@ -212,12 +212,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The last lines of `text`.
-fn tail(text: &str) -> String {
-    let lines: Vec<&str> = text.trim_end().lines().collect();
-    lines[lines.len().saturating_sub(TAIL)..].join("\n")
-}
-
 #[cfg(test)]
 mod tests {
     use super::job::Counts;
@@ -271,11 +265,8 @@ mod tests {
     }
 
     #[test]
-    fn the_tail_is_the_end() {
-        assert_eq!(tail("a\nb\n"), "a\nb");
-        let long: String = (0..TAIL + 10).map(|n| format!("{n}\n")).collect();
-        let short = tail(&long);
-        assert!(short.starts_with("10\n") && short.ends_with(&format!("{}", TAIL + 9)));
-        assert_eq!(tail(""), "");
+    fn what_failed_is_shown_whatever_ran_after_it() {
+        let (ran, _) = run_both(["echo broken; exit 1", "seq 1000"], 1);
+        assert_eq!(ran[0].tail.to_string(), "broken\n");
     }
 }
