@@ -6,13 +6,14 @@
 //! formed or not, is answered with NOT_SUPPORTED.
 
 use crate::power::{Entry, Power};
+use crate::range::bounded_range;
 use crate::table_calls;
 use arm_psci::{
     AffinityInfo, EntryPoint, ErrorCode, Function, FunctionId, MigrateInfoType, Mpidr, PsciFeature,
 };
 use speculation::Answers;
 use spin::Mutex;
-use stage2::{Ipa, IpaRange};
+use stage2::IpaRange;
 
 /// `PSCI_VERSION`.
 const PSCI_VERSION: u32 = FunctionId::PsciVersion as u32;
@@ -28,16 +29,14 @@ const ARCHITECTURE_LAST: u32 = 0x8000_ffff;
 /// SMCCC 1.1, as `SMCCC_VERSION` returns it.
 const SMCCC_1_1: u64 = 0x1_0001;
 /// Gives memory back that the guest has no use for: x1 is its IPA, x2 its size, both in whole pages
-/// and at most [`MAX_RELEASE`]. What is touched again reads as zeros. Returns 0, or a negative
-/// error of PSCI's: DENIED if there is no memory to do it, or what is written to the machine's
-/// memory is logged.
+/// and at most [`MAX_SIZE`](crate::range::MAX_SIZE). What is touched again reads as zeros. Returns
+/// 0, or a negative error of PSCI's: DENIED if there is no memory to do it, or what is written to
+/// the machine's memory is logged.
 pub const RELEASE_MEMORY: u32 = 0xc600_0001;
 /// Makes the hypervisor find an asynchronous error that the caller has caused, with the syndrome x1
 /// (the low 25 bits of `ESR_EL2`), when it next looks for one: for tests, and only with the boot
 /// argument `error-calls`.
 pub const SYSTEM_ERROR: u32 = 0xc600_0002;
-/// The most memory that one call gives back, in bytes: it bounds the time the call takes.
-pub const MAX_RELEASE: u64 = 2 << 20;
 /// What a call returns that cannot be done for want of memory (PSCI's DENIED).
 pub const DENIED: u64 = -3_i64 as u64;
 /// What a call returns whose arguments make no sense (PSCI's INVALID_PARAMETERS).
@@ -110,12 +109,6 @@ fn release(ipa: u64, size: u64) -> Effect {
         Some(range) => Effect::Release(range),
         None => failure(ErrorCode::InvalidParameters),
     }
-}
-
-/// A range that one call may work on: whole pages, at least one, at most [`MAX_RELEASE`].
-pub(super) fn bounded_range(ipa: u64, size: u64) -> Option<IpaRange> {
-    let end = ipa.checked_add(size).filter(|_| size <= MAX_RELEASE)?;
-    IpaRange::new(Ipa::new(ipa), Ipa::new(end))
 }
 
 /// A call of the architecture's. Kernels make the workarounds often, some with each exception from
@@ -220,6 +213,8 @@ fn failure(error: ErrorCode) -> Effect {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::range::MAX_SIZE;
+    use stage2::Ipa;
 
     fn guest(vcpus: usize) -> Mutex<Power> {
         let mut power = Power::new(vcpus);
@@ -320,7 +315,7 @@ mod tests {
             (0x4010_0000, 0),
             (0x4010_0001, 4096),
             (0x4010_0000, 100),
-            (0, MAX_RELEASE + 4096),
+            (0, MAX_SIZE + 4096),
         ] {
             assert_eq!(release(ipa, size), Effect::Return(-2_i64 as u64));
         }

@@ -11,7 +11,7 @@
 //! Decides what a call means; `memory::compaction::requests` does it. Each call's work is bounded:
 //! by 2 MiB (copied a few times), or by [`MOST_TURNS`], or by [`MOST_FRAMES`].
 
-use crate::calls::bounded_range;
+use crate::range::bounded_range;
 use stage2::{Ipa, IpaRange};
 
 /// x1 is 1: what is written is logged from now on; 0: no more.

@@ -5,8 +5,8 @@
 use guest::gic::{Bits, Gic, NOTHING, interface};
 use guest::time;
 
-use crate::pair::{await_interrupt, await_turn, give_turn, take};
 use crate::timers::fire_after;
+use crate::turns::{await_interrupt, await_turn, give_turn, take};
 
 /// A shared interrupt without a device.
 const SHARED: u32 = 43;

@@ -19,6 +19,8 @@ mod private;
 mod run;
 #[cfg(target_os = "none")]
 mod timers;
+#[cfg(target_os = "none")]
+mod turns;
 
 #[cfg(not(target_os = "none"))]
 fn main() {

@@ -1,25 +1,20 @@
 //! What two vCPUs do to each other.
 //!
-//! vCPU 1 answers; vCPU 0 asks and judges. Where an interrupt does not say it, [`TURN`] says how
-//! far they are. vCPU 1's own failures end the guest as well.
+//! vCPU 1 answers; vCPU 0 asks and judges. vCPU 1's own failures end the guest as well.
 
-use core::sync::atomic::{AtomicU32, Ordering};
-
-use guest::{boot, machine::Machine, time};
+use guest::{boot, machine::Machine};
 use spin::Once;
 
 use guest::gic::{Bits, Gic, NOTHING, interface, sgi_to, sgi_to_others};
 
 use crate::elsewhere;
+use crate::turns::{await_interrupt, await_turn, give_turn, take};
 
 /// A shared interrupt without a device.
 const SHARED: u32 = 40;
 /// How often an SGI goes there and back.
 const ROUNDS: u32 = 200;
-/// How long the other may take, in seconds.
-const PATIENCE: u64 = 20;
 
-static TURN: AtomicU32 = AtomicU32::new(0);
 static PLACE: Once<&'static Machine<'static>> = Once::new();
 
 /// Tries everything, if there is a vCPU 1.
@@ -127,41 +122,4 @@ fn take_sgi_of_the_other(gic: Gic) {
     );
     interface::end(9);
     give_turn(8);
-}
-
-/// Waits for an interrupt, which must be this one, and ends it.
-pub(crate) fn take(intid: u32) {
-    let found = await_interrupt(intid);
-    assert!(found == intid, "{found} came instead of {intid}");
-    interface::end(intid.into());
-}
-
-/// Waits for an interrupt: in WFI if `how` is odd.
-pub(crate) fn await_interrupt(how: u32) -> u32 {
-    let deadline = time::now() + PATIENCE * time::frequency();
-    loop {
-        let found = interface::acknowledge();
-        if found != NOTHING {
-            return found;
-        }
-        assert!(time::now() < deadline, "an interrupt does not come");
-        if how % 2 == 1 {
-            interface::wait();
-        }
-    }
-}
-
-pub(crate) fn give_turn(turn: u32) {
-    TURN.store(turn, Ordering::Release);
-}
-
-pub(crate) fn await_turn(turn: u32) {
-    let deadline = time::now() + PATIENCE * time::frequency();
-    while TURN.load(Ordering::Acquire) < turn {
-        assert!(
-            time::now() < deadline,
-            "the other vCPU does not get to step {turn}"
-        );
-        core::hint::spin_loop();
-    }
 }

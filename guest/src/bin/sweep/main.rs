@@ -25,6 +25,10 @@ mod code;
 #[cfg(target_os = "none")]
 mod kept;
 #[cfg(target_os = "none")]
+mod mismatches;
+#[cfg(target_os = "none")]
+mod pattern;
+#[cfg(target_os = "none")]
 mod registers;
 #[cfg(target_os = "none")]
 mod rounds;

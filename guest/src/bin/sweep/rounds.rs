@@ -7,8 +7,9 @@ use guest::random::Random;
 use crate::alarm::Alarm;
 use crate::code;
 use crate::kept::free_bits;
+use crate::mismatches::Mismatches;
+use crate::pattern::pattern;
 use crate::registers::Named;
-use crate::run::{Mismatches, pattern};
 use crate::survey::{Found, READABLE, WRITABLE, answering};
 
 /// How often the CPU is given up in a round.

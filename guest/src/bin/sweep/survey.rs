@@ -8,8 +8,9 @@ use guest::println;
 
 use crate::code;
 use crate::kept::free_bits;
+use crate::mismatches::Mismatches;
+use crate::pattern::pattern;
 use crate::registers::{COUNT, Expected, Named, encoding};
-use crate::run::{Mismatches, pattern};
 
 /// It can be read.
 pub(crate) const READABLE: u8 = 1 << 0;

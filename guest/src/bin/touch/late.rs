@@ -12,7 +12,7 @@ use aarch64_cpu::asm::wfi;
 use aarch64_cpu::registers::{CNTV_CVAL_EL0, Readable};
 use guest::{exceptions, pool::PAGE_SIZE, random::Random, span::Span, time};
 
-use crate::memory::{BLOCK_SIZE, Fresh};
+use crate::fresh::{BLOCK_SIZE, Fresh};
 use crate::nap::Timer;
 use crate::row::{self, Access};
 

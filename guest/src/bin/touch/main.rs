@@ -9,6 +9,7 @@
 //!
 //! - `calls`: hypercalls, registers, devices;
 //! - `memory`: memory that is touched for the first time, and given back;
+//! - `fresh`: memory that nobody has touched;
 //! - `fetch`: instructions fetched from memory that was never touched;
 //! - `own_tables`, `turns`: what is done to this guest's tables, where the hypervisor lets it ask;
 //! - `nap`: leaving the CPU idle for a while;
@@ -23,6 +24,8 @@
 mod calls;
 #[cfg(target_os = "none")]
 mod fetch;
+#[cfg(target_os = "none")]
+mod fresh;
 #[cfg(target_os = "none")]
 mod late;
 #[cfg(target_os = "none")]

@@ -5,11 +5,11 @@
 
 use guest::{boot, hypervisor, machine::Machine, pool::PAGE_SIZE, span::Span, tables, time};
 
+use crate::fresh::{BLOCK_SIZE, Fresh};
 use crate::nap::Timer;
 use crate::row::{self, Access};
 use crate::{fetch, late, own_tables};
 
-pub(crate) const BLOCK_SIZE: u64 = 2 << 20;
 /// Blocks of 2 MiB for the stores to new pages.
 const PAGE_BLOCKS: u64 = 4;
 /// Stores at a stride of 2 MiB at most; fewer if memory is small.
@@ -23,29 +23,10 @@ const NAPS: u64 = 16;
 /// Blocks of 2 MiB that are touched, each after a nap of its own.
 const READY_BLOCKS: u64 = 8;
 
-/// Free memory, taken from its start.
-pub(crate) struct Fresh(Span);
-
-impl Fresh {
-    /// That many blocks of 2 MiB that nobody has touched.
-    pub(crate) fn take(&mut self, blocks: u64) -> Span {
-        let taken = Span::sized(self.0.start, blocks * BLOCK_SIZE);
-        assert!(
-            taken.end <= self.0.end,
-            "touch needs at least 64 MiB of RAM"
-        );
-        self.0.start = taken.end;
-        taken
-    }
-}
-
 /// Prints the rows about memory.
 pub(crate) fn measure(machine: &'static Machine<'static>) {
     let free = boot::pool(machine).longest();
-    let mut fresh = Fresh(Span {
-        start: free.start.next_multiple_of(BLOCK_SIZE),
-        end: free.end & !(BLOCK_SIZE - 1),
-    });
+    let mut fresh = Fresh::new(free);
     // Whatever the hypervisor has zeroed ahead is used up.
     row::time_accesses(Access::Store, fresh.take(1), PAGE_SIZE);
     let pages = fresh.take(PAGE_BLOCKS);
@@ -60,12 +41,12 @@ pub(crate) fn measure(machine: &'static Machine<'static>) {
     if tables::are_there() {
         own_tables::measure(machine, &mut fresh);
     }
-    if fresh.0.size() >= late::NEEDED
+    if fresh.size() >= late::NEEDED
         && let Some(timer) = Timer::new(machine)
     {
         late::measure(&timer, &mut fresh);
     }
-    let left = (fresh.0.size() / BLOCK_SIZE).min(BLOCKS);
+    let left = (fresh.size() / BLOCK_SIZE).min(BLOCKS);
     faults("store_2m", Access::Store, fresh.take(left), BLOCK_SIZE);
 }
 

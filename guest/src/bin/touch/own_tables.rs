@@ -12,7 +12,7 @@ use guest::{
     tables::{self, Step},
 };
 
-use crate::memory::{BLOCK_SIZE, Fresh};
+use crate::fresh::{BLOCK_SIZE, Fresh};
 use crate::row::{self, Access};
 use crate::turns;
 
