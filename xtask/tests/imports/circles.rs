@@ -139,19 +139,28 @@ fn ties(folder: &str, uses: &Uses, circle: &BTreeSet<&str>) -> String {
     text
 }
 
-/// The folders under `hyp` that hold a crate's source.
+/// The folders that hold a crate's source: those of the hypervisor's crates, and of the guests.
 fn sources() -> Vec<(String, PathBuf)> {
-    let hyp = Path::new(env!("CARGO_MANIFEST_DIR")).join("../hyp");
-    let entries = fs::read_dir(&hyp).expect("hyp can be read");
+    let mut sources = crates("hyp");
+    sources.extend(crates("guest/src/bin"));
+    sources
+}
+
+/// The folders in this one that hold a crate's source, with their names.
+fn crates(within: &str) -> Vec<(String, PathBuf)> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("..")
+        .join(within);
+    let entries = fs::read_dir(&path).expect("a folder can be read");
     let folders = entries.map(|entry| entry.expect("an entry can be read").path());
     let source = |folder: PathBuf| {
-        let name = format!("hyp/{}", folder.file_name()?.to_str()?);
-        let source = if name == "hyp/src" {
-            folder
-        } else {
-            folder.join("src")
-        };
-        source.is_dir().then_some((name, source))
+        let name = format!("{within}/{}", folder.file_name()?.to_str()?);
+        let below = folder.join("src");
+        let source = if below.is_dir() { below } else { folder };
+        let holds_it = ["lib.rs", "main.rs"]
+            .iter()
+            .any(|root| source.join(root).is_file());
+        holds_it.then_some((name, source))
     };
     folders.filter_map(source).collect()
 }

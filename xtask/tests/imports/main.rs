@@ -1,4 +1,5 @@
-//! Which modules name which: the floors of the image, and circles in it and in its library crates.
+//! Which modules name which: the floors of the image, and circles in it, in its library crates and
+//! in the guests.
 
 mod circles;
 mod floors;

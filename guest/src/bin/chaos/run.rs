@@ -49,6 +49,7 @@ fn run(machine: &'static Machine<'static>) {
         places: Places::new(machine),
         vcpus: machine.mpidrs().len(),
         seed: random.next(),
+        entry: entry::address(),
     });
     let pool = boot::pool(machine);
     canary::set(pool, &chaos.places);

@@ -7,7 +7,6 @@ use guest::random::Random;
 use spin::Once;
 
 use crate::cage::{self, Caged};
-use crate::entry;
 use crate::kinds::{KINDS, Kind};
 use crate::places::Places;
 use crate::step::{INTERRUPTS_MASKED, Step, Taker};
@@ -38,6 +37,8 @@ pub(crate) struct Chaos {
     pub(crate) vcpus: usize,
     /// The seed of this life.
     pub(crate) seed: u64,
+    /// Where a vCPU starts: an IPA.
+    pub(crate) entry: u64,
 }
 
 pub(crate) static CHAOS: Once<Chaos> = Once::new();
@@ -61,7 +62,7 @@ pub(crate) fn take_step(chaos: &Chaos, vcpu: usize) {
     let taker = Taker {
         places: &chaos.places,
         vcpus: chaos.vcpus,
-        entry: entry::address(),
+        entry: chaos.entry,
     };
     let step = KINDS[kind].step(&mut random, taker);
     tally.note(number, kind, step.digest());
