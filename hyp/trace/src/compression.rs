@@ -15,7 +15,7 @@
 //! were as guessed. Folded means 0, -1, 1, -2 as 0, 1, 2, 3.
 
 use crate::event::{HIGHEST_KIND, NOBODY};
-use crate::record::EVENT_WORDS;
+use crate::packed::EVENT_WORDS;
 use crate::varint::{self, fold, unfold};
 
 /// Kinds of events are numbered below this, which is a power of two so that a remainder is cheap.

@@ -10,8 +10,8 @@ pub use crate::fields::{
     Access, Barrier, Cause, Exit, Holder, Operation, Outcome, Reach, Reason, Register, Step, Store,
     Taking, Tlbi,
 };
-use crate::record::{Code, Packed, Shape};
-pub use crate::record::{EVENT_WORDS, REPLAY_WORDS, WORDS};
+use crate::packed::{Code, Packed, Shape};
+pub use crate::packed::{EVENT_WORDS, REPLAY_WORDS, WORDS};
 
 /// The number of no VM, or no vCPU.
 pub const NOBODY: u8 = 0xff;

@@ -34,7 +34,8 @@ use crc::{CRC_32_ISO_HDLC, Crc, Table};
 use crate::category::Stream;
 use crate::compression::Memory;
 use crate::event::{Record, Stamp, shape};
-use crate::record::{CODES, EVENT_WORDS, Packed, Shape, parts};
+use crate::packed::{CODES, EVENT_WORDS, Packed, Shape};
+use crate::record::{parts, record};
 use crate::varint;
 
 /// The version of the encoding, in every frame. A reader takes no other.
@@ -320,6 +321,6 @@ impl Iterator for Frame<'_> {
             vm,
             vcpu,
         };
-        Packed { kind, codes, words }.record(stamp)
+        record(stamp, &Packed { kind, codes, words })
     }
 }

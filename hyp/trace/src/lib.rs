@@ -6,6 +6,7 @@
 //! - `fields`: what the small fields of events can say, enumerations made by `byte_enum`;
 //! - [`category`]: by what events are switched on, and which travel together;
 //! - [`replay`]: what the events for a checker of the protocol say, and what their order means;
+//! - `packed`: an event without its types, as codes and words;
 //! - `record`: an event with its stamp as a few words;
 //! - [`ring`]: one CPU's records until somebody fetches them, the oldest overwritten, or none;
 //! - [`frame`]: many records as one frame that passes over a console;
@@ -23,6 +24,7 @@ pub mod compression;
 pub mod event;
 mod fields;
 pub mod frame;
+mod packed;
 mod record;
 pub mod replay;
 pub mod ring;

@@ -1,88 +1,7 @@
 //! Records as words: the form in which a ring holds them.
 
 use crate::event::{Event, Record, Stamp};
-use crate::fields::{
-    Access, Barrier, Cause, Exit, Holder, Operation, Outcome, Reach, Reason, Register, Step, Store,
-    Taking, Tlbi,
-};
-
-/// The words of a record in a ring.
-pub const WORDS: usize = 4;
-
-/// The words of a record in a ring of the category `replay`.
-pub const REPLAY_WORDS: usize = 6;
-
-/// Most codes of an event.
-pub(crate) const CODES: usize = 4;
-
-/// Most words of an event.
-pub const EVENT_WORDS: usize = 4;
-
-/// How many codes and words an event has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Shape {
-    pub(crate) codes: usize,
-    pub(crate) words: usize,
-}
-
-/// A small field of an event.
-pub(crate) trait Code: Sized {
-    /// The value of this code; `None` if it has no meaning.
-    fn read(code: u8) -> Option<Self>;
-}
-
-impl Code for u8 {
-    fn read(code: u8) -> Option<Self> {
-        Some(code)
-    }
-}
-
-macro_rules! read_from_code {
-    ($($type:ty),*) => { $(impl Code for $type {
-        fn read(code: u8) -> Option<Self> {
-            Self::from_code(code)
-        }
-    })* };
-}
-read_from_code!(
-    Access, Barrier, Cause, Exit, Holder, Outcome, Reach, Reason, Register, Step, Store, Taking,
-    Tlbi, Operation
-);
-
-/// An event without its types.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Packed {
-    pub(crate) kind: u8,
-    pub(crate) codes: [u8; CODES],
-    pub(crate) words: [u64; EVENT_WORDS],
-}
-
-impl Packed {
-    #[inline(always)]
-    pub(crate) const fn new(kind: u8, codes: &[u8], words: &[u64]) -> Self {
-        let mut packed = Self {
-            kind,
-            codes: [0; CODES],
-            words: [0; EVENT_WORDS],
-        };
-        let mut index = 0;
-        while index < codes.len() {
-            packed.codes[index] = codes[index];
-            index += 1;
-        }
-        index = 0;
-        while index < words.len() {
-            packed.words[index] = words[index];
-            index += 1;
-        }
-        packed
-    }
-
-    /// The record, with its stamp; `None` if there is no such event.
-    pub(crate) fn record(self, stamp: Stamp) -> Option<Record> {
-        Event::unpack(&self).map(|event| Record { stamp, event })
-    }
-}
+use crate::packed::{EVENT_WORDS, Packed};
 
 impl Stamp {
     /// CPU, VM and vCPU where they are in a record's second word, and zeroes for the rest.
@@ -111,7 +30,8 @@ impl Event {
 }
 
 impl Record {
-    /// The record as [`WORDS`] words, or [`REPLAY_WORDS`]: time; kind, CPU, VM, vCPU and the codes
+    /// The record as [`WORDS`](crate::event::WORDS) words, or
+    /// [`REPLAY_WORDS`](crate::event::REPLAY_WORDS): time; kind, CPU, VM, vCPU and the codes
     /// ([`Event::head`], [`Stamp::head`]); the event's words, as far as there is room.
     pub fn to_words<const N: usize>(&self) -> [u64; N] {
         let [w0, w1, w2, w3] = self.event.words();
@@ -123,8 +43,13 @@ impl Record {
     /// The record of these words; `None` if there is no such event.
     pub fn from_words(words: &[u64]) -> Option<Self> {
         let (stamp, packed) = parts(words)?;
-        packed.record(stamp)
+        record(stamp, &packed)
     }
+}
+
+/// The event with its stamp; `None` if there is no such event.
+pub(crate) fn record(stamp: Stamp, packed: &Packed) -> Option<Record> {
+    Event::unpack(packed).map(|event| Record { stamp, event })
 }
 
 /// The stamp and the event of a record's words; `None` if those of a record are not there.

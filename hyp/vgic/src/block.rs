@@ -1,7 +1,7 @@
 //! The state of 32 interrupts, and the registers that have a field for each of them.
 
-use super::list::Slot;
 use super::list_register::{group1_of, is_active, is_pending, priority_of};
+use super::slot::Slot;
 use super::{BLOCK, HARDWARE, bits};
 
 /// The SGIs of a private block: always edge-triggered.

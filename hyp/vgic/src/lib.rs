@@ -13,6 +13,7 @@
 //! - `candidate`: which of them want one, and how;
 //! - `end`: how they end, also those that are in none;
 //! - `list_register`: the format of a list register;
+//! - `slot`: the interrupt that a list register holds;
 //! - `wiring`: the numbers that hardware's interrupts have in the CPUs;
 //! - `sgi`: the registers by which vCPUs interrupt each other.
 //!
@@ -40,6 +41,7 @@ mod list_register;
 mod registers;
 mod set;
 mod sgi;
+mod slot;
 #[cfg(test)]
 mod tests;
 mod wiring;
@@ -55,7 +57,7 @@ use arrayvec::ArrayVec;
 
 use block::Block;
 use bootargs::MAX_VCPUS;
-use list::Slot;
+use slot::Slot;
 
 /// Interrupts in a block: as many as a register with one bit for each has.
 const BLOCK: u32 = 32;

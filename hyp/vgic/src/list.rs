@@ -14,30 +14,12 @@ use arrayvec::ArrayVec;
 use super::block::Block;
 use super::candidate::Candidate;
 use super::list_register::{End, ListRegister, is_active, is_pending};
+use super::slot::Slot;
 use super::{BLOCK, HARDWARE, INTERRUPTS, NOBODY, VcpuSet, Vgic};
 use speculation::masked::Masked;
 
 /// The most list registers that the architecture has room for.
 pub const MAX_LIST_REGISTERS: usize = 16;
-
-/// What a list register holds.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Slot {
-    pub(super) intid: u32,
-    /// It is pending because of its latch.
-    pub(super) latched: bool,
-    /// It was active when it was listed.
-    pub(super) active: bool,
-    /// The CPU's own interrupt ends with it.
-    hardware: bool,
-}
-
-impl Slot {
-    /// If it holds hardware interrupt `intid`: the CPU's own no longer ends with it.
-    pub(super) fn is_over(&mut self, intid: u32) {
-        self.hardware &= self.intid != intid;
-    }
-}
 
 /// What was put into the list registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

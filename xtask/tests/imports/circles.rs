@@ -18,8 +18,6 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("hyp/stage2", &["aarch64::sequence", "aarch64::tlb"]),
     ("hyp/stage2", STAGE2),
     ("hyp/stage2", &["fake::guest", "fake::walker"]),
-    ("hyp/trace", &["event", "record"]),
-    ("hyp/vgic", &["block", "candidate", "list"]),
 ];
 
 /// What the table manager does to a table is in a file for each thing done, and all of it are
