@@ -19,8 +19,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Value, json};
 
 use super::CPUS;
+use super::figures::Figures;
 use super::rows;
-use super::table::Figures;
 use crate::build::Images;
 use crate::debian::{Guest, LINUX};
 use crate::qemu::{self, Machine};

@@ -7,8 +7,10 @@
 //! - `rows`: what is measured, and what others take;
 //! - `speculation`: what is done against attacks by speculation takes on top;
 //! - `linux`: booting Linux, beside the same without a hypervisor;
-//! - `table`: figures for a person, and as JSON.
+//! - `figures`: what was measured, and how it is kept in a file;
+//! - `table`: figures for a person.
 
+mod figures;
 mod linux;
 mod rows;
 mod speculation;
@@ -30,8 +32,8 @@ use crate::symbols::Symbols;
 use crate::terminal::Terminal;
 use output::{Kind, Output};
 
+use figures::Figures;
 use rows::{Boot, ROWS};
-use table::Figures;
 
 /// The CPU models that are measured: without and with the newer features.
 const CPUS: [&str; 2] = ["cortex-a57", "max"];

@@ -8,8 +8,8 @@ use std::fmt::Write;
 
 use anyhow::Result;
 
+use super::figures::Figures;
 use super::rows::Boot;
-use super::table::Figures;
 use super::{figure_of, measure};
 use crate::build::Images;
 
