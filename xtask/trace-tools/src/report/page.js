@@ -74,7 +74,7 @@ function coverage(section, vm) {
   key(section, [[["--p6"], "mapped by pages"], [["--block"], "mapped by blocks"]]);
 }
 
-const LANE_COLOURS = { Fault: "--fault", Collapse: "--collapse", GivenUp: "--giveup", Split: "--split", Move: "--move",
+const LANE_COLOURS = { Fault: "--fault", Collapse: "--collapse", GivenUp: "--giveup", Split: "--split", Migrate: "--migrate",
   Marker: "--marker", Retry: "--retry", Tlbi: "--flush" };
 
 /** What happened over time: a strip of bars for each kind that happened at all. */
@@ -243,7 +243,7 @@ function head() {
   for (const [name, value] of [["faults on memory", number(sum(counts("Fault")))],
     ["half of them within", all.faults ? time(median) : "–"], ["99 % of them within", all.faults ? time(slow) : "–"],
     ["collapses to blocks", number(sum(counts("Collapse")))], ["splits of blocks", number(sum(counts("Split")))],
-    ["pages moved", number(sum(counts("Move")))]]) {
+    ["pages migrated", number(sum(counts("Migrate")))]]) {
     const card = html("div", $("cards"));
     html("dt", card, name);
     html("dd", card, value);

@@ -237,6 +237,29 @@ fn a_page_stays_small() {
     assert!(size < 256 << 10, "{size} bytes");
 }
 
+/// What stands in `text` between each `before` and the next `after`.
+fn between<'t>(text: &'t str, before: &'t str, after: &'t str) -> impl Iterator<Item = &'t str> {
+    let pieces = text.split(before).skip(1);
+    pieces.filter_map(move |piece| Some(piece.split_once(after)?.0))
+}
+
+/// The script knows the kinds of events by their names, which no compiler compares.
+#[test]
+fn the_script_knows_the_kinds_of_events() {
+    let script = include_str!("page.js");
+    let kinds = Kind::ALL.map(|kind| format!("{kind:?}"));
+    let colours = between(script, "const LANE_COLOURS = {", "}").next();
+    let coloured = colours.into_iter().flat_map(|colours| colours.split(','));
+    let coloured = coloured.filter_map(|pair| Some(pair.split_once(':')?.0.trim()));
+    assert!(coloured.eq(&kinds), "each kind has a colour: {colours:?}");
+    let mut counted = 0;
+    for name in between(script, "counts(\"", "\")") {
+        assert!(kinds.iter().any(|kind| kind == name), "{name} is no kind");
+        counted += 1;
+    }
+    assert!(counted > 0);
+}
+
 #[test]
 #[ignore = "needs a browser, which `cargo xtask test` installs"]
 fn a_browser_draws_every_picture() {
