@@ -154,9 +154,17 @@ impl Vgic {
         self
     }
 
-    /// The same machine's interrupt controller after reset.
+    /// The same machine's interrupt controller after reset. Only while nothing of it is listed.
+    ///
+    /// A hardware interrupt that a CPU took for a vCPU and left active stays recorded: the reset is
+    /// the guest's and does not reach the CPU, which takes that interrupt again only once it is
+    /// deactivated. [`Self::unlist`] or [`Self::leave_cpu`] has the vCPU do so.
     pub fn after_reset(&self) -> Self {
-        Self::new(self.vcpus).wired(self.wiring)
+        let mut reset = Self::new(self.vcpus).wired(self.wiring);
+        for (new, old) in reset.private.iter_mut().zip(&self.private) {
+            new.forwarded = old.forwarded;
+        }
+        reset
     }
 
     /// The level of a device's line to shared interrupt `intid` is now `high`. Other INTIDs have no

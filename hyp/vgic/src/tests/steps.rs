@@ -270,6 +270,21 @@ fn a_timer_that_is_stopped_before_it_is_taken_lets_go_of_the_hardwares() {
 }
 
 #[test]
+fn a_reset_keeps_what_the_cpu_holds_active() {
+    const LINE: u32 = 1 << VIRTUAL_TIMER;
+    let mut machine = Machine::new();
+    machine.vgic.forward(0, VIRTUAL_TIMER);
+    machine.vgic = machine.vgic.after_reset();
+    assert_eq!(machine.vgic.clone().leave_cpu(0), LINE, "its own");
+    assert_eq!(machine.vgic.clone().leave_cpu(1), 0, "no other vCPU's");
+    let unlisted = machine.unlist(0, LINE);
+    assert_eq!((unlisted.release, unlisted.forwarded), (0, true));
+    let (unlisted, listing) = machine.refresh(0, 0);
+    assert_eq!((unlisted.release, unlisted.forwarded), (LINE, false));
+    assert_eq!(listing.used, 0, "the guest never enabled it");
+}
+
+#[test]
 fn a_timer_that_is_active_may_change_the_cpu() {
     const LINE: u32 = 1 << VIRTUAL_TIMER;
     let mut machine = Machine::new();
