@@ -1,6 +1,9 @@
 //! The decision for CPUs that there are, with the registers that they have.
 
+use bootargs::Mitigations;
+
 use super::*;
+use crate::identity::Model;
 
 /// The registers as QEMU gives them at EL2; those of Arm's models are as on the hardware.
 const A57: Identity = Identity {
