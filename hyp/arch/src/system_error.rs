@@ -1,8 +1,9 @@
-//! Asynchronous errors, which Arm calls SError interrupts: how bad one is, and who is to know.
+//! Asynchronous errors, which Arm calls SError interrupts: their severity, and their source.
 //!
-//! One comes when memory or a bus fails an access that is over already, so whoever made it is known
-//! only as long as nobody else has been on the CPU since. The hypervisor sees to that: it looks for
-//! errors before a thread gives up its CPU, and gives what it finds to that thread ([`Source`]).
+//! One comes when memory or a bus fails an access that is over already, so the thread that made the
+//! access is known only as long as no other thread has been on the CPU since. The hypervisor sees
+//! to that: it looks for errors before a thread leaves its CPU, and hands what it finds to that
+//! thread ([`Source`]).
 
 use core::fmt;
 

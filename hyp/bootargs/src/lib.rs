@@ -1,9 +1,9 @@
 //! The hypervisor's boot arguments: `/chosen/bootargs`, parsed into a typed value.
 //!
-//! Arguments are words of the form `key=value`, separated by blanks; a value that holds blanks is
-//! put in double quotes. Nothing here can fail: what is unknown or malformed is reported to the
-//! caller and left out, and the default stands. The hypervisor says so and goes on; who is about to
-//! boot it can refuse.
+//! Arguments are words of the form `key=value`, separated by blanks; a value that contains blanks
+//! is put in double quotes. Parsing cannot fail: an argument that is unknown or malformed is
+//! reported to the caller and left out, and its default stands. The hypervisor logs such an
+//! argument and goes on; a tool that is about to boot it can refuse.
 
 #![cfg_attr(not(test), no_std)]
 

@@ -3,9 +3,9 @@
 //! While the chips show their contents, pages that the guest looks at are mapped read-only, since
 //! firmware reads flash with instructions that cannot be emulated. A command takes the right to
 //! read away, so that loads trap and find the answer. No lock is held from the command until then,
-//! so another vCPU may for a moment read contents where an answer was due. It cannot stay so:
-//! whoever has given the right to read looks at the chips once more. And where the right was taken
-//! away though contents are shown, the next load traps and gives it back.
+//! so another vCPU may for a moment read contents where an answer was due. It cannot stay so: the
+//! vCPU that has given the right to read looks at the chips once more. And where the right was
+//! taken away though contents are shown, the next load traps and gives it back.
 //!
 //! Lock: the chips, a leaf. [`View`] is called without it.
 

@@ -76,7 +76,7 @@ impl Shown {
         Self(bits)
     }
 
-    /// As a word, for whoever keeps it in an atomic.
+    /// As a word, to be kept in an atomic.
     pub const fn bits(self) -> u32 {
         self.0
     }

@@ -47,7 +47,7 @@ pub(super) struct Buddy {
     low_water: usize,
     /// Frames held by isolations.
     isolated: usize,
-    /// Uses counted by those who hold the buddy's lock and no cache.
+    /// Uses counted by callers that hold the buddy's lock and no cache's.
     pub(super) tally: Tally,
 }
 

@@ -1,10 +1,10 @@
 //! Each CPU's own stock of single frames.
 //!
-//! Owns [`CpuCache`]: two stacks of free 4 KiB frames, those known to be zeroed and the others, once for
-//! what can be moved and once for what is fixed, and the CPU's tally. In the common case a CPU
-//! takes its own cache's lock only, and all that is on cache lines which nobody else writes. Others
-//! take it to drain the cache, for an isolation, and for the figures. Lock order: a cache, then the
-//! buddy; never two caches.
+//! Owns [`CpuCache`]: two stacks of free 4 KiB frames, those known to be zeroed and the others,
+//! once for movable and once for fixed memory, and the CPU's tally. In the common case a CPU
+//! acquires only its own cache's lock, and all of that is on cache lines which no other CPU writes.
+//! Other CPUs acquire it to drain the cache, for an isolation, and for the figures. Lock order: a
+//! cache, then the buddy; never two caches.
 //!
 //! Invariant: under the cache's lock, the frames in its stacks are `Cached`, and in no other list.
 
@@ -125,7 +125,7 @@ impl CpuCache {
         }
         match fill {
             Fill::Zeroed => Some((stock.pop(Fill::Dirty, used)?, Fill::Dirty)),
-            // What was zeroed ahead is kept for those who need it.
+            // Zeroed frames are kept for callers that need them.
             Fill::Dirty => None,
         }
     }

@@ -1,4 +1,4 @@
-//! Who has which frames, in ranges: for whoever records what becomes of them from then on.
+//! The holders of all frames, in ranges: the state from which a tracer records changes.
 
 use super::FrameAllocator;
 use super::inventory::Region;
@@ -7,14 +7,14 @@ use super::state::{State, Use};
 use core::ops::Range;
 use stage2::{PAGE_SHIFT, Pa};
 
-/// Who has a frame.
+/// The holder of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Holding {
-    /// Guests, or nobody yet: their memory, their tables, and what is free for these.
+    /// Guests: their memory, their tables, and the free memory for these.
     Guests,
     /// The hypervisor, for itself.
     Hypervisor,
-    /// Nobody: RAM that is never handed out.
+    /// No holder: RAM that is never handed out.
     Kept,
 }
 
@@ -36,8 +36,8 @@ impl Holding {
 }
 
 impl<M: LinearMap> FrameAllocator<M> {
-    /// Says of all RAM who has it, in ranges that do not overlap. True as long as nobody allocates
-    /// or frees.
+    /// Calls `tell` with the holder of all RAM, in ranges that do not overlap. The answer holds
+    /// until the next allocation or freeing.
     pub fn holdings(&self, mut tell: impl FnMut(Range<Pa>, Holding)) {
         for region in &self.inventory.regions {
             self.holdings_of(region, &mut tell);

@@ -1,7 +1,7 @@
 //! Making a 2 MiB block free whose frames are partly in use.
 //!
 //! Owns [`Isolation`]: while there is one of a block, none of the block's free frames is handed
-//! out, and those that are freed stay. Whoever moves the rest away ends up with the whole block.
+//! out, and those that are freed stay. Once the rest is migrated, its holder has the whole block.
 //!
 //! An isolation is announced in the metadata of the block's first frame, under the buddy's lock;
 //! then the frames that CPUs' caches hold are fetched. From then on every way back to free memory
@@ -22,7 +22,7 @@ pub enum NotIsolated {
     NoBlock,
     /// All of it is free, or allocated, in one piece: there is nothing to gather.
     Whole,
-    /// Somebody else isolates it.
+    /// It is being isolated already.
     Busy,
 }
 

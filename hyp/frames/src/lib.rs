@@ -1,32 +1,36 @@
-//! Physical frames: who has which.
+//! The allocator of the machine's physical frames.
 //!
-//! [`FrameAllocator`] hands out the machine's RAM in blocks of `1 << order` frames of 4 KiB, from
-//! one page to 1 GiB, and knows of every frame what it is used for: which VM's memory it is, and at
-//! which intermediate physical address (the reverse map).
+//! [`FrameAllocator`] owns the machine's RAM and hands it out in blocks of `1 << order` frames of 4
+//! KiB, from one page to 1 GiB. It records what every frame is used for: which VM's memory it is,
+//! and at which intermediate physical address (the reverse map).
 //!
-//! - `state` has the words: orders, uses, states;
-//! - `frame` the metadata of a frame, 64 bytes, which also has stage 2's lock of a table;
-//! - `linear` how memory is reached, and all that is `unsafe` about it;
-//! - `inventory` which RAM there is, `init` how it is taken over at boot;
-//! - `buddy` the free blocks, those for what can be moved apart from the others; `cache` the single
-//!   frames that each CPU has at hand, `ahead` the block that it has zeroed;
-//! - `alloc` the calls that allocate and free, `run` the one that frees many, `shape` those that
-//!   split and join allocated blocks;
-//! - `isolate` how a 2 MiB block is made free, `survey` which one is worth it;
-//! - `account` the figures, `holdings` who has which ranges.
+//! Read `state` and `frame` first, then `alloc` and `buddy`.
 //!
-//! Lock order: one CPU's cache or its block ahead, then the buddy. While one of these locks is held
-//! no other is taken, nothing is logged, and no memory is zeroed but a page of the block ahead,
-//! under its own lock. No call returns with one held, and all calls may be made with any other lock
-//! of the hypervisor held. A frame's owner changes its state without a lock.
+//! - `state`: the words for orders, uses and states;
+//! - `frame`: the metadata of a frame, 64 bytes, which also holds stage 2's lock of a table;
+//! - `linear`: the access to memory, and all that is `unsafe` about it;
+//! - `inventory`, `init`: the regions of RAM, and how the allocator takes them over at boot;
+//! - `buddy`: the free blocks, those for movable memory apart from the others;
+//! - `cache`, `prezeroed`: the single frames that each CPU has at hand, and the block that it
+//!   zeroes while it is idle;
+//! - `alloc`, `bulk`: allocating and freeing, and freeing many single frames at once;
+//! - `allocated`: changes of use and of size of allocated blocks;
+//! - `isolate`, `candidates`: making a 2 MiB block free, and finding the one that costs least;
+//! - `usage`, `holdings`: the figures, and the owners of memory in ranges.
+//!
+//! Lock order: one CPU's cache or its prezeroed block, then the buddy. While one of these locks is
+//! held no other is acquired, nothing is logged, and no memory is zeroed but a page of the
+//! prezeroed block, under its own lock. No call returns with one held, and all calls may be made
+//! with any other lock of the hypervisor held. A frame's owner changes its state without a lock.
 //!
 //! Rules:
-//! - What is allocated belongs to the caller until it is freed with the order it has then; guests'
-//!   data in 2 MiB blocks also frame by frame.
-//! - Running out is [`OutOfFrames`]; freeing what is not allocated is logged and [`Refused`], and
-//!   changes nothing.
-//! - A frame's contents are of no use to the allocator: lists are in the metadata. `Zeroed` memory
-//!   is all zeros whoever had it before; whoever passes `Dirty` memory to a guest fills all of it.
+//! - An allocated block belongs to the caller until the caller frees it, with the order that it has
+//!   then; guests' data in 2 MiB blocks may also be freed frame by frame.
+//! - Running out of memory is [`OutOfFrames`]. Freeing what is not allocated is logged and
+//!   [`Refused`], and changes nothing.
+//! - The allocator keeps nothing in the frames that it hands out: its lists are in the metadata.
+//!   [`Fill::Zeroed`] memory is all zeros, whatever it held before; a caller that passes
+//!   [`Fill::Dirty`] memory to a guest overwrites all of it.
 
 #![cfg_attr(not(any(test, feature = "testing")), no_std)]
 

@@ -1,11 +1,11 @@
 //! A 2 MiB block that each CPU zeroes while it has nothing else to do.
 //!
-//! Owns [`Prezeroed`]: one block a CPU at most, of which the first frames are zeroed already. A CPU has one
-//! only after it was asked for a zeroed block, and as long as there is memory in plenty: it is free
-//! memory, and goes back to the buddy when anybody runs out.
+//! Owns [`Prezeroed`]: one block a CPU at most, of which the first frames are zeroed already. A CPU
+//! has one only after it was asked for a zeroed block, and as long as there is memory in plenty: it
+//! is free memory, and goes back to the buddy when any CPU runs out.
 //!
-//! It has a lock of its own, under which one page is zeroed at a time. Others than its CPU take it
-//! only when they find no memory, and for the figures. Lock order: it comes before the buddy's.
+//! It has a lock of its own, under which one page is zeroed at a time. Other CPUs acquire it only
+//! when they find no memory, and for the figures. Lock order: it comes before the buddy's.
 
 use super::FrameAllocator;
 use super::buddy::Buddy;

@@ -1,9 +1,15 @@
-//! What a virtual machine is made of, and what is put where in its memory before it starts.
+//! The contents of a virtual machine's memory before it starts.
 //!
-//! - [`setup`]: the virtual machines of an initial RAM disk, from its [`archive`] and their [`manifest`]s;
-//! - [`image`] and [`elf`]: what a guest starts from;
-//! - [`layout`]: where image, initial RAM disk and device tree go;
-//! - [`device_tree`]: what the guest is told of its board.
+//! Owns the formats and the choice of addresses: the archive of guests, their manifests, the
+//! images, and the device tree. The image does the stores (`vm/load`).
+//!
+//! Read [`setup`] first, then [`layout`].
+//!
+//! - [`setup`]: the virtual machines of an initial RAM disk, from its [`archive`] and their
+//!   [`manifest`]s;
+//! - [`image`], [`elf`]: the file formats that a guest can start from;
+//! - [`layout`]: the addresses of image, initial RAM disk and device tree;
+//! - [`device_tree`]: the description of the board for the guest.
 
 #![cfg_attr(not(test), no_std)]
 

@@ -1,11 +1,11 @@
 //! What a flash bank holds: frames that are not part of the guest's memory, so that they stay when
 //! the machine starts again.
 //!
-//! A page that nobody has read or programmed has no frame, and is all ones. The frames are shown to
+//! A page that was never read or programmed has no frame, and is all ones. The frames are shown to
 //! the guest for reading and fetching only ([`GuestMemory::show`](super::GuestMemory::show)).
 //!
 //! Owns one list of the frames' addresses, itself a frame. Without locks: addresses are put in
-//! place by compare-and-exchange, and who comes second gives its frame back.
+//! place by compare-and-exchange, and the caller that comes second frees its frame.
 
 use super::env::{Hardware, Machine, Parts};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};

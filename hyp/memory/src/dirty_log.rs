@@ -6,12 +6,11 @@
 //! frame is left for that. And no memory is taken back, since an entry that is gone cannot say that
 //! it was written.
 //!
-//! Invariant: while logging is on nobody is between [`Logging::discard`] and the drop of what it
-//! returned.
+//! Invariant: while logging is on, no [`Visit`] that [`Logging::discard`] returned is alive.
 
 use crate::gate::{Gate, Visit};
 
-/// The switch: a gate that is closed while logging is on, for those who take contents away.
+/// The switch: a gate for callers that take contents away, closed while logging is on.
 pub(super) struct Logging(Gate);
 
 impl Logging {

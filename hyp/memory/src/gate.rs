@@ -1,19 +1,19 @@
-//! A gate for visitors: whoever wants to take something away closes it and waits until the last has
-//! left.
+//! A gate for rare visitors to something that may be taken away. Its owner closes the gate and
+//! waits until the last visitor has left.
 //!
-//! Visitors count themselves in and out, so they are those who come rarely: the compaction thread,
-//! or a vCPU that gives memory back. vCPUs that run and fault do not pass here.
+//! Visitors count themselves in and out, which only rare ones can afford: the compaction thread, or
+//! a vCPU that gives memory back. vCPUs that run and fault do not pass here.
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-/// Set while nobody is let in; the other bits count who is inside.
+/// Set while the gate is closed; the other bits count the visitors inside.
 const CLOSED: usize = 1 << (usize::BITS - 1);
 
 /// A gate, closed at first.
 #[derive(Debug)]
 pub struct Gate(AtomicUsize);
 
-/// Somebody is inside; dropped when leaving.
+/// One visitor's stay inside, which ends when this is dropped.
 #[derive(Debug)]
 #[must_use]
 pub struct Visit<'g>(&'g Gate);
@@ -38,8 +38,8 @@ impl Gate {
             .map(|_| Visit(self))
     }
 
-    /// Lets nobody in any more, and returns when everybody has left, or somebody opened it again.
-    /// Calls `yield_now` while waiting.
+    /// Closes the gate, and returns when the last visitor has left, or when another caller has
+    /// opened the gate again. Calls `yield_now` while waiting.
     pub fn close(&self, mut yield_now: impl FnMut()) {
         self.0.fetch_or(CLOSED, Ordering::Acquire);
         while self.0.load(Ordering::Acquire) > CLOSED {
@@ -47,7 +47,7 @@ impl Gate {
         }
     }
 
-    /// Whether nobody is let in at this moment.
+    /// Whether the gate is closed at this moment.
     #[inline]
     pub fn is_closed(&self) -> bool {
         self.0.load(Ordering::Relaxed) & CLOSED != 0

@@ -1,24 +1,29 @@
-//! Guests' memory: frames behind stage-2 tables, on demand.
+//! Guests' memory: frames behind stage-2 tables, mapped on demand.
 //!
-//! - [`bank`]: what a flash bank holds;
-//! - [`env`](mod@env): the frame allocator as the table manager's environment;
-//! - [`fault`]: stage-2 faults, and what is to be done after one;
+//! [`guest::GuestMemory`] owns one VM's tables and the frames behind them. It resolves faults,
+//! takes memory back, and frees all of it at the end.
+//!
+//! Read [`guest`] first, for the way of a fault, and then [`env`](mod@env).
+//!
+//! - [`guest`]: one VM's memory: faults, release, the end;
+//! - [`fault`]: a stage-2 fault, and its outcome for the vCPU;
+//! - [`env`](mod@env): the frame allocator as the environment of the table manager;
 //! - `guest_frames`: the machine's frames as memory that guests may have;
-//! - [`guest`]: one VM's memory: what a fault does, releasing, the end;
-//! - `dirty_log`: whether it is noted which pages a guest writes to;
-//! - [`peek`]: single words, as the guest sees them;
-//! - `store`: what a boot loader does;
-//! - [`page_copier`]: copying guest pages, with what caches need;
-//! - [`tracing`]: what happens here, as trace events;
+//! - [`reserve`]: 2 MiB frames set aside for a region and filled page by page;
 //! - [`compaction`]: making blocks of pages, and free blocks of scattered frames;
-//! - [`gate`]: lets rare visitors in, and closes behind the last;
-//! - [`shortage`]: who is stopped when physical memory runs out;
-//! - [`reserve`]: 2 MiB frames set aside for a region and filled page by page.
+//! - `dirty_log`: the switch of dirty logging;
+//! - [`page_copier`]: copies of guest pages, with the cache maintenance that they need;
+//! - `store`: the boot loader's stores to a guest's memory;
+//! - [`bank`]: the contents of a flash bank;
+//! - [`peek`]: loads of single words, as the guest would see them;
+//! - [`gate`]: a gate that lets rare visitors in, and can be closed behind the last;
+//! - [`shortage`]: the choice of the VM to stop when physical memory runs out;
+//! - [`tracing`]: trace events of this crate.
 //!
 //! Guest memory is made of single frames, each with its VM and IPA in its metadata, and of 2 MiB
-//! blocks of frames, where the first one's metadata has VM and IPA for all. That is so whatever the
-//! size of the mapping: the allocator is not told when a mapping is split and its pages are moved.
-//! It makes single frames of its block by itself, when the first of them is freed.
+//! blocks of frames, where the first frame's metadata has VM and IPA for all. That is so whatever
+//! the size of the mapping: the allocator is not told when a mapping is split and its pages are
+//! migrated. It makes single frames of its block by itself, when the first of them is freed.
 //!
 //! Lock order: stage 2's table locks, then the frame allocator's. Nothing here has a lock of its
 //! own.

@@ -8,7 +8,7 @@ use stage2::{EntryKind, Ipa, PAGE_SIZE};
 /// Why a word could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unreadable {
-    /// Somebody works on the region: later it can be read.
+    /// The region's tables are being changed: the word can be read later.
     Busy,
     /// There is no memory.
     Outside,

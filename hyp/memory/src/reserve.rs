@@ -175,8 +175,8 @@ impl Reservations {
         Some(block)
     }
 
-    /// Reserves `block`, which was set aside for the region, unless somebody was faster; returns
-    /// what is reserved then.
+    /// Reserves `block`, which was set aside for the region, unless another vCPU was faster;
+    /// returns the block that is reserved then.
     fn offer<P: Parts>(
         &self,
         machine: &Machine<P>,
@@ -188,8 +188,8 @@ impl Reservations {
             Ok(_) => Some(block),
             Err(faster) => {
                 // One by one, since pages of the block may be taken already: it may be the one that
-                // was reserved for the region before, and somebody may have found it then and take
-                // a page now.
+                // was reserved for the region before, and a vCPU that found it then may take a page
+                // now.
                 self.free_all_untouched(machine, region, block);
                 Some(Pa::new(faster & !RESERVED))
             }
@@ -290,7 +290,7 @@ mod tests {
     use super::*;
     use crate::testing::{GUEST, RAM, machine};
 
-    /// A region's frame comes back to the region that had it, while somebody still takes it for
+    /// A region's frame comes back to the region that had it, while a vCPU still takes it for
     /// reserved.
     #[test]
     fn a_frame_that_was_set_aside_in_vain_goes_back_but_for_what_was_taken() {

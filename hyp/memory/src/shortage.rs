@@ -1,14 +1,14 @@
-//! Who is stopped when physical memory runs out.
+//! The choice of the machine to stop when physical memory runs out.
 //!
 //! A machine whose fault finds no frame is stopped, so that the others can go on with its memory.
 //! Two things must not happen: that more machines are stopped than need be, because several ran
 //! short at the same time; and that one is stopped because it ran short just before another's
 //! memory came free.
 //!
-//! One word tells which machines are on their way out, and how often memory has come free. Who
-//! wants to stop a machine reads it, looks for memory once more, and stops the machine only if the
-//! word is what it was. What came free before the word was read, the look has found; what came free
-//! later has changed the word.
+//! One word says which machines are on their way out, and how often memory has come free. A vCPU
+//! that is about to stop its machine reads the word, looks for memory once more, and stops the
+//! machine only if the word is what it was. The look has found the memory that came free before the
+//! word was read; what came free later has changed the word.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,9 +1,8 @@
-//! What waits to be sent over the console: a queue of bytes, and how it gets to a line that may be
-//! slow.
+//! The queue of bytes that wait to be sent over the console, whose line may be slow.
 //!
-//! A UART takes some bytes at once and then, at 115200 baud, one in 87 us. So who has something to
-//! say puts it into the queue and goes on; the UART is given what it takes without waiting, then
-//! and later.
+//! A UART takes some bytes at once and then, at 115200 baud, one in 87 us. So a speaker puts its
+//! bytes into the queue and goes on; the UART is given what it takes without waiting, then and
+//! later.
 
 pub mod layout;
 pub mod printable;

@@ -1,11 +1,11 @@
-//! How many lines a guest can have the hypervisor log: what the guest causes it may cause without
-//! end, and the console is everybody's.
+//! The limit of the log lines that a guest can cause: there is no end to what it may cause, and
+//! all guests share the console.
 //!
 //! As Linux's `__ratelimit`: some lines an interval, and none while the console is behind; how many
 //! did not appear is said with the next one, or when the machine ends.
 //!
 //! The limit is a machine's, not that of the place that it has: one that is made anew takes it
-//! along wherever it goes, and who comes to the place it had begins with none used up.
+//! along wherever it goes, and the next machine in its old place begins with none used up.
 
 use core::fmt;
 

@@ -2,8 +2,8 @@
 //!
 //! Arm DEN 0022 (PSCI 1.1), DEN 0028 (SMCCC 1.1), and DEN 0070 for the workarounds. The
 //! hypervisor's own, in the range of vendors' hypervisor services: [`RELEASE_MEMORY`], and those of
-//! [`table_calls`]. Decides what a call means; whoever runs the vCPU does it. Anything else, well
-//! formed or not, is answered with NOT_SUPPORTED.
+//! [`table_calls`]. Decides what a call means; the image, which runs the vCPU, carries it out. Any
+//! other call, well formed or not, is answered with NOT_SUPPORTED.
 
 use crate::power::{Entry, Power};
 use crate::range::bounded_range;

@@ -2,9 +2,9 @@
 //!
 //! Plain data without locks or waiting: the machine keeps it behind a lock, and every question and
 //! change is one call under that lock, so that two vCPUs that race for one target get the answers
-//! PSCI asks for (Arm DEN 0022, CPU_ON). Stopping: somebody asks for it once; every vCPU that is on
-//! leaves at its next chance; the last to leave is told so, and from then on nobody runs the
-//! guest until [`Power::boot`].
+//! PSCI asks for (Arm DEN 0022, CPU_ON). Stopping: the first request counts; every vCPU that is on
+//! leaves at its next chance; the last to leave is told so, and from then on no vCPU runs the guest
+//! until [`Power::boot`].
 
 use core::slice;
 
@@ -31,7 +31,7 @@ pub enum StopReason {
     Off,
     /// The guest asked to be restarted.
     Reset,
-    /// Its last vCPU switched itself off; nobody is left to switch one on again.
+    /// Its last vCPU switched itself off; no vCPU is left to switch one on again.
     AllVcpusOff,
     /// No vCPU is left that could get on.
     Halted(Halt),
@@ -96,7 +96,7 @@ impl Power {
     ///
     /// # Errors
     ///
-    /// As PSCI has it: no such vCPU, already on, being switched on by somebody else, or no address
+    /// As PSCI has it: no such vCPU, already on, being switched on by another vCPU, or no address
     /// to start at.
     pub fn switch_on(
         &mut self,
@@ -157,7 +157,7 @@ impl Power {
         })
     }
 
-    /// Asks all vCPUs to leave. False if somebody else asked before: the first reason stays.
+    /// Asks all vCPUs to leave. False if that was asked before: the first reason stays.
     pub fn request_stop(&mut self, reason: StopReason) -> bool {
         let first = self.stop.is_none();
         if first {
@@ -169,7 +169,7 @@ impl Power {
     /// For a vCPU that no longer runs the guest, because it switched itself off (PSCI CPU_OFF) or
     /// because the machine stops. It is off from here on.
     ///
-    /// The reason to stop, if there is one and nobody runs the guest any more: one caller alone is
+    /// The reason to stop, if there is one and no vCPU runs the guest any more: one caller alone is
     /// told, and winds the machine up.
     pub fn leave(&mut self, vcpu: usize) -> Option<StopReason> {
         if let Some(state) = self.vcpus.get_mut(vcpu) {

@@ -1,15 +1,21 @@
-//! What a CPU needs against attacks by speculation, and what the hypervisor does about each.
+//! A CPU's protection against attacks by speculation.
 //!
-//! A CPU executes instructions ahead that it may have to take back, and what these have left in
-//! caches can be measured. So a guest that has trained the CPU's branch predictors could have EL2,
-//! which maps all guests' memory, load what no guest may see. Whether a CPU can be misled like that
-//! is said by its ID registers, by its model, and by the firmware, as Arm's documents lay down:
+//! A CPU executes instructions ahead that it may have to take back, and the traces that these leave
+//! in caches can be measured. So a guest that has trained the CPU's branch predictors could have
+//! EL2, which maps all guests' memory, load what no guest may see. Whether a CPU can be misled like
+//! that follows from its ID registers, its model, and its firmware, as Arm's documents lay down:
 //! *Cache Speculation Side-channels* and *Spectre-BHB: Speculative Target Reuse Attacks* for the
 //! models, DEN 0070, *Firmware interfaces for mitigating cache speculation vulnerabilities*, and
 //! DEN 0028 for the calls, the Arm ARM for the registers.
 //!
-//! [`Protection::decide`] makes of these what is done on one CPU; those of a machine may differ.
-//! [`Attacks::common`] is what can be said of all, and [`Answers`] is what guests are told.
+//! Owns the decision; the image carries it out (`cpu/speculation`, `exits/vectors`). Read
+//! `protection` first.
+//!
+//! - `identity`, `firmware`: a CPU's model and abilities, and its firmware's workarounds;
+//! - `protection`: [`Protection::decide`], for one CPU; the CPUs of a machine may differ;
+//! - `status`: a CPU's state with regard to each attack, and a machine's ([`Attacks::common`]);
+//! - `answers`: the [`Answers`] to guests that ask for workarounds;
+//! - [`masked`]: look-ups in tables by indexes that a guest chooses.
 
 #![cfg_attr(not(test), no_std)]
 

@@ -1,10 +1,13 @@
-//! What scheduling threads is made of. The image switches them; here is what can be tested on any
-//! machine.
+//! The parts of a scheduler of threads that a host can test.
 //!
-//! - [`queue`]: a CPU's run queue;
-//! - [`park`]: how one thread waits and others wake it;
+//! Owns the states and queues; the image switches the threads (`sched`).
+//!
+//! Read [`park`] first: it has the protocol of waiting and waking.
+//!
+//! - [`park`]: one thread's wait, and its wake-up by others;
+//! - [`queue`]: a CPU's queues of ready and of sleeping threads;
 //! - [`slice`](mod@slice): time slices;
-//! - [`wait`]: what a virtual CPU looks at before it waits for an interrupt.
+//! - [`wait`]: a vCPU's wait for an interrupt.
 
 #![cfg_attr(not(test), no_std)]
 

@@ -6,8 +6,8 @@
 //! wait for.
 //!
 //! The thread becomes runnable elsewhere only when its registers are saved. That is why waiting
-//! has two steps: [`ParkState::prepare`] on the thread itself, and [`ParkState::commit`] by whoever
-//! runs next on its CPU, once the thread is off it.
+//! has two steps: [`ParkState::prepare`] on the thread itself, and [`ParkState::commit`] by the
+//! thread that runs next on its CPU, once the waiting thread is off it.
 
 use core::sync::atomic::{AtomicU8, Ordering};
 

@@ -1,8 +1,8 @@
 //! The queues of one CPU: threads that are ready to run, and threads that sleep.
 //!
 //! Threads are named by their index in the thread table, below `N`. Both queues hold an index at
-//! most once and have a place for every index, so adding cannot fail. They are plain data: whoever
-//! shares them puts them behind a lock.
+//! most once and have a place for every index, so adding cannot fail. They are plain data: the
+//! scheduler, which shares them, keeps them behind a lock.
 
 /// A thread's place in the thread table.
 pub type ThreadIndex = u16;

@@ -3,10 +3,10 @@
 //!
 //! Three kinds of things end a wait. Interrupts that others send or let through (a timer's
 //! interrupt that another vCPU enables is one more timer to sleep for), asynchronous errors, and
-//! the machine's stop wake the thread: whoever has one says so first and then wakes, and a wake-up
+//! the machine's stop wake the thread: the sender announces it first and then wakes, and a wake-up
 //! that comes before the thread is parked is kept for it (`sched::park`). An error may be found by
 //! the thread itself, as it leaves the CPU to park. The time that the guest named is looked at
-//! again and again. The timers of the vCPU itself wake nobody once the thread has left the CPU,
+//! again and again. The timers of the vCPU itself wake no thread once this one has left the CPU,
 //! since their lines leave with its registers. So each must be seen before that: either it has
 //! fired, which is an interrupt, or it runs, and the thread sleeps only as long. Timers are read
 //! *before* the question whether there is an interrupt, so that one that fires in between is found
@@ -14,7 +14,7 @@
 
 /// The vCPU that waits, and its thread.
 pub trait Waiter {
-    /// Says that the vCPU waits: from here on whoever has an interrupt for it wakes its thread.
+    /// Announces that the vCPU waits: from here on the sender of an interrupt wakes its thread.
     fn begin(&self);
     /// Whether its machine is to stop.
     fn is_stopping(&self) -> bool;

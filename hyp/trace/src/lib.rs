@@ -1,19 +1,20 @@
-//! What the hypervisor did, as typed events that leave over its console.
+//! Trace events: what the hypervisor did, as typed records that leave over its console.
 //!
-//! Both ends share this crate: the hypervisor, which writes, and `cargo xtask trace`, which reads.
+//! Both ends share this crate: the hypervisor, which writes the events, and `cargo xtask trace`,
+//! which reads them. Nothing here allocates, and nothing is global.
+//!
+//! Read [`event`] first. On its way an event passes [`ring`], [`frame`] and [`stream`].
 //!
 //! - [`event`]: the events and their stamps;
-//! - `fields`: what the small fields of events can say, enumerations made by `byte_enum`;
-//! - [`category`]: by what events are switched on, and which travel together;
-//! - [`replay`]: what the events for a checker of the protocol say, and what their order means;
+//! - `fields`: the enumerations in the fields of events, made by `byte_enum`;
+//! - [`category`]: the groups by which events are switched on, and which travel together;
+//! - [`replay`]: the meaning of the events, and of their order, for a checker of the protocol;
 //! - `packed`: an event without its types, as codes and words;
-//! - `record`: an event with its stamp as a few words;
-//! - [`ring`]: one CPU's records until somebody fetches them, the oldest overwritten, or none;
+//! - `record`: an event with its stamp, as a few words;
+//! - [`ring`]: one CPU's records until the reader fetches them, the oldest overwritten, or none;
 //! - [`frame`]: many records as one frame that passes over a console;
-//! - [`compression`], `varint`: how the numbers in a frame are made small;
-//! - [`stream`]: frames and text told apart again, whatever was broken or cut.
-//!
-//! Nothing here allocates, and nothing is global.
+//! - [`compression`], `varint`: the compact form of the numbers in a frame;
+//! - [`stream`]: frames told apart from text, whatever was broken or cut.
 
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]

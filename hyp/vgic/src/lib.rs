@@ -1,8 +1,11 @@
 //! The interrupt controller a guest sees: a GICv3 (Arm IHI 0069) without LPIs and with one Security
-//! state, as a model of its registers and of what they do.
+//! state, as a model of its registers and of their effects.
 //!
-//! [`Vgic`] is plain data; whoever owns it keeps it behind a lock and calls in from exits and from
-//! devices. The guest reaches the distributor and the redistributors by loads and stores, which are
+//! Owns one VM's controller, [`Vgic`], which is plain data. The image keeps it behind a lock and
+//! calls it from exits and from devices (`vcpu/interrupts`, `vm/mmio`). Read `list` first, then
+//! `registers`.
+//!
+//! The guest reaches the distributor and the redistributors by loads and stores, which are
 //! emulated here. Its CPU interface is the hardware's virtual one: EL2 writes *list registers*,
 //! from which the hardware lets the guest acknowledge and end interrupts without an exit.
 //!

@@ -102,8 +102,8 @@ registers! {
     /// Traps of FP, SIMD, SVE, SME, trace and activity monitors. With E2H clear bits 13, 9 and 7 to
     /// 0 are RES1.
     Cptr = "CPTR_EL2" (3, 4, 1, 1, 2), base 0x22ff;
-    /// Traps of debug and performance monitors. `HPMN` must name all event counters: whoever writes
-    /// the value adds it.
+    /// Traps of debug and performance monitors. `HPMN` must name all event counters: the code that
+    /// writes the register adds it.
     Mdcr = "MDCR_EL2" (3, 4, 1, 1, 1);
     /// Traps of AArch32 registers: none.
     Hstr = "HSTR_EL2" (3, 4, 1, 1, 3);

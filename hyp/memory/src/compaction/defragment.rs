@@ -29,7 +29,7 @@ pub struct Defragmenter<'m, M: LinearMap> {
 /// What became of an attempt to move a page.
 enum Move {
     Done,
-    /// The page is on its way out by itself, or somebody works on it.
+    /// The page is being freed already, or a vCPU works on it.
     Later,
     /// The block cannot be emptied.
     Never,
