@@ -157,7 +157,7 @@ fn forgiven(state: &mut RegisterStateRef<'_>, esr: u64) -> bool {
     let [start, end] = FORGIVEN.each_ref().map(|end| end.load(Relaxed));
     let of_code = (start..end).contains(&state.elr);
     if of_code {
-        // SAFETY: whoever called `forgive` says that the code is made for it.
+        // SAFETY: the caller of `forgive` says that the code is made for it.
         let registers = unsafe { state.get_mut() };
         registers.registers[1] = esr;
         registers.elr += 4;

@@ -178,8 +178,8 @@ fn say(speak: impl FnOnce(&mut Screen)) {
     }
 }
 
-/// Sends all that was said, for whoever is about to switch the machine off: nobody else says
-/// anything after that, so that nothing is cut.
+/// Sends all that was said, for the thread that is about to switch the machine off: nobody else
+/// says anything after that, so that nothing is cut.
 pub(crate) fn flush() {
     while !SEIZED.load(Ordering::Relaxed) {
         let mut screen = SCREEN.lock();
@@ -292,7 +292,8 @@ pub(crate) fn seize() -> Option<Console> {
     Some(console)
 }
 
-/// The lock, unless whoever has it does not give it back: it may have failed, too, or be this CPU.
+/// The lock, unless its holder does not give it back: that CPU may have failed, too, or be this
+/// one.
 fn lock_patiently() -> Option<MutexGuard<'static, Screen>> {
     let deadline = timer::now() + timer::frequency() * PATIENCE_MS / 1000;
     while timer::now() < deadline {

@@ -4,8 +4,8 @@
 //!
 //! The same in assembly for both, and without the runtime of the other guests, which run in one
 //! place only. It prints three numbers: its own address, x0 at its start, and the first word of RAM
-//! as it is in memory, which is that of a device tree or nothing. Whoever boots it knows what they
-//! have to be.
+//! as it is in memory, which is that of a device tree or nothing. The test that boots it knows what
+//! they have to be.
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 

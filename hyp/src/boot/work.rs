@@ -22,7 +22,7 @@ use crate::{mm, percpu};
 /// Without a guest there is nothing to do, and the machine is switched off.
 pub(super) fn start_guests(board: &'static Board<'static>, arguments: &BootArgs<'static>) {
     if let Err(reason) = senders::start_console() {
-        error!("a slow console is left to whoever prints: {reason}");
+        error!("a slow console holds up each thread that prints: {reason}");
     }
     if let Err(reason) = compaction::start(arguments) {
         error!("memory is not compacted: {reason}");

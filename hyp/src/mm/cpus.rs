@@ -27,8 +27,8 @@ impl Cpus {
 // SAFETY: `slots` is a static, cut to the CPUs that there are, and `current` this CPU's number,
 // which is below their count; there is one machine, which has one `Cpus` and so one allocator of
 // VMIDs. EL2 runs with interrupts masked and switches threads only where a thread asks for it; the
-// scheduler asserts that it is in no read section then. Whoever holds a table lock is in one, or
-// lets a claim go, and calls nothing meanwhile that would let others run.
+// scheduler asserts that it is in no read section then. A thread that holds a table lock is in one,
+// or lets a claim go, and calls nothing meanwhile that would let others run.
 unsafe impl stage2::Cpus for Cpus {
     /// EL2's threads are not preempted.
     type Pinned<'c> = ();

@@ -17,7 +17,7 @@ use super::rings::{RINGS, Rings};
 use super::sender;
 use crate::percpu;
 
-/// When a vCPU last left its guest, in ticks, if somebody wants to know of exits. The vCPU's, and
+/// When a vCPU last left its guest, in ticks, if exits are traced. The vCPU's, and
 /// not its CPU's: one that waits in a fault lets others have the CPU, and may go on on another.
 #[repr(align(64))]
 struct Left(AtomicU64);
@@ -47,7 +47,7 @@ pub(super) fn write(vm: u8, event: Event) {
     }
 }
 
-/// Writes an event of whoever is on this CPU.
+/// Writes an event of the thread that is on this CPU.
 #[inline(always)]
 pub(super) fn write_here(event: Event) {
     let [vm, _] = here().1.who.load(Ordering::Relaxed).to_be_bytes();

@@ -209,7 +209,7 @@ impl Vcpu {
         self.look.store(look::AT_NOTHING, Ordering::Relaxed);
         self.present_interrupts();
         if tracing::wants(Category::Vcpu) {
-            // Whoever watches vCPUs sees to each entry.
+            // A trace of vCPUs has each entry in it.
             self.require_entry_check();
         } else if self.is_entry_ready() {
             self.look.store(self.timers_look(), Ordering::Relaxed);

@@ -210,8 +210,8 @@ impl Vm {
         vcpu.require_entry_check();
     }
 
-    /// The vCPU has switched itself off. Returns when somebody has switched it on, with the frame
-    /// as a vCPU starts.
+    /// The vCPU has switched itself off. Returns when another vCPU has switched it on, with the
+    /// frame as a vCPU starts.
     pub(crate) fn switch_off(&self, frame: &mut Frame) {
         self.leave(frame.vcpu);
         self.wait_for_power(frame);
@@ -244,7 +244,7 @@ impl Vm {
         }
     }
 
-    /// The vCPU leaves the guest for good. Whoever is the last winds the VM up.
+    /// The vCPU leaves the guest for good. The last one winds the VM up.
     fn leave(&self, vcpu: &Vcpu) {
         vcpu.stop_timers();
         vcpu.leave_tables();

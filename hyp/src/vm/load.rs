@@ -18,7 +18,7 @@ use crate::mm::{self, Memory, MemoryError};
 const TREE_BUFFER: usize = DEVICE_TREE_ROOM as usize;
 
 /// Where device trees are made, one at a time.
-/// Each VM has its own, since whoever fills one may give the CPU away meanwhile.
+/// Each VM has its own, since the thread that fills one may give the CPU away meanwhile.
 static BUFFERS: [Mutex<[u8; TREE_BUFFER]>; MAX_VMS] =
     [const { Mutex::new([0; TREE_BUFFER]) }; MAX_VMS];
 

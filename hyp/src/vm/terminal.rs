@@ -21,8 +21,8 @@ use crate::{console, sched};
 
 /// A VM's UART and the line it is at.
 pub(super) struct Terminal {
-    /// [`Pl011::shown`], for whoever polls. Written with the state locked only; whenever that is
-    /// not locked, it is the UART's own, and the interrupt controller knows of the level that
+    /// [`Pl011::shown`], for threads that poll. Written with the state locked only; whenever that
+    /// is not locked, it is the UART's own, and the interrupt controller knows of the level that
     /// follows from it.
     shown: AtomicU32,
     state: Mutex<State>,

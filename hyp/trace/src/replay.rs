@@ -21,7 +21,7 @@
 //! - **a frame** that becomes a table gets its number before anybody can find it, and before its
 //!   entries are written; one that ceases to be a table gets it when nobody can find it any more,
 //!   before it is given away;
-//! - **an address range** that becomes somebody else's gets its number while it can't be mapped:
+//! - **an address range** that gets another owner gets its number while it can't be mapped:
 //!   after the hypervisor took it, before it gives it back;
 //! - **a tree** ends when its TLB entries were flushed, before its first frame is given away;
 //! - **a grace period** that begins gets its number before the first look at a CPU's read section,

@@ -63,8 +63,8 @@ pub(super) fn policies() -> Vec<Scenario> {
     ]
 }
 
-/// What is written under dirty logging is told, whatever compaction does, and whoever gives memory
-/// back.
+/// What is written under dirty logging is told, whatever compaction does, and whichever vCPU gives
+/// memory back.
 pub(super) fn logging() -> Vec<Scenario> {
     let dirty = |name, cpus, cpu| {
         Scenario::new(name, "dirty")

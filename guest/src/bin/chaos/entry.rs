@@ -1,4 +1,4 @@
-//! Where a vCPU starts that somebody switches on, whoever that was and whatever it gives it in x0:
+//! Where a vCPU starts that another one switches on, whatever that gives it in x0:
 //! there is no other way to tell which it is than by its affinity.
 
 use core::arch::global_asm;

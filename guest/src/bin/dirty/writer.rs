@@ -63,8 +63,8 @@ impl Writer {
     fn release(&mut self) {
         let page = self.own_page();
         let ipa = self.area.ipa(page);
-        // SAFETY: only this vCPU writes to the page, and does not now; whoever copies it meanwhile
-        // copies what was there or zeros, and looks again if it is told to.
+        // SAFETY: only this vCPU writes to the page, and does not now; the compactor, which may
+        // copy it meanwhile, copies what was there or zeros, and looks again if it is told to.
         let taken = unsafe { hypervisor::release_memory(ipa..ipa + PAGE_SIZE) };
         let count = if taken { &RELEASED } else { &REFUSED };
         count.fetch_add(1, Relaxed);

@@ -36,7 +36,7 @@ fn race_11_a_fault_installs_a_table_under_a_collapse() {
 /// A fault has locked the table just before the collapse takes it away, and fills an entry just
 /// after.
 ///
-/// Rule: whoever held the child's lock is drained by taking it. Taken out by
+/// Rule: a holder of the child's lock is drained by taking it. Taken out by
 /// `12-holders-not-drained.patch`.
 #[test]
 fn race_12_a_fault_holds_the_lock_of_a_table_that_is_detached() {

@@ -2,7 +2,7 @@
 //!
 //! 37 in part, *against the order only by try-lock*: nothing in the crate locks against the order.
 //! For its users there is `Unlocked::try_lock`, which the model checker cannot follow: its own
-//! try-lock waits for the lock once somebody else has taken it. See `scenario/races.rs`.
+//! try-lock waits for the lock once another thread has taken it. See `scenario/races.rs`.
 
 use crate::support::world::{
     ANYTHING, World, collapse_in_place, explore, free_tables, only, page, small,

@@ -1,7 +1,7 @@
 //! Busy markers: races 27 to 32.
 //!
 //! 27, *the waiter has no reference and what it waits on is freed*: nobody waits on a thing here.
-//! Whoever meets a marker lets go of everything, gives the CPU away once, and comes back by
+//! A thread that meets a marker lets go of everything, gives the CPU away once, and comes back by
 //! address.
 
 use crate::support::world::{ANYTHING, World, explore, free_tables, only, page, small};
@@ -12,7 +12,7 @@ use stage2::{
 
 /// An unmap waits for a marker, and the table in which the marker stood is freed meanwhile.
 ///
-/// Rule: whoever waits holds nothing. Taken out by `27-wait-with-the-table-locked.patch`.
+/// Rule: a waiter holds nothing. Taken out by `27-wait-with-the-table-locked.patch`.
 #[test]
 fn race_27_the_table_of_a_marker_is_freed_under_its_waiter() {
     explore(|| {

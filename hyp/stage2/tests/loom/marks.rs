@@ -179,8 +179,8 @@ fn race_49_the_hardware_marks_a_page_that_becomes_part_of_a_block_at_once() {
     explore(|| store_against_collapse_in_place(true));
 }
 
-/// A collapse has made the stores to a page trap, but a TLB does not know that yet, when somebody
-/// else wants them to trap and finds nothing to do.
+/// A collapse has made the stores to a page trap, but a TLB does not know that yet, when another
+/// thread else wants them to trap and finds nothing to do.
 ///
 /// Rule: what was changed is flushed before the lock is let go. Taken out by
 /// `48-flushed-without-the-lock.patch`.

@@ -92,7 +92,7 @@ fn race_24_a_walk_of_a_table_that_was_just_installed() {
     });
 }
 
-/// Somebody looks into a table at the moment at which a fault installs it, holding no lock.
+/// A reader looks into a table at the moment at which a fault installs it, holding no lock.
 ///
 /// Rule: what is stored before a table can be seen is seen with it. Taken out by
 /// `24-read-unordered.patch`.

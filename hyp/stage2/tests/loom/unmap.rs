@@ -6,7 +6,7 @@ use stage2::{CopyPlan, Rights};
 
 /// An unmap has cleared one entry when the next one is busy, so it stops there for now.
 ///
-/// Rule: whoever stops has first invalidated what was cleared. Taken out by
+/// Rule: an unmap that stops has first invalidated what was cleared. Taken out by
 /// `15-no-flush-when-cut-short.patch`.
 #[test]
 fn race_15_an_unmap_is_cut_short_by_a_marker() {

@@ -61,8 +61,8 @@ fn race_52_rollover_while_a_vm_is_loaded() {
 /// A page is unmapped when the VM has never run, so there is nothing to invalidate; it runs for the
 /// first time at that moment.
 ///
-/// Rule: whoever changes entries sees under which number the VM runs, or whoever runs it sees the
-/// changed entries. Taken out by `44-number-looked-up-too-early.patch`.
+/// Rule: a thread that changes entries sees under which number the VM runs, or the CPU that runs it
+/// sees the changed entries. Taken out by `44-number-looked-up-too-early.patch`.
 #[test]
 fn race_44_a_vm_first_runs_while_a_page_is_unmapped() {
     explore(|| {

@@ -359,8 +359,8 @@ fn a_hole_is_found_before_the_copy() {
     assert_eq!(refused.reason, CollapseError::TooEmpty);
 }
 
-/// An entry that cannot be, above what is changed, is cleared by whoever meets it; then the answer
-/// is that of an empty one.
+/// An entry that cannot be, above what is changed, is cleared by the thread that meets it; then the
+/// answer is that of an empty one.
 #[test]
 fn a_bad_entry_above_is_cleared_by_every_change() {
     type Change = fn(&FakeMachine, &Vm<'_>);

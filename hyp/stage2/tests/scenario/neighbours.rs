@@ -434,8 +434,8 @@ fn table_of_pages(vm: &Stage2<&Recorder>) -> stage2::Pa {
     table.unwrap()
 }
 
-/// An entry that can't be is cleared by whoever changes the tables, and leaves them as if it had
-/// never been: also the count of entries in use, by which empty tables are known.
+/// An entry that can't be is cleared by the thread that changes the tables, and leaves them as if
+/// it had never been: also the count of entries in use, by which empty tables are known.
 ///
 /// Rule (race 9): entries are counted again where one was not counted. Taken out by
 /// `09-bad-entry-counted.patch`.

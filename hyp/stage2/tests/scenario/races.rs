@@ -259,7 +259,7 @@ fn race_37_against_the_order_only_by_trying() {
         let first = child().lock();
         assert!(matches!(parent().try_lock(), Some(Ok(_))));
         let both = parent().lock();
-        assert!(parent().try_lock().is_none(), "somebody holds it");
+        assert!(parent().try_lock().is_none(), "the parent's lock is held");
         drop((first, both));
 
         let late = child();

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How often a thread is interrupted in the middle of its work, at most, in the interleavings that
 /// are explored. Two show every race here with its rule taken out; the rest is for what nobody has
-/// thought of. Whoever is in a hurry asks for two (LOOM_MAX_PREEMPTIONS), which take a hundredth of
+/// thought of. A quick run asks for two (LOOM_MAX_PREEMPTIONS), which take a hundredth of
 /// the time.
 const PREEMPTIONS: usize = 3;
 
@@ -209,7 +209,7 @@ impl World {
     }
 
     /// Maps pages 0 and 1 by one call to memory that holds 20 and 21, where nothing is mapped;
-    /// where somebody was faster for one of them, that one stays.
+    /// where another thread was faster for one of them, that one stays.
     pub(crate) fn map_both(&self) -> [Pa; 2] {
         let frames = [20, 21].map(|value| self.memory(value));
         let memory = frames.each_ref().map(GuestFrame::pa);

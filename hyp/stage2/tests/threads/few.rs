@@ -96,7 +96,7 @@ impl World<'_> {
         }
     }
 
-    /// Frees tables, also those that somebody is about to use.
+    /// Frees tables, also those that another thread is about to use.
     fn sweep(&self) {
         while self.owners.load(Ordering::Acquire) > 0 {
             self.vm

@@ -17,7 +17,7 @@ pub(crate) struct Kind {
     pub(crate) name: &'static str,
     /// How often it is chosen, beside the others.
     weight: usize,
-    /// Whoever takes such a step surely comes back.
+    /// A vCPU that takes such a step surely comes back.
     returns: bool,
     make: Make,
 }

@@ -1,4 +1,5 @@
-//! Software step: whatever the instruction is and whoever carries it out, a step is over behind it.
+//! Software step: whether the CPU or the hypervisor carries the instruction out, a step is over
+//! behind it.
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 
@@ -203,7 +204,8 @@ fn branch(level: Level) {
     );
 }
 
-/// An instruction that cannot be carried out has not been stepped over, whoever says so.
+/// An instruction that cannot be carried out has not been stepped over, whether the CPU or the
+/// hypervisor says so.
 fn cannot_step(level: Level) {
     let not_stepped = |what: &str, caught: &Caught, class: u64, at: u64| {
         check(format_args!("{what}"), level, caught, class, at);
