@@ -68,9 +68,8 @@ pub(crate) struct Plain<D> {
 
 /// The lock, held as faults hold it.
 enum TableGuard<'p> {
-    // The guards are there to be dropped.
-    Read(#[allow(dead_code)] RwLockReadGuard<'p, ()>),
-    Write(#[allow(dead_code)] RwLockWriteGuard<'p, ()>),
+    Read(#[expect(dead_code, reason = "kept to be dropped")] RwLockReadGuard<'p, ()>),
+    Write(#[expect(dead_code, reason = "kept to be dropped")] RwLockWriteGuard<'p, ()>),
 }
 
 const WHOLE: &str = "nobody panics under the lock";

@@ -2,7 +2,10 @@
 //! instruction by instruction, on the production source. That is what lets it scale to more CPUs
 //! than a test has.
 #![cfg(all(target_arch = "x86_64", target_os = "linux", not(loom), not(miri)))]
-#![allow(dead_code)] // the benchmark's parts, of which this needs not all
+#![allow(
+    dead_code,
+    reason = "this test uses some of the benchmark's parts only"
+)]
 
 mod arena;
 mod gate;
