@@ -299,7 +299,7 @@ impl Caches {
         })
     }
 
-    /// A frame of the new leaf of which instruction caches may hold what somebody else fetched.
+    /// A frame of the new leaf of which instruction caches may hold what another holder fetched.
     pub(super) fn fetched(&self, vm: u8, leaf: &Leaf) -> Option<&Stale> {
         let flushed = self.stale.iter().filter(|stale| stale.flushed);
         Self::leaves(flushed)

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use trace::event::{Barrier, NOBODY, Tlbi};
 
-use super::model::{STAGES, VMID};
+use super::rules::{STAGES, VMID};
 
 /// A table's lock that a CPU has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

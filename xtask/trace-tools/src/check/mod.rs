@@ -8,13 +8,13 @@
 //! | rule | broken if |
 //! |---|---|
 //! | break before make | a valid entry gets another output address, size or type; a new one is made while the old may be cached |
-//! | write under the lock | a table that can be found is written by someone without its lock |
+//! | write under the lock | a CPU writes to a table that can be found, without its lock |
 //! | complete when published | a table is named by an entry that was not stored with release, twice, or by the wrong VM or level; an entry is made and no DSB follows |
 //! | detached stays as it is | a table that was taken out is written, or one is taken out without its lock |
 //! | freed after the flush | a table ends while it can be found, or walk caches may hold it (TLBI without leaf hint, DSB) |
 //! | freed after a grace period | a table ends, and none that began after it was taken out has ended; one ends while a CPU has a lock in an older section |
 //! | found in a read section | a table that is not claimed is locked by a CPU outside of read sections |
-//! | reused after the flush | a frame serves anew while a translation to it may be cached, or instruction caches may hold of it what somebody else fetched; it is a table, or a holder's that is no guest, and guest memory at once; two VMs have it |
+//! | reused after the flush | a frame serves anew while a translation to it may be cached, or instruction caches may hold of it what another holder fetched; it is a table, or a holder's that is no guest, and guest memory at once; two VMs have it |
 //! | a frame has one place | a frame is mapped at two addresses of a VM |
 //! | guests' own frames | a VM gets mapped, or a table is made of, what is the hypervisor's, a device's or nobody's; a VM may store to what is only shown to it, or outside its RAM |
 //! | right VMID | a VM runs under VMID 0, under one by which another's translations may be cached, or two; it gets one back by which old ones of its own may be; it runs when its tables are taken down; a TLBI follows VTTBR_EL2 without an ISB |
@@ -32,6 +32,7 @@ mod cpus;
 mod frames;
 mod grace;
 mod model;
+mod rules;
 mod tables;
 mod vms;
 

@@ -2,8 +2,9 @@
 //! now must neither contradict that nor belong to another holder.
 
 use super::super::caches::Stale;
+use super::super::rules::{BREAK, DETACHED, GUESTS, ONCE, PUBLISH, REUSE, TIME};
 use super::super::tables::{self, Kind, Leaf, State, kind, leaf, restricts};
-use super::{BREAK, DETACHED, GUESTS, Model, ONCE, PUBLISH, REUSE, TIME};
+use super::Model;
 
 /// A write of an entry, and where it is.
 pub(super) struct Write {

@@ -9,7 +9,7 @@ use trace::event::{Barrier, Holder, NOBODY, Register, Store, Taking, Tlbi};
 use trace::{Event, Record, Stamp};
 
 use super::changes::Counts;
-use super::model::*;
+use super::rules::*;
 use super::{Recording, check, run};
 
 const ROOT: u64 = 0x8000_0000;
