@@ -238,19 +238,16 @@ impl World<'_> {
         }
     }
 
-    /// Maps a page again, with what it held, or anew.
+    /// Maps a page again, with what it held. All pages were mapped to begin with, so one that is
+    /// neither mapped nor in the swap space is on its way there, also where this guest CPU has never
+    /// looked at it: mapped anew, it would be followed into the swap space by what it held before.
     fn swap_in(&self, page: Ipa, written: bool, before: Option<u64>) {
-        let value = self.swap.lock().unwrap().remove(&page);
-        if value.is_none() && before.is_some() {
-            // Unmapped, and on its way to the swap space.
+        let Some(value) = self.swap.lock().unwrap().remove(&page) else {
             return std::thread::yield_now();
-        }
-        assert!(
-            before.is_none() || value == before,
-            "{value:?} not {before:?}"
-        );
+        };
+        assert_eq!(value, before.unwrap_or(0), "{page:?}");
         let mut frame = self.machine.data().allocate(Level::L3).unwrap();
-        self.machine.data().write(frame.pa(), value.unwrap_or(0));
+        self.machine.data().write(frame.pa(), value);
         while let Err(refused) =
             self.vm
                 .map_page(page, frame, Attributes::RAM, dirty_state(written))
@@ -287,6 +284,8 @@ impl World<'_> {
     }
 
     fn store(&self, leaf: Unmapped) {
+        // Guest CPUs get their turn while the page is neither mapped nor in the swap space.
+        std::thread::yield_now();
         let data = self.machine.data();
         let range = IpaRange::entry(leaf.ipa, leaf.level());
         for page in pages_of(range) {
