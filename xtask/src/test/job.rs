@@ -187,9 +187,12 @@ fn judge(
     words: &str,
     limit: Duration,
 ) -> Ran {
+    if cut.is_none() {
+        transcript.end();
+    }
     let (mut count, mut cases) = match counts {
         Counts::One => Default::default(),
-        Counts::Tests => (transcript.count, transcript.take_cases()),
+        Counts::Tests => (transcript.count, transcript.cases),
     };
     let mut whole = |outcome| {
         cases.push(Case {

@@ -155,9 +155,6 @@ fn run_step(step: Step, logs: &Path, progress: &mut Progress) -> Result<Row> {
     if count.failed > 0 {
         progress.print(&format!("{shown}(the whole: {})", path.display()));
     }
-    for command in row.again() {
-        progress.print(&format!("run again with: {command}"));
-    }
     Ok(row)
 }
 

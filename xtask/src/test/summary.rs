@@ -67,19 +67,24 @@ impl Row {
     /// cannot be chosen. None where nothing failed.
     pub(super) fn again(&self) -> Vec<String> {
         let step = format!("cargo xtask test --only {}", self.name);
-        let is_failed = |case: &&Case| matches!(case.outcome, Outcome::Failed(_));
-        let failed: Vec<_> = self.cases.iter().filter(is_failed).collect();
         if self.count.failed == 0 {
             Vec::new()
-        } else if !self.name.has_named_tests() || failed.iter().any(|case| case.is_command()) {
+        } else if !self.name.has_named_tests() || !self.failed().all(|(case, _)| case.is_test()) {
             vec![step]
         } else {
             let name = |case: &Case| shell::quoted(&case.name);
-            failed
-                .iter()
-                .map(|case| format!("{step} {}", name(case)))
+            self.failed()
+                .map(|(case, _)| format!("{step} {}", name(case)))
                 .collect()
         }
+    }
+
+    /// The failed tests, and what each printed.
+    fn failed(&self) -> impl Iterator<Item = (&Case, &str)> {
+        self.cases.iter().filter_map(|case| match &case.outcome {
+            Outcome::Failed(text) => Some((case, &text[..])),
+            _ => None,
+        })
     }
 }
 
@@ -155,12 +160,37 @@ impl fmt::Display for Summary {
                 }
             }
         }
+        for row in &self.steps {
+            for (case, text) in row.failed() {
+                let Case { suite, name, .. } = case;
+                write!(
+                    f,
+                    "\nFAILED {}: {suite}: {name}\n{}",
+                    row.name,
+                    end_of(text)
+                )?;
+            }
+            for command in row.again() {
+                writeln!(f, "run again with: {command}")?;
+            }
+        }
         write!(f, "\n{}", self.total)?;
         if self.steps.iter().any(|row| row.interrupted) {
             write!(f, "; interrupted")?;
         }
         writeln!(f)
     }
+}
+
+/// How many lines of what a failed test printed are shown once more in the summary, behind all
+/// that other steps printed.
+const LINES: usize = 20;
+
+/// The last lines, indented.
+fn end_of(text: &str) -> String {
+    let lines: Vec<_> = text.trim_end().lines().collect();
+    let end = &lines[lines.len().saturating_sub(LINES)..];
+    end.iter().map(|line| format!("    {line}\n")).collect()
 }
 
 #[cfg(test)]
@@ -254,6 +284,35 @@ mod tests {
         assert_eq!(command.again(), ["cargo xtask test --only fmt"]);
         let in_documentation = failed(StepName::Docs, "arch", "src/lib.rs - walk (line 3)");
         assert_eq!(in_documentation.again(), ["cargo xtask test --only docs"]);
+    }
+
+    #[test]
+    fn a_failure_is_shown_again_at_the_end() {
+        let printed: String = (0..2 * LINES)
+            .map(|line| format!("line {line}\n"))
+            .collect();
+        let case = Case {
+            suite: "arch".to_owned(),
+            name: "a::b".to_owned(),
+            outcome: Outcome::Failed(printed),
+        };
+        let mut summary = Summary::default();
+        summary.add(Row {
+            cases: vec![case],
+            ..row(StepName::Host, 3, 1)
+        });
+        summary.add(row(StepName::Model, 3, 0));
+        let text = summary.to_string();
+        let (_, end) = text
+            .split_once("\nFAILED host: arch: a::b\n")
+            .expect("the failure");
+        let first = format!("    line {LINES}\n");
+        assert!(end.starts_with(&first), "{end}");
+        let last = "run again with: cargo xtask test --only host a::b\n\n6 passed, 1 failed\n";
+        assert!(
+            end.ends_with(&format!("    line {}\n{last}", 2 * LINES - 1)),
+            "{end}"
+        );
     }
 
     #[test]

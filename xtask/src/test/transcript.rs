@@ -1,8 +1,6 @@
 //! The tests of a command, read from what it prints: in the format of Rust's test harness, which
 //! `libtest-mimic` prints, too.
 
-use std::mem;
-
 use serde::Serialize;
 
 use super::count::Count;
@@ -22,10 +20,14 @@ pub(super) struct Case {
 /// The suite of commands that are tests by themselves, or failed without a failed test.
 pub(super) const COMMANDS: &str = "commands";
 
+/// Stands for the tests of a binary that crashed, or ended itself, while they ran.
+const ENDED_EARLY: &str = "the binary ended before its tests";
+
 impl Case {
-    /// Whether it is a command that is a test by itself, or failed without a failed test.
-    pub(super) fn is_command(&self) -> bool {
-        self.suite == COMMANDS
+    /// Whether it is one test, which can be run by its name. A command is none, nor is a binary
+    /// that ended before its tests.
+    pub(super) fn is_test(&self) -> bool {
+        self.suite != COMMANDS && self.name != ENDED_EARLY
     }
 }
 
@@ -52,8 +54,19 @@ pub(super) struct Transcript {
     pub(super) cases: Vec<Case>,
     /// The binary that is running.
     suite: String,
+    /// Its tests, until it has summed them up.
+    running: Option<Running>,
     /// The failed test whose output is being read, by its place in `cases`.
     failed: Option<usize>,
+}
+
+/// The tests of a binary that has not summed them up yet.
+#[derive(Debug)]
+struct Running {
+    /// The place in `cases` of its first one.
+    first: usize,
+    /// What it printed that is no test's result.
+    said: String,
 }
 
 impl Transcript {
@@ -70,9 +83,16 @@ impl Transcript {
         if let Some(count) = test_result(line) {
             self.count += count;
             self.failed = None;
+            self.running = None;
         } else if let Some(suite) = suite(line) {
+            self.end_early();
             self.suite = suite;
             self.failed = None;
+        } else if is_begin(line) && self.running.is_none() {
+            self.running = Some(Running {
+                first: self.cases.len(),
+                said: String::new(),
+            });
         } else if let Some(name) = heading(line) {
             self.failed = self.place(name);
         } else if line == "failures:" {
@@ -93,12 +113,36 @@ impl Transcript {
         {
             text.push_str(line);
             text.push('\n');
+        } else if let Some(running) = &mut self.running {
+            running.said.push_str(line);
+            running.said.push('\n');
         }
     }
 
-    /// Takes the named tests out.
-    pub(super) fn take_cases(&mut self) -> Vec<Case> {
-        mem::take(&mut self.cases)
+    /// The command has ended by itself: a binary that has not summed up its tests by now never
+    /// will.
+    pub(super) fn end(&mut self) {
+        self.end_early();
+    }
+
+    /// Counts the tests of a binary that ended before it summed them up, and its end as a failure.
+    fn end_early(&mut self) {
+        let Some(Running { first, said }) = self.running.take() else {
+            return;
+        };
+        self.cases.push(Case {
+            suite: self.suite.clone(),
+            name: ENDED_EARLY.to_owned(),
+            outcome: Outcome::Failed(said),
+        });
+        for case in &self.cases[first..] {
+            let counted = match case.outcome {
+                Outcome::Passed | Outcome::Flaky(_) => &mut self.count.passed,
+                Outcome::Failed(_) => &mut self.count.failed,
+                Outcome::Skipped(_) => &mut self.count.skipped,
+            };
+            *counted += 1;
+        }
     }
 
     /// Where the latest test of the running binary with this name is.
@@ -126,6 +170,14 @@ fn test_result(line: &str) -> Option<Count> {
         *field = number.parse().ok()?;
     }
     Some(count)
+}
+
+/// Whether a binary begins its tests with this line: `running 3 tests`.
+fn is_begin(line: &str) -> bool {
+    let number = line
+        .strip_prefix("running ")
+        .and_then(|rest| rest.strip_suffix(" tests").or(rest.strip_suffix(" test")));
+    number.is_some_and(|number| number.parse::<usize>().is_ok())
 }
 
 /// The binary in cargo's lines `Running unittests src/lib.rs
@@ -258,6 +310,44 @@ error: test failed
         ];
         assert_eq!(read.cases, expected);
         assert_eq!(read.count.failed, 2);
+    }
+
+    #[test]
+    fn a_binary_that_ends_before_its_tests_has_failed() {
+        let text = "     Running tests/main.rs (target/test/debug/deps/tables-d2aaa9dd4ef27e7b)
+
+running 3 tests
+test a ... ok
+in a thread of b: lost
+";
+        let next = "     Running tests/next.rs (target/test/debug/deps/next-d2aaa9dd4ef27e7b)
+
+running 1 test
+test c ... ok
+
+test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out
+error: 1 target failed:
+";
+        let expected = [
+            case("tables", "a", Outcome::Passed),
+            case(
+                "tables",
+                ENDED_EARLY,
+                Outcome::Failed("in a thread of b: lost\n".to_owned()),
+            ),
+            case("next", "c", Outcome::Passed),
+        ];
+        let mut both = read(&format!("{text}{next}"));
+        both.end();
+        assert_eq!(both.cases, expected);
+        assert_eq!((both.count.passed, both.count.failed), (2, 1));
+
+        let mut last = read(text);
+        assert_eq!(last.count, Count::default());
+        last.end();
+        assert_eq!(last.cases, expected[..2]);
+        assert_eq!((last.count.passed, last.count.failed), (1, 1));
+        assert!(!last.cases[1].is_test() && last.cases[0].is_test());
     }
 
     #[test]

@@ -112,9 +112,9 @@ impl CopyPages for SlowCopier<'_> {
 fn or_abort(part: impl FnOnce()) {
     use std::io::Write;
     if let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(part)) {
-        let text = panic
-            .downcast_ref::<String>()
-            .map_or("a panic", String::as_str);
+        let literal = panic.downcast_ref::<&str>().copied();
+        let built = panic.downcast_ref::<String>().map(String::as_str);
+        let text = literal.or(built).unwrap_or("a panic");
         // Not with `eprintln!`: what the harness has captured is lost.
         let _ = writeln!(
             std::io::stderr(),
