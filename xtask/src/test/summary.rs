@@ -167,7 +167,7 @@ impl fmt::Display for Summary {
                     f,
                     "\nFAILED {}: {suite}: {name}\n{}",
                     row.name,
-                    end_of(text)
+                    ends_of(text)
                 )?;
             }
             for command in row.again() {
@@ -182,15 +182,24 @@ impl fmt::Display for Summary {
     }
 }
 
-/// How many lines of what a failed test printed are shown once more in the summary, behind all
-/// that other steps printed.
-const LINES: usize = 20;
+/// How many lines of each end of what a failed test printed are shown once more in the summary,
+/// behind all that other steps printed: a panic comes first, and the sum of a guest's run last.
+const LINES: usize = 10;
 
-/// The last lines, indented.
-fn end_of(text: &str) -> String {
+/// The first and the last lines, indented.
+fn ends_of(text: &str) -> String {
     let lines: Vec<_> = text.trim_end().lines().collect();
-    let end = &lines[lines.len().saturating_sub(LINES)..];
-    end.iter().map(|line| format!("    {line}\n")).collect()
+    let indented = |lines: &[&str]| lines.iter().map(|line| format!("    {line}\n")).collect();
+    match lines.len().checked_sub(2 * LINES) {
+        None | Some(0) => indented(&lines),
+        Some(between) => {
+            let [first, last]: [String; 2] = [
+                indented(&lines[..LINES]),
+                indented(&lines[LINES + between..]),
+            ];
+            format!("{first}    (and {between} lines)\n{last}")
+        }
+    }
 }
 
 #[cfg(test)]
@@ -288,7 +297,7 @@ mod tests {
 
     #[test]
     fn a_failure_is_shown_again_at_the_end() {
-        let printed: String = (0..2 * LINES)
+        let printed: String = (0..3 * LINES)
             .map(|line| format!("line {line}\n"))
             .collect();
         let case = Case {
@@ -306,13 +315,13 @@ mod tests {
         let (_, end) = text
             .split_once("\nFAILED host: arch: a::b\n")
             .expect("the failure");
-        let first = format!("    line {LINES}\n");
-        assert!(end.starts_with(&first), "{end}");
+        assert!(end.starts_with("    line 0\n"), "{end}");
+        let between = format!("    line {}\n    (and {LINES} lines)\n", LINES - 1);
+        let rest = format!("{between}    line {}\n", 2 * LINES);
+        assert!(end.contains(&rest), "{end}");
         let last = "run again with: cargo xtask test --only host a::b\n\n6 passed, 1 failed\n";
-        assert!(
-            end.ends_with(&format!("    line {}\n{last}", 2 * LINES - 1)),
-            "{end}"
-        );
+        let last = format!("    line {}\n{last}", 3 * LINES - 1);
+        assert!(end.ends_with(&last), "{end}");
     }
 
     #[test]

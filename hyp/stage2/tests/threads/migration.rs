@@ -238,9 +238,11 @@ impl World<'_> {
         }
     }
 
-    /// Maps a page again, with what it held. All pages were mapped to begin with, so one that is
-    /// neither mapped nor in the swap space is on its way there, also where this guest CPU has never
-    /// looked at it: mapped anew, it would be followed into the swap space by what it held before.
+    /// Maps a page again, with what it held.
+    ///
+    /// All pages were mapped to begin with, so one that is neither mapped nor in the swap space is
+    /// on its way there, also where this guest CPU has never looked at it: mapped anew, it would be
+    /// followed into the swap space by what it held before.
     fn swap_in(&self, page: Ipa, written: bool, before: Option<u64>) {
         let Some(value) = self.swap.lock().unwrap().remove(&page) else {
             return std::thread::yield_now();
